@@ -1,0 +1,1 @@
+"""Corpus preparation: corpus -> TSV manifests."""

@@ -1,0 +1,46 @@
+"""What every corpus recipe needs: files that are whole or absent, and a parallel map with a bar."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class CorpusError(RuntimeError):
+    """A corpus cannot be prepared; the message is one sentence for the user."""
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its name when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def parallel_map(
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, desc: str
+) -> list[Result]:
+    """`[function(item) for item in items]`, in `jobs` processes, with a bar on stderr.
+
+    Workers are spawned, so that they inherit no thread or library of the calling process.
+    """
+    if not items:
+        return []
+    bar = {"total": len(items), "desc": desc, "unit": "clip", "smoothing": 0.05}
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(min(jobs, len(items))) as pool:  # leaving the block terminates the workers
+        return list(tqdm(pool.imap(function, items, chunksize=4), **bar))

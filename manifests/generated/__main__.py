@@ -1,0 +1,55 @@
+"""Write a corpus of talking faces: `python -m manifests.generated OUT`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from ..common import CorpusError
+from .corpus import Settings, write_corpus
+
+_COUNTS = {
+    "pretrain": "unlabelled clips",
+    "pretrain-valid": "unlabelled clips for validation",
+    "translated": "clips with translations",
+    "translated-valid": "clips with translations for validation",
+    "translated-test": "clips with translations for the test, of speakers held out",
+    "transcribed": "clips with transcripts",
+    "transcribed-valid": "clips with transcripts for validation",
+    "test": "clips with transcripts for the test, of speakers held out",
+}
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m manifests.generated", description=__doc__)
+    add = parser.add_argument
+    add("out", type=Path, metavar="OUT", help="folder of the corpus; an unfinished one is resumed")
+    add("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes")
+    add("--seed", type=int, default=Settings.seed, metavar="S")
+    for name, meaning in _COUNTS.items():
+        default = getattr(Settings, name.replace("-", "_"))
+        add(f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (%(default)s)")
+    add("--speakers", type=int, default=Settings.speakers, metavar="N", help="(%(default)s)")
+    add("--size", type=int, default=Settings.size, help="pixels of a frame's side (%(default)s)")
+    add("--text", type=Path, metavar="TSV", help="parallel text to speak: columns en, it, de, nl")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = vars(parse_args(argv))
+    out, jobs = args.pop("out"), args.pop("jobs")
+    try:
+        print(write_corpus(out, Settings(**args), jobs))
+    except CorpusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""The whole corpus: who says what in which split, the clips, the manifests and their check."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..common import CorpusError, atomic_path, parallel_map
+from .clip import Clip, Made, make_clip
+from .grammar import Sentence, sentences
+from .speech import SAMPLE_RATE, Speaker, draw_speakers
+
+_FORMAT = 1  # raised when the same settings would give other clips
+_TARGETS = ("de", "it", "nl")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines every byte of the corpus; counts are clips."""
+
+    seed: int = 1
+    size: int = 64
+    speakers: int = 60
+    pretrain: int = 1500
+    pretrain_valid: int = 60
+    translated: int = 3000
+    translated_valid: int = 100
+    translated_test: int = 200
+    transcribed: int = 300
+    transcribed_valid: int = 60
+    test: int = 300
+    text: Path | None = None
+
+    def splits(self) -> dict[tuple[str, str], int]:
+        """(part, split) -> clips."""
+        return {
+            ("pretrain", "train"): self.pretrain,
+            ("pretrain", "valid"): self.pretrain_valid,
+            ("st", "train"): self.translated,
+            ("st", "valid"): self.translated_valid,
+            ("st", "test"): self.translated_test,
+            ("asr", "train"): self.transcribed,
+            ("asr", "valid"): self.transcribed_valid,
+            ("asr", "test"): self.test,
+        }
+
+    def check(self) -> None:
+        """Refuse what cannot work, in a sentence."""
+        if min(self.splits().values()) < 0:
+            raise CorpusError("The number of clips of a split cannot be negative.")
+        if self.size < 16 or self.size % 2:
+            raise CorpusError(f"--size must be even and at least 16, not {self.size}.")
+        if self.speakers < 2:
+            raise CorpusError("--speakers must be at least 2: some are held out for the tests.")
+
+    def record(self) -> dict[str, object]:
+        """What is stored beside the clips; a text counts by its content."""
+        text = hashlib.sha256(self.text.read_bytes()).hexdigest() if self.text else None
+        return {"format": _FORMAT, **asdict(self), "text": text}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A clip in its split."""
+
+    part: str  # pretrain, st or asr
+    split: str
+    sentence: Sentence
+    clip: Clip
+
+
+def write_corpus(out: Path, settings: Settings, jobs: int | None) -> str:
+    """Write or complete a corpus under `out`; returns a summary."""
+    settings.check()
+    items = plan(out, settings)
+    _claim(out, settings)
+    made = parallel_map(make_clip, [item.clip for item in items], max(1, jobs or 1), "clips")
+    rows = manifests(items, made)
+    check(items, rows, settings)
+    # Imported here because it brings fairseq, which the clips do not need.
+    from mmpt_fairseq.data.manifest import write_manifest
+
+    for name, table in rows.items():
+        write_manifest(out / name, table)
+    return summary(items, made)
+
+
+def _claim(out: Path, settings: Settings) -> None:
+    """Store the settings in the folder, or see that they are those stored there."""
+    path, record = out / "corpus.json", settings.record()
+    if path.exists():
+        stored = json.loads(path.read_text())
+        names = sorted(k for k in stored | record if stored.get(k) != record.get(k))
+        if names:
+            differ = ", ".join(f"{k} {stored.get(k)} there, {record.get(k)} here" for k in names)
+            raise CorpusError(f"{out} holds a corpus with other settings ({differ}).")
+        return
+    if (out / "clips").exists():
+        raise CorpusError(f"{out} holds clips but no corpus.json that tells their settings.")
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def plan(out: Path, settings: Settings) -> list[Item]:
+    """Every clip: its own sentence, and a speaker of the test or of the other splits."""
+    speakers = draw_speakers(settings.seed, settings.speakers)
+    held_out = max(1, settings.speakers // 6)
+    tested, others = speakers[:held_out], speakers[held_out:]
+    splits = settings.splits()
+    texts = iter(_texts(settings, sum(splits.values())))
+    items = []
+    for (part, split), count in splits.items():
+        for i in range(count):
+            name = f"{part}_{split}_{i:06d}"
+            pool = tested if split == "test" else others
+            speaker = random.Random(f"speaker {settings.seed} {name}").choice(pool)
+            sentence = next(texts)
+            path = out / "clips" / f"{part}_{split}" / f"{name}.mp4"
+            clip = Clip(name, path, sentence["en"], speaker, settings.seed, settings.size)
+            items.append(Item(part, split, sentence, clip))
+    return items
+
+
+def _texts(settings: Settings, count: int) -> list[Sentence]:
+    if settings.text is None:
+        return sentences(settings.seed, count)
+    found = {row["en"]: row for row in _parallel_text(settings.text)}
+    if len(found) < count:
+        raise CorpusError(
+            f"{settings.text} has {len(found)} distinct English lines, fewer than the {count} clips "
+            "asked for."
+        )
+    ordered = sorted(found)
+    random.Random(f"text {settings.seed}").shuffle(ordered)
+    return [found[english] for english in ordered[:count]]
+
+
+def _parallel_text(path: Path) -> Iterator[Sentence]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+        columns = reader.fieldnames or []
+        if "en" not in columns:
+            raise CorpusError(f"{path} has no column named en in its first line.")
+        kept = ["en", *(lang for lang in _TARGETS if lang in columns)]
+        for line, row in enumerate(reader, 2):
+            sentence = {lang: (row[lang] or "").strip() for lang in kept}
+            if not all(sentence.values()):
+                raise CorpusError(f"{path} has an empty cell in line {line}.")
+            yield sentence
+
+
+def manifests(items: list[Item], made: list[Made]) -> dict[str, list[dict[str, object]]]:
+    """File name under the corpus -> rows; translations share their clips."""
+    tables: dict[str, list[dict[str, object]]] = {}
+    for item, facts in zip(items, made, strict=True):
+        english = item.sentence["en"]
+        targets = [lang for lang in _TARGETS if lang in item.sentence]
+        if item.part == "pretrain":
+            views = [("pretrain", "", "", "")]
+        elif item.part == "asr":
+            views = [("asr", english, english, "en")]
+        else:
+            views = [(f"st_en-{lang}", item.sentence[lang], english, lang) for lang in targets]
+        for folder, target, source, lang in views:
+            name = f"{folder}/{item.split}.tsv"
+            tables.setdefault(name, []).append(_row(item, facts, target, source, lang))
+    return tables
+
+
+def _row(item: Item, made: Made, target: str, source: str, lang: str) -> dict[str, object]:
+    path = f"../clips/{item.clip.path.parent.name}/{item.clip.path.name}"
+    return {
+        "id": item.clip.id,
+        "audio": path,
+        "n_frames": 1 + (made.samples - 400) // 160,  # 25 ms windows, 10 ms apart
+        "tgt_text": target,
+        "speaker": item.clip.speaker.name,
+        "src_text": source,
+        "src_lang": "en",
+        "tgt_lang": lang,
+        "video": path,
+        "video_frames": made.frames,
+    }
+
+
+def check(
+    items: list[Item], tables: dict[str, list[dict[str, object]]], settings: Settings
+) -> None:
+    """Counts, and that no sentence is in two splits and no test speaker outside the tests."""
+    for (part, split), count in settings.splits().items():
+        names = [
+            name for name in tables if name.startswith(part) and name.endswith(f"/{split}.tsv")
+        ]
+        if any(len(tables[name]) != count for name in names) or (count and not names):
+            raise CorpusError(f"The rows of {part} {split} are not the {count} asked for.")
+    texts = [item.sentence["en"] for item in items]
+    if len(set(texts)) != len(texts):
+        raise CorpusError("A sentence occurs in two clips.")
+    tested = {item.clip.speaker.voice for item in items if item.split == "test"}
+    if tested & {item.clip.speaker.voice for item in items if item.split != "test"}:
+        raise CorpusError("A speaker of the test splits speaks in another split too.")
+    if any(
+        int(row["n_frames"]) < 1 or int(row["video_frames"]) < 1
+        for t in tables.values()
+        for row in t
+    ):
+        raise CorpusError("A clip has no sound or no picture.")
+
+
+def summary(items: list[Item], made: list[Made]) -> str:
+    """Clips, hours, speakers and words in a line."""
+    seconds = sum(facts.samples for facts in made) / SAMPLE_RATE
+    words = [word for item in items for word in item.sentence["en"].split()]
+    reused = sum(facts.reused for facts in made)
+    return (
+        f"{len(items)} clips ({reused} of them there before), {seconds / 3600:.2f} hours, "
+        f"{len({item.clip.speaker for item in items})} speakers, {len(words)} words, "
+        f"{len(set(words))} of them distinct"
+    )

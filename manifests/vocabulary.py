@@ -1,0 +1,103 @@
+"""Vocabulary and data config for a folder of manifests.
+
+    python -m manifests.vocabulary DATA [--kind char|unigram|bpe] [--size N]
+
+reads the targets of the training split alone and writes ``spm.model``, ``dict.txt`` (fairseq's
+dictionary) and ``config.yaml`` (fairseq's S2T data config) beside the manifests.
+"""
+
+import argparse
+import io
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.errors import InputError, exit_on_input_error
+
+# SpecAugment's LD policy without time warping (arXiv 1904.08779), as fairseq's S2T recipes use it.
+SPECAUGMENT = {
+    "freq_mask_F": 27,
+    "freq_mask_N": 1,
+    "time_mask_N": 1,
+    "time_mask_T": 100,
+    "time_mask_p": 1.0,
+    "time_warp_W": 0,
+}
+
+
+def build_vocabulary(
+    folder: Path, kind: str = "char", size: int = 1000, splits: Iterable[str] = ("train",)
+) -> int:
+    """Train a SentencePiece model on the targets of ``splits``; returns the vocabulary's size.
+
+    Args:
+        folder: of the manifests; the files are written there.
+        kind: ``char``, ``unigram`` or ``bpe``.
+        size: entries wanted (``char`` takes every character instead); less if the text is small.
+
+    Raises:
+        InputError: a manifest is at fault, or its targets are empty.
+    """
+    import sentencepiece
+
+    texts, languages = [], set()
+    for split in splits:
+        manifest = Manifest(folder / f"{split}.tsv", needs=["tgt_text"])
+        texts += [t for t in manifest.column("tgt_text") if t.strip()]
+        languages |= set(manifest.column("tgt_lang")) - {""}
+    if not texts:
+        raise InputError(f"the training manifests in {folder} hold no target text")
+    # One target language needs no tag; several are told apart by fairseq's <lang:xx>.
+    tags = [f"<lang:{language}>" for language in sorted(languages)] if len(languages) > 1 else []
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        model_type=kind,
+        vocab_size=size,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        user_defined_symbols=tags,
+        bos_id=0,
+        pad_id=1,
+        eos_id=2,
+        unk_id=3,
+        num_threads=1,
+        minloglevel=1,
+    )
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    special = {processor.id_to_piece(i) for i in range(4)}
+    pieces = [processor.id_to_piece(i) for i in range(len(processor))]
+    pieces = [piece for piece in pieces if piece not in special]
+    (folder / "spm.model").write_bytes(model.getvalue())
+    (folder / "dict.txt").write_text("".join(f"{p} 1\n" for p in pieces), encoding="utf-8")
+    config = {
+        "vocab_filename": "dict.txt",
+        "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": "spm.model"},
+        "shuffle": True,
+        "feature_transforms": {"_train": ["specaugment"]},
+        "specaugment": SPECAUGMENT,
+        **({"prepend_tgt_lang_tag": True} if tags else {}),
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return len(pieces)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="folder of the manifests")
+    parser.add_argument("--kind", choices=["char", "unigram", "bpe"], default="char")
+    parser.add_argument("--size", type=int, default=1000, help="entries, unless --kind char")
+    parser.add_argument("--splits", default="train", help="training splits, comma-separated")
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        entries = build_vocabulary(args.folder, args.kind, args.size, args.splits.split(","))
+    print(f"{args.folder}: vocabulary of {entries} entries", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

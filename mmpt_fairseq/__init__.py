@@ -1,0 +1,11 @@
+"""Multi-stage multi-modal pre-training for speech recognition, a fairseq plugin.
+
+Use it as ``common.user_dir`` of fairseq's commands, or import it: either way its tasks, models
+and criterions are registered once.
+"""
+
+from mmpt_fairseq import compat  # isort: skip  (first: it mends what the rest imports)
+from mmpt_fairseq import criterions, models, tasks
+
+__version__ = "0.1.0"
+__all__ = ["compat", "criterions", "models", "tasks"]

@@ -1,0 +1,87 @@
+"""Checkpoints: taking the audio encoder of one stage over to the next, strictly."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+import torch
+from fairseq import checkpoint_utils
+from torch import Tensor, nn
+
+from mmpt_fairseq.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+ENCODER = "audio_encoder."
+
+
+def load_checkpoint(path: str | Path) -> dict:
+    """fairseq's checkpoint as a dict on the CPU, read without running any code in it.
+
+    Raises:
+        InputError: no such file, not a checkpoint, or one that holds code.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"there is no checkpoint {path}")
+    return checkpoint_utils.load_checkpoint_to_cpu(str(path))
+
+
+def encoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The audio encoder's tensors of any stage's model, with names as inside the encoder."""
+    return {
+        name.split(ENCODER, 1)[1]: tensor
+        for name, tensor in state.items()
+        if name.startswith((ENCODER, "encoder." + ENCODER))
+    }
+
+
+def load_encoder(encoder: nn.Module, path: str | Path) -> None:
+    """Take convolutional subsampling and Conformer over from an earlier stage, and nothing else.
+
+    Raises:
+        InputError: the checkpoint has no audio encoder, or one of another size.
+    """
+    state = load_checkpoint(path)["model"]
+    taken = encoder_state(state)
+    if not taken:
+        raise InputError(f"{path} holds no audio encoder; give a checkpoint of stage 1 or 2")
+    wanted = encoder.state_dict()
+    _compare(wanted, taken, path)
+    encoder.load_state_dict(taken, strict=True)
+    left = Counter(
+        ".".join(name.split(".")[:2]) for name in state if not _is_encoder(name)
+    )
+    parameters = sum(t.numel() for t in taken.values())
+    logger.info("took %d tensors (%d values) of the encoder from %s", len(taken), parameters, path)
+    logger.info(
+        "left behind: %s",
+        ", ".join(f"{name} ({count})" for name, count in sorted(left.items())) or "nothing",
+    )
+
+
+def _is_encoder(name: str) -> bool:
+    return name.startswith((ENCODER, "encoder." + ENCODER))
+
+
+def _compare(wanted: dict[str, Tensor], taken: dict[str, Tensor], path: str | Path) -> None:
+    missing, surplus = sorted(wanted.keys() - taken.keys()), sorted(taken.keys() - wanted.keys())
+    if missing or surplus:
+        ours, theirs = _layers(wanted), _layers(taken)
+        raise InputError(
+            f"the encoder in {path} has {theirs} layers and this one {ours} "
+            f"({len(missing)} tensors missing, {len(surplus)} too many, the first "
+            f"{(missing + surplus)[0]}); set model.encoder_layers={theirs} and its other sizes alike"
+        )
+    for name, tensor in taken.items():
+        if tensor.shape != wanted[name].shape:
+            raise InputError(
+                f"the encoder in {path} is of another size: {name} is {tuple(tensor.shape)} there "
+                f"and {tuple(wanted[name].shape)} here; set model.encoder_embed_dim, "
+                "model.encoder_ffn_embed_dim and model.depthwise_conv_kernel_size to its sizes"
+            )
+
+
+def _layers(state: dict[str, Tensor]) -> int:
+    return len({name.split(".")[1] for name in state if name.startswith("layers.")})
+
+

@@ -1,0 +1,100 @@
+"""Contrastive learning (CLR): symmetric InfoNCE between the clips of a batch, and MAE+CLR.
+
+For unit vectors a_i, v_i and scale s, with negatives from every process (arXiv 2103.00020):
+
+    loss = 1/2 sum_i [ -log softmax_j(s a_i . v_j)_i - log softmax_j(s v_i . a_j)_i ]
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from torch import Tensor
+
+from mmpt_fairseq.criterions.masked_reconstruction import (
+    MaskedReconstructionConfig,
+    log,
+    reconstruction_loss,
+    reduce_logs,
+)
+from mmpt_fairseq.models.av_pretraining import Embeddings
+from mmpt_fairseq.modules.pooling import gather_from_all_processes
+
+
+@register_criterion("mmpt_contrastive", dataclass=FairseqDataclass)
+class ContrastiveCriterion(FairseqCriterion):
+    """CLR alone."""
+
+    def forward(self, model, sample, reduce=True):
+        """fairseq's (loss, sample size, logging output)."""
+        _, embeddings = model(**sample["net_input"], reconstruct=False, contrast=True)
+        loss, logs = contrastive_loss(embeddings, sample.get("is_dummy", False))
+        pairs = logs["clr_clips"]
+        return loss, pairs, log(sample, loss, pairs, logs)
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: list[dict]) -> None:
+        reduce_logs(logging_outputs)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True
+
+
+@dataclass
+class ReconstructionAndContrastiveConfig(MaskedReconstructionConfig):
+    contrastive_weight: float = field(
+        default=1.0, metadata={"help": "weight of CLR beside MAE's 1 (paper: equal)"}
+    )
+
+
+@register_criterion(
+    "mmpt_masked_reconstruction_and_contrastive", dataclass=ReconstructionAndContrastiveConfig
+)
+class ReconstructionAndContrastiveCriterion(ContrastiveCriterion):
+    """MAE on masked input plus CLR on the whole."""
+
+    def __init__(self, task, video_weight: float, contrastive_weight: float) -> None:
+        super().__init__(task)
+        self.video_weight, self.contrastive_weight = video_weight, contrastive_weight
+
+    def forward(self, model, sample, reduce=True):
+        """fairseq's (loss, sample size, logging output)."""
+        reconstruction, embeddings = model(**sample["net_input"], reconstruct=True, contrast=True)
+        mae, mae_logs = reconstruction_loss(reconstruction, self.video_weight)
+        clr, clr_logs = contrastive_loss(embeddings, sample.get("is_dummy", False))
+        loss = mae + self.contrastive_weight * clr
+        clips = sample["nsentences"]
+        return loss, clips, log(sample, loss, clips, {**mae_logs, **clr_logs})
+
+
+def contrastive_loss(embeddings: Embeddings, is_dummy: bool = False) -> tuple[Tensor, dict]:
+    """Sum of InfoNCE over this process's clips against all processes', and what to log.
+
+    Args:
+        embeddings: unit vectors ``(V, D)``; V may be 0, and still every process takes part.
+        is_dummy: the batch only keeps processes in step; its clips are left out.
+    """
+    rows = 0 if is_dummy else len(embeddings.audio)
+    all_audio, start = gather_from_all_processes(embeddings.audio, rows)
+    all_video, _ = gather_from_all_processes(embeddings.video, rows)
+    scale = embeddings.log_scale.exp()
+    target = torch.arange(start, start + rows, device=all_audio.device)
+    audio_to_video = scale * embeddings.audio[:rows] @ all_video.t()  # (rows, all rows)
+    video_to_audio = scale * embeddings.video[:rows] @ all_audio.t()
+    loss = 0.5 * (
+        F.cross_entropy(audio_to_video, target, reduction="sum")
+        + F.cross_entropy(video_to_audio, target, reduction="sum")
+        if rows
+        else audio_to_video.sum() + video_to_audio.sum()  # 0, but keeps the graph in step
+    )
+    correct = (audio_to_video.argmax(1) == target).sum() if rows else 0
+    logs = {
+        "clr": loss.detach(),
+        "clr_clips": rows,
+        "clr_accuracy": correct,
+        "clr_accuracy_clips": rows,
+    }
+    return loss, logs

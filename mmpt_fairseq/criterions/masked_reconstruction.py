@@ -1,0 +1,82 @@
+"""Masked autoencoding (MAE): squared error on masked patches, audio and video terms added.
+
+``loss = sum over clips of (audio error + video error)``, each error the mean over the masked
+values of one clip; normalised by the number of clips, so that neither batch size nor the number
+of processes changes the gradient.
+"""
+
+from dataclasses import dataclass, field
+
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+
+from mmpt_fairseq.models.av_pretraining import Reconstruction
+
+
+@dataclass
+class MaskedReconstructionConfig(FairseqDataclass):
+    video_weight: float = field(
+        default=1.0, metadata={"help": "weight of the video term beside audio's 1"}
+    )
+
+
+@register_criterion("mmpt_masked_reconstruction", dataclass=MaskedReconstructionConfig)
+class MaskedReconstructionCriterion(FairseqCriterion):
+    """MAE alone."""
+
+    def __init__(self, task, video_weight: float) -> None:
+        super().__init__(task)
+        self.video_weight = video_weight
+
+    def forward(self, model, sample, reduce=True):
+        """fairseq's (loss, sample size, logging output)."""
+        reconstruction, _ = model(**sample["net_input"], reconstruct=True)
+        loss, logs = reconstruction_loss(reconstruction, self.video_weight)
+        return loss, sample["nsentences"], log(sample, loss, sample["nsentences"], logs)
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: list[dict]) -> None:
+        reduce_logs(logging_outputs)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True
+
+
+def reconstruction_loss(reconstruction: Reconstruction, video_weight: float):
+    """Sum of the clips' errors, and what to log."""
+    audio, video = reconstruction.audio_error.sum(), reconstruction.video_error.sum()
+    logs = {
+        "mae_audio": audio.detach(),
+        "mae_audio_clips": len(reconstruction.audio_error),
+        "mae_video": video.detach(),
+        "mae_video_clips": len(reconstruction.video_error),
+    }
+    return audio + video_weight * video, logs
+
+
+def log(sample: dict, loss, sample_size: int, logs: dict) -> dict:
+    """One logging output, of sums alone: fairseq may add those of several processes."""
+    return {
+        "loss": loss.detach(),
+        "sample_size": sample_size,
+        "nsentences": sample["nsentences"],
+        "ntokens": sample["ntokens"],
+        **logs,
+    }
+
+
+def reduce_logs(logging_outputs: list[dict]) -> None:
+    """Log ``loss`` per sample and every ``name`` that comes with a ``name_clips`` per clip."""
+
+    def total(key: str) -> float:
+        return float(sum(logs.get(key, 0) for logs in logging_outputs))
+
+    size = total("sample_size")
+    metrics.log_scalar("loss", total("loss") / max(size, 1), size, round=4)
+    counts = sorted({k for logs in logging_outputs for k in logs if k.endswith("_clips")})
+    for key in counts:
+        name, clips = key.removesuffix("_clips"), total(key)
+        if clips:
+            metrics.log_scalar(name, total(name) / clips, clips, round=4)

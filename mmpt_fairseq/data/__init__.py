@@ -1,0 +1,1 @@
+"""From manifest rows to batches."""

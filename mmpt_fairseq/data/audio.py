@@ -1,0 +1,205 @@
+"""Sound: any file to 16 kHz mono, to log mel filterbanks, to normalised features.
+
+One normalisation serves all stages and transcription: per clip, each mel bin gets zero mean and
+unit variance over time (the utterance-level CMVN of fairseq's S2T recipes). During masked
+pre-training the statistics come from the visible frames alone, because a statistic over the
+masked ones would tell the encoder about them.
+"""
+
+import io
+import os
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpt_fairseq.errors import UnreadableClip
+
+SAMPLE_RATE = 16_000
+NUM_MEL_BINS = 80
+FRAME_LENGTH = SAMPLE_RATE * 25 // 1000  # samples in a 25 ms window
+FRAME_SHIFT = SAMPLE_RATE * 10 // 1000  # samples between frames
+SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff"}
+
+Waveform = NDArray[np.float32]
+Features = NDArray[np.float32]
+
+
+def num_frames(num_samples: int) -> int:
+    """Filterbank frames that ``num_samples`` at 16 kHz give."""
+    return max(0, 1 + (num_samples - FRAME_LENGTH) // FRAME_SHIFT)
+
+
+def read_waveform(source: str) -> Waveform:
+    """Decode a file, a slice of a recording or a slice of a ZIP to 16 kHz mono.
+
+    Args:
+        source: a path, ``recording.wav:offset:length`` (samples of the recording) or
+            ``archive.zip:offset:length`` (bytes).
+
+    Returns:
+        ``(samples,)`` in [-1, 1].
+
+    Raises:
+        UnreadableClip: no such file, not audio, no audio track, or no samples.
+    """
+    path, offset, length = split_slice(source)
+    if not os.path.isfile(path):
+        raise UnreadableClip(f"there is no audio file {path}")
+    if os.path.getsize(path) == 0:
+        raise UnreadableClip(f"{path} is a file of zero bytes")
+    if path.endswith(".zip"):
+        waveform, rate = _decode(_zip_member(path, offset, length), source, 0, -1)
+    else:
+        waveform, rate = _decode(path, source, offset, length)
+    if not len(waveform):
+        raise UnreadableClip(f"{source} holds no samples")
+    return _resample(waveform, rate)
+
+
+def read_filterbank(source: str) -> Features:
+    """Raw log mel energies ``(T, 80)`` of a clip, computed or read from cached ``.npy`` features.
+
+    Raises:
+        UnreadableClip: as :func:`read_waveform`, or shorter than one 25 ms window.
+    """
+    cached = _cached_features(source)
+    if cached is not None:
+        return cached
+    waveform = read_waveform(source)
+    if len(waveform) < FRAME_LENGTH:
+        raise UnreadableClip(
+            f"{source} lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than one 25 ms frame"
+        )
+    return filterbank(waveform)
+
+
+def filterbank(waveform: Waveform) -> Features:
+    """Kaldi's 80-bin log mel energies (Povey window, 25/10 ms, no dither) as float32 ``(T, 80)``.
+
+    Args:
+        waveform: ``(samples,)`` in [-1, 1] at 16 kHz; scaled to 16-bit integers as Kaldi expects.
+    """
+    import kaldi_native_fbank
+
+    options = kaldi_native_fbank.FbankOptions()
+    options.frame_opts.dither = 0.0
+    options.frame_opts.samp_freq = SAMPLE_RATE
+    options.mel_opts.num_bins = NUM_MEL_BINS
+    computer = kaldi_native_fbank.OnlineFbank(options)
+    computer.accept_waveform(SAMPLE_RATE, (waveform * 32768.0).astype(np.float32))
+    computer.input_finished()
+    frames = [computer.get_frame(i) for i in range(computer.num_frames_ready)]
+    return np.stack(frames).astype(np.float32) if frames else np.zeros((0, NUM_MEL_BINS), "float32")
+
+
+def normalise(features: Features, visible: NDArray[np.bool_] | None = None) -> Features:
+    """Zero mean and unit variance per mel bin over the clip.
+
+    Args:
+        features: ``(T, F)``.
+        visible: ``(T,)``, True where a frame may be looked at; all of them by default.
+
+    Returns:
+        ``(T, F)``; constant bins become 0, and so does everything where nothing is visible.
+    """
+    seen = features if visible is None else features[visible]
+    if not len(seen):
+        return np.zeros_like(features)
+    mean = seen.mean(axis=0, dtype=np.float64)
+    variance = (seen.astype(np.float64) ** 2).mean(axis=0) - mean**2
+    scaled = (features - mean) / np.sqrt(np.maximum(variance, 1e-10))
+    # A bin that is constant where visible has no scale: it carries no information here.
+    return np.where(variance > 1e-8, scaled, 0.0).astype(np.float32)
+
+
+def split_slice(source: str) -> tuple[str, int, int]:
+    """``path[:offset:length]`` as (path, offset, length), length -1 for the whole file."""
+    parts = source.rsplit(":", 2)
+    if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
+        return parts[0], int(parts[1]), int(parts[2])
+    return source, 0, -1
+
+
+def _cached_features(source: str) -> Features | None:
+    path, offset, length = split_slice(source)
+    if path.endswith(".npy"):
+        data = Path(path).read_bytes() if os.path.isfile(path) else b""
+    elif path.endswith(".zip") and os.path.isfile(path):
+        data = _zip_member(path, offset, length)
+    else:
+        return None
+    if data[:6] != b"\x93NUMPY":
+        return None
+    try:
+        features = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UnreadableClip(f"{source} is not a readable .npy array ({error})") from None
+    if features.ndim != 2 or features.shape[1] != NUM_MEL_BINS or not len(features):
+        raise UnreadableClip(f"{source} has shape {features.shape}, not (frames, {NUM_MEL_BINS})")
+    return features.astype(np.float32)
+
+
+def _zip_member(path: str, offset: int, length: int) -> bytes:
+    if length < 0:
+        raise UnreadableClip(f"{path} needs :offset:length behind it to name a member")
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read(length)
+    if len(data) != length:
+        raise UnreadableClip(f"{path}:{offset}:{length} reaches past the end of the archive")
+    return data
+
+
+def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Waveform, int]:
+    """``(samples,)`` mono at the file's own rate, and that rate."""
+    import soundfile
+
+    suffix = Path(file).suffix.lower() if isinstance(file, str) else ".wav"
+    if suffix in SOUNDFILE_SUFFIXES:
+        try:
+            data, rate = soundfile.read(
+                io.BytesIO(file) if isinstance(file, bytes) else file,
+                dtype="float32",
+                always_2d=True,
+                start=start,
+                frames=frames,
+            )
+            return data.mean(axis=1), rate
+        except (soundfile.LibsndfileError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0].split(": ", 1)[-1]
+            raise UnreadableClip(f"{name} cannot be read as audio: {reason}") from None
+    waveform, rate = _decode_container(file, name)
+    return (waveform[start : start + frames] if frames >= 0 else waveform[start:]), rate
+
+
+def _decode_container(file: str, name: str) -> tuple[Waveform, int]:
+    """The audio track of mp4, mpg, m4a, webm ... through FFmpeg (PyAV)."""
+    import av
+
+    blocks = []
+    try:
+        with av.open(file) as container:
+            if not container.streams.audio:
+                raise UnreadableClip(f"{name} has no audio track")
+            stream = container.streams.audio[0]
+            rate = stream.rate
+            to_mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
+            for frame in container.decode(stream):
+                blocks += [block.to_ndarray()[0] for block in to_mono.resample(frame)]
+            blocks += [block.to_ndarray()[0] for block in to_mono.resample(None)]
+    except (av.error.FFmpegError, ValueError) as error:
+        if isinstance(error, UnreadableClip):
+            raise
+        raise UnreadableClip(f"{name} cannot be read as audio: {error}") from None
+    return (np.concatenate(blocks) if blocks else np.zeros(0, np.float32)), rate
+
+
+def _resample(waveform: Waveform, rate: int) -> Waveform:
+    if rate == SAMPLE_RATE:
+        return waveform
+    from scipy.signal import resample_poly
+
+    divisor = gcd(rate, SAMPLE_RATE)
+    return resample_poly(waveform, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)

@@ -1,0 +1,229 @@
+"""The manifest: a TSV with fairseq S2T's columns plus video, and the only place that knows them.
+
+=============  ====================================================================
+``id``         unique name of the clip
+``audio``      path, relative to ``audio_root`` or to the manifest: wav, flac, ogg,
+               mp3, mp4, mpg, .npy features; ``archive.zip:offset:length`` in bytes,
+               ``recording.wav:offset:length`` in samples of the recording
+``n_frames``   10 ms filterbank frames
+``tgt_text``   transcript or translation (absent or empty in pre-training)
+``speaker``, ``src_text``, ``src_lang``, ``tgt_lang``   as in fairseq S2T
+``video``      path, like ``audio``; empty where a clip has no picture
+``video_frames``  pictures in the video
+=============  ====================================================================
+
+A manifest of a million rows stays one memory-mapped file and a few integer arrays: rows are
+parsed when they are asked for, so that workers share it and start at once.
+"""
+
+import mmap
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmpt_fairseq.errors import InputError
+
+COLUMNS = (
+    "id",
+    "audio",
+    "n_frames",
+    "tgt_text",
+    "speaker",
+    "src_text",
+    "src_lang",
+    "tgt_lang",
+    "video",
+    "video_frames",
+)
+REQUIRED = ("id", "audio", "n_frames")
+COUNTS = ("n_frames", "video_frames")
+# Paths of a manifest are relative to its folder unless the data config names a root.
+PATHS = ("audio", "video")
+
+
+class Column(Sequence[str]):
+    """One text column of a manifest as a read-only sequence; ``absent`` columns are empty."""
+
+    def __init__(self, manifest: "Manifest", index: int | None) -> None:
+        self._manifest = manifest
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._manifest)
+
+    def __getitem__(self, row):  # type: (int) -> str
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        if self._index is None:
+            if not -len(self) <= row < len(self):
+                raise IndexError(row)
+            return ""
+        return self._manifest.fields(row)[self._index]
+
+
+class Manifest:
+    """A validated manifest.
+
+    Args:
+        path: the TSV file.
+        needs: columns that must exist beside ``id``, ``audio`` and ``n_frames``.
+
+    Attributes:
+        n_frames: ``(rows,)`` int32, 10 ms frames.
+        video_frames: ``(rows,)`` int32, 0 where a clip has no video.
+
+    Raises:
+        InputError: names the file, the line and the column at fault.
+    """
+
+    def __init__(self, path: str | Path, needs: Iterable[str] = ()) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise InputError(
+                f"there is no manifest {self.path}; write one with python -m manifests.<corpus>"
+            )
+        self._bytes = _map_file(self.path)
+        starts = _line_starts(self._bytes)
+        header = self._line_at(0, starts) if len(starts) > 1 else ""
+        self.columns = header.split("\t")
+        self._check_header(header, needs)
+        # Blank lines, such as one at the end, hold no row.
+        rows = np.array([i for i in range(1, len(starts) - 1) if self._line_at(i, starts).strip()])
+        if not len(rows):
+            raise InputError(f"manifest {self.path} has a header but no rows")
+        self._starts, self._ends = starts[rows], starts[rows + 1]
+        self._line_numbers = rows + 1
+        self.n_frames = self._count_column("n_frames")
+        self.video_frames = self._count_column("video_frames")
+        self._check_ids()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getstate__(self) -> dict:
+        state = self.__dict__.copy()
+        del state["_bytes"]  # a memory map does not pickle; a spawned worker maps the file again
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._bytes = _map_file(self.path)
+
+    def fields(self, row: int) -> list[str]:
+        """The cells of one row, in the order of ``columns``."""
+        line = self._bytes[int(self._starts[row]) : int(self._ends[row])]
+        return line.decode("utf-8").rstrip("\r\n").split("\t")
+
+    def column(self, name: str) -> Column:
+        """A text column; one that the file lacks reads as empty."""
+        return Column(self, self.columns.index(name) if name in self.columns else None)
+
+    def where(self, row: int) -> str:
+        """``file, line N (id)`` for messages."""
+        return f"{self.path}, line {self._line_numbers[row]} ({self.column('id')[row]})"
+
+    def resolve(self, name: str, row: int, root: str | Path | None = None) -> str:
+        """Absolute path in column ``name``, its ``:offset:length`` kept; empty if it has none."""
+        value = self.column(name)[row]
+        return os.path.join(Path(root or self.path.parent).absolute(), value) if value else ""
+
+    def _line_at(self, line: int, starts: np.ndarray) -> str:
+        raw = self._bytes[int(starts[line]) : int(starts[line + 1])]
+        try:
+            return raw.decode("utf-8-sig" if line == 0 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{self.path}, line {line + 1} is not UTF-8 ({error.reason}); save it as UTF-8"
+            ) from None
+
+    def _check_header(self, header: str, needs: Iterable[str]) -> None:
+        if not header.strip():
+            raise InputError(f"manifest {self.path} is empty; write it again")
+        missing = [c for c in (*REQUIRED, *needs) if c not in self.columns]
+        if missing:
+            raise InputError(
+                f"manifest {self.path} lacks the column {', '.join(missing)}; "
+                f"its header is {' '.join(self.columns)}"
+            )
+
+    def _count_column(self, name: str) -> np.ndarray:
+        counts = np.zeros(len(self), dtype=np.int32)
+        if name not in self.columns:
+            return counts
+        index, width = self.columns.index(name), len(self.columns)
+        for row in range(len(self)):
+            cells = self.fields(row)
+            if len(cells) != width:
+                raise InputError(
+                    f"{self.path}, line {self._line_numbers[row]} has {len(cells)} cells "
+                    f"where the header has {width}; is there a tab or a line break in a text?"
+                )
+            if not cells[index] and name not in REQUIRED:
+                continue
+            try:
+                counts[row] = int(cells[index])
+            except (ValueError, OverflowError):
+                counts[row] = -1
+            if counts[row] < 0:
+                raise InputError(
+                    f"{self.path}, line {self._line_numbers[row]}, column {name}: "
+                    f"{cells[index]!r} is not a number of frames"
+                )
+        return counts
+
+    def _check_ids(self) -> None:
+        # Hashes keep a million ids in eight megabytes; only equal hashes are compared as text.
+        ids = self.column("id")
+        hashes = np.fromiter((hash(i) for i in ids), dtype=np.int64, count=len(self))
+        order = np.argsort(hashes, kind="stable")
+        for k in np.flatnonzero(np.diff(hashes[order]) == 0):
+            first, second = order[k], order[k + 1]
+            if ids[first] == ids[second]:
+                raise InputError(
+                    f"{self.path}, line {self._line_numbers[second]}: the id {ids[second]!r} "
+                    f"stands on line {self._line_numbers[first]} too; make ids unique"
+                )
+
+
+def write_manifest(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
+    """Write rows (column -> value, absent ones empty) atomically; returns how many.
+
+    Raises:
+        InputError: a value holds a tab or a line break, or a required column is missing.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    count = 0
+    with temporary.open("w", encoding="utf-8", newline="\n") as out:
+        out.write("\t".join(COLUMNS) + "\n")
+        for row in rows:
+            unknown = set(row) - set(COLUMNS)
+            cells = [str(row.get(c, "")) for c in COLUMNS]
+            if unknown or any(not row.get(c) and row.get(c) != 0 for c in REQUIRED):
+                raise InputError(f"a row for {path} has unknown or missing columns: {dict(row)}")
+            if any(ch in cell for cell in cells for ch in "\t\r\n"):
+                raise InputError(f"row {row['id']!r} for {path} has a tab or line break in a cell")
+            out.write("\t".join(cells) + "\n")
+            count += 1
+    temporary.replace(path)
+    return count
+
+
+def _map_file(path: Path) -> mmap.mmap | bytes:
+    if path.stat().st_size == 0:
+        return b""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _line_starts(data: mmap.mmap | bytes) -> np.ndarray:
+    """Offsets at which lines start, and the end of the data."""
+    if not len(data):
+        return np.zeros(1, dtype=np.int64)
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n")).astype(np.int64) + 1
+    if not len(ends) or ends[-1] != len(data):
+        ends = np.append(ends, len(data))
+    return np.insert(ends, 0, 0)

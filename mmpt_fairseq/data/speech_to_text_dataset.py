@@ -1,0 +1,141 @@
+"""Stages 2 and 3: fairseq's speech-to-text dataset over our manifest and our features."""
+
+import logging
+
+import numpy as np
+import torch
+from fairseq.data.audio.speech_to_text_dataset import (
+    SpeechToTextDataset,
+    SpeechToTextDatasetItem,
+)
+from fairseq.data.data_utils import collate_tokens, numpy_seed
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.skipping import SkippedClips
+from mmpt_fairseq.errors import InputError, UnreadableClip
+from mmpt_fairseq.modules.conformer import subsampled
+
+logger = logging.getLogger(__name__)
+
+
+class ManifestSpeechToTextDataset(SpeechToTextDataset):
+    """fairseq's dataset with any audio format, features of ours, exact seeds and no lost rows.
+
+    Args:
+        manifest: rows with ``tgt_text``.
+        cfg: fairseq's S2T data config: root of the audio, transforms such as SpecAugment.
+        training: apply the training transforms, skip and count unusable clips. Otherwise an
+            unusable clip stops the run.
+        seed: of SpecAugment's draws, with the epoch and the row.
+    """
+
+    def __init__(self, manifest: Manifest, cfg, training: bool, seed: int, **parts) -> None:
+        self.manifest, self.seed = manifest, seed
+        self.skipped = SkippedClips(tolerate=training)
+        # Shared memory, because loader workers outlive an epoch.
+        self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
+        super().__init__(
+            split=manifest.path.stem,
+            is_train_split=training,
+            cfg=cfg,
+            audio_paths=manifest.column("audio"),
+            n_frames=manifest.n_frames,
+            src_texts=manifest.column("src_text"),
+            tgt_texts=manifest.column("tgt_text"),
+            speakers=manifest.column("speaker"),
+            src_langs=manifest.column("src_lang"),
+            tgt_langs=manifest.column("tgt_lang"),
+            ids=manifest.column("id"),
+            **parts,
+        )
+        self._count_long_targets()
+
+    @property
+    def training(self) -> bool:
+        """Whether unusable or overlong rows may be left out."""
+        return self.is_train_split
+
+    def check_tgt_lang_tag(self) -> None:
+        if not self.cfg.prepend_tgt_lang_tag:
+            return
+        for language in sorted(set(self.tgt_langs)):
+            if self.LANG_TAG_TEMPLATE.format(language) not in self.tgt_dict:
+                raise InputError(
+                    f"{self.manifest.path}: the vocabulary has no tag <lang:{language}> for the "
+                    "target language; build the vocabulary with it"
+                )
+
+    def get_tgt_lens_and_check_oov(self) -> NDArray[np.int32]:
+        lengths = np.zeros(self.n_samples, dtype=np.int32)
+        unknown = 0
+        for i in range(self.n_samples):
+            tokens = self.get_tokenized_tgt_text(i).split()
+            lengths[i] = len(tokens)
+            unknown += sum(self.tgt_dict.index(t) == self.tgt_dict.unk() for t in tokens)
+        total = int(lengths.sum())
+        logger.info("%s: %d of %d target tokens are unknown", self.split, unknown, total)
+        if total and unknown > total / 2:
+            raise InputError(
+                f"{self.manifest.path}: {unknown} of {total} target tokens are not in the "
+                "vocabulary; it was built for other text (check vocab_filename and bpe_tokenizer)"
+            )
+        return lengths
+
+    def _count_long_targets(self) -> None:
+        """CTC cannot align a target longer than the subsampled audio; its loss is then zeroed."""
+        too_long = int((self.tgt_lens > subsampled(np.asarray(self.n_frames))).sum())
+        if too_long:
+            logger.warning(
+                "%s: %d of %d targets are longer than their audio after subsampling; the CTC term "
+                "leaves them out",
+                self.split,
+                too_long,
+                self.n_samples,
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch[0] = epoch if self.is_train_split else 0
+
+    def _get_source_audio(self, index: int) -> Tensor:
+        source = self.manifest.resolve("audio", index, self.cfg.audio_root or None)
+        features = normalise(read_filterbank(source))
+        if self.feature_transforms is not None:
+            with numpy_seed(self.seed, int(self._epoch), int(index)):
+                features = self.feature_transforms(features)
+        return torch.from_numpy(features).float()
+
+    def __getitem__(self, index: int) -> SpeechToTextDatasetItem | UnreadableClip:
+        self.skipped.count_read()
+        try:
+            return super().__getitem__(int(index))
+        except UnreadableClip as error:
+            return self.skipped.report(self.manifest.where(int(index)), error)
+
+    def collater(self, samples: list[SpeechToTextDatasetItem | UnreadableClip]) -> dict:
+        """fairseq's batch plus ``ctc_target``: targets with neither EOS nor language tag."""
+        samples, replacement = self.skipped.sort_out(samples)
+        if replacement is not None:
+            return replacement
+        batch = super().collater(samples, return_order=True)
+        first = 1 if self.cfg.prepend_tgt_lang_tag else 0
+        targets = [s.target[first:-1] for s in samples]  # the last token is EOS
+        order = batch.pop("order")
+        batch["ctc_target"] = collate_tokens(targets, self.tgt_dict.pad()).index_select(0, order)
+        lengths = torch.tensor([len(t) for t in targets])
+        batch["ctc_target_lengths"] = lengths.index_select(0, order)
+        return batch
+
+    @property
+    def sizes(self) -> NDArray[np.int32]:
+        return self.n_frames
+
+    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.n_frames[indices].astype(np.int64)
+
+    def ordered_indices(self) -> NDArray[np.int64]:
+        """Longest first; among equals at random in training (fairseq seeds numpy per epoch)."""
+        rows = np.random.permutation(len(self)) if self.shuffle else np.arange(len(self))
+        return rows[np.argsort(-self.n_frames[rows], kind="stable")]

@@ -1,0 +1,1 @@
+"""Searches that fairseq does not have."""

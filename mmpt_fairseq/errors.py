@@ -1,0 +1,25 @@
+"""Faults in what a user gave us, and how they leave a fairseq command."""
+
+import contextlib
+from collections.abc import Iterator
+
+
+class InputError(ValueError):
+    """A fault in the input: one sentence that names the file, row or key, and the remedy."""
+
+
+class UnreadableClip(InputError):
+    """One clip cannot be used; training skips and counts it, evaluation stops."""
+
+
+@contextlib.contextmanager
+def exit_on_input_error() -> Iterator[None]:
+    """End the process with the sentence alone instead of a traceback.
+
+    Used only where fairseq calls us (tasks) and in our own commands. ``SystemExit`` passes
+    through Hydra, which would bury any other exception under its own report.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise SystemExit(f"mmpt_fairseq: {error}") from None

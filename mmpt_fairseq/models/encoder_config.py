@@ -1,0 +1,50 @@
+"""The audio encoder's sizes, shared by every stage, and the one function that builds it."""
+
+from dataclasses import dataclass, field
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.modules.conformer import ConformerEncoder
+
+
+@dataclass
+class ConformerConfig(FairseqDataclass):
+    """Defaults are ``base``: the paper's 16 layers, 4 heads and kernel 31, at width 256 (ours)."""
+
+    encoder_embed_dim: int = field(default=256, metadata={"help": "width of the Conformer"})
+    encoder_layers: int = field(default=16, metadata={"help": "Conformer layers"})
+    encoder_attention_heads: int = field(default=4, metadata={"help": "attention heads"})
+    encoder_ffn_embed_dim: int = field(default=2048, metadata={"help": "feed-forward width"})
+    depthwise_conv_kernel_size: int = field(default=31, metadata={"help": "odd kernel in time"})
+    encoder_positions: ChoiceEnum(["sinusoidal", "rotary"]) = field(
+        default="sinusoidal",
+        metadata={"help": "positions: added at the input, or rotary in every attention"},
+    )
+    dropout: float = field(default=0.1, metadata={"help": "dropout"})
+    checkpoint_activations: bool = field(
+        default=False, metadata={"help": "recompute activations in the backward pass"}
+    )
+
+
+def build_conformer(cfg: ConformerConfig) -> ConformerEncoder:
+    """The audio encoder that ``cfg`` describes.
+
+    Raises:
+        InputError: sizes that do not fit together.
+    """
+    if cfg.encoder_embed_dim % cfg.encoder_attention_heads:
+        raise InputError(
+            f"model.encoder_embed_dim={cfg.encoder_embed_dim} is not a multiple of "
+            f"model.encoder_attention_heads={cfg.encoder_attention_heads}"
+        )
+    return ConformerEncoder(
+        dim=cfg.encoder_embed_dim,
+        layers=cfg.encoder_layers,
+        heads=cfg.encoder_attention_heads,
+        ffn_dim=cfg.encoder_ffn_embed_dim,
+        kernel=cfg.depthwise_conv_kernel_size,
+        dropout=cfg.dropout,
+        positions=str(cfg.encoder_positions),
+        checkpoint_activations=cfg.checkpoint_activations,
+    )

@@ -1,0 +1,146 @@
+"""Stages 2 and 3: the pre-trained Conformer, a CTC head and fairseq's Transformer decoder."""
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+import torch
+from fairseq.models import FairseqEncoder, FairseqEncoderDecoderModel, register_model
+from fairseq.models.speech_to_text.s2t_transformer import S2TTransformerEncoder
+from fairseq.models.transformer import Embedding, TransformerConfig, TransformerDecoderBase
+from torch import Tensor, nn
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
+from mmpt_fairseq.modules.conformer import ConformerEncoder
+
+
+@dataclass
+class SpeechToTextModelConfig(ConformerConfig):
+    """The encoder's sizes are ``base``; the decoder's are fairseq's for S2T."""
+
+    init_encoder_from: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "checkpoint of an earlier stage: subsampling and Conformer are taken over"
+        },
+    )
+    freeze_encoder: bool = field(
+        default=False, metadata={"help": "keep the encoder as it is (the paper's stage 3)"}
+    )
+    ctc: bool = field(default=True, metadata={"help": "put a CTC head on the encoder"})
+    decoder_embed_dim: int = field(default=256, metadata={"help": "width of the decoder"})
+    decoder_layers: int = field(default=6, metadata={"help": "decoder layers"})
+    decoder_attention_heads: int = field(default=4, metadata={"help": "decoder heads"})
+    decoder_ffn_embed_dim: int = field(default=2048, metadata={"help": "decoder feed-forward"})
+    max_target_positions: int = field(default=1024, metadata={"help": "longest target"})
+
+
+class SpeechEncoder(FairseqEncoder):
+    """The Conformer in fairseq's clothes; frozen, it stays in evaluation mode."""
+
+    def __init__(
+        self, conformer: ConformerEncoder, dim: int, vocabulary: int | None, frozen: bool
+    ) -> None:
+        super().__init__(None)
+        self.audio_encoder = conformer
+        self.frozen = frozen
+        self.ctc_projection = nn.Linear(dim, vocabulary) if vocabulary else None
+        if frozen:
+            conformer.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "SpeechEncoder":
+        super().train(mode)
+        if self.frozen:
+            self.audio_encoder.eval()
+        return self
+
+    def forward(self, src_tokens: Tensor, src_lengths: Tensor, **unused) -> dict[str, list[Tensor]]:
+        """``src_tokens`` ``(B, T, F)`` -> fairseq's encoder output (states ``(T, B, D)``)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            encoded = self.audio_encoder(src_tokens, src_lengths)
+        logits = self.ctc_projection(encoded.states) if self.ctc_projection else None
+        return {
+            "encoder_out": [encoded.states.transpose(0, 1)],
+            "encoder_padding_mask": [encoded.padding],
+            "encoder_embedding": [],
+            "encoder_states": [],
+            "src_tokens": [],
+            "src_lengths": [encoded.lengths],
+            "ctc_logits": [] if logits is None else [logits.transpose(0, 1)],  # (T, B, V)
+        }
+
+    def reorder_encoder_out(self, encoder_out: dict, new_order: Tensor) -> dict:
+        return S2TTransformerEncoder.reorder_encoder_out(self, encoder_out, new_order)
+
+    def max_positions(self) -> None:
+        return None
+
+
+@register_model("mmpt_speech_to_text", dataclass=SpeechToTextModelConfig)
+class SpeechToTextModel(FairseqEncoderDecoderModel):
+    """Conformer encoder, optional CTC head, Transformer decoder."""
+
+    @classmethod
+    def build_model(cls, cfg: SpeechToTextModelConfig, task) -> "SpeechToTextModel":
+        dictionary = task.target_dictionary
+        encoder = SpeechEncoder(
+            build_conformer(cfg),
+            cfg.encoder_embed_dim,
+            len(dictionary) if cfg.ctc else None,
+            cfg.freeze_encoder,
+        )
+        embed = Embedding(len(dictionary), cfg.decoder_embed_dim, dictionary.pad())
+        return cls(encoder, TransformerDecoderBase(_decoder_config(cfg), dictionary, embed))
+
+    def forward(
+        self, src_tokens: Tensor, src_lengths: Tensor, prev_output_tokens: Tensor
+    ) -> tuple[Tensor, dict]:
+        """Logits ``(B, L, V)`` and the decoder's extras with ``encoder_out`` among them."""
+        encoder_out = self.encoder(src_tokens, src_lengths)
+        logits, extra = self.decoder(prev_output_tokens, encoder_out=encoder_out)
+        return logits, {**extra, "encoder_out": encoder_out}
+
+    def get_ctc_output(self, net_output: tuple[Tensor, dict], sample: dict):
+        """Log probabilities ``(T, B, V)`` and lengths ``(B,)``, as fairseq's CTC term asks."""
+        encoder_out = net_output[1]["encoder_out"]
+        if not encoder_out["ctc_logits"]:
+            raise InputError(
+                "criterion.ctc_weight is above 0 but model.ctc is false; set one to fit the other"
+            )
+        lprobs = encoder_out["ctc_logits"][0].float().log_softmax(dim=-1)
+        return lprobs, encoder_out["src_lengths"][0]
+
+    def get_ctc_target(self, sample: dict) -> tuple[Tensor, Tensor]:
+        """Targets ``(B, L)`` and lengths ``(B,)`` for CTC, as the dataset collated them."""
+        return sample["ctc_target"], sample["ctc_target_lengths"]
+
+    def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
+        """Say in one sentence that a checkpoint's vocabulary is another one."""
+        super().upgrade_state_dict_named(state_dict, name)
+        saved = state_dict.get("decoder.embed_tokens.weight")
+        ours = self.decoder.embed_tokens.weight
+        if saved is not None and saved.size(0) != ours.size(0):
+            raise SystemExit(
+                f"mmpt_fairseq: the vocabulary of this data has {ours.size(0)} entries and the "
+                f"checkpoint's has {saved.size(0)}; use the data folder that it was trained on, "
+                "or another checkpoint.save_dir to train anew"
+            )
+
+
+def _decoder_config(cfg: SpeechToTextModelConfig) -> TransformerConfig:
+    """fairseq's decoder configuration from ours."""
+    decoder = TransformerConfig()
+    decoder.decoder.embed_dim = cfg.decoder_embed_dim
+    decoder.decoder.input_dim = cfg.decoder_embed_dim
+    decoder.decoder.output_dim = cfg.decoder_embed_dim
+    decoder.decoder.ffn_embed_dim = cfg.decoder_ffn_embed_dim
+    decoder.decoder.layers = cfg.decoder_layers
+    decoder.decoder.attention_heads = cfg.decoder_attention_heads
+    decoder.decoder.normalize_before = True
+    decoder.encoder.embed_dim = cfg.encoder_embed_dim  # the width of what it attends to
+    decoder.share_decoder_input_output_embed = True
+    decoder.dropout = cfg.dropout
+    decoder.attention_dropout = cfg.dropout
+    decoder.activation_dropout = cfg.dropout
+    decoder.max_target_positions = cfg.max_target_positions
+    return decoder

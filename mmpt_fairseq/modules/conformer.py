@@ -1,0 +1,212 @@
+"""Conformer encoder (arXiv 2005.08100) over filterbanks, with padding and masking exact everywhere.
+
+It differs from fairseq's in three places, all so that an output depends on visible, unpadded
+input only:
+
+* the subsampling and the depthwise convolution read zeros at padded and masked positions;
+* layer instead of batch normalisation inside the convolution module, so that neither the batch
+  nor its padding reaches a clip, and a frozen encoder has no statistics to drift;
+* given visible tokens alone, the depthwise convolution puts them back at their true times first.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from fairseq.models.speech_to_text.modules.convolution import Conv1dSubsampler
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
+from mmpt_fairseq.modules.masking import VisibleTokens
+
+SUBSAMPLING = 4  # filterbank frames per encoder frame
+
+
+def subsampled(frames):  # type: (Tensor | int) -> Tensor | int
+    """Encoder frames that ``frames`` filterbank frames give: a quarter, rounded up."""
+    return (frames + SUBSAMPLING - 1) // SUBSAMPLING
+
+
+class MaskedSubsampler(Conv1dSubsampler):
+    """fairseq's two strided convolutions, reading zeros beyond the clip and at masked frames."""
+
+    def forward(self, features: Tensor, lengths: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``features`` ``(B, T, F)`` -> ``(B, ceil(T / 4), D)``.
+
+        Args:
+            lengths: ``(B,)`` frames per clip.
+            mask: ``(B, ceil(T / 4))``, True = masked: its four frames are hidden.
+        """
+        hidden = beyond(lengths, features.size(1))
+        if mask is not None:
+            hidden = hidden | mask.repeat_interleave(SUBSAMPLING, dim=1)[:, : features.size(1)]
+        x = features.masked_fill(hidden[..., None], 0.0).transpose(1, 2)
+        for layer in self.conv_layers:
+            x = F.glu(layer(x), dim=1)
+            lengths = (lengths + 1) // 2
+            x = x.masked_fill(beyond(lengths, x.size(2))[:, None], 0.0)
+        return x.transpose(1, 2)
+
+
+class FeedForward(nn.Sequential):
+    """Pre-norm feed-forward module; width D -> ``hidden`` -> D."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__(
+            nn.LayerNorm(dim),
+            nn.Linear(dim, hidden),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, dim),
+            nn.Dropout(dropout),
+        )
+
+
+class ConvolutionModule(nn.Module):
+    """Pointwise, depthwise, pointwise convolution over true neighbours in time."""
+
+    def __init__(self, dim: int, kernel: int, dropout: float) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"the depthwise kernel must be odd, not {kernel}")
+        self.norm = nn.LayerNorm(dim)
+        self.pointwise_in = nn.Linear(dim, 2 * dim)
+        self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.depthwise_norm = nn.LayerNorm(dim)
+        self.pointwise_out = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, padding: Tensor | None, visible: VisibleTokens | None = None
+    ) -> Tensor:
+        """``x`` ``(B, T, D)``, or ``(B, N, D)`` with ``visible`` telling where its tokens stand."""
+        x = F.glu(self.pointwise_in(self.norm(x)), dim=-1)
+        if visible is not None:
+            x = visible.scatter(x)
+        elif padding is not None:
+            x = x.masked_fill(padding[..., None], 0.0)
+        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        if visible is not None:
+            x = visible.gather(x)
+        return self.dropout(self.pointwise_out(F.silu(self.depthwise_norm(x))))
+
+
+class ConformerLayer(nn.Module):
+    """Half feed-forward, self-attention, convolution, half feed-forward, norm."""
+
+    def __init__(
+        self, dim: int, ffn_dim: int, heads: int, kernel: int, dropout: float, rotary: bool
+    ) -> None:
+        super().__init__()
+        self.ffn1 = FeedForward(dim, ffn_dim, dropout)
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = SelfAttention(dim, heads, dropout, rotary)
+        self.dropout = nn.Dropout(dropout)
+        self.convolution = ConvolutionModule(dim, kernel, dropout)
+        self.ffn2 = FeedForward(dim, ffn_dim, dropout)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        padding: Tensor | None,
+        positions: Tensor,
+        visible: VisibleTokens | None = None,
+    ) -> Tensor:
+        x = x + 0.5 * self.ffn1(x)
+        attended = self.attention(self.attention_norm(x), padding, positions)
+        x = x + self.dropout(attended)
+        x = x + self.convolution(x, padding, visible)
+        x = x + 0.5 * self.ffn2(x)
+        return self.norm(x)
+
+
+@dataclass
+class EncodedAudio:
+    """What the Conformer makes of a batch.
+
+    Attributes:
+        states: ``(B, T, D)``, or the visible ``(B, N, D)``.
+        padding: ``(B, T)`` or ``(B, N)``, True = padded.
+        lengths: ``(B,)`` encoder frames per clip, masked ones included.
+        layers: states before the first and after each layer, when asked for.
+        visible: where the visible tokens stand, when masked.
+    """
+
+    states: Tensor
+    padding: Tensor
+    lengths: Tensor
+    layers: list[Tensor]
+    visible: VisibleTokens | None = None
+
+
+class ConformerEncoder(nn.Module):
+    """Subsampling by four and a stack of Conformer layers.
+
+    Args:
+        dim, layers, heads, ffn_dim, kernel: the Conformer's sizes (paper: 16 layers, 4 heads,
+            depthwise kernel 31).
+        dropout: after the input and inside every layer.
+        positions: ``sinusoidal`` (added once at the input) or ``rotary`` (in every attention).
+        checkpoint_activations: recompute layers in the backward pass to save memory.
+        features: mel bins F.
+    """
+
+    def __init__(
+        self,
+        dim: int = 256,
+        layers: int = 16,
+        heads: int = 4,
+        ffn_dim: int = 2048,
+        kernel: int = 31,
+        dropout: float = 0.1,
+        positions: str = "sinusoidal",
+        checkpoint_activations: bool = False,
+        features: int = 80,
+    ) -> None:
+        super().__init__()
+        if positions not in ("sinusoidal", "rotary"):
+            raise ValueError(f"positions must be sinusoidal or rotary, not {positions!r}")
+        self.positions, self.checkpoint_activations = positions, checkpoint_activations
+        self.subsample = MaskedSubsampler(features, 2 * dim, dim, [5, 5])
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            ConformerLayer(dim, ffn_dim, heads, kernel, dropout, positions == "rotary")
+            for _ in range(layers)
+        )
+
+    def forward(
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        mask: Tensor | None = None,
+        keep_layers: bool = False,
+    ) -> EncodedAudio:
+        """Encode ``features`` ``(B, T, F)``; ``mask`` ``(B, ceil(T / 4))``, True = masked."""
+        x = self.subsample(features, lengths, mask)
+        lengths = subsampled(lengths)
+        padding = beyond(lengths, x.size(1))
+        positions = torch.arange(x.size(1), device=x.device).expand(x.shape[:2])
+        if self.positions == "sinusoidal":
+            x = x + sinusoidal_positions(positions[:1], x.size(-1)).to(x.dtype)
+        visible = None
+        if mask is not None:
+            visible = VisibleTokens.from_hidden(padding | mask)
+            x, positions, padding = visible.gather(x), visible.index, visible.padding
+        x = self.dropout(x)
+        kept = [x] if keep_layers else []
+        attention_padding = padding if bool(padding.any()) else None
+        for layer in self.layers:
+            if self.checkpoint_activations and self.training:
+                x = checkpoint(layer, x, attention_padding, positions, visible, use_reentrant=False)
+            else:
+                x = layer(x, attention_padding, positions, visible)
+            if keep_layers:
+                kept.append(x)
+        return EncodedAudio(x, padding, lengths, kept, visible)
+
+
+def beyond(lengths: Tensor, size: int) -> Tensor:
+    """``(B, size)``, True from each length on: padding."""
+    return torch.arange(size, device=lengths.device)[None] >= lengths[:, None]

@@ -1,0 +1,117 @@
+"""Vision Transformer blocks (arXiv 2010.11929) and space-time patches (arXiv 2205.09113)."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward of four times the width."""
+
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = SelfAttention(dim, heads, dropout)
+        self.ffn = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """``x`` ``(B, L, D)``; ``padding`` ``(B, L)``, True = padded."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), padding))
+        return x + self.dropout(self.ffn(x))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks and a final norm."""
+
+    def __init__(
+        self,
+        dim: int,
+        layers: int,
+        heads: int,
+        dropout: float = 0.0,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        self.checkpoint_activations = checkpoint_activations
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """``x`` ``(B, L, D)``; ``padding`` ``(B, L)``, True = padded."""
+        if padding is not None and not bool(padding.any()):
+            padding = None
+        for block in self.blocks:
+            if self.checkpoint_activations and self.training:
+                x = checkpoint(block, x, padding, use_reentrant=False)
+            else:
+                x = block(x, padding)
+        return self.norm(x)
+
+
+class VideoPatches(nn.Module):
+    """Cut a clip into a grid of space-time patches and embed them.
+
+    Args:
+        frames, size: T pictures of ``size`` x ``size`` pixels.
+        patch_frames, patch_size: one patch is ``patch_frames`` x ``patch_size`` x ``patch_size``.
+        dim: width D.
+    """
+
+    def __init__(
+        self, frames: int, size: int, patch_frames: int, patch_size: int, dim: int
+    ) -> None:
+        super().__init__()
+        if frames % patch_frames or size % patch_size:
+            raise ValueError(
+                f"{frames} frames of {size} pixels are not a whole number of patches of "
+                f"{patch_frames} x {patch_size} x {patch_size}"
+            )
+        self.patch_frames, self.patch_size = patch_frames, patch_size
+        self.grid = (frames // patch_frames, size // patch_size, size // patch_size)
+        self.patch_dim = 3 * patch_frames * patch_size**2
+        self.embed = nn.Linear(self.patch_dim, dim)
+
+    @property
+    def num_patches(self) -> int:
+        """L, patches per clip."""
+        return self.grid[0] * self.grid[1] * self.grid[2]
+
+    def cut(self, video: Tensor) -> Tensor:
+        """``(B, 3, T, H, W)`` -> ``(B, L, patch_dim)``; patches go by time, row, column."""
+        t, h, w = self.grid
+        p, s = self.patch_frames, self.patch_size
+        x = video.reshape(-1, 3, t, p, h, s, w, s)
+        x = x.permute(0, 2, 4, 6, 3, 5, 7, 1)  # (B, t, h, w, p, s, s, 3)
+        return x.reshape(-1, t * h * w, self.patch_dim)
+
+    def join(self, patches: Tensor) -> Tensor:
+        """The inverse of :meth:`cut`."""
+        t, h, w = self.grid
+        p, s = self.patch_frames, self.patch_size
+        x = patches.reshape(-1, t, h, w, p, s, s, 3).permute(0, 7, 1, 4, 2, 5, 3, 6)
+        return x.reshape(-1, 3, t * p, h * s, w * s)
+
+    def positions(self, dim: int, device: torch.device | None = None) -> Tensor:
+        """Fixed space-time positions ``(1, L, D)``: sinusoids of time, row and column."""
+        t, h, w = self.grid
+        # Half of the channels tell the time, a quarter each the row and the column.
+        spatial = dim // 4
+        axes = (
+            sinusoidal_positions(torch.arange(t, device=device), dim - 2 * spatial),
+            sinusoidal_positions(torch.arange(h, device=device), spatial),
+            sinusoidal_positions(torch.arange(w, device=device), spatial),
+        )
+        grid = torch.cat(
+            [
+                axes[0][:, None, None].expand(t, h, w, -1),
+                axes[1][None, :, None].expand(t, h, w, -1),
+                axes[2][None, None, :].expand(t, h, w, -1),
+            ],
+            dim=-1,
+        )
+        return grid.reshape(1, t * h * w, dim)

@@ -1,0 +1,106 @@
+"""What every task of ours does with rows: none is lost in silence, bad ones are counted."""
+
+import logging
+import os
+from collections.abc import Iterator
+
+from fairseq.data import FairseqDataset
+from fairseq.dataclass import FairseqDataclass
+
+from mmpt_fairseq.errors import InputError, exit_on_input_error
+
+logger = logging.getLogger(__name__)
+
+
+class EveryRowMixin:
+    """Batches that cover an evaluation split exactly, and training that reports skipped clips."""
+
+    def get_batch_iterator(self, dataset, *args, **kwargs):
+        """fairseq's iterator, without its dropping of a last batch that 8 does not divide.
+
+        An evaluation split must be covered exactly, row by row, before a batch is run.
+        """
+        kwargs["required_batch_size_multiple"] = 1
+        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        if not dataset_is_training(dataset):
+            batched = sorted(int(row) for batch in iterator.frozen_batches for row in batch)
+            if batched != list(range(len(dataset))):
+                raise SystemExit(
+                    f"mmpt_fairseq: only {len(set(batched))} of {len(dataset)} rows were put into "
+                    "batches, so the score would not be that of this split; raise "
+                    "dataset.max_tokens above the longest row"
+                )
+        return iterator
+
+    def filter_indices_by_size(
+        self, indices, dataset, max_positions=None, ignore_invalid_inputs=False
+    ):
+        """Rows within ``max_positions``; in evaluation a row beyond them stops the run."""
+        kept, ignored = dataset.filter_indices_by_size(indices, max_positions)
+        if len(ignored):
+            row = int(ignored[0])
+            sizes = f"row {row} has size {dataset.size(row)}, above {max_positions}"
+            if not dataset_is_training(dataset) or not ignore_invalid_inputs:
+                raise SystemExit(
+                    f"mmpt_fairseq: {len(ignored)} rows are too long ({sizes}); raise "
+                    "task.max_source_positions or task.max_target_positions, or cut them"
+                )
+            logger.warning("left out %d rows that are too long (%s)", len(ignored), sizes)
+        return kept
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        with exit_on_input_error():
+            for dataset in self.datasets.values():
+                for part in manifest_datasets(dataset):
+                    part.skipped.check()
+            # A dummy batch keeps processes in step; its clips must not be anyone's negatives.
+            sample["is_dummy"] = ignore_grad
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def valid_step(self, sample, model, criterion):
+        with exit_on_input_error():
+            refuse_unreadable(sample)
+            return super().valid_step(sample, model, criterion)
+
+    def inference_step(self, generator, models, sample, **kwargs):
+        with exit_on_input_error():
+            refuse_unreadable(sample)
+            hypotheses = super().inference_step(generator, models, sample, **kwargs)
+            if len(hypotheses) != len(sample["id"]) or not all(hypotheses):
+                raise InputError(
+                    f"{len(sample['id'])} rows gave {len(hypotheses)} hypotheses: a search failed"
+                )
+            return hypotheses
+
+
+def refuse_unreadable(sample: dict) -> None:
+    """Stop an evaluation that would leave out a clip."""
+    if sample.get("unreadable"):
+        raise InputError(f"{sample['unreadable'][0]}; an evaluation leaves no row out, mend it")
+
+
+def manifest_datasets(dataset: FairseqDataset) -> Iterator[FairseqDataset]:
+    """The datasets of ours inside fairseq's concatenations and resamplings."""
+    if hasattr(dataset, "manifest"):
+        yield dataset
+    else:
+        for part in getattr(dataset, "datasets", None) or [dataset.dataset]:
+            yield from manifest_datasets(part)
+
+
+def dataset_is_training(dataset: FairseqDataset) -> bool:
+    """Whether rows of it may be left out or drawn twice."""
+    return all(part.training for part in manifest_datasets(dataset))
+
+
+def refuse_lone_process(cfg: FairseqDataclass) -> None:
+    """Stop when a launcher started several processes but the config is for one.
+
+    fairseq would run the whole training once per process, all writing the same checkpoints.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1 and cfg.distributed_world_size < started:
+        raise InputError(
+            f"{started} processes were started (WORLD_SIZE) but the config trains on "
+            f"{cfg.distributed_world_size}; add +distributed=torchrun, or start one process"
+        )

@@ -1,0 +1,204 @@
+"""Task of stages 2 and 3: speech translation and recognition on fairseq's speech-to-text task."""
+
+import logging
+import os
+import tempfile
+from argparse import Namespace
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import torch
+from fairseq.data import Dictionary, encoders
+from fairseq.data.audio.data_cfg import S2TDataConfig, get_config_from_yaml
+from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks.speech_to_text import SpeechToTextTask
+from omegaconf import II, MISSING
+
+from mmpt_fairseq.checkpoint import load_encoder
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
+from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
+from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.tasks._every_row import EveryRowMixin, refuse_lone_process
+
+logger = logging.getLogger(__name__)
+
+# Settings of a data folder, not of a model: they stay behind when a checkpoint moves on.
+LOCAL_SETTINGS = ("audio_root",)
+
+
+@dataclass
+class SpeechToTextConfig(FairseqDataclass):
+    """fairseq's ``speech_to_text`` as a dataclass, so that Hydra can configure it."""
+
+    data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})
+    config_yaml: str = field(
+        default="config.yaml", metadata={"help": "fairseq's S2T data config, in that folder"}
+    )
+    max_source_positions: int = field(
+        default=6000, metadata={"help": "longest clip in filterbank frames (10 ms each)"}
+    )
+    max_target_positions: int = field(default=1024, metadata={"help": "longest target in tokens"})
+    decoding: ChoiceEnum(["attention", "ctc"]) = field(
+        default="attention",
+        metadata={"help": "fairseq's beam search on the decoder, or greedy CTC on the encoder"},
+    )
+    seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
+    distributed_world_size: int = II("distributed_training.distributed_world_size")
+
+
+class TravellingDataConfig(S2TDataConfig):
+    """fairseq's data config from a mapping, so that a checkpoint can carry it."""
+
+    def __init__(self, config: dict, root: Path) -> None:
+        self.config, self.root = config, root
+
+
+class ManifestDatasetCreator(SpeechToTextDatasetCreator):
+    """fairseq's joining and temperature sampling of several splits, over our dataset."""
+
+    seed = 1
+
+    @classmethod
+    def _from_tsv(cls, root, cfg, split, is_train_split, speaker_to_id, multitask, **parts):
+        manifest = Manifest(os.path.join(root, f"{split}.tsv"), needs=["tgt_text"])
+        return ManifestSpeechToTextDataset(manifest, cfg, is_train_split, cls.seed, **parts)
+
+    @classmethod
+    def from_tsv(cls, *args, seed: int, **kwargs):
+        creator = type(cls.__name__, (cls,), {"seed": seed})
+        return super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
+
+
+@register_task("mmpt_speech_to_text", dataclass=SpeechToTextConfig)
+class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
+    """Reads ``<data>/<split>.tsv`` and ``<data>/config.yaml`` with the vocabulary it names.
+
+    Vocabulary, SentencePiece model and feature settings are saved in every checkpoint and read
+    back from it, so that decoding needs a manifest and nothing else.
+    """
+
+    @classmethod
+    def add_args(cls, parser) -> None:
+        # fairseq's own add_args is for argparse alone; the dataclass says it all here.
+        FairseqTask.add_args.__func__(cls, parser)
+
+    def __init__(self, cfg: SpeechToTextConfig) -> None:
+        FairseqTask.__init__(self, cfg)
+        self.args = cfg  # what fairseq's methods read
+        self.tgt_dict = Dictionary()
+        self.speaker_to_id, self.multitask_tasks, self.tgt_dict_mt = None, {}, None
+        self.sentencepiece = b""
+        self.data_cfg = TravellingDataConfig({}, Path(cfg.data))
+        path = Path(cfg.data) / cfg.config_yaml
+        self.has_vocabulary = path.is_file()
+        if self.has_vocabulary:
+            self._read_data_folder(path)
+
+    @classmethod
+    def setup_task(cls, cfg: SpeechToTextConfig, **kwargs) -> "ManifestSpeechToTextTask":
+        with exit_on_input_error():
+            refuse_lone_process(cfg)
+            if not kwargs.get("from_checkpoint") and not os.path.isdir(cfg.data):
+                raise InputError(f"there is no data folder {cfg.data}; check task.data")
+            return cls(cfg)
+
+    def _read_data_folder(self, path: Path) -> None:
+        self.data_cfg = TravellingDataConfig(get_config_from_yaml(path) or {}, path.parent)
+        vocabulary = path.parent / self.data_cfg.vocab_filename
+        if not vocabulary.is_file():
+            # A folder to decode from need not have one: the checkpoint does.
+            self.has_vocabulary = False
+            return
+        self.tgt_dict.add_from_file(str(vocabulary))
+        model = self.data_cfg.bpe_tokenizer.get("sentencepiece_model")
+        if model is not None:
+            if not os.path.isfile(model):
+                raise InputError(f"{path} names the SentencePiece model {model}: no such file")
+            self.sentencepiece = Path(model).read_bytes()
+        logger.info("vocabulary %s: %d entries", vocabulary, len(self.tgt_dict))
+
+    def state_dict(self) -> dict:
+        """What a checkpoint needs to decode anywhere."""
+        config = {k: v for k, v in self.data_cfg.config.items() if k not in LOCAL_SETTINGS}
+        return {
+            "vocabulary": list(self.tgt_dict.symbols[self.tgt_dict.nspecial :]),
+            "sentencepiece": torch.from_numpy(np.frombuffer(self.sentencepiece, np.uint8).copy()),
+            "data_config": config,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take vocabulary and settings from a checkpoint; a data folder's must be the same."""
+        saved = state["vocabulary"]
+        ours = list(self.tgt_dict.symbols[self.tgt_dict.nspecial :])
+        if self.has_vocabulary and ours != saved:
+            raise SystemExit(
+                f"mmpt_fairseq: the vocabulary {self.data_cfg.vocab_filename} in {self.cfg.data} "
+                f"({len(ours)} entries) is not the checkpoint's ({len(saved)}); a checkpoint "
+                "carries its own, so decode from a folder without one, or use the one it was "
+                "trained with"
+            )
+        if not self.has_vocabulary:
+            # In place: fairseq-generate holds on to this very dictionary.
+            for symbol in saved:
+                self.tgt_dict.add_symbol(symbol)
+            self.has_vocabulary = True
+        local = {k: v for k, v in self.data_cfg.config.items() if k in LOCAL_SETTINGS}
+        self.data_cfg = TravellingDataConfig({**state["data_config"], **local}, self.data_cfg.root)
+        self.sentencepiece = state["sentencepiece"].numpy().tobytes()
+
+    def build_bpe(self, args):
+        config = self.data_cfg.bpe_tokenizer
+        if not self.sentencepiece:
+            return encoders.build_bpe(Namespace(**config))
+        # fairseq's tokenizer wants a path; the model may have come out of a checkpoint.
+        with tempfile.NamedTemporaryFile(suffix=".model") as file:
+            file.write(self.sentencepiece)
+            file.flush()
+            return encoders.build_bpe(Namespace(**{**config, "sentencepiece_model": file.name}))
+
+    def build_model(self, cfg: FairseqDataclass, from_checkpoint: bool = False):
+        """The model, with an earlier stage's encoder in it when training starts."""
+        with exit_on_input_error():
+            if not self.has_vocabulary:
+                raise InputError(
+                    f"{self.cfg.data} has no {self.cfg.config_yaml} with a vocabulary; build one "
+                    "with python -m manifests.vocabulary"
+                )
+            model = FairseqTask.build_model(self, cfg, from_checkpoint)
+            if cfg.init_encoder_from and not from_checkpoint:
+                load_encoder(model.encoder.audio_encoder, cfg.init_encoder_from)
+            return model
+
+    def build_criterion(self, cfg: FairseqDataclass):
+        with exit_on_input_error():
+            if self.data_cfg.prepend_tgt_lang_tag and cfg.ignore_prefix_size != 1:
+                raise InputError(
+                    "this data prepends a language tag to targets; set criterion.ignore_prefix_size=1"
+                )
+            return FairseqTask.build_criterion(self, cfg)
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
+        with exit_on_input_error():
+            self.datasets[split] = ManifestDatasetCreator.from_tsv(
+                root=self.cfg.data,
+                cfg=self.data_cfg,
+                splits=split,
+                tgt_dict=self.tgt_dict,
+                pre_tokenizer=self.build_tokenizer(None),
+                bpe_tokenizer=self.build_bpe(None),
+                is_train_split=split.startswith("train"),
+                epoch=epoch,
+                seed=self.cfg.seed,
+            )
+
+    def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
+        if str(self.cfg.decoding) == "ctc":
+            with exit_on_input_error():
+                return CTCGreedyGenerator(models, self.tgt_dict)
+        return super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
