@@ -16,12 +16,13 @@ help: ## list the targets
 	@awk -F ":.*## " '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## build .venv, or bring it up to the pins
+	@echo "$(VENV) is ready"
 
 $(STAMP): $(PINS) setup.py pyproject.toml
 	@.ci/build-venv
 
-demo: $(STAMP) ## run the demonstration, examples/demo/run.py
-	$(VENV)/bin/python examples/demo/run.py $(ARGS)
+demo: $(STAMP) ## run the three stages on generated speech
+	$(VENV)/bin/python -m examples.demo.run $(ARGS)
 
 test: $(STAMP) ## run the tests; ARGS="-k name" goes to pytest, MMPT_REAL_DATA to the tests
 	$(VENV)/bin/python -m pytest $(ARGS)

@@ -1,4 +1,4 @@
-"""Packaging of mmpt_fairseq. The pinned environment is made by `make venv`, see requirements.txt."""
+"""Packaging of mmpt_fairseq; `make venv` makes the pinned environment of requirements.txt."""
 
 from setuptools import find_packages, setup
 
@@ -24,6 +24,7 @@ INSTALL_REQUIRES = [
     "tqdm",
     # ours
     "av",
+    "editdistance",  # fairseq's WER scorer
     "jiwer",
     "kaldi-native-fbank",
     "matplotlib",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ class CorpusError(RuntimeError):
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.part")
     try:
         yield partial
         os.replace(partial, path)
@@ -42,5 +43,6 @@ def parallel_map(
         return []
     bar = {"total": len(items), "desc": desc, "unit": "clip", "smoothing": 0.05}
     context = multiprocessing.get_context("spawn")
-    with context.Pool(min(jobs, len(items))) as pool:  # leaving the block terminates the workers
+    ignored = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process, which ends the workers
+    with context.Pool(min(jobs, len(items)), signal.signal, ignored) as pool:
         return list(tqdm(pool.imap(function, items, chunksize=4), **bar))

@@ -64,6 +64,7 @@ def encode(path: Path, video: NDArray[np.uint8], samples: NDArray[np.float32]) -
     with av.open(str(path), "w", format="mp4", options=options) as container:
         picture = _video_stream(container, video.shape[1])
         sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=48_000)
+        sound.options = {"aac_coder": "fast"}
         sound.codec_context.flags |= av.codec.context.Flags.bitexact
         for i, image in enumerate(video):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")

@@ -13,10 +13,12 @@ from pathlib import Path
 from ..common import CorpusError, atomic_path, parallel_map
 from .clip import Clip, Made, make_clip
 from .grammar import Sentence, sentences
-from .speech import SAMPLE_RATE, Speaker, draw_speakers
+from .speech import SAMPLE_RATE, draw_speakers
 
 _FORMAT = 1  # raised when the same settings would give other clips
 _TARGETS = ("de", "it", "nl")
+
+Row = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,8 @@ def _texts(settings: Settings, count: int) -> list[Sentence]:
     found = {row["en"]: row for row in _parallel_text(settings.text)}
     if len(found) < count:
         raise CorpusError(
-            f"{settings.text} has {len(found)} distinct English lines, fewer than the {count} clips "
-            "asked for."
+            f"{settings.text} has {len(found)} distinct English lines, fewer than the {count} "
+            "clips asked for."
         )
     ordered = sorted(found)
     random.Random(f"text {settings.seed}").shuffle(ordered)
@@ -154,9 +156,9 @@ def _parallel_text(path: Path) -> Iterator[Sentence]:
             yield sentence
 
 
-def manifests(items: list[Item], made: list[Made]) -> dict[str, list[dict[str, object]]]:
+def manifests(items: list[Item], made: list[Made]) -> dict[str, list[Row]]:
     """File name under the corpus -> rows; translations share their clips."""
-    tables: dict[str, list[dict[str, object]]] = {}
+    tables: dict[str, list[Row]] = {}
     for item, facts in zip(items, made, strict=True):
         english = item.sentence["en"]
         targets = [lang for lang in _TARGETS if lang in item.sentence]
@@ -172,7 +174,7 @@ def manifests(items: list[Item], made: list[Made]) -> dict[str, list[dict[str, o
     return tables
 
 
-def _row(item: Item, made: Made, target: str, source: str, lang: str) -> dict[str, object]:
+def _row(item: Item, made: Made, target: str, source: str, lang: str) -> Row:
     path = f"../clips/{item.clip.path.parent.name}/{item.clip.path.name}"
     return {
         "id": item.clip.id,
@@ -188,15 +190,11 @@ def _row(item: Item, made: Made, target: str, source: str, lang: str) -> dict[st
     }
 
 
-def check(
-    items: list[Item], tables: dict[str, list[dict[str, object]]], settings: Settings
-) -> None:
+def check(items: list[Item], tables: dict[str, list[Row]], settings: Settings) -> None:
     """Counts, and that no sentence is in two splits and no test speaker outside the tests."""
     for (part, split), count in settings.splits().items():
-        names = [
-            name for name in tables if name.startswith(part) and name.endswith(f"/{split}.tsv")
-        ]
-        if any(len(tables[name]) != count for name in names) or (count and not names):
+        rows = [t for name, t in tables.items() if Path(name).match(f"{part}*/{split}.tsv")]
+        if any(len(table) != count for table in rows) or (count and not rows):
             raise CorpusError(f"The rows of {part} {split} are not the {count} asked for.")
     texts = [item.sentence["en"] for item in items]
     if len(set(texts)) != len(texts):
@@ -204,12 +202,9 @@ def check(
     tested = {item.clip.speaker.voice for item in items if item.split == "test"}
     if tested & {item.clip.speaker.voice for item in items if item.split != "test"}:
         raise CorpusError("A speaker of the test splits speaks in another split too.")
-    if any(
-        int(row["n_frames"]) < 1 or int(row["video_frames"]) < 1
-        for t in tables.values()
-        for row in t
-    ):
-        raise CorpusError("A clip has no sound or no picture.")
+    for row in (row for table in tables.values() for row in table):
+        if min(int(row["n_frames"]), int(row["video_frames"])) < 1:
+            raise CorpusError(f"The clip {row['id']} has no sound or no picture.")
 
 
 def summary(items: list[Item], made: list[Made]) -> str:

@@ -25,13 +25,13 @@ _EYES = ((70, 110, 160), (80, 50, 30), (70, 120, 70), (110, 110, 110))
 
 @dataclass
 class _Canvas:
-    """Frames (T, S, S, 3) in a unit square; positions and radii are paths (T,) or numbers."""
+    """Frames (3, T, S, S) in a unit square; positions and radii are paths (T,) or numbers."""
 
     frames: Floats
 
     def ellipse(self, x, y, rx, ry, colour, alpha=1.0) -> None:
         """Paint an ellipse with soft edges, a pixel wide."""
-        t, size = self.frames.shape[:2]
+        t, size = self.frames.shape[1:3]
         x, y, rx, ry, alpha = (
             np.broadcast_to(np.asarray(v, np.float32), (t,)) for v in (x, y, rx, ry, alpha)
         )
@@ -44,8 +44,9 @@ class _Canvas:
         distance = np.sqrt(dy[:, :, None] ** 2 + dx[:, None, :] ** 2)
         edge = np.minimum(rx, ry)[:, None, None]
         mask = np.clip((1 - distance) * edge + 0.5, 0, 1) * alpha[:, None, None]
-        window = self.frames[:, top:bottom, left:right]
-        window += mask[..., None] * (np.asarray(colour, np.float32) - window)
+        window = self.frames[:, :, top:bottom, left:right]
+        for channel, value in enumerate(np.asarray(colour, np.float32)):
+            window[channel] += mask * (value - window[channel])
 
     @staticmethod
     def _span(low: Floats, high: Floats, size: int) -> tuple[int, int]:
@@ -55,7 +56,7 @@ class _Canvas:
 def draw_face(mouth: Mouth, size: int, fps: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Frames (T, size, size, 3) of a new face before a new background."""
     frames = len(mouth.opening)
-    canvas = _Canvas(np.repeat(_background(size, rng)[None], frames, axis=0))
+    canvas = _Canvas(np.repeat(_background(size, rng)[:, None], frames, axis=1))
     skin = _vary(_SKIN[rng.integers(len(_SKIN))], 12, rng)
     hair = _vary(_HAIR[rng.integers(len(_HAIR))], 12, rng)
     rx, ry = rng.uniform(0.27, 0.34), rng.uniform(0.35, 0.42)
@@ -72,7 +73,8 @@ def draw_face(mouth: Mouth, size: int, fps: float, rng: np.random.Generator) -> 
     canvas.ellipse(x, y + ry * 0.14, rx * 0.13, ry * 0.16, skin * 0.86)
     _mouth(canvas, mouth, x, y + ry * 0.52 + jaw * 0.3, rx, skin, rng)
     canvas.frames *= rng.uniform(0.8, 1.1)  # light
-    return np.clip(canvas.frames + 0.5, 0, 255).astype(np.uint8)
+    pixels = np.clip(canvas.frames + 0.5, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(1, 2, 3, 0))
 
 
 def _mouth(
@@ -136,14 +138,14 @@ def _vary(colour: tuple[int, ...], spread: float, rng: np.random.Generator) -> F
 
 
 def _background(size: int, rng: np.random.Generator) -> Floats:
-    """An image (size, size, 3): a gradient between two colours, and a few soft discs."""
+    """An image (3, size, size): a gradient between two colours, and a few soft discs."""
     first, second = rng.uniform(30, 225, (2, 3))
     angle = rng.uniform(0, 2 * np.pi)
     axis = np.linspace(-0.5, 0.5, size)
     ramp = np.cos(angle) * axis[None, :] + np.sin(angle) * axis[:, None] + 0.5
-    image = first + np.clip(ramp, 0, 1)[..., None] * (second - first)
-    canvas = _Canvas(image[None].astype(np.float32))
+    image = first[:, None, None] + np.clip(ramp, 0, 1) * (second - first)[:, None, None]
+    canvas = _Canvas(image[:, None].astype(np.float32))
     for _ in range(rng.integers(1, 5)):
         x, y, radius = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.05, 0.2)
         canvas.ellipse(x, y, radius, radius * rng.uniform(0.5, 1.5), rng.uniform(20, 235, 3), 0.7)
-    return canvas.frames[0]
+    return canvas.frames[:, 0]

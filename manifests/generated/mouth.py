@@ -74,10 +74,10 @@ def mouth_path(
         for i, shape in enumerate(targets):
             times.append(start + (end - start) * (2 * i + 1) / (2 * len(targets)))
             shapes.append(shape)
-    if phonemes:  # the lips part only shortly before the first sound, and close after the last
-        times[1:1], shapes[1:1] = [max(0.0, phonemes[0][0] - 0.06)], [_CLOSED]
-        times.append(ends[-1] + 0.06)
-        shapes.append(_CLOSED)
+    # The lips part only shortly before the first sound, and close after the last.
+    times[1:1], shapes[1:1] = [max(0.0, phonemes[0][0] - 0.06)], [_CLOSED]
+    times.append(ends[-1] + 0.06)
+    shapes.append(_CLOSED)
     grid = np.arange(0, frames / fps, _STEP)
     kernel = np.hanning(13)
     kernel /= kernel.sum()

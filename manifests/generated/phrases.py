@@ -102,20 +102,21 @@ def _s_and_consonant(word: str) -> bool:
 
 def _italian_determiner(det: str, word: str, gender: str, plural: bool) -> str:
     article = italian_article(word, gender, plural)
-    index = 2 * plural + (gender == "f")
-    if det == "the":
-        return article
-    if det == "a":
-        if gender == "f":
-            return "un'" if article == "l'" else "una"
-        return "uno" if article == "lo" else "un"
-    if det == "this":
-        return "quest'" if article == "l'" else ("questo", "questa", "questi", "queste")[index]
-    if det in NUMERALS:
-        return NUMERALS[det][2]
-    return {"every": "ogni", "many": ("molti", "molte"), "some": ("alcuni", "alcune")}[det][
-        gender == "f" if det != "every" else slice(None)
-    ]
+    elided, feminine = article == "l'", gender == "f"
+    if feminine:
+        indefinite = "un'" if elided else "una"
+    else:
+        indefinite = "uno" if article == "lo" else "un"
+    this = ("questo", "questa", "questi", "queste")[2 * plural + feminine]
+    words = {
+        "the": article,
+        "a": indefinite,
+        "this": "quest'" if elided else this,
+        "every": "ogni",
+        "many": "molte" if feminine else "molti",
+        "some": "alcune" if feminine else "alcuni",
+    }
+    return words[det] if det in words else NUMERALS[det][2]
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ drink drinks drank | trinken trinke trinkt getrunken | drinken drink drinkt gedr
  | bere bevo beve beviamo bevono bevuto | object d
 read reads - | lesen lese liest gelesen | lezen lees leest gelezen \
  | leggere leggo legge leggiamo leggono letto | object r
-write writes wrote | schreiben schreibe schreibt geschrieben | schrijven schrijf schrijft geschreven \
+write writes wrote | schreiben schreibe schreibt geschrieben \
+ | schrijven schrijf schrijft geschreven \
  | scrivere scrivo scrive scriviamo scrivono scritto | object r
 cook cooks cooked | kochen koche kocht gekocht | koken kook kookt gekookt \
  | cucinare cucino cucina cuciniamo cucinano cucinato | object w
@@ -132,7 +133,8 @@ turn turns turned off | aus|schalten schalte schaltet ausgeschaltet | uit|zetten
 feed feeds fed | füttern füttere füttert gefüttert | voeren voer voert gevoerd \
  | nutrire nutro nutre nutriamo nutrono nutrito | object a
 understand understands understood | verstehen verstehe versteht verstanden \
- | begrijpen begrijp begrijpt begrepen | capire capisco capisce capiamo capiscono capito | object q s
+ | begrijpen begrijp begrijpt begrepen \
+ | capire capisco capisce capiamo capiscono capito | object q s
 learn learns learned | lernen lerne lernt gelernt | leren leer leert geleerd \
  | imparare imparo impara impariamo imparano imparato | object q
 cut cuts - | schneiden schneide schneidet geschnitten | snijden snijd snijdt gesneden \

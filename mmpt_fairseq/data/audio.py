@@ -42,7 +42,7 @@ def read_waveform(source: str) -> Waveform:
         ``(samples,)`` in [-1, 1].
 
     Raises:
-        UnreadableClip: no such file, not audio, no audio track, or no samples.
+        UnreadableClip: no such file, not audio, no audio track, no samples, or NaN among them.
     """
     path, offset, length = split_slice(source)
     if not os.path.isfile(path):
@@ -55,6 +55,8 @@ def read_waveform(source: str) -> Waveform:
         waveform, rate = _decode(path, source, offset, length)
     if not len(waveform):
         raise UnreadableClip(f"{source} holds no samples")
+    if not np.isfinite(waveform).all():
+        raise UnreadableClip(f"{source} holds samples that are infinite or not numbers")
     return _resample(waveform, rate)
 
 
@@ -138,6 +140,8 @@ def _cached_features(source: str) -> Features | None:
         raise UnreadableClip(f"{source} is not a readable .npy array ({error})") from None
     if features.ndim != 2 or features.shape[1] != NUM_MEL_BINS or not len(features):
         raise UnreadableClip(f"{source} has shape {features.shape}, not (frames, {NUM_MEL_BINS})")
+    if features.dtype.kind != "f" or not np.isfinite(features).all():
+        raise UnreadableClip(f"{source} holds values that are not finite floating-point numbers")
     return features.astype(np.float32)
 
 

@@ -11,6 +11,8 @@ from mmpt_fairseq.errors import UnreadableClip
 
 # Decoding on is cheaper than seeking for gaps of up to this many frames.
 SEEK_GAP = 64
+# Containers (FFmpeg's names) whose timestamps count from the first picture.
+SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 
 
 def sample_frame_indices(
@@ -62,17 +64,30 @@ def read_frames(path: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
 def _decode_pictures(container, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
     stream = container.streams.video[0]
     stream.thread_type = "NONE"  # loader workers are the parallelism
-    # A seek in a program stream may land after the time asked for: those are decoded through.
-    if container.format.name != "mpeg" and min(wanted) > SEEK_GAP and stream.average_rate:
+    if min(wanted) > SEEK_GAP and _can_seek(container, stream):
         seconds = min(wanted) / stream.average_rate + (stream.start_time or 0) * stream.time_base
         container.seek(int(seconds / stream.time_base), stream=stream, backward=True)
-        first = next(container.decode(stream), None)
-        if first is not None:
+        # One generator to the end: it may hold further pictures when it yields the first.
+        frames = container.decode(stream)
+        first = next(frames, None)
+        if first is not None and first.time is not None:
             index = round(float((first.time - _start(stream)) * stream.average_rate))
             if index <= min(wanted):
-                return _collect(container.decode(stream), wanted, index + 1, {index: first})
+                return _collect(frames, wanted, index + 1, {index: first})
         container.seek(0, stream=stream, backward=True)
     return _collect(container.decode(stream), wanted, 0, {})
+
+
+def _can_seek(container, stream) -> bool:
+    """Whether a picture's time tells its number; where it does not, all is decoded through.
+
+    It does not in MPEG program streams and AVI, nor where the frame rate varies.
+    """
+    return (
+        container.format.name in SEEKABLE
+        and bool(stream.average_rate)
+        and stream.average_rate == stream.base_rate
+    )
 
 
 def _start(stream) -> float:

@@ -21,7 +21,8 @@ class CTCGreedyGenerator(nn.Module):
         super().__init__()
         if len(models) != 1 or models[0].encoder.ctc_projection is None:
             raise InputError("CTC decoding needs one model with a CTC head (model.ctc=true)")
-        self.model = models[0].eval()
+        self.model = models[0]
+        self.model.eval()
         self.dictionary = dictionary
         self.eos, self.blank = dictionary.eos(), dictionary.bos()
         self.symbols_to_strip_from_output = {self.eos}

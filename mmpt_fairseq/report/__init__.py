@@ -1,0 +1,1 @@
+"""From decoded text and logs to scores."""

@@ -1,0 +1,80 @@
+"""Scores of a decoded split: word and character error rate by jiwer, BLEU by sacreBLEU.
+
+Text is normalised the same for references and hypotheses: Unicode NFC, runs of white space made
+one space. Case and punctuation count. References come from the manifest, never from fairseq's own
+``T-`` lines, in which characters outside the vocabulary are lost.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.errors import InputError
+
+
+def normalise_text(text: str) -> str:
+    """NFC, single spaces."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def read_hypotheses(output: str | Path, rows: int) -> list[str]:
+    """The best hypothesis of every row from ``fairseq-generate``'s output, in order of rows.
+
+    Raises:
+        InputError: there is not exactly one per row.
+    """
+    output = Path(output)
+    if not output.is_file():
+        raise InputError(f"there is no output of fairseq-generate at {output}")
+    found: dict[int, str] = {}
+    for line in output.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"D-(\d+)\t[^\t]*\t(.*)$", line)
+        if match and int(match[1]) not in found:  # n-best lists go from best to worst
+            found[int(match[1])] = match[2]
+    if sorted(found) != list(range(rows)):
+        raise InputError(
+            f"{output} holds hypotheses for {len(found)} of {rows} rows; decode the split again"
+        )
+    return [found[row] for row in range(rows)]
+
+
+def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
+    """``wer`` and ``cer`` in percent over all words and characters.
+
+    Raises:
+        InputError: a reference is empty.
+    """
+    import jiwer
+
+    references = [normalise_text(r) for r in references]
+    hypotheses = [normalise_text(h) for h in hypotheses]
+    if not all(references):
+        row = references.index("")
+        raise InputError(f"reference {row + 1} is empty, so it has no error rate; leave it out")
+    return {
+        "wer": 100.0 * jiwer.wer(references, hypotheses),
+        "cer": 100.0 * jiwer.cer(references, hypotheses),
+    }
+
+
+def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float | str]:
+    """``bleu`` (0 to 100) with sacreBLEU's ``signature``."""
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU()
+    score = metric.corpus_score(
+        [normalise_text(h) for h in hypotheses], [[normalise_text(r) for r in references]]
+    )
+    return {"bleu": score.score, "signature": str(metric.get_signature())}
+
+
+def score(manifest: str | Path, output: str | Path, metric: str) -> dict[str, float | str]:
+    """Score ``fairseq-generate``'s output against a manifest; ``metric`` is ``wer`` or ``bleu``."""
+    rows = Manifest(manifest, needs=["tgt_text"])
+    hypotheses = read_hypotheses(output, len(rows))
+    references = list(rows.column("tgt_text"))
+    if metric == "bleu":
+        return bleu(references, hypotheses)
+    return error_rates(references, hypotheses)

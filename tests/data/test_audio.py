@@ -1,0 +1,191 @@
+import zipfile
+
+import numpy as np
+import pytest
+from fairseq.data.audio.feature_transforms.utterance_cmvn import UtteranceCMVN
+
+from mmpt_fairseq.data.audio import (
+    filterbank,
+    normalise,
+    num_frames,
+    read_filterbank,
+    read_waveform,
+)
+from mmpt_fairseq.errors import UnreadableClip
+from tests.helpers import RATE, noise, write_audio, write_video
+
+
+def kaldi_filterbank(waveform: np.ndarray) -> np.ndarray:
+    """Kaldi's fbank in plain numpy: 25/10 ms, Povey window, 80 triangles from 20 Hz to 8 kHz."""
+    samples = waveform.astype(np.float64) * 32768
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 399)) ** 0.85
+    mel = lambda hertz: 1127 * np.log(1 + hertz / 700)  # noqa: E731
+    edges = np.linspace(mel(20), mel(8000), 82)
+    bins = mel(np.arange(257) * 8000 / 256)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    triangles = np.minimum(rising, falling).clip(min=0)
+    rows = []
+    for start in range(0, len(samples) - 399, 160):
+        frame = samples[start : start + 400] - samples[start : start + 400].mean()
+        frame = frame - 0.97 * np.concatenate([frame[:1], frame[:-1]])
+        power = np.abs(np.fft.rfft(frame * window, 512)) ** 2
+        rows.append(np.log(np.maximum(triangles @ power, np.finfo(np.float32).eps)))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("seconds", [0.025, 0.5, 1.2345])
+def test_filterbank_is_kaldis(seconds):
+    time = np.arange(round(seconds * RATE)) / RATE
+    waveform = noise(seconds) + 0.2 * np.sin(2 * np.pi * (300 + 1500 * time) * time) + 0.01
+    expected = kaldi_filterbank(waveform)
+    assert filterbank(waveform.astype(np.float32)) == pytest.approx(expected, abs=2e-3)
+
+
+def test_silence_and_too_little_sound():
+    assert filterbank(np.zeros(800, np.float32)) == pytest.approx(
+        np.full((3, 80), np.log(np.finfo(np.float32).eps)), abs=1e-5
+    )
+    assert filterbank(np.zeros(399, np.float32)).shape == (0, 80)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 399, 400, 559, 560, 561, 16_000, 16_001])
+def test_num_frames_counts_the_filterbank(samples):
+    assert num_frames(samples) == len(filterbank(np.zeros(samples, np.float32)))
+
+
+@pytest.mark.parametrize("frames", [2, 3, 200])
+def test_normalise_is_fairseqs(frames):
+    features = np.random.default_rng(0).normal(-3, 4, (frames, 80)).astype(np.float32)
+    expected = UtteranceCMVN()(features.astype(np.float64))
+    assert normalise(features) == pytest.approx(expected, abs=1e-4)
+
+
+def test_normalise_looks_at_visible_frames_only():
+    rng = np.random.default_rng(1)
+    features = rng.normal(5, 2, (100, 80)).astype(np.float32)
+    visible = rng.random(100) < 0.4
+    changed = features.copy()
+    changed[~visible] = rng.normal(1e4, 1e3, changed[~visible].shape)
+    first, second = normalise(features, visible), normalise(changed, visible)
+    assert np.array_equal(first[visible], second[visible])
+    assert not np.allclose(first[~visible], second[~visible])
+    assert first[visible].mean(0) == pytest.approx(np.zeros(80), abs=1e-5)
+    assert first[visible].std(0) == pytest.approx(np.ones(80), abs=1e-4)
+
+
+def test_constant_bins_and_nothing_visible_give_zeros():
+    features = np.random.default_rng(2).normal(size=(50, 80)).astype(np.float32)
+    features[:, 7] = -15.942385
+    result = normalise(features)
+    assert not result[:, 7].any()
+    assert result[:, 8].any()
+    assert not normalise(features, np.zeros(50, bool)).any()
+    assert np.isfinite(normalise(features[:1])).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "tolerance"),
+    [
+        ("a.wav", {}, 1e-4),
+        ("a.wav", {"subtype": "FLOAT"}, 1e-7),
+        ("a.flac", {}, 1e-4),
+        ("a.ogg", {}, 0.02),
+        ("a.opus", {"format": "OGG", "subtype": "OPUS"}, 0.05),
+        ("a.mp3", {}, 0.02),
+    ],
+)
+def test_formats(tmp_path, name, kwargs, tolerance):
+    wave = 0.3 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    read = read_waveform(str(write_audio(tmp_path / name, wave, **kwargs)))
+    assert read.dtype == np.float32
+    assert len(read) == RATE
+    assert read[1000:-1000] == pytest.approx(wave[1000:-1000], abs=tolerance)
+
+
+@pytest.mark.parametrize("rate", [8000, 22_050, 44_100, 48_000])
+def test_stereo_becomes_mono_and_any_rate_16_khz(tmp_path, rate):
+    time = np.arange(rate) / rate
+    left, right = np.sin(2 * np.pi * 440 * time), np.sin(2 * np.pi * 1000 * time)
+    write_audio(tmp_path / "a.wav", 0.4 * np.stack([left, right], 1), rate, subtype="FLOAT")
+    time = np.arange(RATE) / RATE
+    expected = 0.2 * (np.sin(2 * np.pi * 440 * time) + np.sin(2 * np.pi * 1000 * time))
+    read = read_waveform(str(tmp_path / "a.wav"))
+    assert len(read) == RATE
+    assert read[500:-500] == pytest.approx(expected[500:-500], abs=2e-3)
+
+
+def test_sound_of_a_video(tmp_path):
+    wave = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE).astype(np.float32)
+    path = write_video(tmp_path / "a.mp4", 50, audio=wave)
+    read = read_waveform(str(path))
+    assert abs(len(read) - len(wave)) <= 2048  # AAC works in blocks of 1024
+    spectrum = np.abs(np.fft.rfft(read[4000:20_000]))
+    assert spectrum.argmax() == 440
+    assert read[4000:20_000].std() == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
+
+
+def test_slices(tmp_path):
+    wave = noise(1.0)
+    write_audio(tmp_path / "a.wav", wave, subtype="FLOAT")
+    assert np.array_equal(read_waveform(f"{tmp_path}/a.wav:4000:1000"), wave[4000:5000])
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.wav", "a.wav")
+    size = (tmp_path / "a.wav").stat().st_size
+    offset = (tmp_path / "a.zip").read_bytes().index(b"RIFF")
+    assert np.array_equal(read_waveform(f"{tmp_path}/a.zip:{offset}:{size}"), wave)
+
+
+def test_a_slice_of_a_compressed_recording_at_another_rate(tmp_path):
+    wave = noise(2.0, rate=48_000)
+    write_audio(tmp_path / "a.flac", wave, 48_000)
+    read = read_waveform(f"{tmp_path}/a.flac:24000:48000")
+    write_audio(tmp_path / "part.flac", wave[24_000:72_000], 48_000)
+    assert np.array_equal(read, read_waveform(str(tmp_path / "part.flac")))
+
+
+def test_cached_features(tmp_path):
+    features = np.random.default_rng(0).normal(size=(9, 80))
+    np.save(tmp_path / "a.npy", features)
+    assert np.array_equal(read_filterbank(f"{tmp_path}/a.npy"), features.astype(np.float32))
+
+
+def test_unusable_files_say_why(tmp_path):
+    np.save(tmp_path / "narrow.npy", np.zeros((5, 40), np.float32))
+    np.save(tmp_path / "letters.npy", np.full((5, 80), "a"))
+    np.save(tmp_path / "nan.npy", np.full((5, 80), np.nan))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "narrow.npy").read_bytes()[:200])
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("hello " * 50)
+    (tmp_path / "text.mp4").write_text("hello " * 50)
+    write_audio(tmp_path / "none.wav", np.zeros(0))
+    write_audio(tmp_path / "short.wav", np.zeros(399))
+    broken = noise(0.1)
+    broken[700] = np.nan
+    write_audio(tmp_path / "broken.wav", broken, subtype="FLOAT")
+    write_video(tmp_path / "silent.mp4", 5)
+    (tmp_path / "a.zip").write_bytes(b"PK" * 20)
+    reasons = {
+        "missing.wav": "there is no audio file",
+        "missing.npy": "there is no audio file",
+        "narrow.npy": r"\(5, 40\), not \(frames, 80\)",
+        "letters.npy": "finite",
+        "nan.npy": "finite",
+        "cut.npy": "not a readable .npy",
+        "empty.wav": "zero bytes",
+        "text.wav": "cannot be read as audio",
+        "text.mp4": "cannot be read as audio",
+        "none.wav": "no samples",
+        "short.wav": "25 ms, less than one 25 ms frame|less than one 25 ms frame",
+        "short.wav:100:0": "no samples",
+        "broken.wav": "not numbers",
+        "silent.mp4": "no audio track",
+        "a.zip": "needs :offset:length",
+        "a.zip:30:20": "past the end",
+        "a.zip:0:20": "cannot be read as audio",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(UnreadableClip, match=reason) as caught:
+            read_filterbank(f"{tmp_path}/{name}")
+        assert name.split(":")[0] in str(caught.value)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,206 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.data.av_dataset import AVDataset, Clip, ClipOptions
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.video import read_frames, transform_clip
+from mmpt_fairseq.errors import InputError, UnreadableClip
+from tests.helpers import clips, picture_number, write_clips
+
+SMALL = {"max_frames": 60, "num_frames": 4, "stride": 3, "size": 16, "num_patches": 32}
+FIELDS = ("audio", "audio_unmasked", "audio_mask", "video", "video_mask")
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return clips(tmp_path_factory.mktemp("clips"), [0.3, 0.5, 0.9, 0.2], video=True)
+
+
+def dataset(manifest, training=True, seed=1, epoch=1, **options):
+    built = AVDataset(manifest, ClipOptions(**{**SMALL, **options}), training, seed)
+    built.set_epoch(epoch)
+    return built
+
+
+def same(a: Clip, b: Clip) -> dict[str, bool]:
+    return {name: torch.equal(getattr(a, name), getattr(b, name)) for name in FIELDS}
+
+
+def test_a_clip_is_what_the_parts_make_of_it(manifest):
+    clip = dataset(manifest, training=False)[2]
+    features = read_filterbank(manifest.resolve("audio", 2))[:60]
+    hidden = clip.audio_mask.repeat_interleave(4)[:60].numpy()
+    assert np.array_equal(clip.audio_unmasked, normalise(features))
+    assert np.array_equal(clip.audio, normalise(features, ~hidden))
+    assert (clip.audio_mask.shape, int(clip.audio_mask.sum())) == ((15,), 9)
+    assert (clip.video_mask.shape, int(clip.video_mask.sum())) == ((32,), 19)
+    frames = read_frames(manifest.resolve("video", 2), np.array([10, 13, 16, 19]))
+    assert [picture_number(f) for f in frames] == [10, 13, 16, 19]  # the middle of 30
+    assert torch.equal(clip.video, transform_clip(frames, 16))
+
+
+def test_training_draws_by_seed_epoch_and_row_alone(manifest):
+    one = dataset(manifest)
+    np.random.seed(0)
+    first = [one[i] for i in range(4)]
+    np.random.seed(99)
+    for i in (3, 0, 2, 1):
+        assert all(same(dataset(manifest)[i], first[i]).values())
+    for other in (dataset(manifest, epoch=2), dataset(manifest, seed=2)):
+        again = [other[i] for i in range(4)]
+        for name in ("audio", "audio_mask", "video", "video_mask"):
+            assert not all(same(a, b)[name] for a, b in zip(first, again, strict=True))
+        assert all(same(a, b)["audio_unmasked"] for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0].video_mask, first[1].video_mask)
+
+
+def test_evaluation_is_the_same_in_every_epoch(manifest):
+    first, second = dataset(manifest, False, epoch=1), dataset(manifest, False, epoch=7)
+    assert all(all(same(first[i], second[i]).values()) for i in range(4))
+
+
+def test_samples_do_not_depend_on_workers_and_workers_hear_of_epochs(manifest):
+    data = dataset(manifest)
+    alone = {epoch: {} for epoch in (1, 2)}
+    for epoch, found in alone.items():
+        data.set_epoch(epoch)
+        found.update({i: data[i] for i in range(4)})
+    for workers, order in ((0, [3, 1, 0, 2]), (1, [2, 3, 0, 1]), (2, [3, 0, 1, 2])):
+        loader = DataLoader(
+            data,
+            sampler=order,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            multiprocessing_context="fork" if workers else None,
+        )
+        for epoch, found in alone.items():
+            data.set_epoch(epoch)
+            clips = list(loader)
+            assert [c.index for c in clips] == order
+            assert all(all(same(c, found[c.index]).values()) for c in clips)
+
+
+def test_a_spawned_worker_reads_the_same_and_counts_into_this_process(tmp_path):
+    manifest = clips(tmp_path, [0.3, 0.2], video=True)
+    (tmp_path / "1.wav").unlink()
+    data = dataset(manifest)
+    loader = DataLoader(data, batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    clip, fault = list(loader)
+    assert (data.skipped.read, data.skipped.skipped) == (2, 1)
+    assert all(same(clip, dataset(manifest)[0]).values())
+    assert "line 3 (clip1): there is no audio file" in str(fault)
+
+
+def test_a_pickle_gives_the_same_clips(manifest):
+    data = dataset(manifest)
+    again = pickle.loads(pickle.dumps(data))
+    assert all(all(same(data[i], again[i]).values()) for i in range(4))
+
+
+def test_masked_frames_never_reach_visible_ones(tmp_path):
+    """Through the normalisation too: other sound under the mask, the same visible features."""
+    manifest = clips(tmp_path, [0.9, 0.6], video=True)
+    rows = [manifest.fields(i) for i in range(2)]
+    text = "\t".join(manifest.columns) + "\n"
+    for i, row in enumerate(rows):
+        np.save(tmp_path / f"{i}.npy", read_filterbank(manifest.resolve("audio", i)))
+        text += "\t".join([row[0], f"{i}.npy", *row[2:]]) + "\n"
+    (tmp_path / "cached.tsv").write_text(text)
+    data = dataset(Manifest(tmp_path / "cached.tsv"), max_frames=1000)
+    for i in range(2):
+        before = data[i]
+        hidden = before.audio_mask.repeat_interleave(4)[: len(before.audio)].numpy()
+        features = np.load(tmp_path / f"{i}.npy")
+        features[hidden] = 1e6 * np.random.default_rng(i).normal(size=features[hidden].shape)
+        np.save(tmp_path / f"{i}.npy", features)
+        after = data[i]
+        assert torch.equal(before.audio_mask, after.audio_mask)
+        assert torch.equal(before.audio[~hidden], after.audio[~hidden])
+        assert not torch.isclose(before.audio[hidden], after.audio[hidden]).any()
+        assert not torch.isclose(before.audio_unmasked, after.audio_unmasked).all()
+
+
+def test_batches(manifest):
+    data = dataset(manifest, max_frames=1000)
+    samples = [data[i] for i in (1, 3, 2)]
+    samples[1].video = samples[1].video_mask = None
+    batch = data.collater(samples)
+    net_input = batch["net_input"]
+    lengths = [len(s.audio) for s in samples]
+    assert net_input["audio_lengths"].tolist() == lengths
+    assert batch["id"].tolist() == [1, 3, 2]
+    assert net_input["video_rows"].tolist() == [0, 2]
+    for row, sample in enumerate(samples):
+        for name in ("audio", "audio_unmasked"):
+            assert torch.equal(net_input[name][row, : lengths[row]], getattr(sample, name))
+            assert not net_input[name][row, lengths[row] :].any()
+        tokens = len(sample.audio_mask)
+        assert torch.equal(net_input["audio_mask"][row, :tokens], sample.audio_mask)
+    assert torch.equal(net_input["video"][1], samples[2].video)
+    assert torch.equal(net_input["video_mask"][1], samples[2].video_mask)
+    assert batch["nsentences"] == 3
+    assert batch["ntokens"] == sum(-(-n // 4) for n in lengths) + 2 * 32
+
+
+def test_without_video(manifest):
+    data = dataset(manifest, video=False)
+    batch = data.collater([data[0]])
+    assert "video" not in batch["net_input"]
+    assert data.sizes.tolist() == [28, 48, 60, 18]
+
+
+def test_sizes_and_order(manifest):
+    data = dataset(manifest)
+    assert data.sizes.tolist() == [28 + 128, 48 + 128, 60 + 128, 18 + 128]
+    assert data.ordered_indices().tolist() == [2, 1, 0, 3]
+    assert data.num_tokens(3) == data.size(3) == 146
+    assert data.num_tokens_vec(np.array([0, 3])).tolist() == [156, 146]
+
+
+def test_clips_of_one_length_are_shuffled_in_training_only(tmp_path):
+    manifest = clips(tmp_path, [0.1] * 12)
+    np.random.seed(1)
+    orders = {tuple(dataset(manifest).ordered_indices().tolist()) for _ in range(5)}
+    assert len(orders) == 5
+    assert all(sorted(order) == list(range(12)) for order in orders)
+    assert dataset(manifest, training=False).ordered_indices().tolist() == list(range(12))
+
+
+def broken(tmp_path, training):
+    path = write_clips(tmp_path, [0.3] * 3, video=True)
+    (tmp_path / "1.mp4").write_text("no film")
+    return dataset(Manifest(path), training)
+
+
+def test_bad_clips_are_skipped_and_counted_in_training(tmp_path):
+    data = broken(tmp_path, training=True)
+    batch = data.collater([data[i] for i in range(3)])
+    assert batch["id"].tolist() == [0, 2]
+    assert (data.skipped.read, data.skipped.skipped) == (3, 1)
+    assert isinstance(data[1], UnreadableClip)
+    assert data.collater([data[1]]) == {}
+    for _ in range(9):
+        data[1]
+    with pytest.raises(InputError, match="12 of the first 14 clips"):
+        data.skipped.check()
+
+
+def test_bad_clips_are_unreadable_in_evaluation(tmp_path):
+    data = broken(tmp_path, training=False)
+    batch = data.collater([data[i] for i in range(3)])
+    (fault,) = batch["unreadable"]
+    assert f"{tmp_path / 'train.tsv'}, line 3 (clip1)" in fault
+    assert "cannot be read as video" in fault
+
+
+def test_a_video_without_pictures_is_refused(tmp_path):
+    path = write_clips(tmp_path, [0.3], video=True)
+    path.write_text(path.read_text().replace("\t30\n", "\t0\n"))
+    data = dataset(Manifest(path))
+    assert "video_frames" in str(data[0])

@@ -1,0 +1,163 @@
+import gc
+import os
+import pickle
+import tracemalloc
+
+import numpy as np
+import pytest
+from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
+
+from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
+from mmpt_fairseq.errors import InputError
+
+HEADER = "id\taudio\tn_frames\ttgt_text\n"
+
+
+def manifest(tmp_path, text, **kwargs):
+    path = tmp_path / "train.tsv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Manifest(path, **kwargs)
+
+
+def test_reads_what_it_wrote(tmp_path):
+    rows = [
+        {"id": "a", "audio": "a.wav", "n_frames": 7, "tgt_text": "größer „zitat“ \\ \" '"},
+        {"id": "b", "audio": "x/b.mp4", "n_frames": 0, "video": "x/b.mp4", "video_frames": 31},
+    ]
+    assert write_manifest(tmp_path / "new" / "a.tsv", rows) == 2
+    read = Manifest(tmp_path / "new" / "a.tsv", needs=["tgt_text"])
+    assert read.columns == list(COLUMNS)
+    for name in COLUMNS:
+        assert list(read.column(name)) == [str(row.get(name, "")) for row in rows]
+    assert read.n_frames.tolist() == [7, 0]
+    assert read.video_frames.tolist() == [0, 31]
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.tsv"]
+
+
+def test_absent_columns_are_empty_and_end(tmp_path):
+    speakers = manifest(tmp_path, HEADER + "a\ta.wav\t1\tx\nb\tb.wav\t2\ty\n").column("speaker")
+    assert list(speakers) == ["", ""]
+    with pytest.raises(IndexError):
+        speakers[2]
+
+
+def test_columns_behave_like_lists(tmp_path):
+    ids = manifest(tmp_path, HEADER + "".join(f"{c}\t{c}.wav\t1\t\n" for c in "abcd")).column("id")
+    assert (ids[-1], ids[1:3], ids[np.int64(2)], len(ids)) == ("d", ["b", "c"], "c", 4)
+    with pytest.raises(IndexError):
+        ids[4]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_blank_lines_byte_order_mark_and_line_ends(tmp_path, newline):
+    text = newline.join(["\ufeffid\taudio\tn_frames\ttgt_text", "a\ta.wav\t1\tx", "", "b\tb.wav\t2\ty"])
+    read = manifest(tmp_path, text)
+    assert list(read.column("tgt_text")) == ["x", "y"]
+    assert read.where(1) == f"{tmp_path / 'train.tsv'}, line 4 (b)"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", ["train.tsv", "empty"]),
+        (HEADER, ["train.tsv", "no rows"]),
+        ("id\taudio\na\ta.wav\n", ["train.tsv", "n_frames"]),
+        ("id\taudio\tn_frames\na\ta.wav\t1\n", ["train.tsv", "tgt_text"]),
+        (HEADER + "a\ta.wav\t1\tx\n\nb\tb.wav\tmany\tx\n", ["train.tsv, line 4", "n_frames", "many"]),
+        (HEADER + "a\ta.wav\t-3\tx\n", ["line 2", "n_frames", "-3"]),
+        (HEADER + "a\ta.wav\t1.5\tx\n", ["line 2", "n_frames", "1.5"]),
+        (HEADER + "a\ta.wav\t99999999999\tx\n", ["line 2", "n_frames", "99999999999"]),
+        (HEADER + "a\ta.wav\t\tx\n", ["line 2", "n_frames", "''"]),
+        (HEADER + "a\ta.wav\t1\tx\nb\tb.wav\t1\n", ["line 3", "3 cells", "4"]),
+        (HEADER + "a\ta.wav\t1\tx\ty\n", ["line 2", "5 cells"]),
+        (HEADER + "a\ta.wav\t1\tx\nb\tb.wav\t1\tx\na\tc.wav\t1\tx\n", ["line 4", "'a'", "line 2"]),
+        (HEADER.encode() + b"a\ta.wav\t1\tx\nb\tb.wav\t1\t\xff\n", ["line 3", "UTF-8"]),
+        (
+            "id\taudio\tn_frames\ttgt_text\tvideo_frames\na\ta.wav\t1\tx\tfew\n",
+            ["line 2", "video_frames", "few"],
+        ),
+    ],
+)
+def test_faults_name_file_line_and_column(tmp_path, text, parts):
+    with pytest.raises(InputError) as caught:
+        manifest(tmp_path, text, needs=["tgt_text"])
+    assert [p for p in parts if p not in str(caught.value)] == []
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=str(tmp_path / "none.tsv")):
+        Manifest(tmp_path / "none.tsv")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": "a", "audio": "a.wav"},
+        {"id": "", "audio": "a.wav", "n_frames": 1},
+        {"id": "a", "audio": "a.wav", "n_frames": 1, "colour": "red"},
+        {"id": "a", "audio": "a.wav", "n_frames": 1, "tgt_text": "two\tcells"},
+        {"id": "a", "audio": "a.wav", "n_frames": 1, "tgt_text": "two\nlines"},
+    ],
+)
+def test_a_faulty_row_leaves_the_old_manifest_alone(tmp_path, row):
+    path = tmp_path / "a.tsv"
+    write_manifest(path, [{"id": "old", "audio": "old.wav", "n_frames": 1}])
+    with pytest.raises(InputError):
+        write_manifest(path, [row])
+    assert list(Manifest(path).column("id")) == ["old"]
+
+
+def test_paths_are_relative_to_the_manifest_or_the_root(tmp_path):
+    read = manifest(tmp_path, HEADER + "a\tx/a.zip:5:9\t1\t\nb\t/abs/b.wav\t1\t\n")
+    assert read.resolve("audio", 0) == os.path.join(tmp_path, "x/a.zip:5:9")
+    assert read.resolve("audio", 0, "/root") == "/root/x/a.zip:5:9"
+    assert read.resolve("audio", 1, "/root") == "/abs/b.wav"
+    assert read.resolve("video", 0, "/root") == ""
+
+
+def test_many_rows_hold_no_python_object_each(tmp_path):
+    def allocations(count):
+        rows = "".join(f"clip{i}\tfolder/{i}.wav\t{i}\tsome words {i}\n" for i in range(count))
+        path = tmp_path / f"{count}.tsv"
+        path.write_text(HEADER + rows)
+        gc.collect()
+        tracemalloc.start()
+        read = Manifest(path)
+        gc.collect()
+        snapshot = tracemalloc.take_snapshot()
+        tracemalloc.stop()
+        assert read.column("id")[count - 1] == f"clip{count - 1}"
+        totals = snapshot.statistics("filename")
+        return sum(s.count for s in totals), sum(s.size for s in totals)
+
+    few, many = allocations(100), allocations(50_000)
+    assert many[0] - few[0] < 100  # objects
+    assert many[1] / 50_000 < 48  # bytes a row
+
+
+def test_a_pickle_maps_the_file_again(tmp_path):
+    rows = "".join(f"clip{i}\t{'x' * 200}.wav\t{i}\t{i}\n" for i in range(1000))
+    read = manifest(tmp_path, HEADER + rows)
+    data = pickle.dumps(read)
+    assert len(data) < 60_000  # the text itself takes more than 200,000
+    again = pickle.loads(data)
+    assert [again.fields(i) for i in (0, 999)] == [read.fields(i) for i in (0, 999)]
+    assert np.array_equal(again.n_frames, read.n_frames)
+
+
+def test_fairseq_reads_ours_and_we_read_fairseqs(tmp_path):
+    texts = ["plain", 'a "quoted" word', "it's \\ back", " spaces  kept ", "ünïcödé ｆｕｌｌ"]
+    rows = "".join(f"i{i}\tfbank80.zip:{i}:7\t{i + 1}\t{t}\tspk\n" for i, t in enumerate(texts))
+    (tmp_path / "dev.tsv").write_text("id\taudio\tn_frames\ttgt_text\tspeaker\n" + rows)
+    write_manifest(
+        tmp_path / "ours.tsv",
+        [
+            {"id": f"i{i}", "audio": "a.wav", "n_frames": 1, "tgt_text": t, "speaker": "spk"}
+            for i, t in enumerate(texts)
+        ],
+    )
+    for split in ("dev", "ours"):
+        theirs = SpeechToTextDatasetCreator._load_samples_from_tsv(str(tmp_path), split)
+        read = Manifest(tmp_path / f"{split}.tsv")
+        assert [dict(zip(read.columns, read.fields(i), strict=True)) for i in range(5)] == theirs

@@ -1,0 +1,205 @@
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from fairseq.data.audio.data_cfg import S2TDataConfig
+from fairseq.data.audio.feature_transforms.specaugment import SpecAugmentTransform
+from fairseq.data.audio.feature_transforms.utterance_cmvn import UtteranceCMVN
+from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
+from torch.utils.data import DataLoader
+
+from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
+from mmpt_fairseq.errors import InputError, UnreadableClip
+from tests.helpers import clips, words, write_clips
+
+PLAIN = "vocab_filename: dict.txt\n"
+SPECAUGMENT = """
+transforms: {_train: [specaugment]}
+specaugment: {freq_mask_N: 1, freq_mask_F: 27, time_mask_N: 1, time_mask_T: 100, time_mask_p: 1.0}
+"""
+TEXTS = ["ja nein", "nein", "ja ja ja"]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    return clips(folder, [0.3, 0.9, 0.5], tgt_text=TEXTS, tgt_lang=["de", "it", "de"])
+
+
+def data_config(folder, text=PLAIN):
+    (folder / "config.yaml").write_text(text)
+    return S2TDataConfig(folder / "config.yaml")
+
+
+def dataset(manifest, tmp_path, config=PLAIN, training=True, seed=1, epoch=1, vocabulary=None):
+    vocabulary = vocabulary or words("ja", "nein", "<lang:de>", "<lang:it>")
+    config = data_config(tmp_path, config)
+    built = ManifestSpeechToTextDataset(manifest, config, training, seed, tgt_dict=vocabulary)
+    built.set_epoch(epoch)
+    return built
+
+
+def test_items_are_normalised_features_and_tokens(manifest, tmp_path):
+    data = dataset(manifest, tmp_path)
+    vocabulary = data.tgt_dict
+    for i, text in enumerate(TEXTS):
+        expected = normalise(read_filterbank(manifest.resolve("audio", i)))
+        assert np.array_equal(data[i].source, expected)
+        tokens = [vocabulary.index(w) for w in text.split()] + [vocabulary.eos()]
+        assert data[i].target.tolist() == tokens
+    assert data.tgt_lens.tolist() == [2, 1, 3]
+
+
+@pytest.mark.parametrize("tag", [False, True])
+def test_ctc_targets_hold_neither_eos_nor_language_tag(manifest, tmp_path, tag):
+    data = dataset(manifest, tmp_path, f"prepend_tgt_lang_tag: {str(tag).lower()}\n")
+    vocabulary = data.tgt_dict
+    batch = data.collater([data[i] for i in range(3)])
+    assert batch["id"].tolist() == [1, 2, 0]  # fairseq sorts by length
+    assert batch["ctc_target_lengths"].tolist() == [1, 3, 2]
+    for row, i in enumerate([1, 2, 0]):
+        tokens = [vocabulary.index(w) for w in TEXTS[i].split()]
+        padded = tokens + [vocabulary.pad()] * (3 - len(tokens))
+        assert batch["ctc_target"][row].tolist() == padded
+        first = [vocabulary.index(f"<lang:{['de', 'it', 'de'][i]}>")] if tag else []
+        target = [*first, *tokens, vocabulary.eos()]
+        assert batch["target"][row, : len(target)].tolist() == target
+        source = batch["net_input"]["src_tokens"][row]
+        assert torch.equal(source[: len(data[i].source)], data[i].source)
+        assert not source[len(data[i].source) :].any()
+
+
+def test_specaugment_depends_on_seed_epoch_and_row_alone(manifest, tmp_path):
+    def sources(order=(0, 1, 2), global_seed=0, **kwargs):
+        np.random.seed(global_seed)
+        data = dataset(manifest, tmp_path, SPECAUGMENT, **kwargs)
+        return {i: data[i].source for i in order}
+
+    first = sources()
+    plain = {i: dataset(manifest, tmp_path)[i].source for i in range(3)}
+    changed = [(first[i] != plain[i]).float().mean().item() for i in range(3)]
+    assert all(0 < share < 1 for share in changed)
+    assert len({round(share, 4) for share in changed}) == 3  # a draw of its own for each row
+    again = sources((2, 0, 1), global_seed=7)
+    assert all(torch.equal(first[i], again[i]) for i in range(3))
+    for other in (sources(epoch=2), sources(seed=2)):
+        assert not any(torch.equal(first[i], other[i]) for i in range(3))
+    for epoch in (1, 2):
+        evaluated = sources(training=False, epoch=epoch)
+        assert all(torch.equal(plain[i], evaluated[i]) for i in range(3))
+
+
+def test_specaugment_is_fairseqs_and_leaves_the_global_state(manifest, tmp_path):
+    data = dataset(manifest, tmp_path, SPECAUGMENT)
+    np.random.seed(3)
+    expected_next = np.random.RandomState(3).random_sample()
+    augmented = data[1].source.numpy()
+    assert np.random.random_sample() == expected_next
+    plain = dataset(manifest, tmp_path)[1].source.numpy()
+    np.random.seed(int(hash((1, 1, 1)) % 1e6))  # fairseq's numpy_seed of (seed, epoch, row)
+    transform = SpecAugmentTransform.from_config_dict(data.cfg.config["specaugment"])
+    assert np.array_equal(augmented, transform(plain))
+
+
+def test_samples_do_not_depend_on_workers(manifest, tmp_path):
+    data = dataset(manifest, tmp_path, SPECAUGMENT)
+    for epoch in (1, 2):
+        data.set_epoch(epoch)
+        alone = [data[i].source for i in range(3)]
+        for workers, order in ((1, [2, 0, 1]), (2, [1, 2, 0])):
+            loader = DataLoader(
+                data,
+                sampler=order,
+                batch_size=None,
+                num_workers=workers,
+                multiprocessing_context="fork",
+            )
+            items = list(loader)
+            assert [item.index for item in items] == order
+            assert all(torch.equal(item.source, alone[item.index]) for item in items)
+
+
+def test_a_manifest_written_by_fairseq(tmp_path):
+    """Features stored in a ZIP, with offsets: fairseq's own dataset and ours see the same."""
+    rng = np.random.default_rng(0)
+    features = {f"ted_{i}": rng.normal(size=(20 + i, 80)).astype(np.float32) for i in range(4)}
+    with zipfile.ZipFile(tmp_path / "fbank80.zip", "w", zipfile.ZIP_STORED) as archive:
+        for name, array in features.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            archive.writestr(f"{name}.npy", buffer.getvalue())
+    lines = ["id\taudio\tn_frames\ttgt_text\tspeaker"]
+    with zipfile.ZipFile(tmp_path / "fbank80.zip") as archive:
+        for i, info in enumerate(archive.infolist()):
+            offset = info.header_offset + 30 + len(info.filename)  # as fairseq's get_zip_manifest
+            slice_ = f"fbank80.zip:{offset}:{info.file_size}"
+            lines.append(f"ted_{i}\t{slice_}\t{20 + i}\tja nein" + " ja" * i + f"\tspk.{i % 2}")
+    (tmp_path / "train.tsv").write_text("\n".join(lines) + "\n")
+    config = data_config(tmp_path, f"audio_root: {tmp_path}\n")
+    vocabulary = words("ja", "nein")
+    theirs = SpeechToTextDatasetCreator.from_tsv(
+        str(tmp_path), config, "train", vocabulary, None, None, True, 1, 1
+    )
+    ours = ManifestSpeechToTextDataset(
+        Manifest(tmp_path / "train.tsv"), config, True, 1, tgt_dict=vocabulary
+    )
+    assert list(ours.speakers) == theirs.speakers
+    assert list(ours.ids) == theirs.ids
+    assert list(ours.n_frames) == theirs.n_frames
+    assert list(ours.tgt_lens) == theirs.tgt_lens
+    for i in range(4):
+        assert np.array_equal(theirs[i].source, features[f"ted_{i}"])
+        expected = UtteranceCMVN()(features[f"ted_{i}"].astype(np.float64))
+        assert ours[i].source.numpy() == pytest.approx(expected, abs=1e-4)
+        assert torch.equal(ours[i].target, theirs[i].target)
+    our_batch, their_batch = (d.collater([d[i] for i in range(4)]) for d in (ours, theirs))
+    for name in ("id", "target", "target_lengths"):
+        assert torch.equal(our_batch[name], their_batch[name])
+    for name in ("src_lengths", "prev_output_tokens"):
+        assert torch.equal(our_batch["net_input"][name], their_batch["net_input"][name])
+
+
+def test_bad_clips(tmp_path):
+    path = write_clips(tmp_path, [0.3] * 3, tgt_text=TEXTS)
+    (tmp_path / "1.wav").write_text("no sound")
+    training = dataset(Manifest(path), tmp_path)
+    batch = training.collater([training[i] for i in range(3)])
+    assert sorted(batch["id"].tolist()) == [0, 2]
+    assert (training.skipped.read, training.skipped.skipped) == (3, 1)
+    assert isinstance(training[1], UnreadableClip)
+    assert training.collater([training[1]]) == {}
+    evaluation = dataset(Manifest(path), tmp_path, training=False)
+    (fault,) = evaluation.collater([evaluation[i] for i in range(3)])["unreadable"]
+    assert f"{path}, line 3 (clip1)" in fault
+
+
+def test_a_foreign_vocabulary_is_refused(manifest, tmp_path):
+    with pytest.raises(InputError, match="6 of 6 target tokens are not in the vocabulary"):
+        dataset(manifest, tmp_path, vocabulary=words("yes", "no"))
+    assert len(dataset(manifest, tmp_path, vocabulary=words("ja"))) == 3  # 2 of 6 unknown
+    with pytest.raises(InputError, match="no tag <lang:it>"):
+        dataset(
+            manifest,
+            tmp_path,
+            "prepend_tgt_lang_tag: true\n",
+            vocabulary=words("ja", "nein", "<lang:de>"),
+        )
+
+
+def test_targets_too_long_for_ctc_are_counted(tmp_path, caplog):
+    texts = ["ja " * 7 + "ja", "ja " * 6 + "ja"]  # 28 frames become 7
+    manifest = clips(tmp_path, [0.3, 0.3], tgt_text=texts)
+    with caplog.at_level("WARNING"):
+        dataset(manifest, tmp_path)
+    assert "1 of 2 targets are longer than their audio" in caplog.text
+
+
+def test_longest_first(manifest, tmp_path):
+    data = dataset(manifest, tmp_path)
+    assert data.ordered_indices().tolist() == [1, 2, 0]
+    assert data.sizes.tolist() == [28, 88, 48]
+    assert data.num_tokens_vec(np.array([2, 0])).tolist() == [48, 28]

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+
+from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
+from mmpt_fairseq.errors import UnreadableClip
+from tests.helpers import picture_number, write_audio, write_video
+
+
+def numbers(path, indices):
+    return [picture_number(p) for p in read_frames(str(path), np.array(indices))]
+
+
+# A long group of pictures, one whose last group is two pictures long (they leave the decoder
+# together), and containers whose timestamps cannot be trusted.
+FILES = {
+    "long.mp4": {"gop": 250},
+    "two_left.mp4": {"gop": 99},
+    "a.mkv": {"gop": 30},
+    "stream.mpg": {"codec": "mpeg1video", "gop": 15},
+    "a.ts": {"gop": 30},
+    "a.avi": {"gop": 30},
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_reading_is_frame_exact(tmp_path, name):
+    path = write_video(tmp_path / name, 200, **FILES[name])
+    for start in (0, 1, 63, 64, 65, 98, 99, 100, 150, 194):
+        indices = [start, start + 1, start + 1, start + 5]
+        assert numbers(path, indices) == indices
+    for start in (197, 198, 199):
+        assert numbers(path, [start, 199]) == [start, 199]
+
+
+def test_reading_is_frame_exact_at_a_varying_rate(tmp_path):
+    times = np.cumsum(np.where(np.arange(200) < 80, 33, 66))
+    path = write_video(tmp_path / "a.mp4", 200, gop=30, rate=30, times=times)
+    assert numbers(path, [70, 100, 150]) == [70, 100, 150]
+    assert numbers(path, [150, 199]) == [150, 199]
+
+
+def test_the_last_picture_stands_in_for_those_promised(tmp_path):
+    for name in ("a.mp4", "a.mpg"):
+        codec = "mpeg1video" if name.endswith("mpg") else "libx264"
+        path = write_video(tmp_path / name, 80, codec=codec)
+        assert numbers(path, [3, 79, 80, 95]) == [3, 79, 79, 79]
+        assert numbers(path, [78, 85]) == [78, 79]
+        assert numbers(path, [90, 91]) == [79, 79]
+
+
+def test_unusable_files_say_why(tmp_path):
+    write_audio(tmp_path / "sound.wav", np.zeros(1000))
+    (tmp_path / "text.mp4").write_text("hello " * 50)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    reasons = {
+        "missing.mp4": "there is no video file",
+        "sound.wav": "no video track",
+        "text.mp4": "cannot be read as video",
+        "empty.mp4": "cannot be read as video",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(UnreadableClip, match=reason) as caught:
+            read_frames(str(tmp_path / name), np.array([0]))
+        assert name in str(caught.value)
+
+
+def test_windows_lie_in_the_video_and_reach_everywhere():
+    rng = np.random.default_rng(0)
+    starts = set()
+    for _ in range(300):
+        indices = sample_frame_indices(50, 4, 5, rng)
+        assert np.diff(indices).tolist() == [5, 5, 5]
+        starts.add(int(indices[0]))
+    assert starts == set(range(50 - 15))
+
+
+def test_windows_without_chance():
+    assert sample_frame_indices(50, 4, 5, None).tolist() == [17, 22, 27, 32]
+    assert sample_frame_indices(16, 4, 5, None).tolist() == [0, 5, 10, 15]
+    assert sample_frame_indices(7, 4, 5, None).tolist() == [0, 2, 4, 6]
+    assert sample_frame_indices(2, 4, 5, np.random.default_rng(0)).tolist() == [0, 0, 1, 1]
+    assert sample_frame_indices(1, 3, 5, None).tolist() == [0, 0, 0]
+
+
+def ramp(frames=3, height=40, width=60):
+    """Red tells the column, green the row; all pictures alike."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[..., 0], picture[..., 1] = 4 * np.arange(width), 4 * np.arange(height)[:, None]
+    return np.stack([picture] * frames)
+
+
+def test_crops_and_flips_are_the_same_for_all_pictures_of_a_clip():
+    flipped, corners = 0, set()
+    for seed in range(40):
+        clip = transform_clip(ramp(), 16, np.random.default_rng(seed), min_scale=0.5)
+        assert clip.shape == (3, 3, 16, 16)
+        assert torch.equal(clip[:, :1].expand_as(clip), clip)
+        pixels = (clip[:, 0] + 1) * 127.5 / 4
+        columns, rows = pixels[0].mean(0), pixels[1].mean(1)
+        assert bool((rows.diff() > 0).all())
+        right = bool((columns.diff() > 0).all())
+        assert right or bool((columns.diff() < 0).all())
+        flipped += not right
+        width, height = abs(columns[-1] - columns[0]) * 16 / 15, (rows[-1] - rows[0]) * 16 / 15
+        assert 0.42 < float(width * height) / (40 * 60) <= 1.05
+        assert 0.65 < float(width / height) < 1.5
+        corners.add((round(float(columns.min())), round(float(rows.min()))))
+    assert 8 < flipped < 32
+    assert len(corners) > 20
+
+
+def test_the_same_draw_gives_the_same_crop():
+    first, second = (transform_clip(ramp(), 16, np.random.default_rng(5)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_evaluation_keeps_the_centre():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), dtype=np.uint8)
+    clip = transform_clip(frames, 40)
+    expected = frames[:, :, 10:50].transpose(3, 0, 1, 2) / 127.5 - 1
+    assert clip.numpy() == pytest.approx(expected, abs=1e-6)
+    smaller = transform_clip(frames, 20)
+    assert smaller.shape == (3, 2, 20, 20)
+    assert smaller.mean().item() == pytest.approx(expected.mean(), abs=0.01)
