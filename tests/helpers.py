@@ -6,12 +6,19 @@ from pathlib import Path
 import av
 import numpy as np
 import soundfile
+import torch
 from fairseq.data import Dictionary
 
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.models.av_pretraining import AVPretrainingModel, AVPretrainingModelConfig
+from mmpt_fairseq.models.speech_to_text import SpeechToTextModel, SpeechToTextModelConfig
+from mmpt_fairseq.modules.masking import random_mask
+from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
+from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
 
 RATE = 16_000
+MILLISECOND = Fraction(1, 1000)
 BITS = 16  # of the number that a picture shows, on a grid of 4 x 4 cells
 
 
@@ -59,12 +66,12 @@ def write_video(
         stream.width = stream.height = 64
         stream.pix_fmt, stream.gop_size, stream.bit_rate = "yuv420p", gop, 800_000
         if times is not None:
-            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+            stream.time_base = stream.codec_context.time_base = MILLISECOND
         sound = None if audio is None else container.add_stream("aac", rate=RATE, layout="mono")
         for i in range(count):
             frame = av.VideoFrame.from_ndarray(numbered_picture(i), format="rgb24")
             if times is not None:
-                frame.pts, frame.time_base = int(times[i]), stream.time_base
+                frame.pts, frame.time_base = int(times[i]), MILLISECOND
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if sound is not None:
@@ -101,3 +108,90 @@ def words(*symbols: str) -> Dictionary:
     for symbol in symbols:
         dictionary.add_symbol(symbol)
     return dictionary
+
+
+def av_model(**options) -> AVPretrainingModel:
+    """A small model of stage 1 for 4 pictures of 16 pixels, in evaluation mode."""
+    sizes = {
+        "encoder_embed_dim": 16,
+        "encoder_layers": 2,
+        "encoder_ffn_embed_dim": 32,
+        "depthwise_conv_kernel_size": 7,
+        "video_embed_dim": 16,
+        "video_layers": 1,
+        "video_attention_heads": 2,
+        "video_patch_size": 4,
+        "decoder_embed_dim": 16,
+        "decoder_layers": 1,
+        "decoder_attention_heads": 2,
+        "contrastive_dim": 8,
+    }
+    torch.manual_seed(0)
+    task = AVPretrainingTask(AVPretrainingConfig(video_num_frames=4, video_size=16))
+    return task.build_model(AVPretrainingModelConfig(**{**sizes, **options})).eval()
+
+
+def av_batch() -> dict[str, torch.Tensor]:
+    """Clips of 40 and 33 frames, both with video, for :func:`av_model`."""
+    torch.manual_seed(1)
+    lengths = torch.tensor([40, 33])
+    audio, unmasked = torch.randn(2, 2, 40, 80)
+    for features in (audio, unmasked):
+        features[1, 33:] = 0
+    rng = np.random.default_rng(0)
+    audio_mask = np.zeros((2, 10), bool)
+    audio_mask[0], audio_mask[1, :9] = random_mask(10, 0.6, rng), random_mask(9, 0.6, rng)
+    video_mask = np.stack([random_mask(32, 0.6, rng) for _ in range(2)])
+    return {
+        "audio": audio,
+        "audio_unmasked": unmasked,
+        "audio_lengths": lengths,
+        "audio_mask": torch.from_numpy(audio_mask),
+        "video": torch.randn(2, 3, 4, 16, 16),
+        "video_mask": torch.from_numpy(video_mask),
+        "video_rows": torch.tensor([0, 1]),
+    }
+
+
+def speech_model(symbols: tuple[str, ...] = ("a", "b", "c"), **options) -> SpeechToTextModel:
+    """A small model of stages 2 and 3, in evaluation mode; symbols are tokens 4, 5, ..."""
+    sizes = {
+        "encoder_embed_dim": 16,
+        "encoder_layers": 2,
+        "encoder_ffn_embed_dim": 32,
+        "depthwise_conv_kernel_size": 7,
+        "decoder_embed_dim": 16,
+        "decoder_layers": 1,
+        "decoder_ffn_embed_dim": 32,
+    }
+    torch.manual_seed(0)
+    task = ManifestSpeechToTextTask(SpeechToTextConfig(data="nowhere"))
+    task.tgt_dict, task.has_vocabulary = words(*symbols), True
+    return task.build_model(SpeechToTextModelConfig(**{**sizes, **options})).eval()
+
+
+def speech_batch(frames: list[int], targets: list[list[int]]) -> dict:
+    """A batch of random features and given targets in fairseq's form."""
+    torch.manual_seed(1)
+    source = torch.randn(len(frames), max(frames), 80)
+    for row, length in enumerate(frames):
+        source[row, length:] = 0
+    longest = max(map(len, targets))
+    pad, eos = 1, 2
+
+    def table(rows: list[list[int]], width: int) -> torch.Tensor:
+        return torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+
+    return {
+        "id": torch.arange(len(frames)),
+        "nsentences": len(frames),
+        "ntokens": sum(map(len, targets)) + len(targets),
+        "target": table([[*t, eos] for t in targets], longest + 1),
+        "ctc_target": table(targets, longest),
+        "ctc_target_lengths": torch.tensor([len(t) for t in targets]),
+        "net_input": {
+            "src_tokens": source,
+            "src_lengths": torch.tensor(frames),
+            "prev_output_tokens": table([[eos, *t] for t in targets], longest + 1),
+        },
+    }

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..common import CorpusError, atomic_path, parallel_map
 from .clip import Clip, Made, make_clip
 from .grammar import Sentence, sentences
-from .speech import SAMPLE_RATE, draw_speakers
+from .speech import SAMPLE_RATE, draw_speakers, require_espeak
 
 _FORMAT = 1  # raised when the same settings would give other clips
 _TARGETS = ("de", "it", "nl")
@@ -59,6 +59,8 @@ class Settings:
             raise CorpusError(f"--size must be even and at least 16, not {self.size}.")
         if self.speakers < 2:
             raise CorpusError("--speakers must be at least 2: some are held out for the tests.")
+        if self.text and not self.text.is_file():
+            raise CorpusError(f"There is no file {self.text}.")
 
     def record(self) -> dict[str, object]:
         """What is stored beside the clips; a text counts by its content."""
@@ -79,6 +81,7 @@ class Item:
 def write_corpus(out: Path, settings: Settings, jobs: int | None) -> str:
     """Write or complete a corpus under `out`; returns a summary."""
     settings.check()
+    require_espeak()
     items = plan(out, settings)
     _claim(out, settings)
     made = parallel_map(make_clip, [item.clip for item in items], max(1, jobs or 1), "clips")

@@ -55,14 +55,15 @@ def draw_clause(
     if frame == "there":
         return _there(rng, front)
     if frame == "copula":
-        return _copula(rng, subject, moods, short)
+        return _copula(rng, subject, moods)
     verb = rng.choice(_FRAMES[frame])
     mood = _draw_mood(rng, verb, moods)
     if subject is None:
         animal = verb.en[0] in _ANIMAL_VERBS and rng.random() < 0.3
         subject = draw_subject(rng, short, first_person, _ANIMALS if animal else PEOPLE)
     phrases = _arguments(rng, verb, short)
-    negated = rng.random() < 0.12 and mood not in ("must",) and _negatable(phrases)
+    # "must not" forbids, while "muss nicht" and "moet niet" do not: no negated "must".
+    negated = rng.random() < 0.12 and mood != "must" and _negatable(phrases)
     adverb, in_front = None, False
     if rng.random() < (0.25 if short else 0.45):
         adverb, in_front = _draw_adverb(rng, mood, negated, front)
@@ -142,7 +143,6 @@ def _copula(
     rng: random.Random,
     subject: NounPhrase | Pronoun | None,
     moods: tuple[str, ...] | None,
-    short: bool,
 ) -> Clause:
     mood = rng.choice(moods or ("present", "present", "past"))
     if subject is None:

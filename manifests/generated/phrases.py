@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,19 +71,13 @@ _IT_JOINED = {
     "di": {"il": "del", "lo": "dello", "la": "della", "l'": "dell'", "i": "dei", "gli": "degli"},
 }
 _IT_JOINED["a"]["le"], _IT_JOINED["di"]["le"] = "alle", "delle"
+_ELISION = re.compile(r"\b(l|un|quest|all|dell)' ")
 _IT_ARTICLES = frozenset(_IT_JOINED["a"])
 
 
 def join(*words: str) -> str:
     """Words with single spaces between them, none after an Italian elision such as "l'"."""
-    text = " ".join(word for word in words if word)
-    for elided in ("l'", "un'", "quest'"):
-        text = text.replace(f" {elided} ", f" {elided}")
-        if text.startswith(f"{elided} "):
-            text = elided + text[len(elided) + 1 :]
-    for joined in ("all'", "dell'"):
-        text = text.replace(f"{joined} ", joined)
-    return text
+    return _ELISION.sub(r"\1'", " ".join(word for word in words if word))
 
 
 def italian_article(word: str, gender: str, plural: bool) -> str:
@@ -103,10 +98,7 @@ def _s_and_consonant(word: str) -> bool:
 def _italian_determiner(det: str, word: str, gender: str, plural: bool) -> str:
     article = italian_article(word, gender, plural)
     elided, feminine = article == "l'", gender == "f"
-    if feminine:
-        indefinite = "un'" if elided else "una"
-    else:
-        indefinite = "uno" if article == "lo" else "un"
+    indefinite = {"l'": "un'" if feminine else "un", "la": "una", "lo": "uno"}.get(article, "un")
     this = ("questo", "questa", "questi", "queste")[2 * plural + feminine]
     words = {
         "the": article,

@@ -55,13 +55,18 @@ def draw_speakers(seed: int, n: int) -> list[Speaker]:
     ]
 
 
-@functools.cache
-def _server() -> subprocess.Popen:
-    """The eSpeak process of this process; it ends when its stdin closes."""
+def require_espeak() -> None:
+    """Say so if the optional dependency is missing."""
     if importlib.util.find_spec("espeakng_loader") is None:
         raise CorpusError(
             "The generated corpus is spoken by eSpeak NG: pip install espeakng-loader"
         )
+
+
+@functools.cache
+def _server() -> subprocess.Popen:
+    """The eSpeak process of this process; it ends when its stdin closes."""
+    require_espeak()
     command = [sys.executable, "-P", espeak.__file__]
     # A session of its own, so that Ctrl-C reaches the recipe alone.
     return subprocess.Popen(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import hashlib
 import json
 import random
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 
 from manifests.common import CorpusError
+from manifests.generated import espeak
 from manifests.generated.__main__ import main
 from manifests.generated.clauses import Clause
 from manifests.generated.clip import Made
@@ -25,6 +28,7 @@ from manifests.generated.grammar import sentences
 from manifests.generated.lexicon import ADJECTIVE_LIST, ADVERB_LIST, NOUN_LIST, PLACE_LIST
 from manifests.generated.mouth import mouth_path
 from manifests.generated.phrases import LANGUAGES, SHE, WE, I, NounPhrase, join
+from manifests.generated.speech import ACCENTS
 from manifests.generated.verbs import VERB_LIST
 
 pytest.importorskip("espeakng_loader")
@@ -242,6 +246,23 @@ def test_many_words_and_distinct_sentences():
             assert all(c.isalpha() or c in " '" for c in text), text
 
 
+def test_no_two_words_sound_alike():
+    import espeakng_loader
+
+    paths = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
+    library, _ = espeak.initialise(*paths)
+    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+    words = {word for s in sentences(2, 8000) for word in s["en"].split()}
+    for accent in ACCENTS:
+        assert library.espeak_SetVoiceByName(accent.encode()) == 0
+        sounds: dict[str, str] = {}
+        for word in sorted(words):
+            text = ctypes.c_char_p(word.encode())
+            sound = library.espeak_TextToPhonemes(ctypes.byref(text), 1, 0).decode()
+            sound = sound.replace("'", "").replace(",", "")
+            assert sounds.setdefault(sound, word) == word, accent
+
+
 def test_exclusion():
     first = sentences(1, 20)
     again = sentences(1, 20, exclude={s["en"] for s in first})
@@ -367,8 +388,28 @@ def test_impossible_settings_are_refused(tmp_path, capsys):
     assert main([str(tmp_path), "--size=33"]) == 1
     assert main([str(tmp_path), "--speakers=1"]) == 1
     assert main([str(tmp_path), "--speakers=1000"]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 3
+    assert main([str(tmp_path), "--text=nowhere.tsv"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 4
     assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_espeak_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main([str(tmp_path / "out")]) == 1
+    assert "pip install espeakng-loader" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_run_is_resumed(corpus, tmp_path):
+    command = [sys.executable, "-m", "manifests.generated", *arguments(tmp_path), "--jobs=1"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.rglob("*.mp4")) and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not list(tmp_path.rglob("*.tsv"))
+    assert main([*arguments(tmp_path), "--jobs=2"]) == 0
+    assert digests(tmp_path) == digests(corpus)
 
 
 def test_parallel_text(tmp_path):

@@ -1,0 +1,183 @@
+import pytest
+import torch
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.modules.reconstruction import audio_patches
+from tests.helpers import av_batch, av_model
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
+@torch.no_grad()
+def test_masked_values_reach_no_prediction_bit_for_bit(positions):
+    model, batch = av_model(encoder_positions=positions), av_batch()
+    first, _ = model(**batch)
+    hidden = batch["audio_mask"].repeat_interleave(4, dim=1)[:, : batch["audio"].size(1)]
+    pixels = model.video_encoder.patches.cut(batch["video"])
+    for value in (1e6, float("nan")):
+        audio = batch["audio"].masked_fill(hidden[..., None], value)
+        masked_pixels = pixels.masked_fill(batch["video_mask"][..., None], value)
+        video = model.video_encoder.patches.join(masked_pixels)
+        second, _ = model(**{**batch, "audio": audio, "video": video})
+        assert torch.equal(second.audio[0], first.audio[0])  # the longest clip: no padding
+        assert torch.equal(second.audio[1, :9], first.audio[1, :9])
+        assert torch.equal(second.video, first.video)
+        assert not torch.equal(second.audio_error, first.audio_error)
+        assert not torch.equal(second.video_error, first.video_error)
+
+
+@torch.no_grad()
+def test_visible_values_do_reach_predictions():
+    model, batch = av_model(), av_batch()
+    first, _ = model(**batch)
+    seen = int((~batch["audio_mask"][0]).nonzero()[1])
+    audio, video = batch["audio"].clone(), batch["video"].clone()
+    audio[0, 4 * seen] += 1
+    pixels = model.video_encoder.patches.cut(video)
+    pixels[0, int((~batch["video_mask"][0]).nonzero()[1])] += 1
+    video = model.video_encoder.patches.join(pixels)
+    second, _ = model(**{**batch, "audio": audio, "video": video})
+    for name in ("audio", "video"):
+        assert not torch.equal(getattr(second, name)[0], getattr(first, name)[0])
+        assert torch.allclose(getattr(second, name)[1], getattr(first, name)[1], atol=1e-6)
+
+
+@torch.no_grad()
+def test_errors_are_means_over_what_is_masked_and_exists():
+    model, batch = av_model(), av_batch()
+    result, _ = model(**batch)
+    for row, length in enumerate(batch["audio_lengths"].tolist()):
+        predicted = result.audio[row].reshape(-1, 80)  # (4 L, 80): a frame each
+        errors = [
+            (predicted[t] - batch["audio"][row, t]) ** 2
+            for t in range(length)
+            if batch["audio_mask"][row, t // 4]
+        ]
+        assert result.audio_error[row].item() == pytest.approx(torch.cat(errors).mean().item())
+    target = model.video_encoder.patches.cut(batch["video"])
+    for row, mask in enumerate(batch["video_mask"]):
+        expected = (result.video[row] - target[row])[mask].square().mean().item()
+        assert result.video_error[row].item() == pytest.approx(expected)
+
+
+@torch.no_grad()
+def test_batch_mates_and_padding_do_not_matter():
+    model, batch = av_model(), av_batch()
+    together, pairs = model(**batch, contrast=True)
+    for row, length in enumerate(batch["audio_lengths"].tolist()):
+        alone, pair = model(
+            batch["audio"][row : row + 1, :length],
+            batch["audio_lengths"][row : row + 1],
+            batch["audio_mask"][row : row + 1, : -(-length // 4)],
+            batch["video"][row : row + 1],
+            batch["video_mask"][row : row + 1],
+            torch.tensor([0]),
+            audio_unmasked=batch["audio_unmasked"][row : row + 1, :length],
+            contrast=True,
+        )
+        tokens = alone.audio.size(1)
+        assert torch.allclose(alone.audio[0], together.audio[row, :tokens], atol=1e-5)
+        assert torch.allclose(alone.video[0], together.video[row], atol=1e-5)
+        assert alone.audio_error.item() == pytest.approx(together.audio_error[row].item(), abs=1e-5)
+        assert torch.allclose(pair.audio[0], pairs.audio[row], atol=1e-5)
+        assert torch.allclose(pair.video[0], pairs.video[row], atol=1e-5)
+
+
+@torch.no_grad()
+def test_padding_values_do_not_matter_bit_for_bit():
+    model, batch = av_model(), av_batch()
+    first, first_pair = model(**batch, contrast=True)
+    changed = {name: batch[name].clone() for name in ("audio", "audio_unmasked")}
+    for value in changed.values():
+        value[1, batch["audio_lengths"][1] :] = 1e3
+    second, second_pair = model(**{**batch, **changed}, contrast=True)
+    assert torch.equal(first.audio_error, second.audio_error)
+    assert torch.equal(first_pair.audio, second_pair.audio)
+
+
+@torch.no_grad()
+def test_embeddings_are_of_unmasked_input_averaged_over_time():
+    model, batch = av_model(), av_batch()
+    _, pairs = model(**batch, reconstruct=False, contrast=True)
+    other = {**batch, "audio_mask": ~batch["audio_mask"], "video_mask": ~batch["video_mask"]}
+    other["audio"] = torch.zeros_like(batch["audio"])
+    _, again = model(**other, reconstruct=False, contrast=True)
+    assert torch.equal(pairs.audio, again.audio)
+    assert torch.equal(pairs.video, again.video)
+    length = int(batch["audio_lengths"][1])
+    states = model.audio_encoder(
+        batch["audio_unmasked"][1:, :length], batch["audio_lengths"][1:]
+    ).states[0]
+    expected = model.audio_projection(sum(states) / len(states))
+    assert torch.allclose(pairs.audio[1], expected / expected.norm(), atol=1e-5)
+    encoder = model.video_encoder
+    cut = encoder.patches.cut(batch["video"][1:])[0]
+    tokens = encoder.patches.embed(cut) + encoder.patches.positions(16)[0]
+    slices = torch.stack([tokens[:16].mean(0), tokens[16:].mean(0)])  # a mean over space each
+    expected = model.video_projection(encoder.transformer(slices[None])[0].mean(0))
+    assert torch.allclose(pairs.video[1], expected / expected.norm(), atol=1e-5)
+
+
+@torch.no_grad()
+def test_pairs_are_the_clips_with_video():
+    model, batch = av_model(), av_batch()
+    _, both = model(**batch, reconstruct=False, contrast=True)
+    for name in ("video", "video_mask"):
+        batch[name] = batch[name][1:]
+    batch["video_rows"] = torch.tensor([1])
+    reconstruction, one = model(**batch, contrast=True)
+    assert torch.allclose(one.audio, both.audio[1:], atol=1e-5)
+    assert torch.allclose(one.video, both.video[1:], atol=1e-5)
+    assert (len(reconstruction.audio_error), len(reconstruction.video_error)) == (2, 1)
+    for name in ("video", "video_mask", "video_rows"):
+        del batch[name]
+    reconstruction, none = model(**batch, contrast=True)
+    assert none.audio.shape == none.video.shape == (0, 8)
+    assert len(reconstruction.video_error) == 0
+
+
+def test_the_temperature_starts_at_clips_and_is_capped():
+    model, batch = av_model(), av_batch()
+    _, pairs = model(**batch, reconstruct=False, contrast=True)
+    assert pairs.log_scale.exp().item() == pytest.approx(1 / 0.07, rel=1e-5)
+    torch.nn.init.constant_(model.log_scale, 9.0)
+    _, pairs = model(**batch, reconstruct=False, contrast=True)
+    assert pairs.log_scale.exp().item() == pytest.approx(100, rel=1e-5)
+
+
+def test_every_parameter_learns_from_both_objectives():
+    model, batch = av_model(), av_batch()
+    reconstruction, pairs = model(**batch, contrast=True)
+    loss = reconstruction.audio_error.sum() + reconstruction.video_error.sum()
+    loss = loss + (pairs.audio @ pairs.video.t() * pairs.log_scale).square().sum()
+    loss.backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_it_learns_to_reconstruct():
+    model, batch = av_model(), av_batch()
+    batch["audio"] = batch["audio_unmasked"] = torch.linspace(-1, 1, 80).expand(2, 40, 80)
+    batch["video"] = torch.linspace(-1, 1, 16).expand(2, 3, 4, 16, 16)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(40):
+        result, _ = model(**batch)
+        loss = result.audio_error.sum() + result.video_error.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_targets_are_the_features_themselves():
+    batch = av_batch()
+    assert torch.equal(audio_patches(batch["audio"], 4).view(2, 40, 80), batch["audio"])
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [({"video_patch_size": 5}, "video_patch_size"), ({"encoder_embed_dim": 18}, "embed_dim=18")],
+)
+def test_sizes_that_do_not_fit_are_named(option, key):
+    with pytest.raises((InputError, SystemExit), match=key):
+        av_model(**option)

@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from mmpt_fairseq.errors import InputError
+from tests.helpers import speech_batch, speech_model
+
+
+@torch.no_grad()
+def test_batch_mates_and_padding_do_not_matter():
+    model = speech_model()
+    batch = speech_batch([120, 57, 9], [[4, 5, 4], [5], [6, 6]])
+    inputs = batch["net_input"]
+    logits, extra = model(**inputs)
+    ctc, lengths = model.get_ctc_output((logits, extra), batch)
+    assert ctc.shape == (30, 3, 7)
+    assert lengths.tolist() == [30, 15, 3]
+    assert torch.allclose(ctc.exp().sum(-1), torch.ones(30, 3), atol=1e-5)
+    for row, (frames, tokens) in enumerate([(120, 4), (57, 2), (9, 3)]):
+        alone, alone_extra = model(
+            inputs["src_tokens"][row : row + 1, :frames],
+            inputs["src_lengths"][row : row + 1],
+            inputs["prev_output_tokens"][row : row + 1, :tokens],
+        )
+        assert torch.allclose(alone[0], logits[row, :tokens], atol=1e-5)
+        own, _ = model.get_ctc_output((alone, alone_extra), batch)
+        assert torch.allclose(own[:, 0], ctc[: len(own), row], atol=1e-5)
+
+
+@torch.no_grad()
+def test_padding_values_do_not_matter_bit_for_bit():
+    model = speech_model()
+    inputs = speech_batch([40, 21], [[4], [5]])["net_input"]
+    first, _ = model(**inputs)
+    inputs["src_tokens"][1, 21:] = float("nan")
+    assert torch.equal(model(**inputs)[0], first)
+
+
+@torch.no_grad()
+def test_reordering_moves_rows_of_everything_the_decoder_reads():
+    model = speech_model()
+    inputs = speech_batch([40, 21], [[4], [5]])["net_input"]
+    encoded = model.encoder(inputs["src_tokens"], inputs["src_lengths"])
+    order = torch.tensor([1, 1, 0])
+    moved = model.encoder.reorder_encoder_out(encoded, order)
+    tokens = inputs["prev_output_tokens"]
+    expected = model.decoder(tokens, encoder_out=encoded)[0][order]
+    assert torch.allclose(model.decoder(tokens[order], encoder_out=moved)[0], expected, atol=1e-6)
+
+
+def test_a_frozen_encoder_neither_learns_nor_drops_out():
+    model = speech_model(freeze_encoder=True, dropout=0.3).train()
+    batch = speech_batch([40, 21], [[4], [5]])
+    inputs = batch["net_input"]
+    states = [model.encoder(inputs["src_tokens"], inputs["src_lengths"]) for _ in range(2)]
+    assert torch.equal(states[0]["encoder_out"][0], states[1]["encoder_out"][0])
+    logits, extra = model(**inputs)
+    ctc, _ = model.get_ctc_output((logits, extra), batch)
+    (logits.square().sum() + ctc.square().sum()).backward()
+    learns = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert not any(name.startswith("encoder.audio_encoder.") for name in learns)
+    assert {n for n, _ in model.named_parameters() if "audio_encoder" not in n} == learns
+    assert all(not p.requires_grad for p in model.encoder.audio_encoder.parameters())
+
+
+def test_an_unfrozen_encoder_learns():
+    model = speech_model(dropout=0.3).train()
+    batch = speech_batch([40, 21], [[4], [5]])
+    logits, extra = model(**batch["net_input"])
+    ctc, _ = model.get_ctc_output((logits, extra), batch)
+    (logits.square().sum() + ctc.square().sum()).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert not torch.equal(model(**batch["net_input"])[0], logits)  # dropout
+
+
+def test_the_two_settings_of_ctc_must_fit():
+    model = speech_model(ctc=False)
+    batch = speech_batch([40], [[4]])
+    with pytest.raises(InputError, match="ctc_weight"):
+        model.get_ctc_output(model(**batch["net_input"]), batch)
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused():
+    saved = speech_model(symbols=("ja", "nein")).state_dict()
+    with pytest.raises(SystemExit, match=r"7 entries .* checkpoint's has 6"):
+        speech_model().load_state_dict(saved)
