@@ -6,7 +6,9 @@ Importing this module applies them; it is the first thing the package imports.
 import argparse
 import collections
 import functools
+import os
 import pickle
+import sys
 import typing
 import warnings
 
@@ -63,3 +65,21 @@ checkpoint_utils.load_checkpoint_to_cpu = _refuse_code(checkpoint_utils.load_che
 # fairseq-fixed still calls torch.cuda.amp.autocast(args...), deprecated since torch 2.4: one
 # warning for every training step.
 warnings.filterwarnings("ignore", r"`torch\.cuda\.amp\.autocast", FutureWarning)
+# fairseq registers sequence masks of two types with torch's attention, which warns at every call
+# (fairseq's decoder; the masks are right).
+warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask")
+warnings.filterwarnings("ignore", "'pin_memory' argument is set as true but no accelerator")
+
+
+def package_paths(folder: str) -> list[str]:
+    """Every name under which ``sys.path`` reaches a package's folder, the given one first.
+
+    fairseq compares --user-dir with ``__path__`` letter by letter and calls a package "not
+    globally unique" when an editable install's link and its checkout are named in turn
+    (av_hubert #84).
+    """
+    name = os.path.basename(folder)
+    candidates = [folder, os.path.realpath(folder)]
+    candidates += [os.path.join(os.path.abspath(entry), name) for entry in sys.path]
+    same = [c for c in candidates if os.path.isdir(c) and os.path.samefile(c, folder)]
+    return list(dict.fromkeys(same))

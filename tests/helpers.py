@@ -128,7 +128,8 @@ def av_model(**options) -> AVPretrainingModel:
     }
     torch.manual_seed(0)
     task = AVPretrainingTask(AVPretrainingConfig(video_num_frames=4, video_size=16))
-    return task.build_model(AVPretrainingModelConfig(**{**sizes, **options})).eval()
+    cfg = AVPretrainingModelConfig(**{**sizes, **options})
+    return AVPretrainingModel.build_model(cfg, task).eval()
 
 
 def av_batch() -> dict[str, torch.Tensor]:
@@ -153,6 +154,13 @@ def av_batch() -> dict[str, torch.Tensor]:
     }
 
 
+def speech_task(symbols: tuple[str, ...] = ("a", "b", "c")) -> ManifestSpeechToTextTask:
+    """The task of stages 2 and 3 with a vocabulary and no data."""
+    task = ManifestSpeechToTextTask(SpeechToTextConfig(data="nowhere"))
+    task.tgt_dict = words(*symbols)
+    return task
+
+
 def speech_model(symbols: tuple[str, ...] = ("a", "b", "c"), **options) -> SpeechToTextModel:
     """A small model of stages 2 and 3, in evaluation mode; symbols are tokens 4, 5, ..."""
     sizes = {
@@ -165,9 +173,8 @@ def speech_model(symbols: tuple[str, ...] = ("a", "b", "c"), **options) -> Speec
         "decoder_ffn_embed_dim": 32,
     }
     torch.manual_seed(0)
-    task = ManifestSpeechToTextTask(SpeechToTextConfig(data="nowhere"))
-    task.tgt_dict, task.has_vocabulary = words(*symbols), True
-    return task.build_model(SpeechToTextModelConfig(**{**sizes, **options})).eval()
+    cfg = SpeechToTextModelConfig(**{**sizes, **options})
+    return SpeechToTextModel.build_model(cfg, speech_task(symbols)).eval()
 
 
 def speech_batch(frames: list[int], targets: list[list[int]]) -> dict:

@@ -178,6 +178,7 @@ class AVDataset(FairseqDataset):
         return {
             "id": torch.tensor([c.index for c in clips]),
             "net_input": net_input,
+            "training": self.training,
             "nsentences": len(clips),
             "ntokens": int(subsampled(lengths).sum()) + len(with_video) * self.options.num_patches,
         }

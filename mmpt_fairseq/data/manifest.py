@@ -147,20 +147,19 @@ class Manifest:
                 f"manifest {self.path} lacks the column {', '.join(missing)}; "
                 f"its header is {' '.join(self.columns)}"
             )
+        repeated = sorted({c for c in self.columns if self.columns.count(c) > 1})
+        if repeated:
+            raise InputError(f"manifest {self.path} has the column {', '.join(repeated)} twice")
 
     def _count_column(self, name: str) -> np.ndarray:
         counts = np.zeros(len(self), dtype=np.int32)
         if name not in self.columns:
             return counts
-        index, width = self.columns.index(name), len(self.columns)
+        index = self.columns.index(name)
         for row in range(len(self)):
             cells = self.fields(row)
-            if len(cells) != width:
-                raise InputError(
-                    f"{self.path}, line {self._line_numbers[row]} has {len(cells)} cells "
-                    f"where the header has {width}; is there a tab or a line break in a text?"
-                )
-            if not cells[index] and name not in REQUIRED:
+            self._check_cells(row, cells)
+            if not cells[index]:
                 continue
             try:
                 counts[row] = int(cells[index])
@@ -172,6 +171,18 @@ class Manifest:
                     f"{cells[index]!r} is not a number of frames"
                 )
         return counts
+
+    def _check_cells(self, row: int, cells: list[str]) -> None:
+        if len(cells) != len(self.columns):
+            raise InputError(
+                f"{self.path}, line {self._line_numbers[row]} has {len(cells)} cells where the "
+                f"header has {len(self.columns)}; is there a tab or a line break in a text?"
+            )
+        for name in REQUIRED:
+            if not cells[self.columns.index(name)]:
+                raise InputError(
+                    f"{self.path}, line {self._line_numbers[row]}, column {name} is empty"
+                )
 
     def _check_ids(self) -> None:
         # Hashes keep a million ids in eight megabytes; only equal hashes are compared as text.

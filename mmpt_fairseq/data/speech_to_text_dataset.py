@@ -51,6 +51,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
             ids=manifest.column("id"),
             **parts,
         )
+        self._refuse_what_is_not_done()
         self._count_long_targets()
 
     @property
@@ -83,6 +84,20 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
                 "vocabulary; it was built for other text (check vocab_filename and bpe_tokenizer)"
             )
         return lengths
+
+    def _refuse_what_is_not_done(self) -> None:
+        """Options of fairseq's that this dataset would leave out in silence, or get wrong."""
+        asked = {
+            "waveform_transforms": self.waveform_transforms is not None,
+            "dataset_transforms": bool(self.dataset_transforms.transforms),
+            "use_audio_input": self.cfg.use_audio_input,
+            "prepend_bos_and_append_tgt_lang_tag": self.cfg.prepend_bos_and_append_tgt_lang_tag,
+        }
+        for name, there in asked.items():
+            if there:
+                raise InputError(
+                    f"the data config sets {name}, which this task does not support; remove it"
+                )
 
     def _count_long_targets(self) -> None:
         """CTC cannot align a target longer than the subsampled audio; its loss is then zeroed."""

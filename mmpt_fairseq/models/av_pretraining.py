@@ -187,7 +187,9 @@ class AVPretrainingModel(BaseFairseqModel):
             embeddings = self.embed(audio_unmasked[rows], audio_lengths[rows], video)
         elif contrast:
             # No pair here, but with several processes all must take part in the gathering.
-            nothing = self.log_scale * audio.new_zeros(0, self.audio_projection.out_features)
+            # Single precision as in `embed`, or those that have pairs could not gather from it.
+            width = self.audio_projection.out_features
+            nothing = self.log_scale.float() * audio.new_zeros(0, width, dtype=torch.float32)
             embeddings = Embeddings(nothing, nothing, self.log_scale)
         return reconstruction, embeddings
 

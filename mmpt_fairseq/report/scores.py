@@ -29,7 +29,8 @@ def read_hypotheses(output: str | Path, rows: int) -> list[str]:
     if not output.is_file():
         raise InputError(f"there is no output of fairseq-generate at {output}")
     found: dict[int, str] = {}
-    for line in output.read_text(encoding="utf-8").splitlines():
+    # Not splitlines: it also breaks at characters such as U+2028, which a text may hold.
+    for line in output.read_text(encoding="utf-8").split("\n"):
         match = re.match(r"D-(\d+)\t[^\t]*\t(.*)$", line)
         if match and int(match[1]) not in found:  # n-best lists go from best to worst
             found[int(match[1])] = match[2]

@@ -60,6 +60,8 @@ class EveryRowMixin:
     def valid_step(self, sample, model, criterion):
         with exit_on_input_error():
             refuse_unreadable(sample)
+            # In validation fairseq keeps processes in step with a batch of training data.
+            sample["is_dummy"] = sample.get("training", False)
             return super().valid_step(sample, model, criterion)
 
     def inference_step(self, generator, models, sample, **kwargs):
@@ -91,6 +93,18 @@ def manifest_datasets(dataset: FairseqDataset) -> Iterator[FairseqDataset]:
 def dataset_is_training(dataset: FairseqDataset) -> bool:
     """Whether rows of it may be left out or drawn twice."""
     return all(part.training for part in manifest_datasets(dataset))
+
+
+def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
+    """What can be known to be wrong before anything is loaded.
+
+    Raises:
+        InputError: there is no data folder (a model alone does without), or a launcher started
+            several processes and the config is for one.
+    """
+    if not from_checkpoint and not os.path.isdir(cfg.data):
+        raise InputError(f"there is no data folder {cfg.data}; check task.data")
+    refuse_lone_process(cfg)
 
 
 def refuse_lone_process(cfg: FairseqDataclass) -> None:

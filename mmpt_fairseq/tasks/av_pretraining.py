@@ -11,7 +11,7 @@ from omegaconf import II, MISSING
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-from mmpt_fairseq.tasks._every_row import EveryRowMixin, refuse_lone_process
+from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start
 
 
 @dataclass
@@ -47,7 +47,7 @@ class AVPretrainingTask(EveryRowMixin, FairseqTask):
     @classmethod
     def setup_task(cls, cfg: AVPretrainingConfig, **kwargs) -> "AVPretrainingTask":
         with exit_on_input_error():
-            refuse_lone_process(cfg)
+            check_start(cfg, kwargs.get("from_checkpoint", False))
             for name in ("audio_mask_ratio", "video_mask_ratio"):
                 if not 0 <= getattr(cfg, name) < 1:
                     raise InputError(

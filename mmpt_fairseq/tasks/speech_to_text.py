@@ -23,7 +23,7 @@ from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-from mmpt_fairseq.tasks._every_row import EveryRowMixin, refuse_lone_process
+from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +103,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
     @classmethod
     def setup_task(cls, cfg: SpeechToTextConfig, **kwargs) -> "ManifestSpeechToTextTask":
         with exit_on_input_error():
-            refuse_lone_process(cfg)
-            if not kwargs.get("from_checkpoint") and not os.path.isdir(cfg.data):
-                raise InputError(f"there is no data folder {cfg.data}; check task.data")
+            check_start(cfg, kwargs.get("from_checkpoint", False))
             return cls(cfg)
 
     def _read_data_folder(self, path: Path) -> None:

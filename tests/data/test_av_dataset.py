@@ -86,11 +86,12 @@ def test_samples_do_not_depend_on_workers_and_workers_hear_of_epochs(manifest):
             assert all(all(same(c, found[c.index]).values()) for c in clips)
 
 
-def test_a_spawned_worker_reads_the_same_and_counts_into_this_process(tmp_path):
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_worker_reads_the_same_and_counts_into_this_process(tmp_path, start):
     manifest = clips(tmp_path, [0.3, 0.2], video=True)
     (tmp_path / "1.wav").unlink()
     data = dataset(manifest)
-    loader = DataLoader(data, batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    loader = DataLoader(data, batch_size=None, num_workers=1, multiprocessing_context=start)
     clip, fault = list(loader)
     assert (data.skipped.read, data.skipped.skipped) == (2, 1)
     assert all(same(clip, dataset(manifest)[0]).values())

@@ -50,7 +50,9 @@ def test_columns_behave_like_lists(tmp_path):
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_blank_lines_byte_order_mark_and_line_ends(tmp_path, newline):
-    text = newline.join(["\ufeffid\taudio\tn_frames\ttgt_text", "a\ta.wav\t1\tx", "", "b\tb.wav\t2\ty"])
+    text = newline.join(
+        ["\ufeffid\taudio\tn_frames\ttgt_text", "a\ta.wav\t1\tx", "", "b\tb.wav\t2\ty"]
+    )
     read = manifest(tmp_path, text)
     assert list(read.column("tgt_text")) == ["x", "y"]
     assert read.where(1) == f"{tmp_path / 'train.tsv'}, line 4 (b)"
@@ -63,11 +65,17 @@ def test_blank_lines_byte_order_mark_and_line_ends(tmp_path, newline):
         (HEADER, ["train.tsv", "no rows"]),
         ("id\taudio\na\ta.wav\n", ["train.tsv", "n_frames"]),
         ("id\taudio\tn_frames\na\ta.wav\t1\n", ["train.tsv", "tgt_text"]),
-        (HEADER + "a\ta.wav\t1\tx\n\nb\tb.wav\tmany\tx\n", ["train.tsv, line 4", "n_frames", "many"]),
+        (
+            HEADER + "a\ta.wav\t1\tx\n\nb\tb.wav\tmany\tx\n",
+            ["train.tsv, line 4", "n_frames", "many"],
+        ),
         (HEADER + "a\ta.wav\t-3\tx\n", ["line 2", "n_frames", "-3"]),
         (HEADER + "a\ta.wav\t1.5\tx\n", ["line 2", "n_frames", "1.5"]),
         (HEADER + "a\ta.wav\t99999999999\tx\n", ["line 2", "n_frames", "99999999999"]),
-        (HEADER + "a\ta.wav\t\tx\n", ["line 2", "n_frames", "''"]),
+        (HEADER + "a\ta.wav\t\tx\n", ["line 2", "column n_frames is empty"]),
+        (HEADER + "a\t\t1\tx\n", ["line 2", "column audio is empty"]),
+        (HEADER + "\ta.wav\t1\tx\n", ["line 2", "column id is empty"]),
+        (HEADER.strip() + "\taudio\na\ta.wav\t1\tx\tb.wav\n", ["train.tsv", "audio twice"]),
         (HEADER + "a\ta.wav\t1\tx\nb\tb.wav\t1\n", ["line 3", "3 cells", "4"]),
         (HEADER + "a\ta.wav\t1\tx\ty\n", ["line 2", "5 cells"]),
         (HEADER + "a\ta.wav\t1\tx\nb\tb.wav\t1\tx\na\tc.wav\t1\tx\n", ["line 4", "'a'", "line 2"]),

@@ -203,3 +203,17 @@ def test_longest_first(manifest, tmp_path):
     assert data.ordered_indices().tolist() == [1, 2, 0]
     assert data.sizes.tolist() == [28, 88, 48]
     assert data.num_tokens_vec(np.array([2, 0])).tolist() == [48, 28]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "waveform_transforms: {_train: [musicaugment]}\nmusicaugment: {samples_path: FOLDER}",
+        "dataset_transforms: {_train: [concataugment]}\nconcataugment: {rate: 1.0}",
+        "use_audio_input: true",
+        "prepend_bos_and_append_tgt_lang_tag: true",
+    ],
+)
+def test_options_that_would_be_left_out_in_silence_are_refused(manifest, tmp_path, option):
+    with pytest.raises(InputError, match=option.split(":")[0]):
+        dataset(manifest, tmp_path, option.replace("FOLDER", str(manifest.path.parent)))

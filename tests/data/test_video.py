@@ -123,3 +123,17 @@ def test_evaluation_keeps_the_centre():
     smaller = transform_clip(frames, 20)
     assert smaller.shape == (3, 2, 20, 20)
     assert smaller.mean().item() == pytest.approx(expected.mean(), abs=0.01)
+
+
+@pytest.mark.real_data
+def test_seeking_in_real_videos_finds_what_decoding_on_finds(real_data):
+    paths = [
+        *sorted((real_data / "grid" / "original").glob("*.mpg"))[:2],
+        *sorted((real_data / "grid" / "video").glob("*.mp4"))[:2],
+    ]
+    for path in paths:
+        everything = read_frames(str(path), np.arange(74))
+        for start in (0, 30, 65, 66, 70, 73):
+            found = read_frames(str(path), np.array([start, 73]))
+            assert np.array_equal(found, everything[[start, 73]])
+    assert len(paths) == 4

@@ -52,7 +52,9 @@ def test_gradient_of_the_error():
     predicted = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     target, mask = torch.randn(2, 3, 4, dtype=torch.float64), torch.rand(2, 3) < 0.5
     mask[0] = torch.tensor([True, False, True])
-    (gradient,) = torch.autograd.grad(masked_squared_error(predicted, target, mask).sum(), predicted)
+    (gradient,) = torch.autograd.grad(
+        masked_squared_error(predicted, target, mask).sum(), predicted
+    )
     for b in range(2):
         count = max(4 * int(mask[b].sum()), 1)
         expected = 2 * (predicted - target)[b] * mask[b][:, None] / count
@@ -100,7 +102,9 @@ def test_both_modalities_train_the_same_blocks():
     shared = [*model.transformer.parameters(), model.mask_token]
     for modality, other, width in (("audio", "video", 6), ("video", "audio", 10)):
         model.zero_grad()
-        model(modality, torch.randn(1, 1, width), VisibleTokens.from_hidden(hidden)).sum().backward()
+        model(
+            modality, torch.randn(1, 1, width), VisibleTokens.from_hidden(hidden)
+        ).sum().backward()
         own = [model.modality[modality], *model.project[modality].parameters()]
         assert all(p.grad.any() for p in [*own, model.mask_token])
         assert all(p.grad is not None for p in shared)

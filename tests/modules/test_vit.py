@@ -84,7 +84,9 @@ def test_block_formula():
     x = torch.randn(2, 5, 8, dtype=torch.float64)
 
     def norm(y):
-        return (y - y.mean(-1, keepdim=True)) / (y.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        return (y - y.mean(-1, keepdim=True)) / (
+            y.var(-1, unbiased=False, keepdim=True) + 1e-5
+        ).sqrt()
 
     y = x + block.attention(norm(x))
     inner = norm(y) @ block.ffn[1].weight.t() + block.ffn[1].bias

@@ -1,0 +1,133 @@
+"""Runs fairseq's real commands on a corpus that takes seconds: what the subprocess tests share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+CONFIG = ROOT / "examples" / "demo" / "config"
+USER_DIR = ROOT / "mmpt_fairseq"
+
+ENCODER = [
+    "model.encoder_embed_dim=16",
+    "model.encoder_layers=2",
+    "model.encoder_ffn_embed_dim=32",
+    "model.depthwise_conv_kernel_size=7",
+    "+model.dropout=0.0",
+]
+SIZES = {
+    "pretraining": [
+        *ENCODER,
+        "task.video_num_frames=4",
+        "task.video_size=16",
+        "+model.video_patch_size=4",
+        "model.video_embed_dim=16",
+        "model.video_layers=1",
+        "model.decoder_embed_dim=16",
+        "model.decoder_layers=1",
+    ],
+    "midtraining": [
+        *ENCODER,
+        "model.decoder_embed_dim=16",
+        "model.decoder_layers=1",
+        "model.decoder_ffn_embed_dim=32",
+    ],
+}
+SIZES["finetuning"] = SIZES["midtraining"]
+TINY = [
+    f"common.user_dir={USER_DIR}",
+    "common.log_interval=1",
+    "common.log_format=json",
+    "dataset.num_workers=0",
+    "dataset.max_tokens=600",
+    "optimization.max_update=2",
+]
+
+
+def run(
+    command: list, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
+    """Run to the end; stdout and stderr come back as one text in ``stdout``."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd or ROOT,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONWARNINGS": "ignore",
+            "TOKENIZERS_PARALLELISM": "false",
+            **(env or {}),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=300,
+    )
+
+
+def train_command(name: str, data: Path, save_dir: Path, *overrides: str) -> list:
+    """``fairseq-hydra-train`` with the demo's config at test size."""
+    return [
+        BIN / "fairseq-hydra-train",
+        *("--config-dir", CONFIG),
+        *("--config-name", name),
+        f"task.data={data}",
+        f"checkpoint.save_dir={save_dir}",
+        *TINY,
+        *SIZES[name],
+        *overrides,
+    ]
+
+
+def train(
+    name: str, data: Path, save_dir: Path, *overrides: str, processes: int = 1, **kwargs
+) -> subprocess.CompletedProcess:
+    """Train at test size, on several processes with gloo if asked."""
+    command = train_command(name, data, save_dir, *overrides)
+    if processes > 1:
+        launcher = [BIN / "torchrun", "--nproc_per_node", processes, "--master_port", "29517"]
+        command = [*launcher, *command, "+distributed=torchrun"]
+    return run(command, **kwargs)
+
+
+def succeeded(result: subprocess.CompletedProcess) -> str:
+    """The output of a command that must have worked."""
+    assert result.returncode == 0, result.stdout[-3000:]
+    return result.stdout
+
+
+def refused(result: subprocess.CompletedProcess) -> str:
+    """The one sentence with which a command of ours must have stopped."""
+    assert result.returncode not in (0, None), result.stdout[-3000:]
+    sentences = [x for x in result.stdout.splitlines() if x.startswith("mmpt_fairseq: ")]
+    assert sentences, result.stdout[-3000:]
+    assert "Traceback" not in result.stdout, result.stdout[-3000:]
+    return sentences[-1]
+
+
+def generate(checkpoint: Path, data: Path, split: str, *options, **kwargs):
+    """``fairseq-generate`` on one split; ``--quiet`` is not given, so hypotheses are printed."""
+    return run(
+        [
+            BIN / "fairseq-generate",
+            data,
+            *("--user-dir", USER_DIR),
+            *("--task", "mmpt_speech_to_text"),
+            *("--path", checkpoint),
+            *("--gen-subset", split),
+            *options,
+        ],
+        **kwargs,
+    )
+
+
+def losses(output: str, key: str = "valid_loss") -> list[str]:
+    """The values of ``key`` in fairseq's JSON log, in order."""
+    import json
+    import re
+
+    entries = [json.loads(x) for x in re.findall(r'\{"epoch".*?\}', output)]
+    return [entry[key] for entry in entries if key in entry]

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmpt_fairseq.criterions.contrastive import (
+    ContrastiveCriterion,
+    ReconstructionAndContrastiveCriterion,
+    contrastive_loss,
+)
+from mmpt_fairseq.criterions.masked_reconstruction import MaskedReconstructionCriterion
+from mmpt_fairseq.models.av_pretraining import Embeddings
+from tests.helpers import av_batch, av_model
+
+
+def info_nce(audio, video, scale):
+    """Symmetric InfoNCE summed over the pairs, in loops."""
+    total, count = 0.0, len(audio)
+    for i in range(count):
+        for first, second in ((audio, video), (video, audio)):
+            logits = [scale * sum(first[i] * second[j]) for j in range(count)]
+            total -= logits[i] - np.log(sum(np.exp(logits)))
+    return total / 2
+
+
+def embeddings(rows, seed=0):
+    torch.manual_seed(seed)
+    audio, video = F.normalize(torch.randn(2, rows, 6, dtype=torch.float64), dim=-1)
+    return Embeddings(audio, video, torch.tensor(2.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_is_info_nce(rows):
+    pairs = embeddings(rows)
+    loss, logs = contrastive_loss(pairs)
+    expected = info_nce(pairs.audio.numpy(), pairs.video.numpy(), np.exp(2.0))
+    assert loss.item() == pytest.approx(expected)
+    best = (pairs.audio @ pairs.video.t()).argmax(1)
+    assert int(logs["clr_accuracy"]) == int((best == torch.arange(rows)).sum())
+    assert logs["clr_clips"] == logs["clr_accuracy_clips"] == rows
+
+
+def test_its_gradient_by_finite_differences():
+    pairs = embeddings(3)
+    tensors = [t.requires_grad_() for t in (pairs.audio, pairs.video, pairs.log_scale)]
+    assert torch.autograd.gradcheck(lambda *t: contrastive_loss(Embeddings(*t))[0], tensors)
+
+
+def test_matching_pairs_are_better_than_swapped_ones():
+    unit = torch.eye(4, 6)
+    good, logs = contrastive_loss(Embeddings(unit, unit, torch.tensor(3.0)))
+    bad, swapped = contrastive_loss(Embeddings(unit, unit.roll(1, 0), torch.tensor(3.0)))
+    assert good.item() < 1e-6
+    assert bad.item() > 50
+    assert (int(logs["clr_accuracy"]), int(swapped["clr_accuracy"])) == (4, 0)
+
+
+@pytest.mark.parametrize("dummy", [False, True])
+def test_no_pair_or_a_dummy_batch_gives_a_zero_that_can_be_differentiated(dummy):
+    pairs = embeddings(3 if dummy else 0)
+    pairs.log_scale.requires_grad_()
+    loss, logs = contrastive_loss(pairs, is_dummy=dummy)
+    loss.backward()
+    assert (loss.item(), logs["clr_clips"], pairs.log_scale.grad.item()) == (0.0, 0, 0.0)
+
+
+def sample():
+    return {"net_input": av_batch(), "nsentences": 2, "ntokens": 83}
+
+
+@torch.no_grad()
+def test_the_criterions_add_up():
+    model = av_model()
+    mae, mae_size, mae_logs = MaskedReconstructionCriterion(None, video_weight=0.5)(model, sample())
+    clr, clr_size, clr_logs = ContrastiveCriterion(None)(model, sample())
+    both, size, logs = ReconstructionAndContrastiveCriterion(None, 0.5, 3.0)(model, sample())
+    result, pairs = model(**av_batch(), contrast=True)
+    expected = result.audio_error.sum() + 0.5 * result.video_error.sum()
+    assert mae.item() == pytest.approx(expected.item())
+    scale = float(pairs.log_scale.exp())
+    nce = info_nce(pairs.audio.numpy(), pairs.video.numpy(), scale)
+    assert clr.item() == pytest.approx(nce, rel=1e-4)
+    assert both.item() == pytest.approx(expected.item() + 3 * nce, rel=1e-4)
+    assert mae_size == clr_size == size == 2
+    for name in ("mae_audio", "mae_video", "clr"):
+        assert logs[name].item() == pytest.approx({**mae_logs, **clr_logs}[name].item())
+    assert logs["ntokens"] == 83
+
+
+@torch.no_grad()
+def test_clips_without_video_are_no_pairs():
+    batch = sample()
+    for name in ("video", "video_mask", "video_rows"):
+        del batch["net_input"][name]
+    loss, size, logs = ContrastiveCriterion(None)(av_model(), batch)
+    assert (loss.item(), size, logs["clr_clips"]) == (0.0, 0, 0)
+    loss, size, logs = ReconstructionAndContrastiveCriterion(None, 1.0, 1.0)(av_model(), batch)
+    assert loss.item() == pytest.approx(logs["mae_audio"].item())
+    assert (size, logs["mae_video_clips"]) == (2, 0)

@@ -1,0 +1,66 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSmoothedCrossEntropy
+from tests.helpers import speech_batch, speech_model, speech_task
+
+
+def criterion(smoothing=0.1, ctc_weight=0.3):
+    return ManifestLabelSmoothedCrossEntropy(speech_task(), False, smoothing, 0, True, ctc_weight)
+
+
+def ctc_by_enumeration(probabilities, target):
+    """-log of the summed probability of every path that collapses to ``target``; blank is 0."""
+    total = 0.0
+    for path in itertools.product(range(probabilities.shape[1]), repeat=len(probabilities)):
+        if [label for label, _ in itertools.groupby(path) if label != 0] == target:
+            total += math.prod(float(probabilities[t, k]) for t, k in enumerate(path))
+    return -math.log(total)
+
+
+@torch.no_grad()
+def test_is_smoothed_cross_entropy_and_ctc():
+    model, targets = speech_model(), [[4, 5], [6, 6], [5]]
+    batch = speech_batch([18, 16, 9], targets)
+    loss, size, logs = criterion()(model, batch)
+    logits, extra = model(**batch["net_input"])
+    log_probabilities = logits.double().log_softmax(-1)
+    expected = likelihood = 0.0
+    for row, target in enumerate(targets):
+        for place, token in enumerate([*target, 2]):
+            for symbol in range(7):
+                share = 0.9 if symbol == token else 0.1 / 6
+                expected -= share * log_probabilities[row, place, symbol].item()
+            likelihood -= log_probabilities[row, place, token].item()
+    lprobs, lengths = model.get_ctc_output((logits, extra), batch)
+    ctc = sum(
+        ctc_by_enumeration(lprobs[:n, row].exp().numpy(), targets[row])
+        for row, n in enumerate(lengths.tolist())
+    )
+    assert logs["nll_loss"] == pytest.approx(likelihood, rel=1e-4)
+    assert logs["ctc_loss"] == pytest.approx(0.3 * ctc, rel=1e-4)
+    assert loss.item() == pytest.approx(expected + 0.3 * ctc, rel=1e-4)
+    assert size == 8
+    assert logs["total"] == 8
+
+
+@torch.no_grad()
+def test_a_target_longer_than_its_audio_has_no_ctc_term():
+    model = speech_model()
+    both = speech_batch([16, 8], [[4, 5], [6, 6]])  # 6 6 needs three frames, 8 give two
+    one = speech_batch([16], [[4, 5]])
+    one["net_input"]["src_tokens"] = both["net_input"]["src_tokens"][:1]
+    together, alone = (criterion()(model, batch)[2]["ctc_loss"] for batch in (both, one))
+    assert alone > 0
+    assert together == pytest.approx(alone, rel=1e-4)
+
+
+@torch.no_grad()
+def test_without_ctc_no_head_is_needed():
+    batch = speech_batch([16, 8], [[4, 5], [6]])
+    loss, _, logs = criterion(smoothing=0.0, ctc_weight=0.0)(speech_model(ctc=False), batch)
+    assert logs["ctc_loss"] == 0
+    assert loss.item() == pytest.approx(logs["nll_loss"], rel=1e-5)

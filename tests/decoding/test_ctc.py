@@ -1,0 +1,77 @@
+import itertools
+
+import pytest
+import torch
+
+from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
+from mmpt_fairseq.errors import InputError
+from tests.helpers import speech_batch, speech_model, words
+
+DICTIONARY = words("a", "b", "c")
+BLANK, EOS = DICTIONARY.bos(), DICTIONARY.eos()
+
+
+def scripted(labels):
+    """A model whose CTC head says ``labels[t]`` at frame t, whatever it hears."""
+    model = speech_model()
+    head = model.encoder.ctc_projection
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    logits = torch.zeros(len(labels), 1, 7)
+    logits[torch.arange(len(labels)), 0, torch.tensor(labels)] = 5.0
+    head.register_forward_hook(lambda *_: logits.transpose(0, 1))
+    return model
+
+
+def grouped(labels):
+    starts, place = [], 0
+    for label, run in itertools.groupby(labels):
+        if label != BLANK:
+            starts.append((label, place))
+        place += len(list(run))
+    return starts
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_collapses_like_groupby(seed):
+    torch.manual_seed(seed)
+    labels = torch.tensor([BLANK, 4, 5, 6])[torch.randint(4, (25,))].tolist()
+    generator = CTCGreedyGenerator([scripted(labels)], DICTIONARY)
+    batch = speech_batch([100], [[4]])
+    (((hypothesis),),) = generator.generate(None, batch)
+    expected = grouped(labels)
+    assert hypothesis["tokens"].tolist() == [*(label for label, _ in expected), EOS]
+    assert hypothesis["frames"].tolist() == [place for _, place in expected]
+
+
+@torch.no_grad()
+def test_rows_do_not_depend_on_their_batch():
+    model = speech_model()
+    generator = CTCGreedyGenerator([model], DICTIONARY)
+    torch.nn.init.normal_(model.encoder.ctc_projection.weight, std=3.0)
+    batch = speech_batch([200, 90, 33], [[4], [4], [4]])
+    rows = generator.generate(None, batch)
+    source = batch["net_input"]["src_tokens"]
+    found = set()
+    for row, length in enumerate([200, 90, 33]):
+        alone = {
+            "src_tokens": source[row : row + 1, :length],
+            "src_lengths": torch.tensor([length]),
+        }
+        ((single,),) = generator.generate(None, {"net_input": alone})
+        encoded = model.encoder(**alone)["ctc_logits"][0][:, 0]
+        labels = encoded.argmax(-1).tolist()
+        expected = [label for label, _ in itertools.groupby(labels) if label != BLANK]
+        assert rows[row][0]["tokens"].tolist() == single["tokens"].tolist() == [*expected, EOS]
+        score = encoded.log_softmax(-1).max(-1).values.mean().item()
+        assert rows[row][0]["score"].item() == pytest.approx(score, abs=1e-5)
+        assert len(rows[row][0]["positional_scores"]) == len(expected) + 1
+        found.add(len(expected))
+    assert len(found) == 3
+
+
+def test_a_model_without_a_head_is_refused():
+    with pytest.raises(InputError, match=r"model\.ctc=true"):
+        CTCGreedyGenerator([speech_model(ctc=False)], DICTIONARY)
+    with pytest.raises(InputError, match="one model"):
+        CTCGreedyGenerator([speech_model(), speech_model()], DICTIONARY)

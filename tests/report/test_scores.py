@@ -1,0 +1,112 @@
+import math
+import random
+from collections import Counter
+
+import pytest
+
+from mmpt_fairseq.data.manifest import write_manifest
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.scores import bleu, error_rates, normalise_text, read_hypotheses, score
+
+
+def edits(reference, hypothesis):
+    """Levenshtein's distance by his recursion, row by row."""
+    row = list(range(len(hypothesis) + 1))
+    for i, a in enumerate(reference, 1):
+        previous, row = row, [i]
+        for j, b in enumerate(hypothesis, 1):
+            row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (a != b)))
+    return row[-1]
+
+
+def sentences(count, seed):
+    chance = random.Random(seed)
+    return [
+        " ".join(chance.choices(["ja", "nein", "doch", "so"], k=chance.randint(1, 9)))
+        for _ in range(count)
+    ]
+
+
+def test_error_rates_are_levenshteins():
+    references, hypotheses = sentences(40, 1), [*sentences(38, 2), "", "ja"]
+    rates = error_rates(references, hypotheses)
+    pairs = list(zip(references, hypotheses, strict=True))
+    words = sum(edits(r.split(), h.split()) for r, h in pairs)
+    letters = sum(edits(r, h) for r, h in pairs)
+    assert rates["wer"] == pytest.approx(100 * words / sum(len(r.split()) for r in references))
+    assert rates["cer"] == pytest.approx(100 * letters / sum(map(len, references)))
+    assert error_rates(references, references) == {"wer": 0.0, "cer": 0.0}
+
+
+def test_case_and_punctuation_count_and_spelling_of_accents_does_not():
+    assert error_rates(["Ja, so."], ["ja so"])["wer"] == 100.0
+    assert error_rates(["caf\u00e9  so"], [" cafe\u0301 so\n"]) == {"wer": 0.0, "cer": 0.0}
+    assert normalise_text(" a\u2028b\tc\u00a0d ") == "a b c d"
+
+
+def test_an_empty_reference_is_named():
+    with pytest.raises(InputError, match="reference 2 is empty"):
+        error_rates(["a", " \t", "b"], ["a", "x", "b"])
+
+
+def test_bleu_is_papinenis():
+    references = sentences(60, 3)
+    hypotheses = [r.replace("ja nein", "ja").replace("so so", "doch so") for r in references]
+    log_precision = 0.0
+    for n in range(1, 5):
+        matched = total = 0
+        for reference, hypothesis in zip(references, hypotheses, strict=True):
+            grams = [
+                Counter(tuple(s[i : i + n]) for i in range(len(s) - n + 1))
+                for s in (reference.split(), hypothesis.split())
+            ]
+            matched += sum((grams[0] & grams[1]).values())
+            total += sum(grams[1].values())
+        log_precision += math.log(matched / total) / 4
+    lengths = [sum(len(s.split()) for s in side) for side in (references, hypotheses)]
+    penalty = min(0.0, 1 - lengths[0] / lengths[1])
+    result = bleu(references, hypotheses)
+    assert result["bleu"] == pytest.approx(100 * math.exp(log_precision + penalty))
+    assert bleu(references, references)["bleu"] == pytest.approx(100)
+    assert "tok:13a" in result["signature"]
+
+
+OUTPUT = """2026-01-01 00:00:00 | INFO | fairseq_cli.generate | {}
+T-1\tb
+H-1\t-0.5\t\u2581b
+D-1\t-0.5\tnein\u2028doch
+P-1\t-0.1 -0.2
+D-1\t-0.9\tso
+D-0\t-1e-05\tja D-2\t0\tnein
+D-2\t-0.3\t
+2026-01-01 00:00:01 | INFO | done
+"""
+
+
+def test_the_best_hypothesis_of_each_row_in_order(tmp_path):
+    path = tmp_path / "generate.txt"
+    path.write_text(OUTPUT, encoding="utf-8")
+    assert read_hypotheses(path, 3) == ["ja D-2\t0\tnein", "nein\u2028doch", ""]
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_a_missing_or_surplus_row_is_refused(tmp_path, rows):
+    path = tmp_path / "generate.txt"
+    path.write_text(OUTPUT, encoding="utf-8")
+    with pytest.raises(InputError, match=f"3 of {rows} rows"):
+        read_hypotheses(path, rows)
+    with pytest.raises(InputError, match="no output"):
+        read_hypotheses(tmp_path / "none.txt", rows)
+
+
+def test_a_split_is_scored_against_its_manifest(tmp_path):
+    texts = ["ja so", "nein doch", "so"]
+    rows = [
+        {"id": i, "audio": "a.wav", "n_frames": 1, "tgt_text": t} for i, t in enumerate(texts, 1)
+    ]
+    write_manifest(tmp_path / "test.tsv", rows)
+    (tmp_path / "out.txt").write_text("D-2\t0\tso\nD-0\t0\tja\nT-0\tja\nD-1\t0\tnein doch\n")
+    result = score(tmp_path / "test.tsv", tmp_path / "out.txt", "wer")
+    assert result == {"wer": pytest.approx(20.0), "cer": pytest.approx(100 * 3 / 16)}
+    expected = bleu(texts, ["ja", "nein doch", "so"])
+    assert score(tmp_path / "test.tsv", tmp_path / "out.txt", "bleu") == expected
