@@ -28,9 +28,18 @@ QUIET_AND_PATIENT = {"PYTHONWARNINGS": "ignore", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def train(
-    config: Path, name: str, data: Path, save_dir: Path, overrides: Sequence[str] = ()
+    config: Path,
+    name: str,
+    data: Path,
+    save_dir: Path,
+    overrides: Sequence[str] = (),
+    interrupt_at: int | None = None,
 ) -> Path:
-    """``fairseq-hydra-train`` with one of our configs; returns the best checkpoint."""
+    """``fairseq-hydra-train`` with one of our configs; returns the best checkpoint.
+
+    ``interrupt_at`` kills the training once after that update and starts it again, to show that
+    it goes on.
+    """
     command = [
         str(BIN / "fairseq-hydra-train"),
         "--config-dir",
@@ -40,9 +49,11 @@ def train(
         f"task.data={data}",
         f"checkpoint.save_dir={save_dir}",
         "common.log_format=json",
+        "common.log_interval=5",
         *overrides,
     ]
-    run_step(command, save_dir, total=_override(overrides, "optimization.max_update"))
+    total = _override(overrides, "optimization.max_update")
+    run_step(command, save_dir, total, interrupt_at)
     return save_dir / "checkpoint_best.pt"
 
 
@@ -73,7 +84,12 @@ def decode(
     return score(data / f"{split}.tsv", results / f"generate-{split}.txt", metric)
 
 
-def run_step(command: Sequence[str], folder: Path, total: int | None = None) -> float:
+def run_step(
+    command: Sequence[str],
+    folder: Path,
+    total: int | None = None,
+    interrupt_at: int | None = None,
+) -> float:
     """Run one command unless it is done; returns the seconds it took, over all attempts."""
     done, attempts = folder / "done.json", folder / "seconds.json"
     if done.is_file():
@@ -88,6 +104,9 @@ def run_step(command: Sequence[str], folder: Path, total: int | None = None) -> 
     started = time.monotonic()
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     try:
+        if interrupt_at and not list(folder.glob("checkpoint*.pt")):
+            _run(command, folder, total, interrupt_at)
+            print(f"killed after {interrupt_at} updates; going on", file=sys.stderr, flush=True)
         _run(command, folder, total)
     finally:
         seconds = earlier + time.monotonic() - started
@@ -109,11 +128,12 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _run(command: Sequence[str], folder: Path, total: int | None) -> None:
+def _run(
+    command: Sequence[str], folder: Path, total: int | None, interrupt_at: int | None = None
+) -> None:
+    """Run to the end, or kill after an update beyond ``interrupt_at`` has been logged."""
     recent: deque[str] = deque(maxlen=15)
-    bar = tqdm(
-        total=total, desc=folder.name, unit="update" if total else "line", file=sys.stderr
-    )
+    bar = tqdm(total=total, desc=folder.name, unit="update" if total else "line", file=sys.stderr)
     with (folder / "log.txt").open("a", encoding="utf-8") as log, bar:
         process = subprocess.Popen(
             command,
@@ -128,6 +148,10 @@ def _run(command: Sequence[str], folder: Path, total: int | None) -> None:
                 log.write(line)
                 recent.append(line)
                 _advance(bar, line, total)
+                if interrupt_at and bar.n > interrupt_at:
+                    process.kill()
+                    process.wait()
+                    return
             code = process.wait()
         except BaseException:
             process.send_signal(signal.SIGTERM)
@@ -135,7 +159,9 @@ def _run(command: Sequence[str], folder: Path, total: int | None) -> None:
             raise
     if code:
         sys.stderr.write("".join(recent))
-        raise InputError(f"the command above failed with exit code {code}; see {folder / 'log.txt'}")
+        raise InputError(
+            f"the command above failed with exit code {code}; see {folder / 'log.txt'}"
+        )
 
 
 def _advance(bar: tqdm, line: str, total: int | None) -> None:

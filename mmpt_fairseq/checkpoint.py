@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-import torch
 from fairseq import checkpoint_utils
 from torch import Tensor, nn
 
@@ -48,9 +47,7 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> None:
     wanted = encoder.state_dict()
     _compare(wanted, taken, path)
     encoder.load_state_dict(taken, strict=True)
-    left = Counter(
-        ".".join(name.split(".")[:2]) for name in state if not _is_encoder(name)
-    )
+    left = Counter(".".join(name.split(".")[:2]) for name in state if not _is_encoder(name))
     parameters = sum(t.numel() for t in taken.values())
     logger.info("took %d tensors (%d values) of the encoder from %s", len(taken), parameters, path)
     logger.info(
@@ -70,7 +67,7 @@ def _compare(wanted: dict[str, Tensor], taken: dict[str, Tensor], path: str | Pa
         raise InputError(
             f"the encoder in {path} has {theirs} layers and this one {ours} "
             f"({len(missing)} tensors missing, {len(surplus)} too many, the first "
-            f"{(missing + surplus)[0]}); set model.encoder_layers={theirs} and its other sizes alike"
+            f"{(missing + surplus)[0]}); set model.encoder_layers={theirs} and other sizes alike"
         )
     for name, tensor in taken.items():
         if tensor.shape != wanted[name].shape:
@@ -83,5 +80,3 @@ def _compare(wanted: dict[str, Tensor], taken: dict[str, Tensor], path: str | Pa
 
 def _layers(state: dict[str, Tensor]) -> int:
     return len({name.split(".")[1] for name in state if name.startswith("layers.")})
-
-

@@ -45,7 +45,9 @@ def _refuse_code(load: typing.Callable) -> typing.Callable:
         try:
             return load(path, *args, **kwargs)
         except pickle.UnpicklingError as error:
-            culprit = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL" in str(error) else ""
+            culprit = (
+                str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL" in str(error) else ""
+            )
             raise SystemExit(
                 f"mmpt_fairseq: {path} was refused: it holds "
                 + (f"{culprit}, which could run code" if culprit else "what no checkpoint holds")

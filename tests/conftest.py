@@ -27,7 +27,16 @@ def corpora(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("corpora")
     seconds = [0.5 + 0.07 * i for i in range(8)]
     english = ["a red boat", "the cat", "one two", "red cat", "a boat", "two cats", "one", "the"]
-    german = ["ein rotes boot", "die katze", "eins zwei", "rote katze", "ein boot", "zwei", "a", "b"]
+    german = [
+        "ein rotes boot",
+        "die katze",
+        "eins zwei",
+        "rote katze",
+        "ein boot",
+        "zwei",
+        "a",
+        "b",
+    ]
     for name, texts, language in [("av", None, ""), ("st", german, "de"), ("asr", english, "en")]:
         folder = root / name
         folder.mkdir()

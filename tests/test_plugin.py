@@ -57,7 +57,9 @@ def test_installed_package_by_name_from_elsewhere(tmp_path):
 
 
 def test_already_imported(tmp_path):
-    register(str(USER_DIR), tmp_path, before=f"sys.path.insert(0, {str(ROOT)!r}); import mmpt_fairseq")
+    register(
+        str(USER_DIR), tmp_path, before=f"sys.path.insert(0, {str(ROOT)!r}); import mmpt_fairseq"
+    )
 
 
 def test_imported_through_a_link_first(tmp_path):

@@ -54,6 +54,13 @@ def test_frozen_encoder_stays_the_same_to_the_bit(stages, corpora, tmp_path):
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
+def test_tensorboard_has_the_losses(stages):
+    for name in DATA:
+        events = list((stages / name / "tensorboard" / "train").glob("events.out.tfevents.*"))
+        assert events
+        assert any(b"loss" in path.read_bytes() for path in events)
+
+
 @pytest.mark.parametrize("name", DATA)
 def test_two_processes_train_like_one_that_sees_their_batches(name, corpora, tmp_path):
     """Two processes of one batch each equal one that sums two batches per update."""

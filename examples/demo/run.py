@@ -32,9 +32,9 @@ class Sizes:
     translated: int = 2000
     transcribed: int = 250
     test: int = 200
-    pretraining_updates: int = 300
-    midtraining_updates: int = 800
-    finetuning_updates: int = 250
+    pretraining_updates: int = 160
+    midtraining_updates: int = 500
+    finetuning_updates: int = 160
 
 
 def run(out: Path, sizes: Sizes, language: str = "de", seed: int = 1) -> dict:

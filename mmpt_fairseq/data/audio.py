@@ -19,6 +19,7 @@ from mmpt_fairseq.errors import UnreadableClip
 SAMPLE_RATE = 16_000
 NUM_MEL_BINS = 80
 FRAME_LENGTH = SAMPLE_RATE * 25 // 1000  # samples in a 25 ms window
+MIN_VARIANCE = 0.1  # of log energies; speech has 4 to 20
 FRAME_SHIFT = SAMPLE_RATE * 10 // 1000  # samples between frames
 SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff"}
 
@@ -104,16 +105,16 @@ def normalise(features: Features, visible: NDArray[np.bool_] | None = None) -> F
         visible: ``(T,)``, True where a frame may be looked at; all of them by default.
 
     Returns:
-        ``(T, F)``; constant bins become 0, and so does everything where nothing is visible.
+        ``(T, F)``; constant bins become 0, and so does everything where nothing is visible. The
+        variance counts as at least ``MIN_VARIANCE``: digital silence is not blown up.
     """
     seen = features if visible is None else features[visible]
     if not len(seen):
         return np.zeros_like(features)
     mean = seen.mean(axis=0, dtype=np.float64)
     variance = (seen.astype(np.float64) ** 2).mean(axis=0) - mean**2
-    scaled = (features - mean) / np.sqrt(np.maximum(variance, 1e-10))
-    # A bin that is constant where visible has no scale: it carries no information here.
-    return np.where(variance > 1e-8, scaled, 0.0).astype(np.float32)
+    scale = np.sqrt(np.maximum(variance, MIN_VARIANCE))
+    return ((features - mean) / scale).astype(np.float32)
 
 
 def split_slice(source: str) -> tuple[str, int, int]:

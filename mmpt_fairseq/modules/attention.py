@@ -1,4 +1,7 @@
-"""Multi-head self-attention on PyTorch's fused kernel; no attention matrix is kept."""
+"""Multi-head self-attention on PyTorch's fused kernel; no attention matrix is ever made.
+
+There is no dropout on attention weights: on a CPU it would make PyTorch leave the fused kernel.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -11,13 +14,12 @@ class SelfAttention(nn.Module):
     Args:
         dim: width D, a multiple of ``heads``.
         heads: number of heads.
-        dropout: on the attention weights, in training.
         rotary: turn queries and keys by their position.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float = 0.0, rotary: bool = False) -> None:
+    def __init__(self, dim: int, heads: int, rotary: bool = False) -> None:
         super().__init__()
-        self.heads, self.dropout, self.rotary = heads, dropout, rotary
+        self.heads, self.rotary = heads, rotary
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
@@ -39,7 +41,6 @@ class SelfAttention(nn.Module):
             k,
             v,
             attn_mask=None if padding is None else ~padding[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
         )
         return self.out(attended.transpose(1, 2).reshape(batch, length, dim))
 

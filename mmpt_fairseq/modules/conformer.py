@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
+from mmpt_fairseq.modules.dropout import Dropout
 from mmpt_fairseq.modules.masking import VisibleTokens
 
 SUBSAMPLING = 4  # filterbank frames per encoder frame
@@ -57,9 +58,9 @@ class FeedForward(nn.Sequential):
             nn.LayerNorm(dim),
             nn.Linear(dim, hidden),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden, dim),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
 
@@ -75,7 +76,7 @@ class ConvolutionModule(nn.Module):
         self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
         self.depthwise_norm = nn.LayerNorm(dim)
         self.pointwise_out = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Tensor, padding: Tensor | None, visible: VisibleTokens | None = None
@@ -101,8 +102,8 @@ class ConformerLayer(nn.Module):
         super().__init__()
         self.ffn1 = FeedForward(dim, ffn_dim, dropout)
         self.attention_norm = nn.LayerNorm(dim)
-        self.attention = SelfAttention(dim, heads, dropout, rotary)
-        self.dropout = nn.Dropout(dropout)
+        self.attention = SelfAttention(dim, heads, rotary)
+        self.dropout = Dropout(dropout)
         self.convolution = ConvolutionModule(dim, kernel, dropout)
         self.ffn2 = FeedForward(dim, ffn_dim, dropout)
         self.norm = nn.LayerNorm(dim)
@@ -170,7 +171,7 @@ class ConformerEncoder(nn.Module):
             raise ValueError(f"positions must be sinusoidal or rotary, not {positions!r}")
         self.positions, self.checkpoint_activations = positions, checkpoint_activations
         self.subsample = MaskedSubsampler(features, 2 * dim, dim, [5, 5])
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             ConformerLayer(dim, ffn_dim, heads, kernel, dropout, positions == "rotary")
             for _ in range(layers)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
+from mmpt_fairseq.modules.dropout import Dropout
 
 
 class Block(nn.Module):
@@ -13,11 +14,11 @@ class Block(nn.Module):
     def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim)
-        self.attention = SelfAttention(dim, heads, dropout)
+        self.attention = SelfAttention(dim, heads)
         self.ffn = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """``x`` ``(B, L, D)``; ``padding`` ``(B, L)``, True = padded."""

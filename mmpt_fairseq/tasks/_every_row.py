@@ -21,7 +21,16 @@ class EveryRowMixin:
         An evaluation split must be covered exactly, row by row, before a batch is run.
         """
         kwargs["required_batch_size_multiple"] = 1
-        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        try:
+            iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        except AssertionError as error:
+            longest = max(dataset.num_tokens(row) for row in range(len(dataset)))
+            if "max_tokens" not in str(error):
+                raise
+            raise SystemExit(
+                f"mmpt_fairseq: the longest row costs {longest} tokens and dataset.max_tokens="
+                f"{kwargs.get('max_tokens')} is less; raise it"
+            ) from None
         if not dataset_is_training(dataset):
             batched = sorted(int(row) for batch in iterator.frozen_batches for row in batch)
             if batched != list(range(len(dataset))):

@@ -6,7 +6,6 @@ import tempfile
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import torch
@@ -177,7 +176,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         with exit_on_input_error():
             if self.data_cfg.prepend_tgt_lang_tag and cfg.ignore_prefix_size != 1:
                 raise InputError(
-                    "this data prepends a language tag to targets; set criterion.ignore_prefix_size=1"
+                    "this data prepends a language tag: set criterion.ignore_prefix_size=1"
                 )
             return FairseqTask.build_criterion(self, cfg)
 

@@ -54,11 +54,20 @@ def test_num_frames_counts_the_filterbank(samples):
     assert num_frames(samples) == len(filterbank(np.zeros(samples, np.float32)))
 
 
-@pytest.mark.parametrize("frames", [2, 3, 200])
+@pytest.mark.parametrize("frames", [20, 300])
 def test_normalise_is_fairseqs(frames):
     features = np.random.default_rng(0).normal(-3, 4, (frames, 80)).astype(np.float32)
     expected = UtteranceCMVN()(features.astype(np.float64))
     assert normalise(features) == pytest.approx(expected, abs=1e-4)
+
+
+def test_digital_silence_is_not_blown_up():
+    """Where all that is visible is constant, the masked speech keeps a moderate size."""
+    features = np.full((40, 80), -15.9, np.float32)
+    features[20:] = 10.0
+    result = normalise(features, np.arange(40) < 20)
+    assert np.array_equal(result[:20], np.zeros((20, 80)))
+    assert result[20:] == pytest.approx(np.full((20, 80), 25.9 / np.sqrt(0.1)), rel=1e-3)
 
 
 def test_normalise_looks_at_visible_frames_only():

@@ -103,11 +103,3 @@ def test_gradients():
     x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     padding = torch.tensor([[False, False, False], [False, True, False]])
     assert torch.autograd.gradcheck(lambda y: attention(y, padding), (x,))
-
-
-def test_dropout_in_training_only():
-    attention = SelfAttention(16, 2, dropout=0.5)
-    x = torch.randn(1, 8, 16)
-    assert not torch.equal(attention(x), attention(x))
-    attention.eval()
-    assert torch.equal(attention(x), attention(x))

@@ -1,0 +1,113 @@
+"""Bad input to fairseq's commands ends in one sentence with the fault and the remedy."""
+
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from manifests.vocabulary import build_vocabulary
+from mmpt_fairseq.data.manifest import write_manifest
+from tests.commands import generate, refused, run, train, train_command
+from tests.helpers import write_video
+
+
+@pytest.fixture
+def asr(corpora, tmp_path):
+    """A copy of the recognition data to spoil."""
+    return shutil.copytree(corpora / "asr", tmp_path / "asr")
+
+
+def test_missing_folder(tmp_path):
+    for name in ("pretraining", "finetuning"):
+        sentence = refused(train(name, tmp_path / "nowhere", tmp_path / "run"))
+        assert "there is no data folder" in sentence
+        assert "task.data" in sentence
+
+
+def test_missing_and_empty_manifest(asr, tmp_path):
+    (asr / "valid.tsv").write_text("")
+    assert "valid.tsv is empty" in refused(train("finetuning", asr, tmp_path / "run"))
+    (asr / "valid.tsv").unlink()
+    assert "there is no manifest" in refused(train("finetuning", asr, tmp_path / "run"))
+
+
+def test_missing_column(asr, tmp_path):
+    text = (asr / "train.tsv").read_text().replace("tgt_text", "text", 1)
+    (asr / "train.tsv").write_text(text)
+    assert "lacks the column tgt_text" in refused(train("finetuning", asr, tmp_path / "run"))
+
+
+def test_unreadable_clips(asr, stages, tmp_path):
+    """Zero bytes, text named .wav, a video without sound: each named by file and line."""
+    (asr / "0.wav").write_bytes(b"")
+    (asr / "1.wav").write_text("this is no audio")
+    write_video(asr / "2.mp4", 10)
+    faults = [("0.wav", "zero bytes"), ("1.wav", "cannot be read as audio")]
+    for name, fault in [*faults, ("2.mp4", "no audio track")]:
+        row = {"id": "x", "audio": name, "n_frames": 50, "tgt_text": "a"}
+        write_manifest(asr / "bad.tsv", [row])
+        checkpoint = stages / "finetuning" / "checkpoint_last.pt"
+        sentence = refused(generate(checkpoint, asr, "bad"))
+        assert fault in sentence
+        assert "bad.tsv, line 2 (x)" in sentence
+        assert name in sentence
+
+
+def test_many_bad_clips_stop_a_training_early(asr, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(40):
+        if i % 2:
+            soundfile.write(asr / f"n{i}.wav", 0.1 * rng.standard_normal(9000), 16000)
+        else:
+            (asr / f"n{i}.wav").write_bytes(b"RIFF")
+        rows.append({"id": f"n{i}", "audio": f"n{i}.wav", "n_frames": 54, "tgt_text": "a boat"})
+    write_manifest(asr / "train.tsv", rows)
+    options = ["optimization.max_update=100"]
+    sentence = refused(train("finetuning", asr, tmp_path / "run", *options))
+    assert "clips could not be used" in sentence
+
+
+def test_vocabulary_that_does_not_fit(asr, stages, tmp_path):
+    """On decoding, and on resuming in the folder of another training."""
+    extra = [{"id": "y", "audio": "0.wav", "n_frames": 48, "tgt_text": "xyz jkl qvw"}]
+    write_manifest(asr / "train.tsv", extra)
+    build_vocabulary(asr, "char")
+    checkpoint = stages / "finetuning" / "checkpoint_last.pt"
+    sentence = refused(generate(checkpoint, asr, "test"))
+    assert "is not the checkpoint's" in sentence
+    shutil.copytree(stages / "finetuning", tmp_path / "run")
+    options = ["optimization.max_update=9"]
+    assert "vocabulary" in refused(train("finetuning", asr, tmp_path / "run", *options))
+
+
+def test_stage_1_of_another_size(stages, corpora, tmp_path):
+    start = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
+    options = [start, "model.encoder_embed_dim=32"]
+    sentence = refused(train("midtraining", corpora / "st", tmp_path, *options))
+    assert "another size" in sentence
+
+
+def test_config_key_that_does_not_exist(corpora, tmp_path):
+    """Hydra's own message names the key."""
+    command = train_command("finetuning", corpora / "asr", tmp_path, "model.encoder_layerz=2")
+    result = run(command)
+    assert result.returncode == 1
+    assert "model.encoder_layerz" in result.stdout
+    result = run([*command[:-1], "+task.speling=1"])
+    assert result.returncode == 1
+    assert "speling" in result.stdout
+
+
+def test_patches_and_mask_ratios_that_cannot_be(corpora, tmp_path):
+    options = {"task.video_size=18": "not a whole number of patches"}
+    options["+task.audio_mask_ratio=1.0"] = "must be at least 0 and below 1"
+    for option, message in options.items():
+        assert message in refused(train("pretraining", corpora / "av", tmp_path, option))
+
+
+def test_batches_too_small_for_a_row(corpora, tmp_path):
+    options = ["dataset.max_tokens=60"]
+    sentence = refused(train("finetuning", corpora / "asr", tmp_path, *options))
+    assert "the longest row costs 97 tokens and dataset.max_tokens=60 is less" in sentence

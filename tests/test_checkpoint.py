@@ -1,0 +1,112 @@
+"""What may be in a checkpoint, and what moves from one stage to the next."""
+
+import argparse
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_encoder
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.modules.conformer import ConformerEncoder
+from tests.commands import generate, refused, train
+from tests.helpers import av_model, speech_model
+
+
+class RunsCode:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.witness),)
+
+
+def save(path: Path, model: torch.nn.Module, **extra) -> Path:
+    torch.save({"model": model.state_dict(), "cfg": None, "args": None, **extra}, path)
+    return path
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, legacy):
+    witness, path = tmp_path / "it-ran", tmp_path / "hostile.pt"
+    content = {"model": {}, "extra": RunsCode(witness)}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(SystemExit, match="refused"):
+        load_checkpoint(path)
+    assert not witness.exists()
+    # The same file does run its code where nothing is refused: the payload is a real one.
+    torch.load(path, weights_only=False)
+    assert witness.exists()
+
+
+def test_commands_refuse_it_too(tmp_path, corpora):
+    witness, path = tmp_path / "it-ran", tmp_path / "hostile.pt"
+    torch.save({"model": {}, "cfg": RunsCode(witness)}, path)
+    assert "hostile.pt was refused" in refused(generate(path, corpora / "asr", "test"))
+    options = [f"model.init_encoder_from={path}"]
+    output = train("finetuning", corpora / "asr", tmp_path / "run", *options)
+    assert "hostile.pt was refused" in refused(output)
+    assert not witness.exists()
+
+
+def test_namespaces_of_argparse_runs_load(tmp_path):
+    namespace = argparse.Namespace(arch="x", lr=[0.1])
+    path = tmp_path / "old.pt"
+    torch.save({"model": {}, "args": None, "cfg": None, "old": namespace}, path)
+    assert load_checkpoint(path)["old"].lr == [0.1]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"PK\x03\x04 cut short"])
+def test_unreadable_files_are_named(tmp_path, content):
+    path = tmp_path / "broken.pt"
+    path.write_bytes(content)
+    with pytest.raises(SystemExit, match=r"broken\.pt"):
+        load_checkpoint(path)
+
+
+def test_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"there is no checkpoint .*nowhere\.pt"):
+        load_checkpoint(tmp_path / "nowhere.pt")
+
+
+def test_encoder_comes_from_either_stage(tmp_path, caplog):
+    """From stage 1 and from stage 2 alike; what was taken and left is said."""
+    caplog.set_level("INFO")
+    for stage in (av_model(), speech_model()):
+        path = save(tmp_path / "stage.pt", stage)
+        target = speech_model().encoder.audio_encoder
+        for parameter in target.parameters():
+            torch.nn.init.constant_(parameter, 7.0)
+        load_encoder(target, path)
+        expected = encoder_state(stage.state_dict())
+        assert expected
+        assert all(torch.equal(v, expected[k]) for k, v in target.state_dict().items())
+    assert "decoder.mask_token (1)" in caplog.text
+    assert "encoder.ctc_projection (2)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": 3}, r"has 2 layers and this one 3 .*set model\.encoder_layers=2"),
+        ({"dim": 32}, r"of another size: .*set model\.encoder_embed_dim"),
+        ({"kernel": 9}, r"depthwise\.weight is \(16, 1, 7\) there and \(16, 1, 9\) here"),
+    ],
+)
+def test_an_encoder_of_another_size_is_refused(tmp_path, options, message):
+    path = save(tmp_path / "stage1.pt", av_model())
+    sizes = {"dim": 16, "layers": 2, "heads": 4, "ffn_dim": 32, "kernel": 7, **options}
+    encoder = ConformerEncoder(**sizes)
+    before = {k: v.clone() for k, v in encoder.state_dict().items()}
+    with pytest.raises(InputError, match=message):
+        load_encoder(encoder, path)
+    assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
+
+
+def test_a_checkpoint_without_an_encoder_is_refused(tmp_path):
+    path = save(tmp_path / "other.pt", torch.nn.Linear(2, 2))
+    with pytest.raises(InputError, match="holds no audio encoder"):
+        load_encoder(ConformerEncoder(16, 1, 4, 32, 7), path)
