@@ -6,8 +6,9 @@ import shutil
 import pytest
 import torch
 
+from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint
-from mmpt_fairseq.report.scores import score
+from mmpt_fairseq.report.scores import read_hypotheses, score
 from tests.commands import generate, losses, refused, succeeded, train
 
 DATA = {"pretraining": "av", "midtraining": "st", "finetuning": "asr"}
@@ -161,3 +162,27 @@ def test_one_process_config_under_a_launcher_is_refused(corpora, tmp_path):
     sentence = refused(train("finetuning", corpora / "asr", tmp_path, env=env))
     assert "+distributed=torchrun" in sentence
     assert not list(tmp_path.glob("*.pt"))
+
+
+def test_several_target_languages(corpora, tmp_path):
+    """fairseq's language tags and temperature sampling; the tag is no part of what is scored."""
+    data = tmp_path / "data"
+    shutil.copytree(corpora / "st", data)
+    lines = (data / "train.tsv").read_text().splitlines()
+    for language, rows in (("de", lines), ("it", lines[:4])):
+        text = "\n".join(rows).replace("\tde\t", f"\t{language}\t")
+        (data / f"train_{language}.tsv").write_text(text + "\n")
+    build_vocabulary(data, "char", splits=["train_de", "train_it"])
+    with (data / "config.yaml").open("a") as config:
+        config.write("sampling_alpha: 0.5\n")
+    options = ["dataset.train_subset='train_de,train_it'", "+criterion.ignore_prefix_size=1"]
+    output = succeeded(train("midtraining", data, tmp_path / "run", *options))
+    assert "balanced sampling size ratio" in output
+    checkpoint = tmp_path / "run" / "checkpoint_last.pt"
+    for decoding in ("attention", "ctc"):
+        options = ["--decoding", decoding, "--prefix-size", "1", "--max-len-b", "10"]
+        results = ["--results-path", tmp_path / decoding]
+        succeeded(generate(checkpoint, data, "test", *options, *results))
+        printed = (tmp_path / decoding / "generate-test.txt").read_text()
+        assert "T-0\tein rotes boot" in printed
+        assert len(read_hypotheses(tmp_path / decoding / "generate-test.txt", 8)) == 8

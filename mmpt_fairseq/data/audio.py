@@ -20,6 +20,9 @@ SAMPLE_RATE = 16_000
 NUM_MEL_BINS = 80
 FRAME_LENGTH = SAMPLE_RATE * 25 // 1000  # samples in a 25 ms window
 MIN_VARIANCE = 0.1  # of log energies; speech has 4 to 20
+# Log energy that 16-bit rounding alone leaves, on average over the mel bins. What lies below is
+# digital silence, as codecs leave at a clip's ends: it says nothing and would skew the variance.
+ROUNDING_NOISE = 2.0
 FRAME_SHIFT = SAMPLE_RATE * 10 // 1000  # samples between frames
 SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff"}
 
@@ -62,7 +65,9 @@ def read_waveform(source: str) -> Waveform:
 
 
 def read_filterbank(source: str) -> Features:
-    """Raw log mel energies ``(T, 80)`` of a clip, computed or read from cached ``.npy`` features.
+    """Log mel energies ``(T, 80)`` of a clip, computed or read from cached ``.npy`` features.
+
+    Computed ones are floored at the level of 16-bit rounding noise; cached ones stay as they are.
 
     Raises:
         UnreadableClip: as :func:`read_waveform`, or shorter than one 25 ms window.
@@ -75,7 +80,7 @@ def read_filterbank(source: str) -> Features:
         raise UnreadableClip(
             f"{source} lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than one 25 ms frame"
         )
-    return filterbank(waveform)
+    return np.maximum(filterbank(waveform), ROUNDING_NOISE)
 
 
 def filterbank(waveform: Waveform) -> Features:

@@ -15,9 +15,12 @@ class CTCGreedyGenerator(nn.Module):
     Args:
         models: one model with a CTC head.
         dictionary: the target dictionary.
+        language_tags: tokens of fairseq's ``<lang:xx>``, no part of a reference's text.
     """
 
-    def __init__(self, models: list[nn.Module], dictionary: Dictionary) -> None:
+    def __init__(
+        self, models: list[nn.Module], dictionary: Dictionary, language_tags: set[int] = frozenset()
+    ) -> None:
         super().__init__()
         if len(models) != 1 or models[0].encoder.ctc_projection is None:
             raise InputError("CTC decoding needs one model with a CTC head (model.ctc=true)")
@@ -25,7 +28,7 @@ class CTCGreedyGenerator(nn.Module):
         self.model.eval()
         self.dictionary = dictionary
         self.eos, self.blank = dictionary.eos(), dictionary.bos()
-        self.symbols_to_strip_from_output = {self.eos}
+        self.symbols_to_strip_from_output = {self.eos, *language_tags}
 
     @torch.no_grad()
     def generate(self, models: list[nn.Module], sample: dict, **unused) -> list[list[dict]]:

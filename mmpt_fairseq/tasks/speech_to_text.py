@@ -196,6 +196,8 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
 
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
         if str(self.cfg.decoding) == "ctc":
+            is_tag = ManifestSpeechToTextDataset.is_lang_tag
+            tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
             with exit_on_input_error():
-                return CTCGreedyGenerator(models, self.tgt_dict)
+                return CTCGreedyGenerator(models, self.tgt_dict, tags)
         return super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)

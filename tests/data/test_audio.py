@@ -5,6 +5,7 @@ import pytest
 from fairseq.data.audio.feature_transforms.utterance_cmvn import UtteranceCMVN
 
 from mmpt_fairseq.data.audio import (
+    ROUNDING_NOISE,
     filterbank,
     normalise,
     num_frames,
@@ -221,3 +222,13 @@ def test_sound_of_real_videos_lasts_as_long_as_the_pictures(real_data):
     for path in paths:
         assert len(read_waveform(str(path))) / RATE == pytest.approx(3.0, abs=0.1)
     assert len(paths) == 6
+
+
+def test_digital_silence_counts_as_rounding_noise(tmp_path):
+    """The floor is what white noise of 16-bit rounding gives, averaged over the mel bins."""
+    waveform = noise(1.0)
+    waveform[8000:] = 0
+    silent = read_filterbank(str(write_audio(tmp_path / "a.wav", waveform)))[60:]
+    assert np.array_equal(silent, np.full_like(silent, ROUNDING_NOISE))
+    rounding = np.random.default_rng(0).uniform(-0.5, 0.5, 16000).astype(np.float32) / 32768
+    assert filterbank(rounding).mean() == pytest.approx(ROUNDING_NOISE, abs=0.2)
