@@ -33,11 +33,11 @@ class Sizes:
     transcribed: int = 250
     test: int = 200
     pretraining_updates: int = 160
-    midtraining_updates: int = 500
-    finetuning_updates: int = 160
+    midtraining_updates: int = 600
+    finetuning_updates: int = 220
 
 
-def run(out: Path, sizes: Sizes, language: str = "de", seed: int = 1) -> dict:
+def run(out: Path, sizes: Sizes, language: str = "it", seed: int = 1) -> dict:
     """Run every step that is not done yet in ``out``; returns the results."""
     corpus = out / "corpus"
     generate_corpus(corpus, sizes, seed)
@@ -138,7 +138,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--language", choices=["de", "it", "nl"], default="de")
+    parser.add_argument("--language", choices=["de", "it", "nl"], default="it")
     parser.add_argument("--seed", type=int, default=1)
     for name, value in vars(Sizes()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
