@@ -36,9 +36,6 @@ INSTALL_REQUIRES = [
     "tensorboardX",
 ]
 
-# Console scripts go here, as "command = package.module:function".
-CONSOLE_SCRIPTS: list[str] = []
-
 setup(
     name="mmpt_fairseq",
     version="0.1.0",
@@ -49,13 +46,11 @@ setup(
     python_requires=">=3.11,<3.13",
     # manifests: `python -m manifests.generated` must work where the project is installed.
     packages=find_packages(include=["mmpt_fairseq*", "manifests*"]),
-    package_data={"mmpt_fairseq": ["*.yaml", "**/*.yaml"]},
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "generated": ["espeakng-loader"],
         "dev": ["pytest", "ruff"],
     },
-    entry_points={"console_scripts": CONSOLE_SCRIPTS},
     classifiers=[
         "Intended Audience :: Science/Research",
         "License :: OSI Approved :: MIT License",

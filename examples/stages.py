@@ -1,14 +1,15 @@
 """Runs fairseq's commands for the examples: logged, with a progress bar, resumed, never repeated.
 
-A finished step leaves ``done.json`` in its folder with the command and the seconds it took; a
-step whose command is the same is not run again, and an interrupted training goes on from its
-last checkpoint.
+A step writes what it is about, its command and a fingerprint of the files that it reads, to
+``started.json`` in its folder, and ``done.json`` when it ends. A finished step is not run again;
+an interrupted training goes on from its last checkpoint; a step that would mix with the results of
+another command or of other files is refused.
 """
 
+import hashlib
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from manifests.common import atomic_path
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.scores import score
 
@@ -41,11 +43,8 @@ def train(
     it goes on.
     """
     command = [
-        str(BIN / "fairseq-hydra-train"),
-        "--config-dir",
-        str(config),
-        "--config-name",
-        name,
+        "fairseq-hydra-train",
+        *("--config-dir", str(config), "--config-name", name),
         f"task.data={data}",
         f"checkpoint.save_dir={save_dir}",
         "common.log_format=json",
@@ -53,7 +52,7 @@ def train(
         *overrides,
     ]
     total = _override(overrides, "optimization.max_update")
-    run_step(command, save_dir, total, interrupt_at)
+    run_step(command, save_dir, [*manifests_in(data)], total, interrupt_at)
     return save_dir / "checkpoint_best.pt"
 
 
@@ -62,81 +61,101 @@ def decode(
 ) -> dict:
     """``fairseq-generate``, then its score against the manifest (every row or nothing)."""
     command = [
-        str(BIN / "fairseq-generate"),
+        "fairseq-generate",
         str(data),
-        "--user-dir",
-        "mmpt_fairseq",
-        "--task",
-        "mmpt_speech_to_text",
-        "--path",
-        str(checkpoint),
-        "--gen-subset",
-        split,
-        "--scoring",
-        "sacrebleu" if metric == "bleu" else "wer",
-        "--required-batch-size-multiple",
-        "1",
-        "--results-path",
-        str(results),
+        *("--user-dir", "mmpt_fairseq", "--task", "mmpt_speech_to_text"),
+        *("--path", str(checkpoint), "--gen-subset", split),
+        *("--scoring", "sacrebleu" if metric == "bleu" else "wer"),
+        *("--results-path", str(results)),
         *options,
     ]
-    run_step(command, results)
+    run_step(command, results, [checkpoint, data / f"{split}.tsv"])
     return score(data / f"{split}.tsv", results / f"generate-{split}.txt", metric)
+
+
+def manifests_in(data: Path) -> list[Path]:
+    """The files of a data folder that decide what is trained."""
+    return sorted(p for p in data.iterdir() if p.suffix in (".tsv", ".yaml", ".txt", ".model"))
 
 
 def run_step(
     command: Sequence[str],
     folder: Path,
+    inputs: Sequence[Path] = (),
     total: int | None = None,
     interrupt_at: int | None = None,
-) -> float:
-    """Run one command unless it is done; returns the seconds it took, over all attempts."""
-    done, attempts = folder / "done.json", folder / "seconds.json"
-    if done.is_file():
-        record = json.loads(done.read_text())
-        if record["command"] == list(command):
-            return record["seconds"]
-        raise InputError(
-            f"{folder} holds the result of another command; move it away, or give another folder"
-        )
+) -> None:
+    """Run one command in its folder unless that is done; ``inputs`` are files that it reads.
+
+    Raises:
+        InputError: the command failed, or the folder belongs to another command or other files.
+    """
+    inputs = [
+        *inputs,
+        *(Path(v) for v in _values(command, "model.init_encoder_from") if v != "null"),
+    ]
+    identity = {"command": list(command), "inputs": fingerprint(inputs)}
+    started, done = folder / "started.json", folder / "done.json"
+    if started.is_file():
+        if json.loads(started.read_text())["identity"] != identity:
+            raise InputError(
+                f"{folder} was made by another command or from other files; move it away to make "
+                "it anew"
+            )
+        if done.is_file():
+            return
     folder.mkdir(parents=True, exist_ok=True)
-    earlier = json.loads(attempts.read_text()) if attempts.is_file() else 0.0
-    started = time.monotonic()
+    earlier = json.loads(started.read_text())["seconds"] if started.is_file() else 0.0
+    _write(started, {"identity": identity, "seconds": earlier})
+    begin = time.monotonic()
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     try:
         if interrupt_at and not list(folder.glob("checkpoint*.pt")):
-            _run(command, folder, total, interrupt_at)
-            print(f"killed after {interrupt_at} updates; going on", file=sys.stderr, flush=True)
+            killed = _run(command, folder, total, interrupt_at)
+            print(f"killed after update {killed}, going on", file=sys.stderr, flush=True)
         _run(command, folder, total)
     finally:
-        seconds = earlier + time.monotonic() - started
-        write_atomically(attempts, json.dumps(seconds))
-    write_atomically(done, json.dumps({"command": list(command), "seconds": seconds}))
-    attempts.unlink()
-    return seconds
+        seconds = earlier + time.monotonic() - begin
+        _write(started, {"identity": identity, "seconds": seconds})
+    _write(done, {"seconds": seconds})
 
 
 def seconds(folder: Path) -> float:
-    """What the finished step in ``folder`` took."""
+    """What the finished step in ``folder`` took, over all attempts."""
     return json.loads((folder / "done.json").read_text())["seconds"]
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def fingerprint(paths: Sequence[Path]) -> str:
+    """A hash of names, sizes and beginnings and ends of files: enough to tell remade ones."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"there is no {path}, which this step reads")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(1 << 20)
+            file.seek(max(0, size - (1 << 20)))
+            digest.update(f"{path.name} {size} ".encode() + head + file.read())
+    return digest.hexdigest()
+
+
+def _write(path: Path, content: object) -> None:
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _run(
     command: Sequence[str], folder: Path, total: int | None, interrupt_at: int | None = None
-) -> None:
-    """Run to the end, or kill after an update beyond ``interrupt_at`` has been logged."""
+) -> int:
+    """Run to the end, or kill after an update beyond ``interrupt_at``; returns the last update."""
     recent: deque[str] = deque(maxlen=15)
-    bar = tqdm(total=total, desc=folder.name, unit="update" if total else "line", file=sys.stderr)
-    with (folder / "log.txt").open("a", encoding="utf-8") as log, bar:
+    unit = "update" if total else "line"
+    with (
+        (folder / "log.txt").open("a", encoding="utf-8") as log,
+        tqdm(total=total, desc=folder.name, unit=unit, file=sys.stderr) as bar,
+    ):
         process = subprocess.Popen(
-            command,
+            [_program(command[0]), *command[1:]],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -151,17 +170,24 @@ def _run(
                 if interrupt_at and bar.n > interrupt_at:
                     process.kill()
                     process.wait()
-                    return
+                    return bar.n
             code = process.wait()
         except BaseException:
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
             process.wait()
             raise
+        updates = bar.n
+    if interrupt_at:
+        raise InputError(f"the command above ended before update {interrupt_at} could be seen")
     if code:
         sys.stderr.write("".join(recent))
-        raise InputError(
-            f"the command above failed with exit code {code}; see {folder / 'log.txt'}"
-        )
+        log = folder / "log.txt"
+        raise InputError(f"the command above failed with exit code {code}; its output is in {log}")
+    return updates
+
+
+def _program(name: str) -> str:
+    return sys.executable if name == "python" else str(BIN / name)
 
 
 def _advance(bar: tqdm, line: str, total: int | None) -> None:
@@ -176,10 +202,13 @@ def _advance(bar: tqdm, line: str, total: int | None) -> None:
     updates = int(entry.get("num_updates") or entry.get("train_num_updates") or 0)
     if updates > bar.n:
         bar.update(updates - bar.n)
-        loss = entry.get("loss") or entry.get("train_loss")
-        bar.set_postfix_str(f"loss {loss}", refresh=False)
+        bar.set_postfix_str(f"loss {entry.get('loss') or entry.get('train_loss')}", refresh=False)
+
+
+def _values(command: Sequence[str], key: str) -> list[str]:
+    return [part.split("=", 1)[1] for part in command if part.startswith(f"{key}=")]
 
 
 def _override(overrides: Sequence[str], key: str) -> int | None:
-    values = [o.split("=", 1)[1] for o in overrides if o.startswith(f"{key}=")]
+    values = _values(overrides, key)
     return int(values[-1]) if values else None

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -38,11 +40,22 @@ def parallel_map(
     """`[function(item) for item in items]`, in `jobs` processes, with a bar on stderr.
 
     Workers are spawned, so that they inherit no thread or library of the calling process.
+
+    Raises:
+        CorpusError: a worker was killed, as happens where memory runs out.
     """
     if not items:
         return []
     bar = {"total": len(items), "desc": desc, "unit": "clip", "smoothing": 0.05}
     context = multiprocessing.get_context("spawn")
     ignored = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process, which ends the workers
-    with context.Pool(min(jobs, len(items)), signal.signal, ignored) as pool:
-        return list(tqdm(pool.imap(function, items, chunksize=4), **bar))
+    pool = ProcessPoolExecutor(min(jobs, len(items)), context, signal.signal, ignored)
+    try:
+        return list(tqdm(pool.map(function, items, chunksize=4), **bar))
+    except BrokenProcessPool:
+        raise CorpusError(
+            f"A process of {desc!r} was killed, perhaps for lack of memory; start again with fewer "
+            "jobs, what is done stays done."
+        ) from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from manifests.common import atomic_path
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
@@ -36,10 +37,10 @@ def build_vocabulary(
     Args:
         folder: of the manifests; the files are written there.
         kind: ``char``, ``unigram`` or ``bpe``.
-        size: entries wanted (``char`` takes every character instead); less if the text is small.
+        size: entries wanted (``char`` takes every character instead); fewer if the text is small.
 
     Raises:
-        InputError: a manifest is at fault, or its targets are empty.
+        InputError: a manifest is at fault, its targets are empty, or ``size`` is too small.
     """
     import sentencepiece
 
@@ -53,27 +54,33 @@ def build_vocabulary(
     # One target language needs no tag; several are told apart by fairseq's <lang:xx>.
     tags = [f"<lang:{language}>" for language in sorted(languages)] if len(languages) > 1 else []
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts),
-        model_writer=model,
-        model_type=kind,
-        vocab_size=size,
-        hard_vocab_limit=False,
-        character_coverage=1.0,
-        user_defined_symbols=tags,
-        bos_id=0,
-        pad_id=1,
-        eos_id=2,
-        unk_id=3,
-        num_threads=1,
-        minloglevel=1,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type=kind,
+            vocab_size=size,
+            use_all_vocab=kind == "char",
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            user_defined_symbols=tags,
+            bos_id=0,
+            pad_id=1,
+            eos_id=2,
+            unk_id=3,
+            num_threads=1,
+            minloglevel=1,
+        )
+    except RuntimeError as error:
+        characters = len(set("".join(texts)))
+        raise InputError(
+            f"SentencePiece cannot make {size} entries of the text in {folder}, which has "
+            f"{characters} characters ({str(error).strip().splitlines()[0]}); try another --size"
+        ) from None
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     special = {processor.id_to_piece(i) for i in range(4)}
     pieces = [processor.id_to_piece(i) for i in range(len(processor))]
     pieces = [piece for piece in pieces if piece not in special]
-    (folder / "spm.model").write_bytes(model.getvalue())
-    (folder / "dict.txt").write_text("".join(f"{p} 1\n" for p in pieces), encoding="utf-8")
     config = {
         "vocab_filename": "dict.txt",
         "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": "spm.model"},
@@ -82,7 +89,14 @@ def build_vocabulary(
         "specaugment": SPECAUGMENT,
         **({"prepend_tgt_lang_tag": True} if tags else {}),
     }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    files = {
+        "spm.model": model.getvalue(),
+        "dict.txt": "".join(f"{piece} 1\n" for piece in pieces).encode(),
+        "config.yaml": yaml.safe_dump(config, sort_keys=False).encode(),
+    }
+    for name, content in files.items():
+        with atomic_path(folder / name) as partial:
+            partial.write_bytes(content)
     return len(pieces)
 
 

@@ -4,10 +4,11 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from fairseq import checkpoint_utils
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmpt_fairseq.compat import load_checkpoint_to_cpu
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -18,34 +19,34 @@ def load_checkpoint(path: str | Path) -> dict:
     """fairseq's checkpoint as a dict on the CPU, read without running any code in it.
 
     Raises:
-        InputError: no such file, not a checkpoint, or one that holds code.
+        InputError: no such file, not a checkpoint of fairseq, or one that holds code.
     """
     if not Path(path).is_file():
         raise InputError(f"there is no checkpoint {path}")
-    return checkpoint_utils.load_checkpoint_to_cpu(str(path))
+    return load_checkpoint_to_cpu(str(path))
 
 
 def encoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The audio encoder's tensors of any stage's model, with names as inside the encoder."""
     return {
-        name.split(ENCODER, 1)[1]: tensor
-        for name, tensor in state.items()
-        if name.startswith((ENCODER, "encoder." + ENCODER))
+        name.split(ENCODER, 1)[1]: tensor for name, tensor in state.items() if _is_encoder(name)
     }
 
 
-def load_encoder(encoder: nn.Module, path: str | Path) -> None:
+def load_encoder(encoder: ConformerEncoder, path: str | Path) -> None:
     """Take convolutional subsampling and Conformer over from an earlier stage, and nothing else.
 
     Raises:
         InputError: the checkpoint has no audio encoder, or one of another size.
     """
-    state = load_checkpoint(path)["model"]
+    checkpoint = load_checkpoint(path)
+    state = checkpoint["model"]
     taken = encoder_state(state)
     if not taken:
         raise InputError(f"{path} holds no audio encoder; give a checkpoint of stage 1 or 2")
     wanted = encoder.state_dict()
     _compare(wanted, taken, path)
+    _compare_settings(encoder, checkpoint.get("cfg"), path)
     encoder.load_state_dict(taken, strict=True)
     left = Counter(".".join(name.split(".")[:2]) for name in state if not _is_encoder(name))
     parameters = sum(t.numel() for t in taken.values())
@@ -75,6 +76,21 @@ def _compare(wanted: dict[str, Tensor], taken: dict[str, Tensor], path: str | Pa
                 f"the encoder in {path} is of another size: {name} is {tuple(tensor.shape)} there "
                 f"and {tuple(wanted[name].shape)} here; set model.encoder_embed_dim, "
                 "model.encoder_ffn_embed_dim and model.depthwise_conv_kernel_size to its sizes"
+            )
+
+
+def _compare_settings(encoder: ConformerEncoder, cfg: dict | None, path: str | Path) -> None:
+    """What no tensor's shape shows: another number of heads is another function."""
+    saved = (cfg or {}).get("model") or {}
+    ours = {
+        "encoder_attention_heads": encoder.layers[0].attention.heads,
+        "encoder_positions": encoder.positions,
+    }
+    for name, value in ours.items():
+        if name in saved and str(saved[name]) != str(value):
+            raise InputError(
+                f"the encoder in {path} was trained with {name}={saved[name]} and this one has "
+                f"{value}; set model.{name}={saved[name]}"
             )
 
 

@@ -1,13 +1,14 @@
 """Every workaround for a version of fairseq, torch, Hydra or omegaconf, each with its reason.
 
-Importing this module applies them; it is the first thing the package imports.
+Importing this module applies them; it is the first thing the package imports. What has an issue
+upstream names it; the rest was found in fairseq-fixed 0.12.3.1 and torch 2.13 by reading them.
 """
 
 import argparse
 import collections
-import functools
 import os
 import pickle
+import shutil
 import sys
 import typing
 import warnings
@@ -15,7 +16,11 @@ import warnings
 import omegaconf
 import torch
 from fairseq import checkpoint_utils
+from fairseq.data.iterators import EpochBatchIterator
 from fairseq.distributed import utils as distributed_utils
+from fairseq.file_io import PathManager
+
+from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 # fairseq #5610: torch 2.6 loads with weights_only=True, which refuses what fairseq's checkpoints
 # hold beside tensors. These are plain containers: none runs code when it is read.
@@ -36,40 +41,76 @@ SAFE_CLASSES = [
 ]
 torch.serialization.add_safe_globals(SAFE_CLASSES)
 
-
-def _refuse_code(load: typing.Callable) -> typing.Callable:
-    """torch's own message for a refused pickle advises to switch the protection off."""
-
-    @functools.wraps(load)
-    def load_safely(path, *args, **kwargs):
-        try:
-            return load(path, *args, **kwargs)
-        except pickle.UnpicklingError as error:
-            culprit = (
-                str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL" in str(error) else ""
-            )
-            raise SystemExit(
-                f"mmpt_fairseq: {path} was refused: it holds "
-                + (f"{culprit}, which could run code" if culprit else "what no checkpoint holds")
-                + "; nothing of it was run. Only load checkpoints of fairseq"
-            ) from None
-        except (EOFError, RuntimeError) as error:
-            raise SystemExit(
-                f"mmpt_fairseq: {path} is no readable checkpoint ({str(error).splitlines()[0]}); "
-                "was it cut short?"
-            ) from None
-
-    return load_safely
+_fairseq_load = checkpoint_utils.load_checkpoint_to_cpu
 
 
-checkpoint_utils.load_checkpoint_to_cpu = _refuse_code(checkpoint_utils.load_checkpoint_to_cpu)
+def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict:
+    """fairseq's loader, with a fault in the file said in one sentence.
+
+    torch's own message for a refused pickle advises to switch the protection off.
+
+    Raises:
+        InputError: the file holds code, is cut short, or is no checkpoint of fairseq.
+    """
+    try:
+        return _fairseq_load(path, *args, **kwargs)
+    except pickle.UnpicklingError as error:
+        _, named, rest = str(error).partition("GLOBAL ")
+        culprit = rest.partition(" ")[0] if named else ""
+        raise InputError(
+            f"{path} was refused: it holds "
+            + (f"{culprit}, which could run code" if culprit else "what no checkpoint holds")
+            + "; nothing of it was run. Only load checkpoints of fairseq"
+        ) from None
+    except (EOFError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{path} is no readable checkpoint ({reason}); was it cut short?"
+        ) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no checkpoint of fairseq ({type(error).__name__}: {error}); give one that "
+            "fairseq-hydra-train wrote"
+        ) from None
+
+
+def _load_or_exit(path: str, *args, **kwargs) -> dict:
+    with exit_on_input_error():
+        return load_checkpoint_to_cpu(path, *args, **kwargs)
+
+
+# For fairseq's own calls, on resuming and in fairseq-generate.
+checkpoint_utils.load_checkpoint_to_cpu = _load_or_exit
+
+
+def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
+    """fairseq copies checkpoint_best.pt onto checkpoint_last.pt byte by byte: a kill meanwhile
+    would leave a torso from which nothing can resume."""
+    temporary = f"{dst_path}.part"
+    shutil.copyfile(src_path, temporary)
+    os.replace(temporary, dst_path)
+    return True
+
+
+PathManager.copy = staticmethod(_copy_atomically)
+
+
+class MarkingIterator(EpochBatchIterator):
+    """fairseq keeps processes in step with copies of ``first_batch``, and never says which batch
+    is one: they are marked, because their clips must not be anyone's negatives."""
+
+    @property
+    def first_batch(self):
+        batch = super().first_batch
+        return {**batch, "is_dummy": True} if batch else batch
+
 
 # fairseq-fixed still calls torch.cuda.amp.autocast(args...), deprecated since torch 2.4: one
 # warning for every training step.
 warnings.filterwarnings("ignore", r"`torch\.cuda\.amp\.autocast", FutureWarning)
-# fairseq registers sequence masks of two types with torch's attention, which warns at every call
-# (fairseq's decoder; the masks are right).
+# fairseq's decoder hands torch's attention masks of two types, which warns though they are right.
 warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask")
+# fairseq pins memory without a GPU too.
 warnings.filterwarnings("ignore", "'pin_memory' argument is set as true but no accelerator")
 
 

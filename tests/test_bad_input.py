@@ -82,6 +82,27 @@ def test_vocabulary_that_does_not_fit(asr, stages, tmp_path):
     assert "vocabulary" in refused(train("finetuning", asr, tmp_path / "run", *options))
 
 
+def test_a_vocabulary_of_the_same_size_in_another_order(asr, stages, tmp_path):
+    """Nothing but the tokens' meaning differs: resuming on it must be refused all the same."""
+    lines = (asr / "dict.txt").read_text().splitlines()
+    (asr / "dict.txt").write_text("\n".join(reversed(lines)) + "\n")
+    shutil.copytree(stages / "finetuning", tmp_path / "run")
+    options = ["optimization.max_update=9"]
+    sentence = refused(train("finetuning", asr, tmp_path / "run", *options))
+    assert "is not the checkpoint's" in sentence
+
+
+def test_contrast_without_video(corpora, tmp_path):
+    options = ["criterion._name=mmpt_contrastive", "+task.use_video=false"]
+    sentence = refused(train("pretraining", corpora / "av", tmp_path, *options))
+    assert "the contrastive loss needs video" in sentence
+
+
+def test_stage_1_is_no_recogniser(stages, corpora):
+    checkpoint = stages / "pretraining" / "checkpoint_last.pt"
+    assert "not of stage 2 or 3" in refused(generate(checkpoint, corpora / "asr", "test"))
+
+
 def test_stage_1_of_another_size(stages, corpora, tmp_path):
     start = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     options = [start, "model.encoder_embed_dim=32"]

@@ -25,7 +25,10 @@ class RunsCode:
 
 
 def save(path: Path, model: torch.nn.Module, **extra) -> Path:
-    torch.save({"model": model.state_dict(), "cfg": None, "args": None, **extra}, path)
+    state = {"model": model.state_dict(), "cfg": None, "args": None}
+    history = [{"criterion_name": "x", "best_loss": 1.0, "num_updates": 1}]
+    extras = {"optimizer_history": history, "extra_state": {"epoch": 1, "val_loss": 1.0}}
+    torch.save({**state, **extras, **extra}, path)
     return path
 
 
@@ -34,7 +37,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, legacy):
     witness, path = tmp_path / "it-ran", tmp_path / "hostile.pt"
     content = {"model": {}, "extra": RunsCode(witness)}
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(SystemExit, match="refused"):
+    with pytest.raises(InputError, match="refused"):
         load_checkpoint(path)
     assert not witness.exists()
     # The same file does run its code where nothing is refused: the payload is a real one.
@@ -55,7 +58,7 @@ def test_commands_refuse_it_too(tmp_path, corpora):
 def test_namespaces_of_argparse_runs_load(tmp_path):
     namespace = argparse.Namespace(arch="x", lr=[0.1])
     path = tmp_path / "old.pt"
-    torch.save({"model": {}, "args": None, "cfg": None, "old": namespace}, path)
+    save(path, torch.nn.Linear(1, 1), old=namespace)
     assert load_checkpoint(path)["old"].lr == [0.1]
 
 
@@ -63,7 +66,14 @@ def test_namespaces_of_argparse_runs_load(tmp_path):
 def test_unreadable_files_are_named(tmp_path, content):
     path = tmp_path / "broken.pt"
     path.write_bytes(content)
-    with pytest.raises(SystemExit, match=r"broken\.pt"):
+    with pytest.raises(InputError, match=r"broken\.pt (is no readable|was refused)"):
+        load_checkpoint(path)
+
+
+def test_plain_weights_are_no_checkpoint(tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save(torch.nn.Linear(2, 2).state_dict(), path)
+    with pytest.raises(InputError, match=r"weights\.pt is no checkpoint of fairseq"):
         load_checkpoint(path)
 
 
@@ -104,6 +114,16 @@ def test_an_encoder_of_another_size_is_refused(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         load_encoder(encoder, path)
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("options", [{"heads": 8}, {"positions": "rotary"}])
+def test_settings_that_no_shape_shows_are_compared(tmp_path, options):
+    settings = {"encoder_attention_heads": 4, "encoder_positions": "sinusoidal"}
+    path = save(tmp_path / "stage1.pt", av_model(), cfg={"model": settings})
+    sizes = {"dim": 16, "layers": 2, "ffn_dim": 32, "kernel": 7}
+    load_encoder(ConformerEncoder(**sizes), path)
+    with pytest.raises(InputError, match=r"set model\.encoder_"):
+        load_encoder(ConformerEncoder(**sizes, **options), path)
 
 
 def test_a_checkpoint_without_an_encoder_is_refused(tmp_path):

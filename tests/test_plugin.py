@@ -71,7 +71,7 @@ def test_imported_through_a_link_first(tmp_path):
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_spawned_worker(tmp_path, method):
-    """A process that inherits nothing unpickles a task's dataset class."""
+    """A process that inherits nothing registers the plugin for itself."""
     script = tmp_path / "spawned.py"
     script.write_text(
         f"""

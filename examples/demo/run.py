@@ -18,7 +18,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.stages import decode, run_step, seconds, train, write_atomically
+from examples.stages import decode, run_step, seconds, train
+from manifests.common import atomic_path
 from mmpt_fairseq.errors import exit_on_input_error
 
 CONFIG = Path("examples/demo/config")
@@ -92,8 +93,7 @@ def generate_corpus(corpus: Path, sizes: Sizes, seed: int) -> None:
     """Talking faces, and the vocabularies of the two kinds of text."""
     run_step(
         [
-            sys.executable,
-            *("-m", "manifests.generated", str(corpus), "--seed", str(seed)),
+            *("python", "-m", "manifests.generated", str(corpus), "--seed", str(seed)),
             *("--pretrain", str(sizes.pretrain), "--translated", str(sizes.translated)),
             *("--transcribed", str(sizes.transcribed), "--test", str(sizes.test)),
         ],
@@ -102,8 +102,8 @@ def generate_corpus(corpus: Path, sizes: Sizes, seed: int) -> None:
     for folder, kind in [(corpus / "asr", "char")] + [
         (path, "unigram") for path in sorted(corpus.glob("st_*"))
     ]:
-        command = [sys.executable, "-m", "manifests.vocabulary", str(folder), "--kind", kind]
-        run_step([*command, "--size", "500"], folder)
+        command = ["python", "-m", "manifests.vocabulary", str(folder), "--kind", kind]
+        run_step([*command, "--size", "500"], folder / "vocabulary", [folder / "train.tsv"])
 
 
 def recognise(data: Path, folder: Path, start: object, sizes: Sizes, common: list[str]) -> dict:
@@ -147,7 +147,8 @@ def main() -> None:
     started = time.monotonic()
     with exit_on_input_error():
         results = run(out, Sizes(**args), language, seed)
-    write_atomically(out / "results.json", json.dumps(results, indent=2) + "\n")
+    with atomic_path(out / "results.json") as partial:
+        partial.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(table(results))
     print(f"{out / 'results.json'} written; {time.monotonic() - started:.0f} s", file=sys.stderr)
 

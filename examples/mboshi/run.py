@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from examples.mboshi.prepare import prepare
-from examples.stages import decode, seconds, train, write_atomically
+from examples.stages import decode, seconds, train
+from manifests.common import atomic_path
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import exit_on_input_error
 from mmpt_fairseq.report.scores import error_rates, normalise_text, read_hypotheses
@@ -26,7 +27,8 @@ def run(data: Path, out: Path, minutes: float, updates: tuple[int, int, int], se
     manifests = out / "manifests"
     if not (manifests / "counts.json").is_file():
         counts = prepare(data, manifests, minutes)
-        write_atomically(manifests / "counts.json", json.dumps(counts))
+        with atomic_path(manifests / "counts.json") as partial:
+            partial.write_text(json.dumps(counts), encoding="utf-8")
     counts = json.loads((manifests / "counts.json").read_text())
     checkpoints, start = {}, "null"
     stages = [("pretraining", "pretrain"), ("midtraining", "st"), ("finetuning", "asr")]
@@ -91,7 +93,8 @@ def main() -> None:
     started = time.monotonic()
     with exit_on_input_error():
         results = run(args.data, args.out, args.minutes, tuple(args.updates), args.seed)
-    write_atomically(args.out / "results.json", json.dumps(results, indent=2) + "\n")
+    with atomic_path(args.out / "results.json") as partial:
+        partial.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(json.dumps({k: results[k] for k in ("dev", "dev_unseen_sentences", "bleu_dev")}))
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
 

@@ -90,7 +90,8 @@ def contrastive_loss(embeddings: Embeddings, is_dummy: bool = False) -> tuple[Te
         if rows
         else audio_to_video.sum() + video_to_audio.sum()  # 0, but keeps the graph in step
     )
-    correct = (audio_to_video.argmax(1) == target).sum() if rows else 0
+    # A tensor in any case: fairseq adds up tensors and numbers of the processes apart.
+    correct = (audio_to_video.argmax(1) == target).sum() if rows else loss.new_zeros(())
     logs = {
         "clr": loss.detach(),
         "clr_clips": rows,

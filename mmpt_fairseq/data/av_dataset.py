@@ -152,6 +152,9 @@ class AVDataset(FairseqDataset):
         available = int(self.manifest.video_frames[index])
         if available < 1:
             raise UnreadableClip(f"column video_frames says that {path} holds no picture")
+        # No picture from beyond the sound that is kept: the two must tell of the same moments.
+        share = min(1.0, options.max_frames / max(1, int(self.manifest.n_frames[index])))
+        available = max(1, round(available * share))
         wanted = sample_frame_indices(available, options.num_frames, options.stride, rng)
         frames = read_frames(path, wanted)
         return transform_clip(frames, options.size, rng, options.crop_scale)
@@ -178,7 +181,6 @@ class AVDataset(FairseqDataset):
         return {
             "id": torch.tensor([c.index for c in clips]),
             "net_input": net_input,
-            "training": self.training,
             "nsentences": len(clips),
             "ntokens": int(subsampled(lengths).sum()) + len(with_video) * self.options.num_patches,
         }

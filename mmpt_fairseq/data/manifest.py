@@ -39,8 +39,6 @@ COLUMNS = (
 )
 REQUIRED = ("id", "audio", "n_frames")
 COUNTS = ("n_frames", "video_frames")
-# Paths of a manifest are relative to its folder unless the data config names a root.
-PATHS = ("audio", "video")
 
 
 class Column(Sequence[str]):

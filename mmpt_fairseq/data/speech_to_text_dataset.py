@@ -1,9 +1,11 @@
 """Stages 2 and 3: fairseq's speech-to-text dataset over our manifest and our features."""
 
+import itertools
 import logging
 
 import numpy as np
 import torch
+from fairseq.data.audio.feature_transforms.specaugment import SpecAugmentTransform
 from fairseq.data.audio.speech_to_text_dataset import (
     SpeechToTextDataset,
     SpeechToTextDatasetItem,
@@ -71,10 +73,13 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
 
     def get_tgt_lens_and_check_oov(self) -> NDArray[np.int32]:
         lengths = np.zeros(self.n_samples, dtype=np.int32)
+        self.ctc_lens = np.zeros(self.n_samples, dtype=np.int32)
         unknown = 0
         for i in range(self.n_samples):
             tokens = self.get_tokenized_tgt_text(i).split()
             lengths[i] = len(tokens)
+            # CTC puts a blank between a token and its repetition.
+            self.ctc_lens[i] = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
             unknown += sum(self.tgt_dict.index(t) == self.tgt_dict.unk() for t in tokens)
         total = int(lengths.sum())
         logger.info("%s: %d of %d target tokens are unknown", self.split, unknown, total)
@@ -92,6 +97,9 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
             "dataset_transforms": bool(self.dataset_transforms.transforms),
             "use_audio_input": self.cfg.use_audio_input,
             "prepend_bos_and_append_tgt_lang_tag": self.cfg.prepend_bos_and_append_tgt_lang_tag,
+            "feature_transforms other than specaugment": any(
+                not isinstance(t, SpecAugmentTransform) for t in self._transforms()
+            ),
         }
         for name, there in asked.items():
             if there:
@@ -99,9 +107,12 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
                     f"the data config sets {name}, which this task does not support; remove it"
                 )
 
+    def _transforms(self) -> list:
+        return self.feature_transforms.transforms if self.feature_transforms else []
+
     def _count_long_targets(self) -> None:
         """CTC cannot align a target longer than the subsampled audio; its loss is then zeroed."""
-        too_long = int((self.tgt_lens > subsampled(np.asarray(self.n_frames))).sum())
+        too_long = int((self.ctc_lens > subsampled(np.asarray(self.n_frames))).sum())
         if too_long:
             logger.warning(
                 "%s: %d of %d targets are longer than their audio after subsampling; the CTC term "

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
+from mmpt_fairseq.data.audio import NUM_MEL_BINS
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder, beyond
@@ -22,8 +23,6 @@ from mmpt_fairseq.modules.reconstruction import (
     masked_squared_error,
 )
 from mmpt_fairseq.modules.vit import Transformer, VideoPatches
-
-MEL_BINS = 80
 
 
 @dataclass
@@ -142,7 +141,7 @@ class AVPretrainingModel(BaseFairseqModel):
         decoder = SharedDecoder(
             audio_dim=cfg.encoder_embed_dim,
             video_dim=cfg.video_embed_dim,
-            audio_patch=SUBSAMPLING * MEL_BINS,
+            audio_patch=SUBSAMPLING * NUM_MEL_BINS,
             video_patch=patches.patch_dim,
             dim=cfg.decoder_embed_dim,
             layers=cfg.decoder_layers,

@@ -114,18 +114,6 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
         """Targets ``(B, L)`` and lengths ``(B,)`` for CTC, as the dataset collated them."""
         return sample["ctc_target"], sample["ctc_target_lengths"]
 
-    def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
-        """Say in one sentence that a checkpoint's vocabulary is another one."""
-        super().upgrade_state_dict_named(state_dict, name)
-        saved = state_dict.get("decoder.embed_tokens.weight")
-        ours = self.decoder.embed_tokens.weight
-        if saved is not None and saved.size(0) != ours.size(0):
-            raise SystemExit(
-                f"mmpt_fairseq: the vocabulary of this data has {ours.size(0)} entries and the "
-                f"checkpoint's has {saved.size(0)}; use the data folder that it was trained on, "
-                "or another checkpoint.save_dir to train anew"
-            )
-
 
 def _decoder_config(cfg: SpeechToTextModelConfig) -> TransformerConfig:
     """fairseq's decoder configuration from ours."""

@@ -25,7 +25,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p, training=True)
-        threshold = max(1, round(256 * self.p))
+        threshold = min(max(1, round(256 * self.p)), 255)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
         kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
         return x * kept.to(x.dtype).mul_(256 / (256 - threshold))

@@ -1,17 +1,21 @@
 """Scores of a decoded split: word and character error rate by jiwer, BLEU by sacreBLEU.
 
+    python -m mmpt_fairseq.report.scores MANIFEST GENERATE-OUTPUT [--metric wer|bleu]
+
 Text is normalised the same for references and hypotheses: Unicode NFC, runs of white space made
 one space. Case and punctuation count. References come from the manifest, never from fairseq's own
 ``T-`` lines, in which characters outside the vocabulary are lost.
 """
 
+import argparse
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 
 def normalise_text(text: str) -> str:
@@ -79,3 +83,18 @@ def score(manifest: str | Path, output: str | Path, metric: str) -> dict[str, fl
     if metric == "bleu":
         return bleu(references, hypotheses)
     return error_rates(references, hypotheses)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line: one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("output", type=Path, help="what fairseq-generate wrote")
+    parser.add_argument("--metric", choices=["wer", "bleu"], default="wer")
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        print(json.dumps(score(args.manifest, args.output, args.metric)))
+
+
+if __name__ == "__main__":
+    main()

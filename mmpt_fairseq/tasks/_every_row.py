@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fairseq.data import FairseqDataset
 from fairseq.dataclass import FairseqDataclass
 
+from mmpt_fairseq.compat import MarkingIterator
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class EveryRowMixin:
                 f"mmpt_fairseq: the longest row costs {longest} tokens and dataset.max_tokens="
                 f"{kwargs.get('max_tokens')} is less; raise it"
             ) from None
+        iterator.__class__ = MarkingIterator
         if not dataset_is_training(dataset):
             batched = sorted(int(row) for batch in iterator.frozen_batches for row in batch)
             if batched != list(range(len(dataset))):
@@ -52,7 +54,7 @@ class EveryRowMixin:
             if not dataset_is_training(dataset) or not ignore_invalid_inputs:
                 raise SystemExit(
                     f"mmpt_fairseq: {len(ignored)} rows are too long ({sizes}); raise "
-                    "task.max_source_positions or task.max_target_positions, or cut them"
+                    "the task's max_source_positions or max_target_positions, or cut them"
                 )
             logger.warning("left out %d rows that are too long (%s)", len(ignored), sizes)
         return kept
@@ -62,15 +64,11 @@ class EveryRowMixin:
             for dataset in self.datasets.values():
                 for part in manifest_datasets(dataset):
                     part.skipped.check()
-            # A dummy batch keeps processes in step; its clips must not be anyone's negatives.
-            sample["is_dummy"] = ignore_grad
             return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def valid_step(self, sample, model, criterion):
         with exit_on_input_error():
             refuse_unreadable(sample)
-            # In validation fairseq keeps processes in step with a batch of training data.
-            sample["is_dummy"] = sample.get("training", False)
             return super().valid_step(sample, model, criterion)
 
     def inference_step(self, generator, models, sample, **kwargs):
@@ -116,14 +114,19 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
     refuse_lone_process(cfg)
 
 
+def is_training_split(cfg: FairseqDataclass, split: str) -> bool:
+    """Whether ``split`` is what is trained on; in a decode or validation no split is."""
+    return cfg.decodes_with is None and split == cfg.train_subset
+
+
 def refuse_lone_process(cfg: FairseqDataclass) -> None:
     """Stop when a launcher started several processes but the config is for one.
 
     fairseq would run the whole training once per process, all writing the same checkpoints.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started > 1 and cfg.distributed_world_size < started:
+    if started > 1 and cfg.distributed_world_size == 1:
         raise InputError(
-            f"{started} processes were started (WORLD_SIZE) but the config trains on "
-            f"{cfg.distributed_world_size}; add +distributed=torchrun, or start one process"
+            f"{started} processes were started (WORLD_SIZE) but the config trains on one; add "
+            "+distributed=torchrun, or start one process"
         )

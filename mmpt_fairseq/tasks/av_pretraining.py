@@ -11,7 +11,7 @@ from omegaconf import II, MISSING
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start
+from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start, is_training_split
 
 
 @dataclass
@@ -35,6 +35,8 @@ class AVPretrainingConfig(FairseqDataclass):
     audio_mask_ratio: float = field(default=0.6, metadata={"help": "share of frames masked"})
     video_mask_ratio: float = field(default=0.6, metadata={"help": "share of patches masked"})
     seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
+    decodes_with: Optional[str] = II("common_eval.path")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
 
 
@@ -43,6 +45,7 @@ class AVPretrainingTask(EveryRowMixin, FairseqTask):
     """Reads ``<data>/<split>.tsv``; see :mod:`mmpt_fairseq.data.manifest` for its columns."""
 
     cfg: AVPretrainingConfig
+    contrasts = False  # whether the criterion compares sound with pictures
 
     @classmethod
     def setup_task(cls, cfg: AVPretrainingConfig, **kwargs) -> "AVPretrainingTask":
@@ -61,6 +64,10 @@ class AVPretrainingTask(EveryRowMixin, FairseqTask):
         self.num_patches = model.video_encoder.patches.num_patches
         return model
 
+    def build_criterion(self, cfg: FairseqDataclass):
+        self.contrasts = "contrastive" in cfg._name
+        return super().build_criterion(cfg)
+
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:
         cfg = self.cfg
         options = ClipOptions(
@@ -75,10 +82,16 @@ class AVPretrainingTask(EveryRowMixin, FairseqTask):
             crop_scale=cfg.video_crop_scale,
         )
         with exit_on_input_error():
+            manifest = Manifest(os.path.join(cfg.data, f"{split}.tsv"))
+            if self.contrasts and not (cfg.use_video and any(manifest.column("video"))):
+                raise InputError(
+                    f"the contrastive loss needs video and no row of {manifest.path} has any; fill "
+                    "the column video, or set criterion._name=mmpt_masked_reconstruction"
+                )
             self.datasets[split] = AVDataset(
-                Manifest(os.path.join(cfg.data, f"{split}.tsv")),
+                manifest,
                 options,
-                training=split.startswith("train"),
+                training=is_training_split(cfg, split),
                 seed=cfg.seed,
                 audio_root=cfg.audio_root,
             )

@@ -6,6 +6,7 @@ import tempfile
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 from omegaconf import II, MISSING
 
-from mmpt_fairseq.checkpoint import load_encoder
+from mmpt_fairseq.checkpoint import load_checkpoint, load_encoder
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start
+from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start, is_training_split
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,9 @@ class SpeechToTextConfig(FairseqDataclass):
     )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
+    decodes_with: Optional[str] = II("common_eval.path")
+    save_dir: str = II("checkpoint.save_dir")
+    restore_file: str = II("checkpoint.restore_file")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
 
 
@@ -56,6 +60,17 @@ class TravellingDataConfig(S2TDataConfig):
 
     def __init__(self, config: dict, root: Path) -> None:
         self.config, self.root = config, root
+
+
+def _without_normalisation(config: dict) -> dict:
+    """fairseq's recipes ask for utterance or global CMVN; ours is applied to all features."""
+    ours = ("utterance_cmvn", "global_cmvn")
+    transforms = {
+        key: {split: [t for t in names if t not in ours] for split, names in config[key].items()}
+        for key in ("transforms", "feature_transforms")
+        if key in config
+    }
+    return {**config, **transforms}
 
 
 class ManifestDatasetCreator(SpeechToTextDatasetCreator):
@@ -87,7 +102,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         # fairseq's own add_args is for argparse alone; the dataclass says it all here.
         FairseqTask.add_args.__func__(cls, parser)
 
-    def __init__(self, cfg: SpeechToTextConfig) -> None:
+    def __init__(self, cfg: SpeechToTextConfig, from_checkpoint: bool = False) -> None:
         FairseqTask.__init__(self, cfg)
         self.args = cfg  # what fairseq's methods read
         self.tgt_dict = Dictionary()
@@ -95,29 +110,34 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         self.sentencepiece = b""
         self.data_cfg = TravellingDataConfig({}, Path(cfg.data))
         path = Path(cfg.data) / cfg.config_yaml
-        self.has_vocabulary = path.is_file()
+        # A model that is loaded alone brings everything; the folder it was trained on may be gone.
+        self.has_vocabulary = path.is_file() and not from_checkpoint
         if self.has_vocabulary:
             self._read_data_folder(path)
 
     @classmethod
     def setup_task(cls, cfg: SpeechToTextConfig, **kwargs) -> "ManifestSpeechToTextTask":
         with exit_on_input_error():
-            check_start(cfg, kwargs.get("from_checkpoint", False))
-            return cls(cfg)
+            from_checkpoint = kwargs.get("from_checkpoint", False)
+            check_start(cfg, from_checkpoint)
+            return cls(cfg, from_checkpoint)
 
     def _read_data_folder(self, path: Path) -> None:
-        self.data_cfg = TravellingDataConfig(get_config_from_yaml(path) or {}, path.parent)
+        config = get_config_from_yaml(path) or {}
+        self.data_cfg = TravellingDataConfig(_without_normalisation(config), path.parent)
         vocabulary = path.parent / self.data_cfg.vocab_filename
         if not vocabulary.is_file():
             # A folder to decode from need not have one: the checkpoint does.
             self.has_vocabulary = False
             return
         self.tgt_dict.add_from_file(str(vocabulary))
-        model = self.data_cfg.bpe_tokenizer.get("sentencepiece_model")
+        model = (self.data_cfg.config.get("bpe_tokenizer") or {}).get("sentencepiece_model")
         if model is not None:
-            if not os.path.isfile(model):
+            # fairseq would take a file of that name in the working directory first.
+            model = path.parent / model
+            if not model.is_file():
                 raise InputError(f"{path} names the SentencePiece model {model}: no such file")
-            self.sentencepiece = Path(model).read_bytes()
+            self.sentencepiece = model.read_bytes()
         logger.info("vocabulary %s: %d entries", vocabulary, len(self.tgt_dict))
 
     def state_dict(self) -> dict:
@@ -131,15 +151,9 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
 
     def load_state_dict(self, state: dict) -> None:
         """Take vocabulary and settings from a checkpoint; a data folder's must be the same."""
+        with exit_on_input_error():
+            self._check_vocabulary(state)
         saved = state["vocabulary"]
-        ours = list(self.tgt_dict.symbols[self.tgt_dict.nspecial :])
-        if self.has_vocabulary and ours != saved:
-            raise SystemExit(
-                f"mmpt_fairseq: the vocabulary {self.data_cfg.vocab_filename} in {self.cfg.data} "
-                f"({len(ours)} entries) is not the checkpoint's ({len(saved)}); a checkpoint "
-                "carries its own, so decode from a folder without one, or use the one it was "
-                "trained with"
-            )
         if not self.has_vocabulary:
             # In place: fairseq-generate holds on to this very dictionary.
             for symbol in saved:
@@ -148,6 +162,24 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         local = {k: v for k, v in self.data_cfg.config.items() if k in LOCAL_SETTINGS}
         self.data_cfg = TravellingDataConfig({**state["data_config"], **local}, self.data_cfg.root)
         self.sentencepiece = state["sentencepiece"].numpy().tobytes()
+
+    def _check_vocabulary(self, state: dict) -> None:
+        """Raise InputError unless the data folder's vocabulary, if any, is the checkpoint's."""
+        if "vocabulary" not in state:
+            raise InputError(
+                "the checkpoint holds no vocabulary: it is not of stage 2 or 3; give one of those"
+            )
+        ours = self.state_dict()
+        same = all(
+            list(ours[name]) == list(state[name]) for name in ("vocabulary", "sentencepiece")
+        )
+        if self.has_vocabulary and not same:
+            raise InputError(
+                f"the vocabulary {self.data_cfg.vocab_filename} in {self.cfg.data} "
+                f"({len(ours['vocabulary'])} entries) is not the checkpoint's "
+                f"({len(state['vocabulary'])}); use the one it was trained with, decode from a "
+                "folder without one (a checkpoint carries its own), or train in another folder"
+            )
 
     def build_bpe(self, args):
         config = self.data_cfg.bpe_tokenizer
@@ -168,16 +200,18 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                     "with python -m manifests.vocabulary"
                 )
             model = FairseqTask.build_model(self, cfg, from_checkpoint)
-            if cfg.init_encoder_from and not from_checkpoint:
+            resumed = os.path.join(self.cfg.save_dir, self.cfg.restore_file)
+            if not from_checkpoint and os.path.isfile(resumed):
+                # fairseq loads the weights; it would not look at the vocabulary.
+                self._check_vocabulary(load_checkpoint(resumed).get("task_state", {}))
+            elif not from_checkpoint and cfg.init_encoder_from:
                 load_encoder(model.encoder.audio_encoder, cfg.init_encoder_from)
             return model
 
     def build_criterion(self, cfg: FairseqDataclass):
+        if self.data_cfg.prepend_tgt_lang_tag:
+            cfg.ignore_prefix_size = 1  # the language tag is given, not predicted
         with exit_on_input_error():
-            if self.data_cfg.prepend_tgt_lang_tag and cfg.ignore_prefix_size != 1:
-                raise InputError(
-                    "this data prepends a language tag: set criterion.ignore_prefix_size=1"
-                )
             return FairseqTask.build_criterion(self, cfg)
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
@@ -189,12 +223,14 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 tgt_dict=self.tgt_dict,
                 pre_tokenizer=self.build_tokenizer(None),
                 bpe_tokenizer=self.build_bpe(None),
-                is_train_split=split.startswith("train"),
+                is_train_split=is_training_split(self.cfg, split),
                 epoch=epoch,
                 seed=self.cfg.seed,
             )
 
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
+        if self.data_cfg.prepend_tgt_lang_tag:
+            args.prefix_size = 1  # every search starts with the row's language tag
         if str(self.cfg.decoding) == "ctc":
             is_tag = ManifestSpeechToTextDataset.is_lang_tag
             tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}

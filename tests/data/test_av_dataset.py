@@ -39,8 +39,10 @@ def test_a_clip_is_what_the_parts_make_of_it(manifest):
     assert np.array_equal(clip.audio, normalise(features, ~hidden))
     assert (clip.audio_mask.shape, int(clip.audio_mask.sum())) == ((15,), 9)
     assert (clip.video_mask.shape, int(clip.video_mask.sum())) == ((32,), 19)
-    frames = read_frames(manifest.resolve("video", 2), np.array([10, 13, 16, 19]))
-    assert [picture_number(f) for f in frames] == [10, 13, 16, 19]  # the middle of 30
+    with_sound = round(30 * 60 / manifest.n_frames[2])  # pictures beside the 60 frames kept
+    start = (with_sound - 10) // 2
+    frames = read_frames(manifest.resolve("video", 2), start + 3 * np.arange(4))
+    assert [picture_number(f) for f in frames] == [start, start + 3, start + 6, start + 9]
     assert torch.equal(clip.video, transform_clip(frames, 16))
 
 

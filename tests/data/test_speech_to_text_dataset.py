@@ -191,11 +191,12 @@ def test_a_foreign_vocabulary_is_refused(manifest, tmp_path):
 
 
 def test_targets_too_long_for_ctc_are_counted(tmp_path, caplog):
-    texts = ["ja " * 7 + "ja", "ja " * 6 + "ja"]  # 28 frames become 7
-    manifest = clips(tmp_path, [0.3, 0.3], tgt_text=texts)
+    # 28 frames become 7; a repeated token needs a blank between.
+    texts = ["ja nein ja nein ja nein ja nein", "ja nein ja nein ja nein ja", "ja ja ja ja ja"]
+    manifest = clips(tmp_path, [0.3, 0.3, 0.3], tgt_text=texts)
     with caplog.at_level("WARNING"):
         dataset(manifest, tmp_path)
-    assert "1 of 2 targets are longer than their audio" in caplog.text
+    assert "2 of 3 targets are longer than their audio" in caplog.text
 
 
 def test_longest_first(manifest, tmp_path):
