@@ -9,6 +9,7 @@ input only:
 * given visible tokens alone, the depthwise convolution puts them back at their true times first.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -190,6 +191,8 @@ class ConformerEncoder(nn.Module):
         padding = beyond(lengths, x.size(1))
         positions = torch.arange(x.size(1), device=x.device).expand(x.shape[:2])
         if self.positions == "sinusoidal":
+            # As in arXiv 1706.03762: without the scale the positions would drown the sound.
+            x = math.sqrt(x.size(-1)) * x
             x = x + sinusoidal_positions(positions[:1], x.size(-1)).to(x.dtype)
         visible = None
         if mask is not None:

@@ -94,7 +94,7 @@ class Plain:
         if not self.rotary:
             half = x.shape[1] // 2
             angle = np.outer(np.arange(length), 10000 ** (-np.arange(half) / (half - 1)))
-            x = x + np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+            x = math.sqrt(x.shape[1]) * x + np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
         places = np.flatnonzero(~mask)
         x = x[places]
         for i in range(self.layers):
