@@ -16,7 +16,6 @@ import warnings
 import omegaconf
 import torch
 from fairseq import checkpoint_utils
-from fairseq.data.iterators import EpochBatchIterator
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
@@ -93,16 +92,6 @@ def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> b
 
 
 PathManager.copy = staticmethod(_copy_atomically)
-
-
-class MarkingIterator(EpochBatchIterator):
-    """fairseq keeps processes in step with copies of ``first_batch``, and never says which batch
-    is one: they are marked, because their clips must not be anyone's negatives."""
-
-    @property
-    def first_batch(self):
-        batch = super().first_batch
-        return {**batch, "is_dummy": True} if batch else batch
 
 
 # fairseq-fixed still calls torch.cuda.amp.autocast(args...), deprecated since torch 2.4: one

@@ -5,12 +5,28 @@ import os
 from collections.abc import Iterator
 
 from fairseq.data import FairseqDataset
+from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 
-from mmpt_fairseq.compat import MarkingIterator
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 logger = logging.getLogger(__name__)
+
+
+class MarkingIterator(EpochBatchIterator):
+    """fairseq keeps processes in step with copies of ``first_batch``, and never says which batch
+    is one: they are marked, because their clips must not be anyone's negatives."""
+
+    @property
+    def first_batch(self) -> dict:
+        """The first batch in which a clip can be used."""
+        with exit_on_input_error():
+            for rows in self.frozen_batches:
+                batch = self.collate_fn([self.dataset[row] for row in rows])
+                if batch:
+                    return {**batch, "is_dummy": True}
+                check_skipped(self.dataset)
+            raise InputError("not one clip can be used; the warnings above say why, mend or replace them")
 
 
 class EveryRowMixin:
@@ -62,8 +78,7 @@ class EveryRowMixin:
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         with exit_on_input_error():
             for dataset in self.datasets.values():
-                for part in manifest_datasets(dataset):
-                    part.skipped.check()
+                check_skipped(dataset)
             return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def valid_step(self, sample, model, criterion):
@@ -86,6 +101,12 @@ def refuse_unreadable(sample: dict) -> None:
     """Stop an evaluation that would leave out a clip."""
     if sample.get("unreadable"):
         raise InputError(f"{sample['unreadable'][0]}; an evaluation leaves no row out, mend it")
+
+
+def check_skipped(dataset: FairseqDataset) -> None:
+    """Stop a training in which too many clips cannot be used."""
+    for part in manifest_datasets(dataset):
+        part.skipped.check()
 
 
 def manifest_datasets(dataset: FairseqDataset) -> Iterator[FairseqDataset]:
