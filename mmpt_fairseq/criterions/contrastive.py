@@ -9,22 +9,22 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.criterions import register_criterion
 from fairseq.dataclass import FairseqDataclass
 from torch import Tensor
 
 from mmpt_fairseq.criterions.masked_reconstruction import (
     MaskedReconstructionConfig,
+    PretrainingCriterion,
     log,
     reconstruction_loss,
-    reduce_logs,
 )
 from mmpt_fairseq.models.av_pretraining import Embeddings
 from mmpt_fairseq.modules.pooling import gather_from_all_processes
 
 
 @register_criterion("mmpt_contrastive", dataclass=FairseqDataclass)
-class ContrastiveCriterion(FairseqCriterion):
+class ContrastiveCriterion(PretrainingCriterion):
     """CLR alone."""
 
     def forward(self, model, sample, reduce=True):
@@ -33,14 +33,6 @@ class ContrastiveCriterion(FairseqCriterion):
         loss, logs = contrastive_loss(embeddings, sample.get("is_dummy", False))
         pairs = logs["clr_clips"]
         return loss, pairs, log(sample, loss, pairs, logs)
-
-    @staticmethod
-    def reduce_metrics(logging_outputs: list[dict]) -> None:
-        reduce_logs(logging_outputs)
-
-    @staticmethod
-    def logging_outputs_can_be_summed() -> bool:
-        return True
 
 
 @dataclass

@@ -21,8 +21,20 @@ class MaskedReconstructionConfig(FairseqDataclass):
     )
 
 
+class PretrainingCriterion(FairseqCriterion):
+    """What stage 1's objectives share: logs are sums, so that processes may add theirs."""
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: list[dict]) -> None:
+        reduce_logs(logging_outputs)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True
+
+
 @register_criterion("mmpt_masked_reconstruction", dataclass=MaskedReconstructionConfig)
-class MaskedReconstructionCriterion(FairseqCriterion):
+class MaskedReconstructionCriterion(PretrainingCriterion):
     """MAE alone."""
 
     def __init__(self, task, video_weight: float) -> None:
@@ -34,14 +46,6 @@ class MaskedReconstructionCriterion(FairseqCriterion):
         reconstruction, _ = model(**sample["net_input"], reconstruct=True)
         loss, logs = reconstruction_loss(reconstruction, self.video_weight)
         return loss, sample["nsentences"], log(sample, loss, sample["nsentences"], logs)
-
-    @staticmethod
-    def reduce_metrics(logging_outputs: list[dict]) -> None:
-        reduce_logs(logging_outputs)
-
-    @staticmethod
-    def logging_outputs_can_be_summed() -> bool:
-        return True
 
 
 def reconstruction_loss(reconstruction: Reconstruction, video_weight: float):

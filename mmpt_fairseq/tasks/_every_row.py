@@ -26,7 +26,9 @@ class MarkingIterator(EpochBatchIterator):
                 if batch:
                     return {**batch, "is_dummy": True}
                 check_skipped(self.dataset)
-            raise InputError("not one clip can be used; the warnings above say why, mend or replace them")
+            raise InputError(
+                "not one clip can be used; the warnings above say why, mend or replace them"
+            )
 
 
 class EveryRowMixin:
