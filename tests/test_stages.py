@@ -8,6 +8,7 @@ import torch
 
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint
+from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.report.scores import read_hypotheses, score
 from tests.commands import generate, losses, refused, succeeded, train
 
@@ -187,3 +188,16 @@ def test_several_target_languages(corpora, tmp_path):
         printed = (tmp_path / decoding / "generate-test.txt").read_text()
         assert "T-0\tein rotes boot" in printed
         assert len(read_hypotheses(tmp_path / decoding / "generate-test.txt", 8)) == 8
+
+
+def test_new_speech_is_decoded_without_text(stages, corpora, tmp_path):
+    """A manifest of nothing but names, sound and lengths."""
+    rows = [{"id": "new", "audio": corpora / "asr" / "2.wav", "n_frames": 62}]
+    write_manifest(tmp_path / "new.tsv", rows)
+    text = (tmp_path / "new.tsv").read_text().splitlines()
+    (tmp_path / "new.tsv").write_text("\n".join("\t".join(x.split("\t")[:3]) for x in text) + "\n")
+    checkpoint = stages / "finetuning" / "checkpoint_last.pt"
+    for decoding in ("attention", "ctc"):
+        options = ["--decoding", decoding, "--max-len-b", "10"]
+        output = succeeded(generate(checkpoint, tmp_path, "new", *options))
+        assert re.search(r"^D-0\t", output, re.MULTILINE)

@@ -150,7 +150,11 @@ def main() -> None:
     with atomic_path(out / "results.json") as partial:
         partial.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(table(results))
-    print(f"{out / 'results.json'} written; {time.monotonic() - started:.0f} s", file=sys.stderr)
+    print(
+        f"{out / 'results.json'} written after {time.monotonic() - started:.0f} s; to run finished "
+        f"steps anew, move {out} away",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

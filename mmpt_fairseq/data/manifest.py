@@ -16,6 +16,7 @@ A manifest of a million rows stays one memory-mapped file and a few integer arra
 parsed when they are asked for, so that workers share it and start at once.
 """
 
+import logging
 import mmap
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from mmpt_fairseq.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = (
     "id",
@@ -139,6 +142,9 @@ class Manifest:
     def _check_header(self, header: str, needs: Iterable[str]) -> None:
         if not header.strip():
             raise InputError(f"manifest {self.path} is empty; write it again")
+        unknown = [c for c in self.columns if c not in COLUMNS]
+        if unknown:
+            logger.warning("%s: no use for the column %s", self.path, ", ".join(unknown))
         missing = [c for c in (*REQUIRED, *needs) if c not in self.columns]
         if missing:
             raise InputError(

@@ -80,9 +80,23 @@ def score(manifest: str | Path, output: str | Path, metric: str) -> dict[str, fl
     rows = Manifest(manifest, needs=["tgt_text"])
     hypotheses = read_hypotheses(output, len(rows))
     references = list(rows.column("tgt_text"))
+    _check_same_rows(references, Path(output), manifest)
     if metric == "bleu":
         return bleu(references, hypotheses)
     return error_rates(references, hypotheses)
+
+
+def _check_same_rows(references: Sequence[str], output: Path, manifest: str | Path) -> None:
+    """Raise InputError if fairseq's own record of the references agrees on no row at all."""
+    recorded = [
+        (normalise_text(text), normalise_text(references[int(row)]))
+        for row, text in re.findall(
+            r"^T-(\d+)\t(.*)$", output.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        if "unk>" not in text  # characters outside the vocabulary
+    ]
+    if recorded and not any(ours == theirs for ours, theirs in recorded):
+        raise InputError(f"{output} was decoded from another manifest than {manifest}")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -68,7 +68,11 @@ class EveryRowMixin:
         kept, ignored = dataset.filter_indices_by_size(indices, max_positions)
         if len(ignored):
             row = int(ignored[0])
-            sizes = f"row {row} has size {dataset.size(row)}, above {max_positions}"
+            size = tuple(int(n) for n in dataset.size(row))
+            sizes = (
+                f"row {row + 1} has {size[0]} frames of 10 ms and {size[1]} target tokens, the "
+                f"limits are {max_positions}"
+            )
             if not dataset_is_training(dataset) or not ignore_invalid_inputs:
                 raise SystemExit(
                     f"mmpt_fairseq: {len(ignored)} rows are too long ({sizes}); raise "

@@ -1,5 +1,6 @@
 """Task of stage 1: audio-visual pre-training without labels."""
 
+import logging
 import os
 from dataclasses import dataclass, field
 from typing import Optional
@@ -12,6 +13,8 @@ from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start, is_training_split
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -83,7 +86,9 @@ class AVPretrainingTask(EveryRowMixin, FairseqTask):
         )
         with exit_on_input_error():
             manifest = Manifest(os.path.join(cfg.data, f"{split}.tsv"))
-            if self.contrasts and not (cfg.use_video and any(manifest.column("video"))):
+            with_video = sum(1 for path in manifest.column("video") if path and cfg.use_video)
+            logger.info("%s: %d of %d rows have video", split, with_video, len(manifest))
+            if self.contrasts and not with_video:
                 raise InputError(
                     f"the contrastive loss needs video and no row of {manifest.path} has any; fill "
                     "the column video, or set criterion._name=mmpt_masked_reconstruction"

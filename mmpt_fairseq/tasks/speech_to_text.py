@@ -77,15 +77,16 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
     """fairseq's joining and temperature sampling of several splits, over our dataset."""
 
     seed = 1
+    needs = ("tgt_text",)
 
     @classmethod
     def _from_tsv(cls, root, cfg, split, is_train_split, speaker_to_id, multitask, **parts):
-        manifest = Manifest(os.path.join(root, f"{split}.tsv"), needs=["tgt_text"])
+        manifest = Manifest(os.path.join(root, f"{split}.tsv"), cls.needs)
         return ManifestSpeechToTextDataset(manifest, cfg, is_train_split, cls.seed, **parts)
 
     @classmethod
-    def from_tsv(cls, *args, seed: int, **kwargs):
-        creator = type(cls.__name__, (cls,), {"seed": seed})
+    def from_tsv(cls, *args, seed: int, needs: tuple[str, ...], **kwargs):
+        creator = type(cls.__name__, (cls,), {"seed": seed, "needs": needs})
         return super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
 
 
@@ -206,6 +207,8 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 self._check_vocabulary(load_checkpoint(resumed).get("task_state", {}))
             elif not from_checkpoint and cfg.init_encoder_from:
                 load_encoder(model.encoder.audio_encoder, cfg.init_encoder_from)
+            elif not from_checkpoint:
+                logger.info("the encoder starts from scratch (model.init_encoder_from is not set)")
             return model
 
     def build_criterion(self, cfg: FairseqDataclass):
@@ -226,6 +229,8 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 is_train_split=is_training_split(self.cfg, split),
                 epoch=epoch,
                 seed=self.cfg.seed,
+                # New speech has no text yet; it is decoded all the same.
+                needs=("tgt_text",) if self.cfg.decodes_with is None else (),
             )
 
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):

@@ -105,8 +105,22 @@ def test_a_split_is_scored_against_its_manifest(tmp_path):
         {"id": i, "audio": "a.wav", "n_frames": 1, "tgt_text": t} for i, t in enumerate(texts, 1)
     ]
     write_manifest(tmp_path / "test.tsv", rows)
-    (tmp_path / "out.txt").write_text("D-2\t0\tso\nD-0\t0\tja\nT-0\tja\nD-1\t0\tnein doch\n")
+    (tmp_path / "out.txt").write_text(
+        "D-2\t0\tso\nT-2\tso\nD-0\t0\tja\nT-0\tja\nD-1\t0\tnein doch\n"
+    )
     result = score(tmp_path / "test.tsv", tmp_path / "out.txt", "wer")
     assert result == {"wer": pytest.approx(20.0), "cer": pytest.approx(100 * 3 / 16)}
     expected = bleu(texts, ["ja", "nein doch", "so"])
     assert score(tmp_path / "test.tsv", tmp_path / "out.txt", "bleu") == expected
+
+
+def test_the_output_of_another_split_is_refused(tmp_path):
+    """As many rows, but fairseq's own record of the references says other words."""
+    rows = [{"id": "a", "audio": "a.wav", "n_frames": 9, "tgt_text": "one two"}]
+    write_manifest(tmp_path / "test.tsv", rows)
+    output = tmp_path / "generate-test.txt"
+    output.write_text("T-0\tone two\nD-0\t-1.0\tone too\n")
+    assert score(tmp_path / "test.tsv", output, "wer")["wer"] == 50.0
+    output.write_text("T-0\tthree\nD-0\t-1.0\tone too\n")
+    with pytest.raises(InputError, match="another manifest"):
+        score(tmp_path / "test.tsv", output, "wer")
