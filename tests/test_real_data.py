@@ -24,7 +24,7 @@ def some(source, target, rows: int) -> None:
 def manifests(real_data, tmp_path):
     data = tmp_path / "data"
     some(real_data / "grid", data / "grid", 56)
-    some(real_data / "mboshi", data / "mboshi", 120)
+    some(real_data / "mboshi", data / "mboshi", 250)
     for folder in ("librispeech/train-clean-100", "arctic/audio"):
         (data / folder).mkdir(parents=True)
         for clip in sorted((real_data / folder).rglob("*.ogg"))[:6]:
@@ -32,8 +32,8 @@ def manifests(real_data, tmp_path):
     (data / "arctic" / "audio" / "zz_empty.ogg").write_bytes(b"")
     counts = prepare(data, tmp_path / "manifests", minutes=2.0)
     assert counts["pretrain/valid"] == 50
-    assert counts["pretrain/train"] == 6 + 12 + 120
-    assert counts["asr/dev"] == counts["st/dev"] == 120
+    assert counts["pretrain/train"] == 6 + 12 + 250
+    assert counts["asr/dev"] == counts["st/dev"] == 250
     skipped = (tmp_path / "manifests" / "skipped.tsv").read_text()
     assert "zz_empty\t" in skipped
     assert "zero bytes" in skipped
