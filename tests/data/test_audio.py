@@ -20,7 +20,10 @@ def kaldi_filterbank(waveform: np.ndarray) -> np.ndarray:
     """Kaldi's fbank in plain numpy: 25/10 ms, Povey window, 80 triangles from 20 Hz to 8 kHz."""
     samples = waveform.astype(np.float64) * 32768
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 399)) ** 0.85
-    mel = lambda hertz: 1127 * np.log(1 + hertz / 700)  # noqa: E731
+
+    def mel(hertz):
+        return 1127 * np.log(1 + hertz / 700)
+
     edges = np.linspace(mel(20), mel(8000), 82)
     bins = mel(np.arange(257) * 8000 / 256)
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
