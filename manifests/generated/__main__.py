@@ -14,6 +14,7 @@ _COUNTS = {
     "pretrain": "unlabelled clips",
     "pretrain-valid": "unlabelled clips for validation",
     "translated": "clips with translations",
+    "phrases": "more clips with translations, of at most four words",
     "translated-valid": "clips with translations for validation",
     "translated-test": "clips with translations for the test, of speakers held out",
     "transcribed": "clips with transcripts",
@@ -33,6 +34,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         add(f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (%(default)s)")
     add("--speakers", type=int, default=Settings.speakers, metavar="N", help="(%(default)s)")
     add("--size", type=int, default=Settings.size, help="pixels of a frame's side (%(default)s)")
+    add("--max-words", type=int, default=Settings.max_words, help="in a sentence (%(default)s)")
+    add(
+        "--plain-speech",
+        action="store_true",
+        help="FLAC without pictures for the clips with texts, as in MuST-C and LibriSpeech",
+    )
     add("--text", type=Path, metavar="TSV", help="parallel text to speak: columns en, it, de, nl")
     return parser.parse_args(argv)
 

@@ -1,4 +1,7 @@
-"""One clip: speech, noise and face in an mp4 that is the same byte for byte in every run."""
+"""One clip: speech, noise and face in an mp4 that is the same byte for byte in every run.
+
+Or speech and noise alone, where the file asked for is a FLAC.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from ..common import CorpusError, atomic_path
@@ -50,6 +54,10 @@ def make_clip(clip: Clip) -> Made:
     key = zlib.crc32(clip.id.encode())
     sound, picture = (np.random.default_rng((clip.seed, key, i)) for i in range(2))
     speech = in_noise(speak(clip.text, clip.speaker), sound)
+    if clip.path.suffix == ".flac":
+        with atomic_path(clip.path) as partial:
+            soundfile.write(partial, speech.samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        return Made(*probe(clip.path), reused=False)
     frames = len(speech.samples) * FPS // SAMPLE_RATE
     mouth = mouth_path(speech.phonemes, frames, FPS, effort=picture.uniform(0.8, 1.1))
     video = draw_face(mouth, clip.size, FPS, picture)
@@ -98,7 +106,12 @@ def _video_stream(container: av.container.OutputContainer, size: int) -> av.Vide
 
 
 def probe(path: Path) -> tuple[int, int]:
-    """Decoded audio samples and video frames of a file."""
+    """Decoded audio samples and video frames of a file; a FLAC has none of the latter."""
+    if path.suffix == ".flac":
+        try:
+            return len(soundfile.read(path)[0]), 0
+        except soundfile.LibsndfileError as error:
+            raise CorpusError(f"{path} cannot be read: {error}.") from None
     with av.open(str(path)) as container:
         if not container.streams.audio or not container.streams.video:
             raise CorpusError(f"{path} lacks a track.")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..common import CorpusError, atomic_path, parallel_map
 from .clip import Clip, Made, make_clip
-from .grammar import Sentence, sentences
+from .grammar import MAX_WORDS, MIN_WORDS, Sentence, phrases, sentences
 from .speech import SAMPLE_RATE, draw_speakers, require_espeak
 
 _FORMAT = 1  # raised when the same settings would give other clips
@@ -37,13 +37,16 @@ class Settings:
     transcribed_valid: int = 60
     test: int = 300
     text: Path | None = None
+    max_words: int = MAX_WORDS
+    phrases: int = 0
+    plain_speech: bool = False
 
     def splits(self) -> dict[tuple[str, str], int]:
         """(part, split) -> clips."""
         return {
             ("pretrain", "train"): self.pretrain,
             ("pretrain", "valid"): self.pretrain_valid,
-            ("st", "train"): self.translated,
+            ("st", "train"): self.translated + self.phrases,
             ("st", "valid"): self.translated_valid,
             ("st", "test"): self.translated_test,
             ("asr", "train"): self.transcribed,
@@ -59,6 +62,12 @@ class Settings:
             raise CorpusError(f"--size must be even and at least 16, not {self.size}.")
         if self.speakers < 2:
             raise CorpusError("--speakers must be at least 2: some are held out for the tests.")
+        if not MIN_WORDS < self.max_words <= MAX_WORDS:
+            raise CorpusError(
+                f"--max-words must be from {MIN_WORDS + 1} to {MAX_WORDS}, not {self.max_words}."
+            )
+        if self.text and self.phrases:
+            raise CorpusError("--phrases come from the grammar; they do not go with --text.")
         if self.text and not self.text.is_file():
             raise CorpusError(f"There is no file {self.text}.")
 
@@ -125,15 +134,21 @@ def plan(out: Path, settings: Settings) -> list[Item]:
             pool = tested if split == "test" else others
             speaker = random.Random(f"speaker {settings.seed} {name}").choice(pool)
             sentence = next(texts)
-            path = out / "clips" / f"{part}_{split}" / f"{name}.mp4"
+            suffix = "flac" if settings.plain_speech and part != "pretrain" else "mp4"
+            path = out / "clips" / f"{part}_{split}" / f"{name}.{suffix}"
             clip = Clip(name, path, sentence["en"], speaker, settings.seed, settings.size)
             items.append(Item(part, split, sentence, clip))
     return items
 
 
 def _texts(settings: Settings, count: int) -> list[Sentence]:
+    """A text for each clip, split by split; the phrases end the translated training split."""
     if settings.text is None:
-        return sentences(settings.seed, count)
+        whole = count - settings.phrases
+        full = sentences(settings.seed, whole, max_words=settings.max_words)
+        short = phrases(settings.seed, settings.phrases, {text["en"] for text in full})
+        place = settings.pretrain + settings.pretrain_valid + settings.translated
+        return full[:place] + short + full[place:]
     found = {row["en"]: row for row in _parallel_text(settings.text)}
     if len(found) < count:
         raise CorpusError(
@@ -188,7 +203,7 @@ def _row(item: Item, made: Made, target: str, source: str, lang: str) -> Row:
         "src_text": source,
         "src_lang": "en",
         "tgt_lang": lang,
-        "video": path,
+        "video": path if made.frames else "",
         "video_frames": made.frames,
     }
 
@@ -206,7 +221,7 @@ def check(items: list[Item], tables: dict[str, list[Row]], settings: Settings) -
     if tested & {item.clip.speaker.voice for item in items if item.split != "test"}:
         raise CorpusError("A speaker of the test splits speaks in another split too.")
     for row in (row for table in tables.values() for row in table):
-        if min(int(row["n_frames"]), int(row["video_frames"])) < 1:
+        if row["n_frames"] < 1 or (row["video_frames"] < 1 and not row["audio"].endswith(".flac")):
             raise CorpusError(f"The clip {row['id']} has no sound or no picture.")
 
 

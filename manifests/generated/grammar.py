@@ -13,6 +13,7 @@ from collections.abc import Collection
 
 from .clauses import Clause
 from .drawing import PEOPLE, WEATHER_VERBS, draw_clause, draw_subject
+from .lexicon import NOUN_LIST
 from .phrases import LANGUAGES, WEATHER, NounPhrase, join
 
 Sentence = dict[str, str]
@@ -68,20 +69,49 @@ _IMPERSONAL = (
 )
 
 
-def sentences(seed: int | str, n: int, exclude: Collection[str] = ()) -> list[Sentence]:
+def sentences(
+    seed: int | str, n: int, exclude: Collection[str] = (), max_words: int = MAX_WORDS
+) -> list[Sentence]:
     """`n` distinct sentences, each a dict of en, de, nl and it; the same for the same seed.
 
-    No English sentence is one of `exclude`; each has 4 to 14 words.
+    No English sentence is one of `exclude`; each has 4 to `max_words` words.
     """
     rng = random.Random(f"sentences {seed}")
     seen, out = set(exclude), []
     while len(out) < n:
         sentence = _sentence(rng)
-        if sentence["en"] in seen or not MIN_WORDS <= len(sentence["en"].split()) <= MAX_WORDS:
+        if sentence["en"] in seen or not MIN_WORDS <= len(sentence["en"].split()) <= max_words:
             continue
         seen.add(sentence["en"])
         out.append(sentence)
     return out
+
+
+def phrases(seed: int | str, n: int, exclude: Collection[str] = ()) -> list[Sentence]:
+    """`n` distinct noun phrases and short clauses of at most four words, as :func:`sentences`.
+
+    Few words leave little doubt which sound belongs to which of them: what is learnt from
+    phrases comes sooner than what is learnt from sentences alone.
+    """
+    rng = random.Random(f"phrases {seed}")
+    seen, out = set(exclude), []
+    while len(out) < n:
+        phrase = _noun_phrase(rng) if rng.random() < 0.6 else _short_clause(rng)
+        if phrase["en"] in seen or len(phrase["en"].split()) > MIN_WORDS:
+            continue
+        seen.add(phrase["en"])
+        out.append(phrase)
+    return out
+
+
+def _noun_phrase(rng: random.Random) -> Sentence:
+    phrase = draw_subject(rng, first_person=False, nouns=NOUN_LIST)
+    return {lang: phrase.text(lang) for lang in LANGUAGES}
+
+
+def _short_clause(rng: random.Random) -> Sentence:
+    clause = draw_clause(rng, short=True, front=False)
+    return {lang: clause.main(lang) for lang in LANGUAGES}
 
 
 def _sentence(rng: random.Random) -> Sentence:

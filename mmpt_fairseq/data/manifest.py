@@ -10,6 +10,7 @@
 ``speaker``, ``src_text``, ``src_lang``, ``tgt_lang``   as in fairseq S2T
 ``video``      path, like ``audio``; empty where a clip has no picture
 ``video_frames``  pictures in the video
+``recording``  where ``audio`` holds cached features: the clip's own file, to listen to
 =============  ====================================================================
 
 A manifest of a million rows stays one memory-mapped file and a few integer arrays: rows are
@@ -39,6 +40,7 @@ COLUMNS = (
     "tgt_lang",
     "video",
     "video_frames",
+    "recording",
 )
 REQUIRED = ("id", "audio", "n_frames")
 COUNTS = ("n_frames", "video_frames")
