@@ -94,6 +94,8 @@ def collect(folders: Sequence[Path], files: str) -> Page:
         InputError: nothing is there, or one table would mix test sets.
     """
     runs, decodes = find(folders)
+    order = list(STAGES)
+    runs.sort(key=lambda run: order.index(run.kind) if run.kind in order else len(order))
     found, notes = tables(decodes)
     return Page(
         title=" and ".join(Path(folder).resolve().name for folder in folders),

@@ -5,7 +5,6 @@ read on a light and on a dark background.
 """
 
 import io
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +18,6 @@ from numpy.typing import NDArray
 
 from mmpt_fairseq.modules.conformer import SUBSAMPLING
 from mmpt_fairseq.report.alignment import Alignment
-
-# Importing fairseq leaves the root logger at DEBUG, where matplotlib tells of every font.
-logging.getLogger("matplotlib").setLevel(logging.WARNING)
 
 INK = "#010203"
 FRAME_SECONDS = 0.01 * SUBSAMPLING  # of the encoder
@@ -133,13 +129,15 @@ def curve_sheet(title: str, panels: Sequence[Panel], systems: Sequence[str]) -> 
 
 def draw_panel(axis: Axes, panel: Panel, systems: Sequence[str]) -> None:
     """Lines of one metric; few points get markers, or they would not be seen."""
+    validated = any(line.validation for line in panel.lines)
     for line in panel.lines:
+        bold = line.validation or not validated
         axis.plot(
             line.updates,
             line.values,
             color=colour_of(line.system, systems),
-            linewidth=1.6 if line.validation else 0.8,
-            alpha=1.0 if line.validation else 0.55,
+            linewidth=1.6 if bold else 0.8,
+            alpha=1.0 if bold else 0.7,
             marker="o" if len(line.updates) < 3 else None,
             markersize=3,
         )

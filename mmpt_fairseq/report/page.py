@@ -70,7 +70,7 @@ def files_folder(out: Path) -> Path:
 
 def render_html(page: Page) -> str:
     """One file that needs no other; text of runs and clips is escaped."""
-    environment = _environment(autoescape=True)
+    environment = _environment(autoescape=True, trim_blocks=True)
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     tops = {
         table.title: {
@@ -84,21 +84,22 @@ def render_html(page: Page) -> str:
 
 def render_markdown(page: Page, files: Files) -> str:
     """The same in Markdown; ``files`` takes pictures and sounds."""
-    environment = _environment(autoescape=False)
+    # Lines of statements leave empty lines, which end Markdown's paragraphs; many are as good as
+    # one.
+    environment = _environment(autoescape=False, trim_blocks=False)
     text = environment.get_template("report.md.j2").render(page=page, files=files)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _environment(autoescape: bool) -> jinja2.Environment:
+def _environment(autoescape: bool, trim_blocks: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=autoescape,
-        trim_blocks=True,
+        trim_blocks=trim_blocks,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"md": escape_markdown, "fence": escape_fence}
-    environment.tests["same_as"] = lambda one, other: one is other
     environment.globals |= {
         "headings": HEADINGS,
         "number": number,

@@ -5,6 +5,7 @@ were decoded from different test sets never share one.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,8 +54,8 @@ class Scored:
 
     @property
     def name(self) -> str:
-        """The training's folder, and the decode's own where there are several of the training."""
-        return self.decode.name
+        """The training's folder, or the decode's where that is all there is."""
+        return self.decode.run.name if self.decode.run else self.decode.name
 
     @cached_property
     def counts(self) -> dict[str, Counts]:
@@ -71,6 +72,7 @@ class Row:
     scores: dict[str, Interval] = field(default_factory=dict)
     against: dict[str, Interval] = field(default_factory=dict)
     baseline: "Row | None" = None
+    namesakes: bool = False  # another row is of the same training, decoded alike
 
     @property
     def first(self) -> Scored:
@@ -83,7 +85,7 @@ class Row:
     @property
     def name(self) -> str:
         """The folder, with ``*`` for the seed where there are several."""
-        name = self.first.name
+        name = self.first.decode.name if self.namesakes else self.first.name
         return SEED_FOLDER.sub("seed*", name) if len(self.members) > 1 else name
 
     @property
@@ -144,9 +146,16 @@ class Table:
     @property
     def best(self) -> Row:
         """The row with the lowest error rate or highest BLEU."""
-        unit = self.units[-1]
-        sign = -1 if unit == "bleu" else 1
-        return min(self.rows, key=lambda row: sign * row.scores[unit].value)
+
+        def badness(row: Row) -> list[float]:
+            return [(-1 if u == "bleu" else 1) * row.scores[u].value for u in self.units]
+
+        return min(self.rows, key=badness)
+
+    def leads(self, row: Row, unit: str) -> bool:
+        """Whether no other row has a better score of this unit."""
+        values = [other.scores[unit].value for other in self.rows]
+        return row.scores[unit].value == (max(values) if unit == "bleu" else min(values))
 
 
 def describe_lineage(run: Run) -> str:
@@ -250,7 +259,9 @@ def _with_scores(rows: list[Row]) -> list[Row]:
     for row in rows:
         units = UNITS[row.first.kind]
         row.scores = {u: mean_interval([m.counts[u] for m in row.members]) for u in units}
+    systems = Counter((row.first.name, row.first.decode.method) for row in rows)
     for row in rows:
+        row.namesakes = systems[row.first.name, row.first.decode.method] > 1
         row.baseline = _baseline(row, rows)
         if row.baseline is not None:
             row.against = _compare(row, row.baseline)
