@@ -35,7 +35,7 @@ TITLES = {
 # What a log has beside how well the model does: counts, speed, memory, and `ppl`, which is
 # 2 ** nll_loss.
 BESIDE = {
-    *("epoch", "update", "num_updates", "wps", "ups", "wpb", "bsz", "gnorm", "clip", "train_wall"),
+    *("wps", "ups", "wpb", "bsz", "gnorm", "clip", "train_wall"),
     *("wall", "ppl", "total", "n_correct", "peak_rss_gb", "gb_free", "loss_scale", "cuda_gb_free"),
 }
 

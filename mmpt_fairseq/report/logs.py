@@ -146,7 +146,7 @@ class _Reader:
             self.forget_from(update)
         self.resuming = False
         for name, value in entry.items():
-            if math.isfinite(value):
+            if math.isfinite(value) and name not in ("epoch", "update"):
                 self.log.curves[tag][name][update] = value
         self.log.updates = max(self.log.updates, update)
 
