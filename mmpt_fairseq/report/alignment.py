@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
-from mmpt_fairseq.report.probes import Probe
+from mmpt_fairseq.report.probes import Probe, usable
 from mmpt_fairseq.tasks._every_row import manifest_datasets
 
 MOST_LABELS = 32  # rows of the posteriors' picture
@@ -56,11 +56,14 @@ def align_clip(probe: Probe, row: int, hypothesis: Sequence[str]) -> Alignment:
         probe: a model of stages 2 and 3.
         row: of the probe's split.
         hypothesis: tokens as fairseq prints them.
+
+    Raises:
+        UnreadableClip: the clip cannot be used.
     """
     dataset = next(manifest_datasets(probe.dataset))
     dictionary = probe.task.target_dictionary
     source = dataset.manifest.resolve("audio", row, dataset.cfg.audio_root or None)
-    batch = dataset.collater([dataset[row]])
+    batch = dataset.collater([usable(dataset[row])])
     net_input = batch["net_input"]
     tokens = [dictionary.index(token) for token in hypothesis] + [dictionary.eos()]
     if dataset.cfg.prepend_tgt_lang_tag:

@@ -12,7 +12,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import OmegaConf, open_dict
 
 from mmpt_fairseq.checkpoint import load_checkpoint
-from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.errors import InputError, UnreadableClip
 
 Result = TypeVar("Result")
 
@@ -45,6 +45,17 @@ def load_probe(checkpoint: Path, manifest: Path) -> Probe:
     model.eval()
     task.load_dataset(manifest.stem)
     return Probe(model, task, task.dataset(manifest.stem))
+
+
+def usable(item: object) -> object:
+    """A dataset's item; datasets hand out the fault of a clip that cannot be used in its place.
+
+    Raises:
+        UnreadableClip: it is one.
+    """
+    if isinstance(item, UnreadableClip):
+        raise item
+    return item
 
 
 def attempt(function: Callable[..., Result], *arguments: object) -> tuple[Result | None, str]:

@@ -13,7 +13,7 @@ from mmpt_fairseq.data.audio import MIN_VARIANCE, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.conformer import SUBSAMPLING
-from mmpt_fairseq.report.probes import Probe, load_probe
+from mmpt_fairseq.report.probes import Probe, load_probe, usable
 
 GREY = 0.55
 Pictures = NDArray[np.float32]  # (T, H, W, 3) in [0, 1]
@@ -46,7 +46,7 @@ def reconstruct(checkpoint: Path, manifest: Path) -> MaskedClip:
     rows = Manifest(manifest)
     row = next((i for i, video in enumerate(rows.column("video")) if video), 0)
     probe = load_probe(checkpoint, manifest)
-    clip = probe.dataset[row]
+    clip = usable(probe.dataset[row])
     batch = probe.dataset.collater([clip])["net_input"]
     video, video_mask = batch.get("video"), batch.get("video_mask")
     with torch.no_grad():
