@@ -14,7 +14,7 @@ from mmpt_fairseq.report.discovery import find
 from mmpt_fairseq.report.figures import Picture, reconstruction_frames, reconstruction_sound
 from mmpt_fairseq.report.probes import attempt
 from mmpt_fairseq.report.reconstruction import reconstruct, reconstructs, validation_manifest
-from mmpt_fairseq.report.results import Table, describe_lineage, tables
+from mmpt_fairseq.report.results import Table, tables
 from mmpt_fairseq.report.runs import PRETRAINING, Decode, Run, read_json
 
 
@@ -81,6 +81,11 @@ class Page:
     decode_seconds: dict[str, float]
     setups: list[Setup]
     versions: dict[str, str]
+
+    @property
+    def seconds(self) -> float:
+        """What trainings and decodes took in all, as far as is known."""
+        return sum(c.seconds or 0 for c in self.costs) + sum(self.decode_seconds.values())
 
 
 def collect(folders: Sequence[Path], files: str) -> Page:
@@ -187,10 +192,3 @@ def state_of(run: Run) -> str:
         "running": f"running, {place}",
         "stopped": f"stopped at {place}",
     }.get(run.state, "no log")
-
-
-def stage_of(run: Run) -> str:
-    """The stage's title with what came before."""
-    before = describe_lineage(run)
-    title = STAGES.get(run.kind, run.kind)
-    return title if run.kind == PRETRAINING else f"{title}, {before}"

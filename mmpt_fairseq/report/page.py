@@ -11,7 +11,7 @@ import jinja2
 
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.clips import ShownClip
-from mmpt_fairseq.report.content import Page, Setup, stage_of, state_of
+from mmpt_fairseq.report.content import Page, Setup, state_of
 from mmpt_fairseq.report.figures import Picture
 from mmpt_fairseq.report.results import HEADINGS
 
@@ -108,17 +108,16 @@ def _environment(autoescape: bool, trim_blocks: bool) -> jinja2.Environment:
         "duration": duration,
         "share": share,
         "state_of": state_of,
-        "stage_of": stage_of,
         "file_name": configs.file_name,
     }
     return environment
 
 
-def number(value: float) -> str:
-    """A score with one decimal, two below 10."""
+def number(value: float, beside: float | None = None) -> str:
+    """A score with one decimal, two below 10; or as many as the score has that it stands beside."""
     if not math.isfinite(value):
         return "–"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if abs(value if beside is None else beside) >= 10 else f"{value:.2f}"
 
 
 def percent(value: float) -> str:

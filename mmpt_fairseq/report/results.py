@@ -269,10 +269,15 @@ def _with_scores(rows: list[Row]) -> list[Row]:
 
 
 def _baseline(row: Row, rows: Sequence[Row]) -> Row | None:
-    """The run from scratch that is most like ``row``: in decoding, budget and seeds."""
-    if row.from_scratch:
+    """The run of such a model from scratch that is most like ``row``: decoding, budget, seeds."""
+    if row.from_scratch or row.run is None:
         return None
-    candidates = [other for other in rows if other.from_scratch and _shared(row, other)]
+    model = row.run.get("model._name")
+    candidates = [
+        other
+        for other in rows
+        if other.from_scratch and other.run.get("model._name") == model and _shared(row, other)
+    ]
 
     def unlike(other: Row) -> tuple:
         return (
