@@ -5,7 +5,7 @@ import logging
 import warnings
 from pathlib import Path
 
-from mmpt_fairseq.errors import exit_on_input_error
+from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.report.content import collect
 from mmpt_fairseq.report.discovery import common_folder
 from mmpt_fairseq.report.page import files_folder, write
@@ -22,6 +22,8 @@ def report(runs: list[Path], out: Path | None = None) -> Path:
     Raises:
         InputError: there is nothing to report, or results that cannot share a table.
     """
+    if out is not None and out.suffix not in (".html", ".htm"):
+        raise InputError(f"--out {out} does not end in .html; the Markdown page gets .md by itself")
     out = out or common_folder(runs) / "report.html"
     return write(collect(runs, str(files_folder(out))), out)[0]
 

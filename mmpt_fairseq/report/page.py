@@ -4,7 +4,6 @@ import html
 import math
 import os
 import re
-import shutil
 from pathlib import Path
 
 import jinja2
@@ -16,6 +15,7 @@ from mmpt_fairseq.report.figures import Picture
 from mmpt_fairseq.report.results import HEADINGS
 
 TEMPLATES = Path(__file__).parent / "templates"
+OURS = re.compile(r"\d\d+-.*\.(svg|flac)|.*\.yaml")  # files of an earlier page
 
 
 class Files:
@@ -50,10 +50,11 @@ def write(page: Page, out: Path) -> list[Path]:
 
     Each is whole or as it was before: what is being written has another name until it is done.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     folder = files_folder(out)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if OURS.fullmatch(path.name):
+            path.unlink()
     markdown = out.with_suffix(".md")
     texts = {out: render_html(page), markdown: render_markdown(page, Files(folder))}
     for path, text in texts.items():
@@ -72,14 +73,8 @@ def render_html(page: Page) -> str:
     """One file that needs no other; text of runs and clips is escaped."""
     environment = _environment(autoescape=True, trim_blocks=True)
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    tops = {
-        table.title: {
-            unit: max(row.scores[unit].high for row in table.rows) for unit in table.units
-        }
-        for table in page.tables
-    }
     template = environment.get_template("report.html.j2")
-    return template.render(page=page, style=style, tops=tops)
+    return template.render(page=page, style=style)
 
 
 def render_markdown(page: Page, files: Files) -> str:

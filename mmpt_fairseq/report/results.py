@@ -152,6 +152,10 @@ class Table:
 
         return min(self.rows, key=badness)
 
+    def highest(self, unit: str) -> float:
+        """The upper end of all intervals."""
+        return max(row.scores[unit].high for row in self.rows)
+
     def leads(self, row: Row, unit: str) -> bool:
         """Whether no other row has a better score of this unit."""
         values = [other.scores[unit].value for other in self.rows]

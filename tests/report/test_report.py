@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.__main__ import report
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
 from mmpt_fairseq.report.content import collect, cost
@@ -250,6 +251,19 @@ def test_different_test_sets_are_refused_by_the_command(tmp_path):
     sentence = refused(mmpt_report(tmp_path / "runs"))
     assert "different test sets" in sentence
     assert not list((tmp_path / "runs").glob("report*"))
+
+
+def test_a_page_written_again_leaves_foreign_files_alone(tmp_path):
+    data = write_test_set(tmp_path / "data", sentences(4))
+    write_decode(write_training(tmp_path / "run", data), data, sentences(4))
+    files = report([tmp_path / "run"]).parent / "report_files"
+    (files / "mine.txt").write_text("kept")
+    (files / "99-of-an-earlier-page.svg").write_text("replaced")
+    before = sorted(files.iterdir())
+    report([tmp_path / "run"])
+    assert set(before) - set(files.iterdir()) == {files / "99-of-an-earlier-page.svg"}
+    with pytest.raises(InputError, match=r"does not end in \.html"):
+        report([tmp_path / "run"], tmp_path / "page.md")
 
 
 def test_a_folder_without_runs_is_refused_by_the_command(tmp_path):

@@ -90,6 +90,26 @@ def test_seeds_of_one_system_are_one_row(data, tmp_path):
     assert [scores["word"] for scores in row.by_seed.values()] == pytest.approx(rates)
 
 
+def test_seeds_with_a_test_set_each(tmp_path):
+    """Compared within each seed; a system that shares no seed's test set is refused."""
+    for seed in (1, 2):
+        texts = sentences(20 + seed)
+        data = write_test_set(tmp_path / f"data{seed}", texts)
+        for name, every in [("scratch", 2), ("asr", 4)]:
+            start_path = None if name == "scratch" else "gone.pt"
+            folder = tmp_path / "runs" / f"seed{seed}" / name
+            write_training(folder, data, seed=seed, init_encoder_from=start_path)
+            write_decode(folder, data, misheard(texts, every))
+    table = the_table(tmp_path / "runs")
+    assert table.size == "21, 22"
+    assert [row.name for row in table.rows] == ["seed*/scratch", "seed*/asr"]
+    assert table.rows[1].against["word"].high < 0
+    odd = write_training(tmp_path / "runs" / "odd", tmp_path / "data2", seed=1)
+    write_decode(odd, tmp_path / "data2", sentences(22))
+    with pytest.raises(InputError, match="different test sets"):
+        tables(find([tmp_path / "runs"])[1])
+
+
 def test_one_seed_twice_is_two_rows(data, tmp_path):
     for name in ("seed1", "seed2"):
         write_decode(write_training(tmp_path / name, data, seed=1), data, TEXTS)
