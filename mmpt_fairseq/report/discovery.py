@@ -176,13 +176,22 @@ def _settle_kinds(runs: list[Run], decodes: list[Decode]) -> None:
     """Name what manifests do not tell: by how it was scored, else by what came of it."""
     for decode in decodes:
         if decode.run and not decode.run.kind:
-            metric = (decode.cfg.get("scoring") or {}).get("_name")
-            decode.run.kind = {"sacrebleu": TRANSLATION, "wer": RECOGNITION}.get(str(metric), "")
+            decode.run.kind = _kind_by_metric(decode.output)
     for run in runs:
         for earlier in run.lineage:
             earlier.kind = earlier.kind or TRANSLATION
     for run in runs:
         run.kind = run.kind or RECOGNITION
+
+
+def _kind_by_metric(output: Path) -> str:
+    """By the score in the last line, which for sacreBLEU and WER was asked for on purpose."""
+    with output.open("rb") as file:
+        file.seek(max(0, output.stat().st_size - 1000))
+        last = file.read().decode(errors="replace").strip().split("\n")[-1]
+    if " BLEU = " in last:
+        return TRANSLATION
+    return RECOGNITION if re.search(r"\bWER\b", last) else ""
 
 
 def _owner(checkpoint: Path, output: Path, runs: dict[Path, Run]) -> Run | None:

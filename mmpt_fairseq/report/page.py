@@ -102,6 +102,7 @@ def _environment(autoescape: bool, trim_blocks: bool) -> jinja2.Environment:
         "plain": plain,
         "duration": duration,
         "share": share,
+        "several": several,
         "state_of": state_of,
         "file_name": configs.file_name,
     }
@@ -135,6 +136,11 @@ def duration(seconds: float | None) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def several(count: int, thing: str) -> str:
+    """``1 training``, ``2 trainings``."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def share(value: float, top: float) -> str:

@@ -153,6 +153,23 @@ def test_splits_languages_and_kinds_are_tables_of_their_own(data, tmp_path):
     assert list(found[2].rows[0].scores) == ["bleu"]
 
 
+@pytest.mark.parametrize(
+    ("last", "unit"),
+    [
+        ("Generate test with beam=5: BLEU = 3.20 20.0/5.1/2.0/0.5 (BP = 1.000)", "bleu"),
+        ("Generate test with beam=5: WER: 31.20", "word"),
+        ("Generate test with beam=5: BLEU4 = 3.20, 20.0/5.1/2.0/0.5 (BP=1.000)", "word"),
+    ],
+)
+def test_without_languages_the_metric_that_was_asked_for_tells(last, unit, tmp_path):
+    """fairseq's BLEU4 is what it computes when nothing is asked for."""
+    data = write_test_set(tmp_path / "data", TEXTS)
+    results = write_decode(write_training(tmp_path / "run", data), data, TEXTS)
+    with (results / "generate-test.txt").open("a") as file:
+        file.write(last + "\n")
+    assert unit in the_table(tmp_path).rows[0].scores
+
+
 def test_beam_and_ctc_are_two_rows(data, tmp_path):
     asr = write_training(tmp_path / "asr", data)
     results = write_decode(asr, data, TEXTS)
