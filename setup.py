@@ -25,6 +25,7 @@ INSTALL_REQUIRES = [
     # ours
     "av",
     "editdistance",  # fairseq's WER scorer
+    "Jinja2",
     "jiwer",
     "kaldi-native-fbank",
     "matplotlib",
@@ -46,6 +47,8 @@ setup(
     python_requires=">=3.11,<3.13",
     # manifests: `python -m manifests.generated` must work where the project is installed.
     packages=find_packages(include=["mmpt_fairseq*", "manifests*"]),
+    package_data={"mmpt_fairseq.report": ["templates/*"]},
+    entry_points={"console_scripts": ["mmpt-report = mmpt_fairseq.report.__main__:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "generated": ["espeakng-loader"],

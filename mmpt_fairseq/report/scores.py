@@ -80,13 +80,13 @@ def score(manifest: str | Path, output: str | Path, metric: str) -> dict[str, fl
     rows = Manifest(manifest, needs=["tgt_text"])
     hypotheses = read_hypotheses(output, len(rows))
     references = list(rows.column("tgt_text"))
-    _check_same_rows(references, Path(output), manifest)
+    check_same_rows(references, Path(output), manifest)
     if metric == "bleu":
         return bleu(references, hypotheses)
     return error_rates(references, hypotheses)
 
 
-def _check_same_rows(references: Sequence[str], output: Path, manifest: str | Path) -> None:
+def check_same_rows(references: Sequence[str], output: Path, manifest: str | Path) -> None:
     """Raise InputError if fairseq's own record of the references agrees on no row at all."""
     recorded = [
         (normalise_text(text), normalise_text(references[int(row)]))

@@ -2,11 +2,14 @@
 
 import logging
 import os
+import resource
+import sys
 from collections.abc import Iterator
 
 from fairseq.data import FairseqDataset
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
 
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
@@ -81,6 +84,12 @@ class EveryRowMixin:
             logger.warning("left out %d rows that are too long (%s)", len(ignored), sizes)
         return kept
 
+    def reduce_metrics(self, logging_outputs: list[dict], criterion) -> None:
+        """fairseq's, and ``peak_rss_gb``: the most memory that this process has held so far."""
+        super().reduce_metrics(logging_outputs, criterion)
+        # With no weight the log shows the latest value, not a mean over updates.
+        metrics.log_scalar("peak_rss_gb", peak_memory_gb(), weight=0, round=3)
+
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         with exit_on_input_error():
             for dataset in self.datasets.values():
@@ -101,6 +110,12 @@ class EveryRowMixin:
                     f"{len(sample['id'])} rows gave {len(hypotheses)} hypotheses: a search failed"
                 )
             return hypotheses
+
+
+def peak_memory_gb() -> float:
+    """Peak resident memory of this process in GB (1e9 bytes), its loader workers not counted."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def refuse_unreadable(sample: dict) -> None:

@@ -22,6 +22,7 @@ from mmpt_fairseq.checkpoint import load_checkpoint, load_encoder
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
+from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start, is_training_split
 
@@ -50,6 +51,8 @@ class SpeechToTextConfig(FairseqDataclass):
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
     decodes_with: Optional[str] = II("common_eval.path")
+    results_path: Optional[str] = II("common_eval.results_path")
+    gen_subset: str = II("dataset.gen_subset")
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
@@ -236,6 +239,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
         if self.data_cfg.prepend_tgt_lang_tag:
             args.prefix_size = 1  # every search starts with the row's language tag
+        write_record(self.cfg, args)
         if str(self.cfg.decoding) == "ctc":
             is_tag = ManifestSpeechToTextDataset.is_lang_tag
             tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}

@@ -1,0 +1,32 @@
+"""What was decoded, by which checkpoint and how: kept beside the hypotheses.
+
+fairseq's ``generate-<split>.txt`` says none of it, and without it a score cannot be looked up.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from fairseq.dataclass import FairseqDataclass
+
+
+def write_record(cfg: FairseqDataclass, generation: object) -> None:
+    """Write ``generate-<split>.json`` where fairseq keeps the hypotheses, if it does.
+
+    Args:
+        cfg: the task's config; ``results_path`` None writes nothing.
+        generation: fairseq's options of search, a config or a namespace.
+    """
+    if not cfg.results_path:
+        return
+    names = ("beam", "nbest", "lenpen", "max_len_a", "max_len_b", "temperature")
+    record = {
+        "task": {"data": os.path.abspath(cfg.data), "decoding": str(cfg.decoding)},
+        "common_eval": {
+            "path": os.path.abspath(cfg.decodes_with),
+            "results_path": os.path.abspath(cfg.results_path),
+        },
+        "generation": {name: getattr(generation, name, None) for name in names},
+    }
+    path = Path(cfg.results_path) / f"generate-{cfg.gen_subset}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

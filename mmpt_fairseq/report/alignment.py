@@ -1,0 +1,108 @@
+"""When a model hears what: CTC's posteriors and the decoder's attention over a decoded clip."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmpt_fairseq.data.audio import read_filterbank
+from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
+from mmpt_fairseq.report.probes import Probe, usable
+from mmpt_fairseq.tasks._every_row import manifest_datasets
+
+MOST_LABELS = 32  # rows of the posteriors' picture
+
+
+@dataclass
+class Alignment:
+    """One clip; encoder frames last 40 ms.
+
+    Attributes:
+        sound: ``(T, F)`` log mel energies.
+        labels: names of the rows of ``posteriors``, the blank last; empty without a CTC head.
+        posteriors: ``(frames, labels)``.
+        emitted: frame and label of what greedy CTC writes.
+        tokens: what the decoder was given to write, EOS last.
+        attention: ``(tokens, frames)``, mean over the last layer's heads.
+    """
+
+    sound: NDArray[np.float32]
+    labels: list[str]
+    posteriors: NDArray[np.float32] | None
+    emitted: list[tuple[int, str]]
+    tokens: list[str]
+    attention: NDArray[np.float32]
+
+
+def read_tokens(output: Path) -> dict[int, list[str]]:
+    """The best hypothesis of each row of ``fairseq-generate``'s output, in tokens."""
+    tokens: dict[int, list[str]] = {}
+    for line in output.read_text(encoding="utf-8").split("\n"):
+        match = re.match(r"H-(\d+)\t[^\t]*\t(.*)$", line)
+        if match:
+            tokens.setdefault(int(match[1]), match[2].split())
+    return tokens
+
+
+def align_clip(probe: Probe, row: int, hypothesis: Sequence[str]) -> Alignment:
+    """Run a clip through the encoder, and the decoder over its hypothesis.
+
+    Args:
+        probe: a model of stages 2 and 3.
+        row: of the probe's split.
+        hypothesis: tokens as fairseq prints them.
+
+    Raises:
+        UnreadableClip: the clip cannot be used.
+    """
+    dataset = next(manifest_datasets(probe.dataset))
+    dictionary = probe.task.target_dictionary
+    source = dataset.manifest.resolve("audio", row, dataset.cfg.audio_root or None)
+    batch = dataset.collater([usable(dataset[row])])
+    net_input = batch["net_input"]
+    tokens = [dictionary.index(token) for token in hypothesis] + [dictionary.eos()]
+    if dataset.cfg.prepend_tgt_lang_tag:
+        tag = int(batch["target"][0, 0])
+        tokens = tokens if tokens[0] == tag else [tag, *tokens]
+    previous = torch.tensor([[dictionary.eos(), *tokens[:-1]]])
+    with torch.no_grad():
+        encoded = probe.model.encoder(net_input["src_tokens"], net_input["src_lengths"])
+        _, extra = probe.model.decoder(previous, encoder_out=encoded)
+    labels, posteriors, emitted = _ctc(probe, encoded)
+    return Alignment(
+        read_filterbank(source),
+        labels,
+        posteriors,
+        emitted,
+        [_readable(dictionary[token]) for token in tokens],
+        extra["attn"][0][0].float().numpy(),
+    )
+
+
+def _ctc(probe: Probe, encoded: dict) -> tuple[list[str], NDArray | None, list]:
+    """Names and posteriors of the labels that greedy CTC writes, and when it does."""
+    if not encoded["ctc_logits"]:
+        return [], None, []
+    dictionary = probe.task.target_dictionary
+    logits: Tensor = encoded["ctc_logits"][0][:, 0].float()  # (T, V)
+    lprobs = logits.log_softmax(-1)
+    generator = CTCGreedyGenerator([probe.model], dictionary)
+    scores, best = lprobs.max(-1)
+    hypothesis = generator._collapse(best, scores)
+    written = hypothesis["tokens"][:-1].tolist()  # without EOS
+    frames = hypothesis["frames"].tolist()
+    shown = list(dict.fromkeys(written))[:MOST_LABELS]
+    posteriors = lprobs.exp()[:, [*shown, generator.blank]].numpy()
+    names = [_readable(dictionary[token]) for token in shown]
+    emitted = [(f, _readable(dictionary[t])) for f, t in zip(frames, written, strict=True)]
+    return [*names, "blank"], posteriors, emitted
+
+
+def _readable(symbol: str) -> str:
+    """SentencePiece's and fairseq's signs for a space as one that fonts have."""
+    return {"</s>": "end"}.get(symbol, symbol.replace("▁", "_").replace("|", "_"))

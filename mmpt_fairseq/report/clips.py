@@ -1,0 +1,142 @@
+"""Decoded clips as the page shows them: with sound, words aligned, and pictures of the model."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+import yaml
+
+from mmpt_fairseq.data.audio import SAMPLE_RATE, read_waveform
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.alignment import align_clip, read_tokens
+from mmpt_fairseq.report.diff import Pair, align, error_shares, worst
+from mmpt_fairseq.report.figures import Picture, alignment
+from mmpt_fairseq.report.probes import Probe, attempt, load_probe
+from mmpt_fairseq.report.results import Row, Scored, Table
+from mmpt_fairseq.report.runs import RECOGNITION
+
+LONGEST = 20  # seconds of sound that a page holds of one clip
+WORST = 10
+WITH_SOUND = 3  # of the worst
+EASY_TYPICAL_HARD = (0.1, 0.5, 0.9)  # quantiles of the word error rate
+
+
+@dataclass
+class Sound:
+    """A clip to play, 16 kHz FLAC (lossless, and played by every browser); or why there is none."""
+
+    flac: bytes = b""
+    why_not: str = ""
+
+    @property
+    def uri(self) -> str:
+        return "data:audio/flac;base64," + base64.b64encode(self.flac).decode()
+
+
+@dataclass
+class ShownClip:
+    """A decoded clip; ``why_not`` tells why there is no picture."""
+
+    name: str
+    reference: str
+    hypothesis: str
+    pairs: list[Pair]
+    edits: int
+    words: int
+    sound: Sound | None = None
+    picture: Picture | None = None
+    why_not: str = ""
+
+
+@dataclass
+class ClipsOf:
+    """Some clips of one decode."""
+
+    row: Row
+    table: Table
+    clips: list[ShownClip]
+
+
+def worst_clips(tables: Sequence[Table]) -> list[ClipsOf]:
+    """The utterances with the most word errors of every row (of its first seed)."""
+    result = []
+    for table in tables:
+        for row in table.rows:
+            rows = worst(row.first.references, row.first.hypotheses, WORST)
+            clips = [show(row.first, i, sound=n < WITH_SOUND) for n, i in enumerate(rows)]
+            result.append(ClipsOf(row, table, clips))
+    return result
+
+
+def decoded_clips(tables: Sequence[Table]) -> list[ClipsOf]:
+    """Of each table's best row: an easy, a typical and a hard clip, with what the model does."""
+    result = []
+    for table in tables:
+        one = table.best.first
+        quantiles = EASY_TYPICAL_HARD if table.kind == RECOGNITION else (0.5,)
+        clips = [show(one, row, sound=True) for row in choose(one, quantiles)]
+        probe, reason = attempt(load_probe, one.decode.checkpoint, one.decode.manifest)
+        tokens = read_tokens(one.decode.output)
+        for row, clip in zip(choose(one, quantiles), clips, strict=True):
+            if probe is None:
+                clip.why_not = reason
+                continue
+            clip.picture, clip.why_not = attempt(_picture, probe, row, tokens, clip.name)
+        result.append(ClipsOf(table.best, table, clips))
+    return result
+
+
+def choose(scored: Scored, quantiles: Sequence[float]) -> list[int]:
+    """Rows at these quantiles of the word error rate, among clips of 10 s at most if there are."""
+    shares = error_shares(scored.references, scored.hypotheses)[:, 1]
+    short = np.flatnonzero(scored.manifest.n_frames <= 1000)
+    rows = short if len(short) else np.arange(len(shares))
+    order = rows[np.argsort(shares[rows], kind="stable")]
+    places = [round(q * (len(order) - 1)) for q in quantiles]
+    return [int(order[place]) for place in dict.fromkeys(places)]
+
+
+def show(scored: Scored, row: int, sound: bool) -> ShownClip:
+    """A row of a decode without a picture."""
+    pairs = align(scored.references[row], scored.hypotheses[row])
+    return ShownClip(
+        scored.manifest.column("id")[row],
+        scored.references[row],
+        scored.hypotheses[row],
+        pairs,
+        sum(pair.kind != "equal" for pair in pairs),
+        sum(pair.kind != "insert" for pair in pairs),
+        _sound(scored, row) if sound else None,
+    )
+
+
+def _sound(scored: Scored, row: int) -> Sound:
+    flac, reason = attempt(_flac, scored, row)
+    return Sound(flac or b"", reason)
+
+
+def _flac(scored: Scored, row: int) -> bytes:
+    """Raises InputError where the clip is gone, long, or known by its features alone."""
+    waveform = read_waveform(scored.manifest.resolve("audio", row, _audio_root(scored)))
+    seconds = len(waveform) / SAMPLE_RATE
+    if seconds > LONGEST:
+        raise InputError(f"its {seconds:.0f} s would make the page heavy")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform.clip(-1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def _audio_root(scored: Scored) -> str | None:
+    """What paths in the manifest are relative to, where the data folder's config says it."""
+    path = scored.manifest.path.parent / "config.yaml"
+    if not path.is_file():
+        return None
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return (content or {}).get("audio_root") or None
+
+
+def _picture(probe: Probe, row: int, tokens: dict[int, list[str]], name: str) -> Picture:
+    return alignment(align_clip(probe, row, tokens.get(row, [])), name)

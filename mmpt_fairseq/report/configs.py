@@ -1,0 +1,165 @@
+"""How to repeat a run: its config against the defaults, its command, and the versions."""
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+
+import mmpt_fairseq
+from mmpt_fairseq.report.runs import Run, read_json
+
+# What a training folder's YAML needs beside fairseq's own keys, as in the examples.
+HYDRA = {
+    "job": {"chdir": False},
+    "run": {"dir": "${checkpoint.save_dir}"},
+    "output_subdir": None,
+}
+PACKAGES = ("torch", "fairseq-fixed", "numpy", "jiwer", "sacrebleu", "matplotlib")
+
+
+def deviations(cfg: dict) -> dict[str, dict]:
+    """The config's values that are not their dataclasses' defaults, by group.
+
+    A group that is chosen by name (task, model ...) keeps its ``_name``; one that is not known
+    here is kept whole. Values that repeat another group's by reference are left out.
+    """
+    kept = {}
+    for group, values in cfg.items():
+        if not isinstance(values, dict) or group == "job_logging_cfg":
+            continue
+        defaults = _defaults(group, values.get("_name"))
+        found = {
+            key: value
+            for key, value in values.items()
+            if (key == "_name" and value)
+            or (key != "_name" and not _is_default(value, defaults.get(key, _MISSING), cfg, key))
+        }
+        if found:
+            kept[group] = found
+    return kept
+
+
+def recipe(run: Run) -> str:
+    """A YAML from which ``fairseq-hydra-train`` repeats the run."""
+    kept = deviations(run.cfg)
+    kept.setdefault("checkpoint", {})["save_dir"] = str(run.get("checkpoint.save_dir", "???"))
+    return to_yaml({"hydra": HYDRA, **kept})
+
+
+def to_yaml(config: dict) -> str:
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100)
+
+
+def command(run: Run, recipe_folder: str) -> str:
+    """The command that made the run where it is known, else one that reads :func:`recipe`."""
+    identity = read_json(run.folder / "started.json").get("identity")
+    known = identity.get("command") if isinstance(identity, dict) else None
+    if isinstance(known, list):
+        return shlex.join(map(str, known))
+    parts = ["fairseq-hydra-train", "--config-dir", recipe_folder, "--config-name", file_name(run)]
+    return shlex.join(parts)
+
+
+def command_is_known(run: Run) -> bool:
+    """Whether the run's own command was kept."""
+    return bool(read_json(run.folder / "started.json").get("identity"))
+
+
+def file_name(run: Run) -> str:
+    """The run's name as that of a file."""
+    return re.sub(r"[^\w.-]+", "-", run.name).strip("-.") or "run"
+
+
+def versions() -> dict[str, str]:
+    """Of the environment that writes the page."""
+    return {
+        "Python": platform.python_version(),
+        "mmpt_fairseq": mmpt_fairseq.__version__ + _commit(),
+        **{name: _version(name) for name in PACKAGES},
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
+    }
+
+
+_MISSING = object()
+
+
+def _is_default(value: object, default: object, cfg: dict, key: str) -> bool:
+    if isinstance(value, str) and value.startswith("${"):
+        return True
+    if isinstance(default, str) and default.startswith("${"):
+        group, _, name = default.strip("${}").partition(".")
+        default = (cfg.get(group) or {}).get(name, _MISSING)
+    return value == default or str(value) == str(default)
+
+
+def _defaults(group: str, name: str | None) -> dict[str, object]:
+    """Default values of a config group, of the member ``name`` where it is chosen by name."""
+    cls = _dataclass_of(group, name)
+    if cls is None:
+        return {}
+    defaults = {}
+    for item in fields(cls):
+        value = item.default
+        if callable(item.default_factory):
+            value = item.default_factory()
+        defaults[item.name] = getattr(value, "value", value)  # an enumeration's member
+    return defaults
+
+
+def _dataclass_of(group: str, name: str | None) -> type | None:
+    from fairseq.dataclass.configs import FairseqConfig
+    from fairseq.models import MODEL_DATACLASS_REGISTRY
+    from fairseq.registry import REGISTRIES
+    from fairseq.tasks import TASK_DATACLASS_REGISTRY
+
+    named = {"task": TASK_DATACLASS_REGISTRY, "model": MODEL_DATACLASS_REGISTRY}
+    named |= {key: registry["dataclass_registry"] for key, registry in REGISTRIES.items()}
+    if group in named:
+        return named[group].get(name)
+    value = next((f for f in fields(FairseqConfig) if f.name == group), None)
+    found = value.type if value is not None else None
+    return found if is_dataclass(found) else None
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    """The checkout's commit, where the package lies in one."""
+    folder = Path(mmpt_fairseq.__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f" (commit {described.stdout.strip()})"
+
+
+def _processor() -> str:
+    return next(_cpu_names(), platform.machine())
+
+
+def _cpu_names() -> Iterator[str]:
+    path = Path("/proc/cpuinfo")
+    if path.is_file():
+        for line in path.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                yield line.partition(":")[2].strip()

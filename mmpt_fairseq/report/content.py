@@ -1,0 +1,194 @@
+"""Everything a page says, computed once for HTML and Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report import configs
+from mmpt_fairseq.report.clips import ClipsOf, decoded_clips, worst_clips
+from mmpt_fairseq.report.curves import STAGES, StageCurves, stage_curves, system_of
+from mmpt_fairseq.report.discovery import find
+from mmpt_fairseq.report.figures import Picture, reconstruction_frames, reconstruction_sound
+from mmpt_fairseq.report.probes import attempt
+from mmpt_fairseq.report.reconstruction import reconstruct, reconstructs, validation_manifest
+from mmpt_fairseq.report.results import Table, tables
+from mmpt_fairseq.report.runs import PRETRAINING, Decode, Run, read_json
+
+
+@dataclass
+class MaskedShown:
+    """A pre-trained model's reconstruction, or why it cannot be shown."""
+
+    run: Run
+    name: str = ""
+    pictures: list[Picture] = field(default_factory=list)
+    why_not: str = ""
+
+
+@dataclass
+class Cost:
+    """What a run took; None where its log does not say.
+
+    Attributes:
+        seconds: over all attempts.
+        updates_per_second, tokens_per_second: medians of the log's progress lines.
+        clips_per_update: mean batch.
+        memory: peak resident memory in GB (1e9 bytes).
+    """
+
+    run: Run
+    seconds: float | None
+    updates_per_second: float | None
+    tokens_per_second: float | None
+    clips_per_update: float | None
+    memory: float | None
+
+    @property
+    def clips_seen(self) -> int | None:
+        """How many clips it was trained on in all, repetitions counted."""
+        return self.clips_per_update and round(self.clips_per_update * self.run.updates)
+
+
+@dataclass
+class Setup:
+    """How a run is repeated."""
+
+    run: Run
+    command: str
+    known: bool
+    recipe: str
+    config: str
+
+
+@dataclass
+class Page:
+    """The report; sections in the order in which they are read."""
+
+    title: str
+    created: str
+    runs: list[Run]
+    decodes: list[Decode]
+    tables: list[Table]
+    notes: list[str]
+    curves: list[StageCurves]
+    masked: list[MaskedShown]
+    decoded: list[ClipsOf]
+    worst: list[ClipsOf]
+    costs: list[Cost]
+    decode_seconds: dict[str, float]
+    setups: list[Setup]
+    versions: dict[str, str]
+
+    @property
+    def seconds(self) -> float:
+        """What trainings and decodes took in all, as far as is known."""
+        return sum(c.seconds or 0 for c in self.costs) + sum(self.decode_seconds.values())
+
+
+def collect(folders: Sequence[Path], files: str) -> Page:
+    """Read, score and draw all that is under ``folders``.
+
+    Args:
+        folders: the RUNs.
+        files: name of the folder beside the page that holds its files.
+
+    Raises:
+        InputError: nothing is there, or one table would mix test sets.
+    """
+    runs, decodes = find(folders)
+    order = list(STAGES)
+    runs.sort(key=lambda run: order.index(run.kind) if run.kind in order else len(order))
+    found, notes = tables(decodes)
+    return Page(
+        title=" and ".join(Path(folder).resolve().name for folder in folders),
+        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        runs=runs,
+        decodes=decodes,
+        tables=found,
+        notes=[*notes, *(f"{run.name}: {note}" for run in runs for note in run.notes)],
+        curves=stage_curves(runs),
+        masked=masked_clips(runs),
+        decoded=decoded_clips(found),
+        worst=worst_clips(found),
+        costs=[cost(run) for run in runs],
+        decode_seconds=_decode_seconds(decodes),
+        setups=[setup(run, files) for run in runs],
+        versions=configs.versions(),
+    )
+
+
+def masked_clips(runs: Sequence[Run]) -> list[MaskedShown]:
+    """A masked clip of every pre-training, of the first seed where there are several."""
+    shown: dict[str, MaskedShown] = {}
+    for run in runs:
+        if run.kind == PRETRAINING and system_of(run) not in shown:
+            shown[system_of(run)] = _masked_clip(run)
+    return list(shown.values())
+
+
+def _masked_clip(run: Run) -> MaskedShown:
+    criterion = str(run.get("criterion._name", ""))
+    if not reconstructs(criterion):
+        return MaskedShown(run, why_not=f"{criterion} does not reconstruct")
+    found, reason = attempt(_draw_masked, run)
+    return MaskedShown(run, *found) if found else MaskedShown(run, why_not=reason)
+
+
+def _draw_masked(run: Run) -> tuple[str, list[Picture]]:
+    if run.checkpoint is None:
+        raise InputError("it has saved no checkpoint yet")
+    splits = str(run.get("dataset.valid_subset", "valid")).split(",")
+    manifest = validation_manifest(run.locate(str(run.get("task.data", ""))), splits)
+    clip = reconstruct(run.checkpoint, manifest)
+    name = f"{clip.name} by {run.name}"
+    pictures = [reconstruction_sound(clip.sound, clip.masked, clip.rebuilt, name)]
+    if clip.pictures is not None:
+        pictures.append(reconstruction_frames(*clip.pictures, name))
+    return clip.name, pictures
+
+
+def cost(run: Run) -> Cost:
+    """Time and memory by the run's log."""
+
+    def values(metric: str) -> list[float]:
+        return list(run.log.curve(metric).values()) if run.log else []
+
+    memory, batches = values("peak_rss_gb"), values("bsz")
+    return Cost(
+        run,
+        run.seconds,
+        median(values("ups")) if values("ups") else None,
+        median(values("wps")) if values("wps") else None,
+        sum(batches) / len(batches) if batches else None,
+        max(memory) if memory else None,
+    )
+
+
+def setup(run: Run, files: str) -> Setup:
+    """Command and config of a run; a rebuilt command reads the recipe that lies in ``files``."""
+    return Setup(
+        run,
+        configs.command(run, files),
+        configs.command_is_known(run),
+        configs.recipe(run),
+        configs.to_yaml({k: v for k, v in run.cfg.items() if k != "job_logging_cfg"}),
+    )
+
+
+def _decode_seconds(decodes: Sequence[Decode]) -> dict[str, float]:
+    """Where our examples clocked a decode."""
+    clocked = {d.name: read_json(d.folder / "done.json").get("seconds") for d in decodes}
+    return {name: seconds for name, seconds in clocked.items() if seconds}
+
+
+def state_of(run: Run) -> str:
+    """``done``, ``running, update 300 of 600`` or ``stopped at update 300 of 600``."""
+    place = f"update {run.updates} of {run.max_update}" if run.max_update else str(run.updates)
+    return {
+        "done": "done",
+        "running": f"running, {place}",
+        "stopped": f"stopped at {place}",
+    }.get(run.state, "no log")

@@ -1,0 +1,110 @@
+"""Training logs to panels: one for each metric of a stage, all of its runs in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmpt_fairseq.report.figures import (
+    Line,
+    Panel,
+    Picture,
+    colour_of,
+    curve_panel,
+    curve_sheet,
+)
+from mmpt_fairseq.report.results import SEED_FOLDER
+from mmpt_fairseq.report.runs import PRETRAINING, RECOGNITION, TRANSLATION, Run
+
+STAGES = {
+    PRETRAINING: "Stage 1: pre-training",
+    TRANSLATION: "Stage 2: mid-training (translation)",
+    RECOGNITION: "Stage 3: fine-tuning (recognition)",
+}
+TITLES = {
+    "loss": "loss as trained on",
+    "mae_audio": "error of masked sound (MAE)",
+    "mae_video": "error of masked pictures (MAE)",
+    "clr": "contrastive loss (CLR)",
+    "clr_accuracy": "contrastive accuracy",
+    "nll_loss": "cross entropy (bits per token)",
+    "ctc_loss": "CTC loss",
+    "accuracy": "tokens right, %",
+    "wer": "WER %",
+    "bleu": "BLEU",
+    "lr": "learning rate",
+}
+# What a log has beside how well the model does: counts, speed, memory, and `ppl`, which is
+# 2 ** nll_loss.
+BESIDE = {
+    *("wps", "ups", "wpb", "bsz", "gnorm", "clip", "train_wall"),
+    *("wall", "ppl", "total", "n_correct", "peak_rss_gb", "gb_free", "loss_scale", "cuda_gb_free"),
+}
+
+
+@dataclass
+class StageCurves:
+    """The pictures of one stage.
+
+    Attributes:
+        systems: legend entries with their colours.
+        panels: one picture for each metric.
+        sheet: all of them in one picture.
+    """
+
+    title: str
+    systems: dict[str, str]
+    panels: list[Picture]
+    sheet: Picture
+
+
+def system_of(run: Run) -> str:
+    """The run's name, the same for repetitions with other seeds."""
+    return SEED_FOLDER.sub("seed*", run.name)
+
+
+def stage_curves(runs: Sequence[Run]) -> list[StageCurves]:
+    """Curves of each stage that has any."""
+    kinds = list(dict.fromkeys([*STAGES, *(run.kind for run in runs)]))
+    stages = []
+    for kind in kinds:
+        members = [run for run in runs if run.kind == kind and run.log]
+        panels = _panels(members)
+        if not panels:
+            continue
+        systems = list(dict.fromkeys(system_of(run) for run in members))
+        title = STAGES.get(kind, kind)
+        stages.append(
+            StageCurves(
+                title,
+                {system: colour_of(system, systems) for system in systems},
+                [curve_panel(panel, systems) for panel in panels],
+                curve_sheet(title, panels, systems),
+            )
+        )
+    return stages
+
+
+def _panels(runs: Sequence[Run]) -> list[Panel]:
+    found: dict[str, None] = {}
+    for run in runs:
+        found |= dict.fromkeys(run.log.metrics())
+        for metrics in run.log.validation().values():
+            found |= dict.fromkeys(metrics)
+    names = [n for n in found if n not in BESIDE and not n.startswith("best_")]
+    known = list(TITLES)
+    names.sort(key=lambda name: known.index(name) if name in known else len(known) - 2)
+    panels = [Panel(TITLES.get(name, name), _lines(runs, name)) for name in names]
+    return [panel for panel in panels if panel.lines]
+
+
+def _lines(runs: Sequence[Run], metric: str) -> list[Line]:
+    lines = []
+    for run in runs:
+        system = system_of(run)
+        curves = [(run.log.curve(metric), False)]
+        curves += [(by.get(metric, {}), True) for by in run.log.validation().values()]
+        for curve, validation in curves:
+            if curve:
+                updates = sorted(curve)
+                values = [curve[update] for update in updates]
+                lines.append(Line(system, updates, values, validation))
+    return lines

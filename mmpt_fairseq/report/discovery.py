@@ -1,0 +1,204 @@
+"""Folders to runs: every training and every decode under them, and where each started from.
+
+A training is a folder that ``fairseq-hydra-train`` used as ``checkpoint.save_dir``; a decode is one
+that ``fairseq-generate`` used as ``--results-path``. Nothing else has to be known about how they
+were launched; ``started.json`` of our examples adds the command and the seconds.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.logs import parse_config, read_log
+from mmpt_fairseq.report.runs import (
+    CHECKPOINTS,
+    RECOGNITION,
+    TRANSLATION,
+    Decode,
+    Run,
+    kind_of,
+    read_json,
+    relocate,
+)
+
+
+def find(folders: Sequence[Path]) -> tuple[list[Run], list[Decode]]:
+    """Every training and decode under ``folders``, in order of their paths.
+
+    Raises:
+        InputError: a folder is not there or holds neither.
+    """
+    folders = [Path(os.path.abspath(folder)) for folder in folders]
+    root = common_folder(folders)
+    runs: dict[Path, Run] = {}
+    outputs: dict[Path, str] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"there is no folder {folder}; give the folder of a training")
+        before = len(runs) + len(outputs)
+        for path in _folders(folder):
+            name = os.path.relpath(path, root) if path != root else path.name
+            run = _read_run(path, name)
+            if run is not None:
+                runs[path] = run
+            for output in sorted(path.glob("generate-*.txt")):
+                outputs[output] = name
+        if len(runs) + len(outputs) == before:
+            raise InputError(
+                f"there is no training and no decode under {folder}: no hydra_train.log, "
+                "no checkpoint_last.pt, no generate-<split>.txt; give a folder that "
+                "fairseq-hydra-train had as checkpoint.save_dir"
+            )
+    _connect(runs)
+    decodes = [read_decode(output, outputs[output], runs) for output in sorted(outputs)]
+    _settle_kinds([*runs.values()], decodes)
+    return [runs[path] for path in sorted(runs)], decodes
+
+
+def common_folder(folders: Sequence[Path]) -> Path:
+    """The deepest folder that all are in; of one, itself."""
+    return Path(os.path.commonpath([os.path.abspath(f) for f in folders]))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(Path(path) for path, _, _ in os.walk(folder) if Path(path).name != "tensorboard")
+
+
+def _read_run(folder: Path, name: str) -> Run | None:
+    log = read_log(folder)
+    checkpoints = [folder / c for c in CHECKPOINTS if (folder / c).is_file()]
+    if log is None and not checkpoints:
+        return None
+    run = Run(folder, name, (log and log.cfg) or {}, log)
+    if not run.cfg:
+        run.cfg = _config_of(checkpoints, run.notes)
+    if log is None:
+        run.notes.append(
+            "no hydra_train.log beside the checkpoints, so there are no curves; let Hydra write it "
+            "there with hydra.run.dir=${checkpoint.save_dir}"
+        )
+    elif not log.metrics() and not log.validation():
+        run.notes.append(
+            f"{log.path} holds no progress line; set common.log_format=json and a small "
+            "common.log_interval"
+        )
+    if not checkpoints:
+        run.notes.append("no checkpoint was saved yet, so there are no pictures of its model")
+    run.start_path = run.get("model.init_encoder_from")
+    run.kind = kind_of(run)
+    return run
+
+
+def _config_of(checkpoints: Sequence[Path], notes: list[str]) -> dict:
+    """The config inside a checkpoint; where none can be read, why."""
+    for path in checkpoints:
+        try:
+            return to_dict(load_checkpoint(path).get("cfg"))
+        except InputError as error:
+            notes.append(str(error))
+    return {}
+
+
+def to_dict(cfg: object) -> dict:
+    """A config of fairseq's, of either age, as nested dicts with enumerations as words."""
+    from omegaconf import DictConfig, OmegaConf
+
+    if isinstance(cfg, DictConfig):
+        return OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
+    return dict(cfg) if isinstance(cfg, dict) else {}
+
+
+def read_decode(output: Path, name: str, runs: dict[Path, Run]) -> Decode:
+    """What is known of a decode; its text is read when it is scored."""
+    split = output.stem.removeprefix("generate-")
+    cfg = read_json(output.with_suffix(".json")) or _printed_config(output)
+    evaluation, task = cfg.get("common_eval") or {}, cfg.get("task") or {}
+    recorded = str(evaluation.get("results_path") or output.parent)
+    path = evaluation.get("path") or output.parent / "unknown.pt"
+    checkpoint = relocate(path, recorded, output.parent)
+    run = _owner(checkpoint, output, runs)
+    if task.get("data"):
+        data = relocate(str(task["data"]), recorded, output.parent)
+    else:  # an older decode, kept with its training: the scores tell whether this is its manifest
+        data = run.locate(str(run.get("task.data", ""))) if run else output.parent
+    return Decode(output, name, cfg, split, data / f"{split}.tsv", checkpoint, run)
+
+
+def _printed_config(output: Path) -> dict:
+    """The config at the head of fairseq's log, in its output or where our examples keep the log."""
+    for path in (output.parent / "log.txt", output):
+        if not path.is_file():
+            continue
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in itertools.islice(file, 50):
+                message = re.search(r"fairseq_cli\.generate\W+(\{'_name'.*)$", line)
+                if message:
+                    return parse_config(message[1]) or {}
+    return {}
+
+
+def _connect(runs: dict[Path, Run]) -> None:
+    """Point every run to the one it started from, reading what is not among them from its file."""
+    outside: dict[Path, Run] = {}
+    for run in list(runs.values()):
+        while run.start_path and run.start is None:
+            path = run.locate(run.start_path)
+            folder = _same_folder(path, runs)
+            if folder == run.folder:
+                break  # its own checkpoint: where it really came from is not recorded
+            if folder is not None:
+                run.start = runs[folder]
+                break
+            run.start = outside.setdefault(path, _outside(path))
+            run = run.start  # its own start may be outside too
+
+
+def _same_folder(path: Path, runs: dict[Path, Run]) -> Path | None:
+    """The run that a checkpoint lies in, following links."""
+    wanted = os.path.realpath(path.parent)
+    return next((folder for folder in runs if os.path.realpath(folder) == wanted), None)
+
+
+def _outside(path: Path) -> Run:
+    """A run that is known by its checkpoint alone."""
+    run = Run(path.parent, str(path.parent), {})
+    run.cfg = _config_of([path], run.notes)
+    run.start_path = run.get("model.init_encoder_from")
+    run.kind = kind_of(run) if run.cfg else "unknown start"
+    return run
+
+
+def _settle_kinds(runs: list[Run], decodes: list[Decode]) -> None:
+    """Name what manifests do not tell: by how it was scored, else by what came of it."""
+    for decode in decodes:
+        if decode.run and not decode.run.kind:
+            decode.run.kind = _kind_by_metric(decode.output)
+    for run in runs:
+        for earlier in run.lineage:
+            earlier.kind = earlier.kind or TRANSLATION
+    for run in runs:
+        run.kind = run.kind or RECOGNITION
+
+
+def _kind_by_metric(output: Path) -> str:
+    """By the score in the last line, which for sacreBLEU and WER was asked for on purpose."""
+    with output.open("rb") as file:
+        file.seek(max(0, output.stat().st_size - 1000))
+        last = file.read().decode(errors="replace").strip().split("\n")[-1]
+    if " BLEU = " in last:
+        return TRANSLATION
+    return RECOGNITION if re.search(r"\bWER\b", last) else ""
+
+
+def _owner(checkpoint: Path, output: Path, runs: dict[Path, Run]) -> Run | None:
+    """The training of a decode's checkpoint: by its path, else the run that the decode lies in."""
+    folder = _same_folder(checkpoint, runs)
+    if folder is None and not checkpoint.is_file():
+        folder = next((parent for parent in output.parents if parent in runs), None)
+    if folder is not None:
+        return runs[folder]
+    return _outside(checkpoint) if checkpoint.is_file() else None

@@ -1,0 +1,243 @@
+"""Pictures as SVG: training curves, spectrograms, frames, alignments.
+
+They are drawn in one ink, which the page replaces by the colour of its text, so that they can be
+read on a light and on a dark background.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mmpt_fairseq.modules.conformer import SUBSAMPLING
+from mmpt_fairseq.report.alignment import Alignment
+
+INK = "#010203"
+FRAME_SECONDS = 0.01 * SUBSAMPLING  # of the encoder
+# Told apart by most people with colour blindness, and on black as on white.
+COLOURS = ("#3b82c4", "#d9822b", "#2f9e77", "#b5539c", "#c2a11f", "#c8453b", "#5fb3d9", "#8a8f98")
+GREY = (0.55, 0.55, 0.55)
+STYLE = {
+    "svg.fonttype": "path",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), INK),
+    **dict.fromkeys(("xtick.color", "ytick.color", "axes.titlecolor"), INK),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG in :data:`INK` with what it shows in words."""
+
+    svg: str
+    alt: str
+
+    @property
+    def inline(self) -> str:
+        """For a page: in the colour of its text."""
+        return self.svg.replace(INK, "currentColor")
+
+    @property
+    def file(self) -> str:
+        """For a file of its own: dark on white."""
+        return re.sub(
+            r"(<svg\b[^>]*>)", r'\1<rect width="100%" height="100%" fill="#fff"/>', self.svg
+        )
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve: values by update, and the system (legend entry) that it belongs to."""
+
+    system: str
+    updates: Sequence[int]
+    values: Sequence[float]
+    validation: bool
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one metric did in all runs of a stage."""
+
+    title: str
+    lines: list[Line]
+    logarithmic: bool = False
+
+
+@contextmanager
+def drawing(width: float, height: float) -> Iterator[Figure]:
+    """An empty figure of so many inches in the page's style, without a window anywhere."""
+    with mpl.rc_context(STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def to_picture(figure: Figure, alt: str) -> Picture:
+    """The figure without what a page has no use for: declarations, metadata, names."""
+    buffer = io.StringIO()
+    # The salt makes names of clip paths differ between pictures of one page, and repeat.
+    with mpl.rc_context({**STYLE, "svg.hashsalt": alt}):
+        figure.savefig(buffer, format="svg", transparent=True, dpi=110, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    label = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return Picture(svg, alt)
+
+
+def colour_of(system: str, systems: Sequence[str]) -> str:
+    """The colour of a legend entry."""
+    return COLOURS[list(systems).index(system) % len(COLOURS)]
+
+
+def curve_panel(panel: Panel, systems: Sequence[str]) -> Picture:
+    """One metric of all runs of a stage; validation bold, training thin."""
+    with drawing(3.4, 2.2) as figure:
+        draw_panel(figure.subplots(), panel, systems)
+        return to_picture(figure, f"{panel.title} by update: {', '.join(systems)}")
+
+
+def curve_sheet(title: str, panels: Sequence[Panel], systems: Sequence[str]) -> Picture:
+    """All panels in one figure with a legend."""
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    with drawing(3.2 * columns, 2.1 * lines + 0.3 + 0.17 * len(systems)) as figure:
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axis, panel in zip(axes, panels, strict=False):
+            draw_panel(axis, panel, systems)
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        handles = [mpl.lines.Line2D([], [], color=colour_of(s, systems), label=s) for s in systems]
+        figure.legend(handles=handles, loc="outside lower left", frameon=False)
+        return to_picture(figure, f"{title}: training curves of {', '.join(systems)}")
+
+
+def draw_panel(axis: Axes, panel: Panel, systems: Sequence[str]) -> None:
+    """Lines of one metric; few points get markers, or they would not be seen."""
+    validated = any(line.validation for line in panel.lines)
+    for line in panel.lines:
+        bold = line.validation or not validated
+        axis.plot(
+            line.updates,
+            line.values,
+            color=colour_of(line.system, systems),
+            linewidth=1.6 if bold else 0.8,
+            alpha=1.0 if bold else 0.7,
+            marker="o" if len(line.updates) < 3 else None,
+            markersize=3,
+        )
+    axis.set_title(panel.title)
+    axis.set_xlabel("update")
+    axis.grid(alpha=0.15, color=INK, linewidth=0.5)
+    values = [v for line in panel.lines for v in line.values]
+    if panel.logarithmic and values and min(values) > 0:
+        axis.set_yscale("log")
+
+
+def spectrogram(
+    axis: Axes,
+    features: NDArray[np.float32],
+    title: str,
+    masked: NDArray[np.bool_] | None = None,
+    limits: tuple[float, float] | None = None,
+) -> None:
+    """Log mel energies ``(T, F)`` over seconds, frames in ``masked`` ``(T,)`` grey."""
+    low, high = limits or tuple(np.quantile(features, [0.02, 0.998]))
+    colours = mpl.colormaps["magma"](np.clip((features.T - low) / max(high - low, 1e-6), 0, 1))
+    colours = colours[..., :3]
+    if masked is not None:
+        colours[:, masked] = GREY
+    extent = (0, 0.01 * len(features), 0, features.shape[1])
+    axis.imshow(colours, origin="lower", aspect="auto", extent=extent, interpolation="nearest")
+    axis.set_title(title)
+    axis.set_ylabel("mel bin")
+
+
+def reconstruction_sound(
+    original: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    rebuilt: NDArray[np.float32],
+    name: str,
+) -> Picture:
+    """Three spectrograms ``(T, F)``: heard, masked, reconstructed; ``masked`` ``(T,)``."""
+    limits = tuple(np.quantile(original, [0.02, 0.998]))
+    share = f"{masked.mean():.0%} masked"
+    with drawing(8.0, 4.6) as figure:
+        axes = figure.subplots(3, 1, sharex=True)
+        spectrogram(axes[0], original, "input", limits=limits)
+        spectrogram(axes[1], original, share, masked, limits)
+        spectrogram(axes[2], rebuilt, "reconstructed where it was masked", limits=limits)
+        axes[2].set_xlabel("seconds")
+        return to_picture(figure, f"spectrogram of {name}: input, {share}, reconstructed")
+
+
+def reconstruction_frames(
+    original: NDArray[np.float32],
+    masked: NDArray[np.float32],
+    rebuilt: NDArray[np.float32],
+    name: str,
+) -> Picture:
+    """Three strips of pictures ``(T, H, W, 3)`` in [0, 1]."""
+    strips = {"input": original, "masked": masked, "reconstructed": rebuilt}
+    columns = len(original)
+    with drawing(8.0, 3 * (8.0 / columns) + 0.6) as figure:
+        axes = figure.subplots(3, columns, squeeze=False)
+        for line, (title, pictures) in zip(axes, strips.items(), strict=True):
+            for axis, picture in zip(line, pictures, strict=True):
+                axis.imshow(picture.clip(0, 1), interpolation="nearest")
+                axis.set_axis_off()
+            line[0].set_title(title)
+        return to_picture(figure, f"pictures of {name}: input, masked, reconstructed")
+
+
+def alignment(clip: Alignment, name: str) -> Picture:
+    """Spectrogram, CTC's posteriors and the decoder's attention over the same seconds."""
+    seconds = 0.01 * len(clip.sound)
+    shares = [1.6, 0.5 + 0.14 * len(clip.labels), 0.5 + 0.14 * len(clip.tokens)]
+    parts = [share for share, there in zip(shares, (1, clip.labels, 1), strict=True) if there]
+    with drawing(8.0, 0.7 + sum(min(p, 4.5) for p in parts)) as figure:
+        axes = list(figure.subplots(len(parts), 1, sharex=True, height_ratios=parts))
+        spectrogram(axes[0], clip.sound, "spectrogram")
+        if clip.labels:
+            heatmap(axes[1], clip.posteriors.T, clip.labels, "posteriors of the labels CTC emits")
+            _write_emitted(axes[1], clip)
+        heatmap(axes[-1], clip.attention, clip.tokens, "attention of the decoder (last layer)")
+        axes[-1].set_xlabel("seconds")
+        axes[-1].set_xlim(0, seconds)
+        return to_picture(figure, f"CTC posteriors and decoder attention of {name}")
+
+
+def _write_emitted(axis: Axes, clip: Alignment) -> None:
+    """Each label where and when greedy CTC emits it."""
+    for frame, label in clip.emitted:
+        if label in clip.labels:
+            place = (FRAME_SECONDS * (frame + 0.5), clip.labels.index(label))
+            axis.text(*place, label, ha="center", va="center", fontsize=6.5, color=INK)
+
+
+def heatmap(axis: Axes, values: NDArray[np.float32], names: Sequence[str], title: str) -> None:
+    """Shares ``(rows, encoder frames)`` over seconds, first row on top."""
+    extent = (0, FRAME_SECONDS * values.shape[1], len(names) - 0.5, -0.5)
+    # From transparent to blue: no ground of its own, so that it suits light and dark.
+    colours = np.zeros((*values.shape, 4))
+    colours[..., :3] = mpl.colors.to_rgb(COLOURS[0])
+    colours[..., 3] = np.clip(values / max(values.max(), 1e-9), 0, 1) ** 0.7
+    axis.imshow(colours, aspect="auto", extent=extent, interpolation="nearest")
+    axis.set_yticks(range(len(names)), names, fontsize=min(8.0, 240 / len(names)))
+    axis.tick_params(axis="y", length=0)
+    axis.set_title(title)

@@ -1,0 +1,208 @@
+"""Bootstrap intervals of error rates and BLEU (Efron, Ann. Statist. 1979; Koehn, EMNLP 2004).
+
+Utterances are drawn with replacement and the score is taken of each drawn test set. What is drawn
+is a function of the test set and the seed alone: two systems, or one system trained with several
+seeds, are compared on the same drawn utterances.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.scores import normalise_text
+
+Unit = Literal["word", "char", "bleu"]
+DRAWS = 2000
+SEED = 1
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score with the ends of its interval; in the unit of the score."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a score of any drawn test set is computed from.
+
+    Attributes:
+        statistics: ``(N, K)``, a row for each utterance: edits and reference length, or
+            sacreBLEU's lengths, matches and n-grams.
+        test_set: which references these are, as a hash.
+        unit: ``word`` or ``char`` (error rate in percent) or ``bleu``.
+    """
+
+    statistics: NDArray[np.int64]
+    test_set: str
+    unit: Unit
+
+    def score(self, sums: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Scores ``(draws,)`` from summed statistics ``(draws, K)``."""
+        if self.unit == "bleu":
+            return _bleu(sums)
+        return 100.0 * sums[:, 0] / sums[:, 1]
+
+    @property
+    def value(self) -> float:
+        """The score of the test set as it is."""
+        return float(self.score(self.statistics.sum(0, keepdims=True))[0])
+
+    def drawn(self, draws: int, seed: int) -> NDArray[np.float64]:
+        """Scores ``(draws,)`` of drawn test sets."""
+        rng = np.random.default_rng([seed, int(self.test_set[:12], 16)])
+        rows = len(self.statistics)
+        sums = np.stack(
+            [
+                np.bincount(rng.integers(rows, size=rows), minlength=rows) @ self.statistics
+                for _ in range(draws)
+            ]
+        )
+        return self.score(sums)
+
+
+def count(references: Sequence[str], hypotheses: Sequence[str], unit: Unit) -> Counts:
+    """Statistics of every utterance, after :func:`normalise_text` of both sides.
+
+    Raises:
+        InputError: not as many of one as of the other, none at all, or (for error rates) an
+            empty reference.
+    """
+    if len(references) != len(hypotheses) or not references:
+        raise InputError(
+            f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared"
+        )
+    references = [normalise_text(r) for r in references]
+    hypotheses = [normalise_text(h) for h in hypotheses]
+    statistics = (_bleu_statistics if unit == "bleu" else _edits)(references, hypotheses, unit)
+    return Counts(np.array(statistics, np.int64), fingerprint(references), unit)
+
+
+def fingerprint(texts: Sequence[str]) -> str:
+    """A hash of texts and their order."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def mean_interval(
+    runs: Sequence[Counts], draws: int = DRAWS, seed: int = SEED, level: float = LEVEL
+) -> Interval:
+    """The mean score of several runs, such as those of several seeds; one run is one of them."""
+    drawn = np.mean([run.drawn(draws, seed) for run in runs], axis=0)
+    return _interval(float(np.mean([run.value for run in runs])), drawn, level)
+
+
+def relative_difference(
+    runs: Sequence[Counts],
+    baselines: Sequence[Counts],
+    draws: int = DRAWS,
+    seed: int = SEED,
+    level: float = LEVEL,
+) -> Interval:
+    """Mean score of ``runs`` against that of ``baselines``, in percent of the latter, paired.
+
+    Raises:
+        InputError: they were not taken on the same test sets.
+    """
+    if sorted(r.test_set for r in runs) != sorted(b.test_set for b in baselines):
+        raise InputError("a paired comparison needs the same test set on both sides")
+
+    def relative(ours: object, theirs: object) -> object:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return 100.0 * (ours / np.float64(theirs) - 1.0)
+
+    drawn = relative(
+        np.mean([run.drawn(draws, seed) for run in runs], axis=0),
+        np.mean([run.drawn(draws, seed) for run in baselines], axis=0),
+    )
+    value = relative(np.mean([r.value for r in runs]), np.mean([b.value for b in baselines]))
+    return _interval(float(value), drawn, level)
+
+
+def error_rate_interval(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    unit: Unit = "word",
+    draws: int = DRAWS,
+    seed: int = SEED,
+    level: float = LEVEL,
+) -> Interval:
+    """Word or character error rate in percent."""
+    return mean_interval([count(references, hypotheses, unit)], draws, seed, level)
+
+
+def bleu_interval(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    draws: int = DRAWS,
+    seed: int = SEED,
+    level: float = LEVEL,
+) -> Interval:
+    """sacreBLEU's corpus BLEU, 0 to 100."""
+    return mean_interval([count(references, hypotheses, "bleu")], draws, seed, level)
+
+
+def paired_relative_difference(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    baseline: Sequence[str],
+    unit: Unit = "word",
+    draws: int = DRAWS,
+    seed: int = SEED,
+    level: float = LEVEL,
+) -> Interval:
+    """How much ``hypotheses`` score above ``baseline``, in percent of the baseline's score."""
+    ours, theirs = count(references, hypotheses, unit), count(references, baseline, unit)
+    return relative_difference([ours], [theirs], draws, seed, level)
+
+
+def edit_count(chunks: Sequence) -> int:
+    """Substitutions, deletions and insertions in one utterance's alignment by jiwer."""
+    return sum(
+        max(c.ref_end_idx - c.ref_start_idx, c.hyp_end_idx - c.hyp_start_idx)
+        for c in chunks
+        if c.type != "equal"
+    )
+
+
+def _edits(references: list[str], hypotheses: list[str], unit: Unit) -> list[list[int]]:
+    import jiwer
+
+    if not all(references):
+        row = references.index("")
+        raise InputError(f"reference {row + 1} is empty, so it has no error rate; leave it out")
+    process = jiwer.process_words if unit == "word" else jiwer.process_characters
+    output = process(references, hypotheses)
+    pairs = zip(output.alignments, output.references, strict=True)
+    return [[edit_count(chunks), len(reference)] for chunks, reference in pairs]
+
+
+def _bleu_statistics(references: list[str], hypotheses: list[str], unit: Unit) -> list[list[int]]:
+    from sacrebleu.metrics import BLEU
+
+    # sacreBLEU's own resampling reads these too; there is no public name for them.
+    return BLEU()._extract_corpus_statistics(hypotheses, [references])
+
+
+def _bleu(sums: NDArray[np.int64]) -> NDArray[np.float64]:
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU()
+    return np.array([metric._compute_score_from_stats(row.tolist()).score for row in sums])
+
+
+def _interval(value: float, drawn: NDArray[np.float64], level: float) -> Interval:
+    """Percentiles of what was drawn; draws without a value (an empty baseline) are left out."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))

@@ -1,0 +1,160 @@
+"""A report's content as one HTML file, and as Markdown with its pictures beside it."""
+
+import html
+import math
+import os
+import re
+from pathlib import Path
+
+import jinja2
+
+from mmpt_fairseq.report import configs
+from mmpt_fairseq.report.clips import ShownClip
+from mmpt_fairseq.report.content import Page, Setup, state_of
+from mmpt_fairseq.report.figures import Picture
+from mmpt_fairseq.report.results import HEADINGS
+
+TEMPLATES = Path(__file__).parent / "templates"
+OURS = re.compile(r"\d\d+-.*\.(svg|flac)|.*\.yaml")  # files of an earlier page
+
+
+class Files:
+    """The folder beside the page: every file gets a number and a name, and is written once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+
+    def picture(self, picture: Picture) -> str:
+        return self._write(picture.alt, "svg", picture.file.encode())
+
+    def sound(self, clip: ShownClip) -> str:
+        return self._write(clip.name, "flac", clip.sound.flac)
+
+    def recipe(self, setup: Setup) -> str:
+        # Hydra looks it up by this very name.
+        path = self.folder / f"{configs.file_name(setup.run)}.yaml"
+        path.write_text(setup.recipe, encoding="utf-8")
+        return f"{self.folder.name}/{path.name}"
+
+    def _write(self, name: str, suffix: str, content: bytes) -> str:
+        self.count += 1
+        readable = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50]
+        path = self.folder / f"{self.count:02d}-{readable}.{suffix}"
+        path.write_bytes(content)
+        return f"{self.folder.name}/{path.name}"
+
+
+def write(page: Page, out: Path) -> list[Path]:
+    """Write the page at ``out`` (``.html``), ``.md`` beside it and its files; returns both.
+
+    Each is whole or as it was before: what is being written has another name until it is done.
+    """
+    folder = files_folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if OURS.fullmatch(path.name):
+            path.unlink()
+    markdown = out.with_suffix(".md")
+    texts = {out: render_html(page), markdown: render_markdown(page, Files(folder))}
+    for path, text in texts.items():
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    return [out, markdown]
+
+
+def files_folder(out: Path) -> Path:
+    """Where the Markdown page's pictures lie."""
+    return out.with_name(f"{out.stem}_files")
+
+
+def render_html(page: Page) -> str:
+    """One file that needs no other; text of runs and clips is escaped."""
+    environment = _environment(autoescape=True, trim_blocks=True)
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    template = environment.get_template("report.html.j2")
+    return template.render(page=page, style=style)
+
+
+def render_markdown(page: Page, files: Files) -> str:
+    """The same in Markdown; ``files`` takes pictures and sounds."""
+    # Lines of statements leave empty lines, which end Markdown's paragraphs; many are as good as
+    # one.
+    environment = _environment(autoescape=False, trim_blocks=False)
+    text = environment.get_template("report.md.j2").render(page=page, files=files)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _environment(autoescape: bool, trim_blocks: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,
+        trim_blocks=trim_blocks,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"md": escape_markdown, "fence": escape_fence}
+    environment.globals |= {
+        "headings": HEADINGS,
+        "number": number,
+        "percent": percent,
+        "plain": plain,
+        "duration": duration,
+        "share": share,
+        "several": several,
+        "state_of": state_of,
+        "file_name": configs.file_name,
+    }
+    return environment
+
+
+def number(value: float, beside: float | None = None) -> str:
+    """A score with one decimal, two below 10; or as many as the score has that it stands beside."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.1f}" if abs(value if beside is None else beside) >= 10 else f"{value:.2f}"
+
+
+def percent(value: float) -> str:
+    """A signed difference in percent."""
+    return f"{value:+.1f} %".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def plain(value: float | None) -> str:
+    """A figure of the log with three digits, a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 or float(value).is_integer() else f"{value:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Hours and minutes, or minutes and seconds."""
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def several(count: int, thing: str) -> str:
+    """``1 training``, ``2 trainings``."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def share(value: float, top: float) -> str:
+    """A width in CSS."""
+    part = value / top if top > 0 and math.isfinite(value) else 0.0
+    return f"{100 * min(max(part, 0.0), 1.0):.2f}%"
+
+
+def escape_markdown(text: object) -> str:
+    """Text that Markdown and the HTML within it leave as it is, on one line."""
+    escaped = re.sub(r"([\\`*_\[\]#|~])", r"\\\1", html.escape(str(text), quote=False))
+    return " ".join(escaped.split())
+
+
+def escape_fence(text: object) -> str:
+    """Text that cannot end a fenced block."""
+    return str(text).replace("```", "'''")

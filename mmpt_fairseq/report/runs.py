@@ -1,0 +1,171 @@
+"""A training, a decode, and what their folders and configs say of them."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from mmpt_fairseq.report.logs import TrainingLog
+
+CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt")
+QUIET = timedelta(minutes=10)  # a log that has been still for longer is not of a running training
+PRETRAINING, TRANSLATION, RECOGNITION = "pre-training", "translation", "recognition"
+
+
+@dataclass
+class Run:
+    """One training.
+
+    Attributes:
+        folder: where its checkpoints are.
+        name: the folder as the page names it.
+        cfg: fairseq's config as nested dicts; interpolations such as ``${common.seed}`` unresolved.
+        log: what it logged, or None.
+        notes: sentences about what is missing or wrong.
+        start: the run whose encoder it took over, or None.
+        start_path: that checkpoint's path as configured, or None.
+        kind: pre-training, translation, recognition, or the task's name.
+    """
+
+    folder: Path
+    name: str
+    cfg: dict
+    log: TrainingLog | None = None
+    notes: list[str] = field(default_factory=list)
+    start: "Run | None" = None
+    start_path: str | None = None
+    kind: str = ""
+
+    def get(self, key: str, default: object = None) -> object:
+        """A config value by its dotted name."""
+        value: object = self.cfg
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return default if value is None else value
+
+    @property
+    def seed(self) -> int:
+        return int(self.get("common.seed", 1))
+
+    @property
+    def max_update(self) -> int:
+        return int(self.get("optimization.max_update", 0))
+
+    @property
+    def updates(self) -> int:
+        """The last update that its log speaks of."""
+        return self.log.updates if self.log else 0
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The best checkpoint, or the last."""
+        return next((self.folder / c for c in CHECKPOINTS if (self.folder / c).is_file()), None)
+
+    @property
+    def state(self) -> str:
+        """``done``, ``running``, ``stopped`` or ``unknown`` (no log)."""
+        if self.log is None:
+            return "unknown"
+        if self.log.finished:
+            return "done"
+        still = datetime.now() - datetime.fromtimestamp(self.log.path.stat().st_mtime)
+        return "stopped" if self.log.fault or still > QUIET else "running"
+
+    @property
+    def lineage(self) -> "list[Run]":
+        """The runs that its encoder went through, first one first."""
+        return [] if self.start is None else [*self.start.lineage, self.start]
+
+    @property
+    def seconds(self) -> float | None:
+        """Over all attempts: as our examples clocked it, else between the log's lines."""
+        started = read_json(self.folder / "started.json")
+        return started.get("seconds") or (self.log.seconds if self.log else None)
+
+    def locate(self, path: str | Path) -> Path:
+        """A path of the config on this machine, also where the folders were moved together."""
+        return relocate(path, str(self.get("checkpoint.save_dir", self.folder)), self.folder)
+
+
+@dataclass
+class Decode:
+    """One ``fairseq-generate`` with ``--results-path``.
+
+    Attributes:
+        output: ``generate-<split>.txt``.
+        name: its folder as the page names it.
+        cfg: fairseq's config, as in :class:`Run`.
+        split, manifest: what was decoded.
+        checkpoint: of which model.
+        run: the training that made it, where it is among the runs.
+    """
+
+    output: Path
+    name: str
+    cfg: dict
+    split: str
+    manifest: Path
+    checkpoint: Path
+    run: Run | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.output.parent
+
+    @property
+    def method(self) -> str:
+        """CTC, or beam search with what differs from fairseq's defaults."""
+        if (self.cfg.get("task") or {}).get("decoding") == "ctc":
+            return "CTC"
+        search = self.cfg.get("generation") or {}
+        length = search.get("lenpen", 1)
+        return f"beam {search.get('beam', 5)}" + (f", lenpen {length}" if length != 1 else "")
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object, empty where there is none or it is cut short."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def relocate(path: str | Path, recorded: str, actual: Path) -> Path:
+    """``path``, written when the folder ``actual`` was called ``recorded``, as it is called now."""
+    path, then, now = Path(path), Path(recorded).parts, actual.parts
+    if path.is_absolute() and path.exists():
+        return path
+    while then and now and then[-1] == now[-1]:
+        then, now = then[:-1], now[:-1]
+    old, new = Path(*then), Path(*now)
+    moved = new / path.relative_to(old) if path.is_relative_to(old) else path
+    return moved if moved.exists() or not path.exists() else path.absolute()
+
+
+def kind_of(run: Run) -> str:
+    """What a run learns; for speech to text its manifest's languages tell."""
+    task = str(run.get("task._name", "unknown task"))
+    if task == "mmpt_av_pretraining":
+        return PRETRAINING
+    if task != "mmpt_speech_to_text":
+        return task
+    splits = str(run.get("dataset.train_subset", "train")).split(",")
+    return text_kind(run.locate(str(run.get("task.data", ""))) / f"{splits[0]}.tsv")
+
+
+def text_kind(manifest: Path) -> str:
+    """Translation or recognition by a manifest's first row, empty where there is no telling."""
+    try:
+        with manifest.open(encoding="utf-8-sig") as file:
+            names, cells = (file.readline().rstrip("\r\n").split("\t") for _ in range(2))
+    except (OSError, UnicodeDecodeError):
+        return ""
+    row = dict(zip(names, cells, strict=False))
+    source, target = row.get("src_lang", ""), row.get("tgt_lang", "")
+    if source and target:
+        return TRANSLATION if source != target else RECOGNITION
+    spoken, written = row.get("src_text", ""), row.get("tgt_text", "")
+    if not spoken or not written:
+        return ""
+    return TRANSLATION if spoken != written else RECOGNITION

@@ -1,0 +1,143 @@
+"""The bootstrap against loops over jiwer and sacreBLEU, and against scipy's."""
+
+import jiwer
+import numpy as np
+import pytest
+import sacrebleu
+from scipy import stats
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.intervals import (
+    bleu_interval,
+    count,
+    error_rate_interval,
+    fingerprint,
+    mean_interval,
+    paired_relative_difference,
+    relative_difference,
+)
+from mmpt_fairseq.report.scores import bleu, error_rates
+
+RNG = np.random.default_rng(0)
+WORDS = np.array(["a", "bee", "can", "do", "every", "fine", "green", "house", "in", "june"])
+
+
+def texts(number: int) -> list[str]:
+    return [" ".join(RNG.choice(WORDS, RNG.integers(3, 12))) for _ in range(number)]
+
+
+def spoiled(references: list[str], share: float) -> list[str]:
+    """With other, missing and added words, and with one empty hypothesis."""
+    result = []
+    for text in references:
+        words = []
+        for word in text.split():
+            draw = RNG.random()
+            words += [] if draw < share / 3 else [word if draw > share else RNG.choice(WORDS)]
+            words += ["more"] if RNG.random() < share / 4 else []
+        result.append(" ".join(words))
+    return ["", *result[1:]]
+
+
+REFERENCES = texts(60)
+BETTER, WORSE = spoiled(REFERENCES, 0.2), spoiled(REFERENCES, 0.5)
+
+
+def drawn_rows(draws: int, seed: int = 1) -> list[np.ndarray]:
+    """The rows that every draw takes, by the rule that the module states."""
+    rng = np.random.default_rng([seed, int(fingerprint(REFERENCES)[:12], 16)])
+    return [rng.integers(len(REFERENCES), size=len(REFERENCES)) for _ in range(draws)]
+
+
+def take(items: list[str], rows: np.ndarray) -> list[str]:
+    return [items[row] for row in rows]
+
+
+@pytest.mark.parametrize(("unit", "rate"), [("word", jiwer.wer), ("char", jiwer.cer)])
+def test_an_error_rates_interval_is_that_of_a_loop_over_jiwer(unit, rate):
+    rates = [100 * rate(take(REFERENCES, r), take(WORSE, r)) for r in drawn_rows(200)]
+    found = error_rate_interval(REFERENCES, WORSE, unit, draws=200)
+    assert found.value == pytest.approx(100 * rate(REFERENCES, WORSE))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(rates, [0.025, 0.975])))
+    assert found.low < found.value < found.high
+
+
+def test_bleus_interval_is_that_of_a_loop_over_sacrebleu():
+    scores = [
+        sacrebleu.corpus_bleu(take(WORSE, r), [take(REFERENCES, r)]).score for r in drawn_rows(100)
+    ]
+    found = bleu_interval(REFERENCES, WORSE, draws=100)
+    assert found.value == pytest.approx(bleu(REFERENCES, WORSE)["bleu"])
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])))
+
+
+def test_values_are_the_scores_of_the_command():
+    rates = error_rates(REFERENCES, BETTER)
+    for unit, name in [("word", "wer"), ("char", "cer")]:
+        assert count(REFERENCES, BETTER, unit).value == pytest.approx(rates[name])
+
+
+def test_a_paired_difference_is_that_of_a_loop():
+    found = paired_relative_difference(REFERENCES, BETTER, WORSE, draws=200)
+    differences = []
+    for rows in drawn_rows(200):
+        said = take(REFERENCES, rows)
+        ours, theirs = (jiwer.wer(said, take(h, rows)) for h in (BETTER, WORSE))
+        differences.append(100 * (ours / theirs - 1))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])))
+    assert found.value == pytest.approx(
+        100 * (jiwer.wer(REFERENCES, BETTER) / jiwer.wer(REFERENCES, WORSE) - 1)
+    )
+    assert found.high < 0
+
+
+def test_a_system_against_itself_differs_by_nothing():
+    found = paired_relative_difference(REFERENCES, WORSE, WORSE, draws=50)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+
+
+def test_the_interval_agrees_with_scipys():
+    """Another implementation with other draws: equal up to the noise of drawing."""
+    edits, words = count(REFERENCES, WORSE, "word").statistics.T
+    theirs = stats.bootstrap(
+        (edits, words),
+        lambda e, w, axis: 100 * e.sum(axis) / w.sum(axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=4000,
+        rng=np.random.default_rng(3),
+    ).confidence_interval
+    ours = error_rate_interval(REFERENCES, WORSE, draws=4000)
+    width = ours.high - ours.low
+    assert ours.low == pytest.approx(theirs.low, abs=0.08 * width)
+    assert ours.high == pytest.approx(theirs.high, abs=0.08 * width)
+
+
+def test_seeds_on_one_test_set_share_their_draws():
+    """Averaging a run with itself changes nothing: utterances are hard for all seeds at once."""
+    one = count(REFERENCES, WORSE, "word")
+    assert mean_interval([one, one], draws=100) == mean_interval([one], draws=100)
+    both = mean_interval([one, count(REFERENCES, BETTER, "word")], draws=100)
+    assert both.value == pytest.approx((one.value + count(REFERENCES, BETTER, "word").value) / 2)
+
+
+def test_the_interval_repeats_and_the_seed_matters():
+    assert error_rate_interval(REFERENCES, WORSE) == error_rate_interval(REFERENCES, WORSE)
+    assert error_rate_interval(REFERENCES, WORSE) != error_rate_interval(REFERENCES, WORSE, seed=2)
+
+
+def test_what_cannot_be_compared_is_refused():
+    other = count(REFERENCES[::-1], WORSE[::-1], "word")
+    with pytest.raises(InputError, match="same test set"):
+        relative_difference([count(REFERENCES, WORSE, "word")], [other])
+    with pytest.raises(InputError, match="reference 2 is empty"):
+        count(["a", " "], ["a", "b"], "word")
+    with pytest.raises(InputError, match="2 references and 1 hypotheses"):
+        count(["a", "b"], ["a"], "word")
+
+
+def test_a_perfect_baseline_has_no_relative_difference():
+    found = paired_relative_difference(REFERENCES, WORSE, REFERENCES, draws=20)
+    assert not np.isfinite(found.value)
+    assert np.isnan(found.low)

@@ -1,0 +1,126 @@
+"""Logs as they are found: resumed, cut off, in either format."""
+
+import pytest
+
+from mmpt_fairseq.report.logs import parse, parse_config, read_log
+from tests.report.folders import (
+    config,
+    done,
+    line,
+    progress,
+    start,
+    validation,
+    write_log,
+)
+
+
+@pytest.fixture
+def cfg(tmp_path) -> dict:
+    return config(tmp_path, tmp_path)
+
+
+def test_curves_of_both_kinds(cfg, tmp_path):
+    lines = [progress(10, 5, 3.0, lr=0.1), validation(15, 6, 2.5), progress(20, 10, 2.0, lr=0.2)]
+    log = parse(write_log(tmp_path, start(0, cfg), *lines, done(30)))
+    assert log.curve("loss") == {5: 3.0, 10: 2.0}
+    assert log.curve("lr") == {5: 0.1, 10: 0.2}
+    assert log.validation() == {"valid": {"loss": {6: 2.5}}}
+    assert (log.updates, log.finished, log.attempts, log.seconds) == (10, True, 1, 30.0)
+    assert log.cfg == cfg
+
+
+def test_later_attempts_win(cfg, tmp_path):
+    """Killed after update 20, resumed from 10 with denser lines: what was done again is new."""
+    first = [start(0, cfg), *(progress(u, u, 100.0 + u) for u in (5, 10, 15, 20))]
+    second = [start(60, cfg), *(progress(60 + u, u, float(u)) for u in (12, 14, 16))]
+    log = parse(write_log(tmp_path, *first, validation(21, 20, 9.0), *second))
+    assert log.curve("loss") == {5: 105.0, 10: 110.0, 12: 12.0, 14: 14.0, 16: 16.0}
+    assert list(log.curve("loss")) == sorted(log.curve("loss"))
+    assert log.validation()["valid"]["loss"] == {}
+    assert (log.attempts, log.updates, log.finished) == (2, 16, False)
+    assert log.seconds == 21 + 16
+
+
+def test_an_attempt_after_the_end_is_not_finished(cfg, tmp_path):
+    """A finished training with max_update raised."""
+    log = parse(write_log(tmp_path, start(0, cfg), done(9), start(20, cfg), progress(30, 7, 1.0)))
+    assert not log.finished
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60, 100])
+def test_a_torn_last_line_is_ignored(cfg, tmp_path, cut):
+    lines = [start(0, cfg), progress(5, 5, 3.0)]
+    log = parse(write_log(tmp_path, *lines, progress(9, 10, 2.0)[:-cut]))
+    assert log.curve("loss") == {5: 3.0}
+    assert log.tail[-1].endswith('"num_updates": "5"}')
+
+
+def test_a_line_behind_a_torn_one_is_read(cfg, tmp_path):
+    """A kill leaves a torso; the next attempt goes on in the same line."""
+    torn = progress(9, 10, 2.0)[:-25]
+    lines = [start(0, cfg), progress(5, 5, 3.0), torn, start(60, cfg), progress(70, 6, 1.5)]
+    log = parse(write_log(tmp_path, *lines))
+    assert log.curve("loss") == {5: 3.0, 6: 1.5}
+    assert log.attempts == 2
+
+
+def test_fairseqs_simple_format(cfg, tmp_path):
+    lines = [
+        line(
+            5, "train_inner", "epoch 001:      5 / 30 loss=3.5, lr=0.001, wps=None, num_updates=5"
+        ),
+        line(
+            7, "valid", "epoch 001 | valid on 'valid' subset | loss 3.25 | wps 10 | num_updates 6"
+        ),
+        line(9, "train", "epoch 001 | loss 3.75 | ppl 1.5 | num_updates 6 | lr 0.002"),
+    ]
+    log = parse(write_log(tmp_path, start(0, cfg), *lines))
+    assert log.curves["train_inner"]["loss"] == {5: 3.5}
+    assert log.validation()["valid"]["loss"] == {6: 3.25}
+    assert log.curves["train"]["lr"] == {6: 0.002}
+    assert "wps" not in log.curves["train_inner"]
+
+
+def test_epochs_stand_in_where_lines_are_too_few(cfg, tmp_path):
+    epochs = [
+        line(u, "train", f'{{"epoch": 1, "train_loss": "{u}", "train_num_updates": "{u}"}}')
+        for u in range(1, 8)
+    ]
+    log = parse(write_log(tmp_path, start(0, cfg), *epochs, progress(9, 5, 50.0)))
+    assert list(log.curve("loss")) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_fairseqs_own_line_format(tmp_path):
+    text = (
+        '2026-01-01 00:00:05 | INFO | train_inner | {"epoch": 1, "loss": "2", "num_updates": "3"}\n'
+    )
+    assert parse(write_log(tmp_path, text)).curve("loss") == {3: 2.0}
+
+
+def test_numbers_that_are_none_are_left_out(cfg, tmp_path):
+    log = parse(write_log(tmp_path, start(0, cfg), progress(1, 1, float("nan"), wps="None")))
+    assert log.metrics() == []
+
+
+def test_a_config_with_enumerations():
+    text = "{'_name': None, 'model': {'positions': sinusoidal, 'share': inf, 'sizes': [1, -2]}}"
+    found = parse_config(text)
+    assert found["model"] == {"positions": "sinusoidal", "share": float("inf"), "sizes": [1, -2]}
+    assert parse_config(text[:-9]) is None
+    assert parse_config("{'a': __import__('os').getcwd()}") is None
+
+
+def test_the_log_that_reaches_further(cfg, tmp_path):
+    """log.txt is of the launcher's attempts alone; a later one by hand is in Hydra's."""
+    early = [start(0, cfg), progress(5, 5, 3.0)]
+    write_log(tmp_path, *early, "Traceback (most recent call last):\n", name="log.txt")
+    write_log(tmp_path, *early)
+    assert read_log(tmp_path).fault
+    write_log(tmp_path, *early, start(60, cfg), progress(65, 9, 2.0))
+    assert not read_log(tmp_path).fault
+    assert read_log(tmp_path).updates == 9
+
+
+def test_any_other_log_is_none(tmp_path):
+    write_log(tmp_path, "a log of something else\n", name="log.txt")
+    assert read_log(tmp_path) is None

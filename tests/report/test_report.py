@@ -1,0 +1,275 @@
+"""The page of real trainings and decodes, made by the command and seen in a browser."""
+
+import json
+import re
+import shutil
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.__main__ import report
+from mmpt_fairseq.report.alignment import align_clip, read_tokens
+from mmpt_fairseq.report.content import collect, cost
+from mmpt_fairseq.report.discovery import find
+from mmpt_fairseq.report.page import number
+from mmpt_fairseq.report.probes import load_probe
+from mmpt_fairseq.report.reconstruction import denormalise, reconstruct
+from mmpt_fairseq.report.scores import score
+from tests.commands import BIN, ROOT, generate, losses, refused, run, succeeded, train
+from tests.report.browser import look
+from tests.report.folders import (
+    config,
+    progress,
+    sentences,
+    start,
+    write_decode,
+    write_log,
+    write_test_set,
+    write_training,
+)
+
+
+def mmpt_report(*arguments):
+    return run([sys.executable, "-m", "mmpt_fairseq.report", *arguments])
+
+
+@pytest.fixture(scope="module")
+def decoded(stages, corpora, tmp_path_factory) -> Path:
+    """A baseline's training, and decodes of it and of stages 2 and 3."""
+    root = tmp_path_factory.mktemp("decoded")
+    succeeded(train("finetuning", corpora / "asr", root / "scratch"))
+    for name, folder, data, options in [
+        ("scratch", root / "scratch", "asr", ["--decoding", "ctc", "--scoring", "wer"]),
+        ("asr", stages / "finetuning", "asr", ["--decoding", "ctc", "--scoring", "wer"]),
+        ("st", stages / "midtraining", "st", ["--beam", "2", "--max-len-b", "9"]),
+    ]:
+        results = ["--results-path", root / f"{name}_decoded"]
+        checkpoint = folder / "checkpoint_best.pt"
+        succeeded(generate(checkpoint, corpora / data, "test", *options, *results))
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(stages, decoded, tmp_path_factory) -> Path:
+    """The page that the command wrote of all of them."""
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    printed = succeeded(mmpt_report(stages, decoded, "--out", out))
+    assert printed.strip() == str(out)
+    return out
+
+
+def test_the_page_in_a_browser(page, decoded, corpora, tmp_path):
+    found = look(page, tmp_path)
+    assert len(found["sizes"]) >= 3 + 3 * 4 + 2 * (1 + 1 + 1)
+    assert all(width > 0 and height > 0 for width, height in found["sizes"])
+    assert all(width > 200 and height > 100 for width, height in found["drawings"])
+    assert found["requests"] == []
+    assert found["overflow"] == 0
+    lengths = [soundfile.info(path).duration for path in (corpora / "asr").glob("*.wav")]
+    assert found["sounds"]
+    assert all(min(lengths) - 0.1 < sound < max(lengths) + 0.1 for sound in found["sounds"])
+    text = found["text"]
+    for metric, name, data in [("wer", "asr", "asr"), ("wer", "scratch", "asr")]:
+        output = decoded / f"{name}_decoded" / "generate-test.txt"
+        assert number(score(corpora / data / "test.tsv", output, metric)["wer"]) in text
+    for words in ("pre-trained, mid-trained", "beam 2", "is scratch", "Stage 1: pre-training"):
+        assert words in text
+    assert "No picture" not in text
+    assert "no sound" not in text
+
+
+def test_the_page_in_the_dark_on_a_phone(page, tmp_path):
+    dark = look(page, tmp_path, width=400, dark=True)
+    light = look(page, tmp_path)
+    assert sum(brightness(dark["ground"])) < 120 < 600 < sum(brightness(light["ground"]))
+    assert sum(brightness(dark["ink"])) > 600
+    assert dark["overflow"] == 0
+
+
+def brightness(colour: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", colour)[:3]]
+
+
+def test_the_page_needs_no_other_file(page):
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r'(?:src|href)\s*=\s*"([^"]{0,40})', text)
+    assert targets
+    assert all(target.startswith(("data:", "#")) for target in targets)
+    assert not re.search(r"url\((?!#)|@import|<script", text)
+    assert len(text) < 10_000_000
+
+
+def test_markdown_says_the_same(page):
+    text = page.with_suffix(".md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert {Path(link).suffix for link in links} == {".svg", ".flac", ".yaml"}
+    assert all((page.parent / link).stat().st_size > 100 for link in links)
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    sections = re.findall(r"<h2 id=[^>]*>(.*?)</h2>", page.read_text(encoding="utf-8"))
+    assert headings == sections
+    for section in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
+        table = [line for line in section.splitlines() if line.startswith("|")]
+        assert len({line.replace("\\|", "").count("|") for line in table}) <= 1
+
+
+def test_memory_and_lineage(stages, decoded):
+    runs, decodes = find([stages, decoded])
+    by_name = {run.folder.name: run for run in runs}
+    assert [r.folder.name for r in by_name["finetuning"].lineage] == ["pretraining", "midtraining"]
+    assert by_name["midtraining"].kind == "translation"
+    for one in runs:
+        assert 0.2 < cost(one).memory < 20
+        assert set(one.log.validation()["valid"]["peak_rss_gb"]) == {one.log.updates}
+    assert {d.folder.name: d.run.folder.name for d in decodes} == {
+        "asr_decoded": "finetuning",
+        "scratch_decoded": "scratch",
+        "st_decoded": "midtraining",
+    }
+
+
+def test_fairseq_generate_leaves_a_record(decoded, stages, corpora):
+    record = json.loads((decoded / "st_decoded" / "generate-test.json").read_text())
+    assert record["task"] == {"data": str(corpora / "st"), "decoding": "attention"}
+    assert record["common_eval"]["path"] == str(stages / "midtraining" / "checkpoint_best.pt")
+    assert record["generation"]["beam"] == 2
+
+
+def test_a_masked_clip(stages, corpora):
+    clip = reconstruct(stages / "pretraining" / "checkpoint_best.pt", corpora / "av" / "valid.tsv")
+    heard = read_filterbank(str(corpora / "av" / "0.wav"))
+    assert np.array_equal(clip.sound, heard)
+    assert np.array_equal(clip.rebuilt[~clip.masked], heard[~clip.masked])
+    assert not np.isclose(clip.rebuilt[clip.masked], heard[clip.masked]).all()
+    assert 0.4 < clip.masked.mean() < 0.8
+    original, masked, rebuilt = clip.pictures
+    grey = np.isclose(masked, 0.55).all(-1)
+    assert 0.4 < grey.mean() < 0.8
+    assert np.array_equal(rebuilt[~grey], original[~grey])
+
+
+def test_denormalising_undoes_normalising():
+    rng = np.random.default_rng(0)
+    features = rng.normal(5, 3, (50, 80)).astype(np.float32)
+    features[:, 3] = 2.0  # constant: as normalised, with the smallest variance
+    visible = rng.random(50) < 0.4
+    back = denormalise(normalise(features, visible), features, visible)
+    assert np.allclose(back, features, atol=1e-4)
+
+
+def test_an_aligned_clip_is_what_was_decoded(stages, decoded, corpora):
+    checkpoint = stages / "finetuning" / "checkpoint_best.pt"
+    probe = load_probe(checkpoint, corpora / "asr" / "test.tsv")
+    tokens = read_tokens(decoded / "asr_decoded" / "generate-test.txt")
+    assert sorted(tokens) == list(range(8))
+    for row in (0, 7):
+        clip = align_clip(probe, row, tokens[row])
+        # fairseq strips the end of sentence, which a model of two updates emits anywhere.
+        emitted = [label for _, label in clip.emitted if label != "end"]
+        assert emitted == [token.replace("▁", "_") for token in tokens[row]]
+        assert np.allclose(clip.attention.sum(1), 1, atol=1e-5)
+        frames = -(-len(clip.sound) // 4)
+        assert clip.attention.shape == (len(tokens[row]) + 1, frames)
+        assert clip.posteriors.shape == (frames, len(clip.labels))
+        for frame, label in clip.emitted:
+            place = clip.posteriors[frame, clip.labels.index(label)]
+            assert place == clip.posteriors[frame].max()
+
+
+def test_a_recipe_repeats_its_run(page, stages, tmp_path):
+    """The command's settings were read out of the log; they train to the same loss."""
+    [recipe] = (page.parent / "report_files").glob("*midtraining.yaml")
+    command = ["--config-dir", recipe.parent, "--config-name", recipe.stem]
+    repeated = run([BIN / "fairseq-hydra-train", *command, f"checkpoint.save_dir={tmp_path}"])
+    first = losses((stages / "midtraining" / "output.txt").read_text())
+    assert losses(succeeded(repeated)) == first
+    assert first
+
+
+def test_unreadable_checkpoint_and_clips_that_are_gone(stages, decoded, corpora, tmp_path):
+    """Said where the pictures would be; everything else is there."""
+    data = Path(shutil.copytree(corpora / "asr", tmp_path / "asr"))
+    asr = Path(shutil.copytree(stages / "finetuning", tmp_path / "runs" / "asr"))
+    results = Path(shutil.copytree(decoded / "asr_decoded", asr / "decoded"))
+    record = json.loads((results / "generate-test.json").read_text())
+    record["task"]["data"] = str(data)
+    record["common_eval"]["path"] = str(asr / "checkpoint_best.pt")
+    (results / "generate-test.json").write_text(json.dumps(record))
+    for clip in data.glob("*.wav"):
+        clip.unlink()
+    page = collect([asr], "files")
+    assert len(page.decoded[0].clips) == 3
+    for clip in page.decoded[0].clips:
+        wav = data / f"{clip.name.removeprefix('clip')}.wav"
+        assert clip.why_not.endswith(f"there is no audio file {wav}")
+    assert "there is no audio file" in page.worst[0].clips[0].sound.why_not
+    (asr / "checkpoint_best.pt").write_bytes(b"PK\x03\x04 cut short")
+    out = report([asr])
+    text = out.read_text(encoding="utf-8")
+    assert out == asr / "report.html"
+    assert "No picture:" in text
+    assert "is no readable checkpoint" in text
+    assert len(page.tables[0].rows) == 1
+
+
+def test_text_is_escaped(tmp_path):
+    texts = ["<script>alert(1)</script> & `code` *bold* | x", *sentences(5)]
+    data = write_test_set(tmp_path / "data", texts)
+    write_decode(write_training(tmp_path / "<i>run", data), data, [*texts[1:], "<img src=x>"])
+    out = report([tmp_path])
+    page, markdown = (p.read_text(encoding="utf-8") for p in (out, out.with_suffix(".md")))
+    for text in (page, markdown):
+        assert "&lt;script&gt;" in text
+        assert not re.search(r"<script|<img src=x|<i>run", text)
+    assert r"\*bold\*" in markdown
+
+
+def test_runs_that_are_not_done_are_said(tmp_path):
+    cfg = config(tmp_path, tmp_path, max_update=600)
+    lines = [start(0, cfg), progress(30, 300, 2.0)]
+    write_log(tmp_path / "going", *lines, progress(40, 310, 1.9)[:-9])
+    died = "RuntimeError: the disk is <full>\n"
+    fault = "Traceback (most recent call last):\n"
+    write_log(tmp_path / "died", *lines, fault, died, name="log.txt")
+    out = report([tmp_path])
+    text = out.read_text(encoding="utf-8")
+    assert re.search(r"going</strong> is still running, update 300 of 600", text)
+    assert re.search(r"died</strong> has stopped at update 300 of 600", text)
+    assert "the disk is &lt;full&gt;" in text
+    assert "RuntimeError: the disk is <full>" in out.with_suffix(".md").read_text()
+
+
+def test_different_test_sets_are_refused_by_the_command(tmp_path):
+    for name, texts in [("one", sentences(6)), ("two", sentences(7)[1:])]:
+        data = write_test_set(tmp_path / f"{name}_data", texts)
+        write_decode(write_training(tmp_path / "runs" / name, data), data, texts)
+    sentence = refused(mmpt_report(tmp_path / "runs"))
+    assert "different test sets" in sentence
+    assert not list((tmp_path / "runs").glob("report*"))
+
+
+def test_a_page_written_again_leaves_foreign_files_alone(tmp_path):
+    data = write_test_set(tmp_path / "data", sentences(4))
+    write_decode(write_training(tmp_path / "run", data), data, sentences(4))
+    files = report([tmp_path / "run"]).parent / "report_files"
+    (files / "mine.txt").write_text("kept")
+    (files / "99-of-an-earlier-page.svg").write_text("replaced")
+    before = sorted(files.iterdir())
+    report([tmp_path / "run"])
+    assert set(before) - set(files.iterdir()) == {files / "99-of-an-earlier-page.svg"}
+    with pytest.raises(InputError, match=r"does not end in \.html"):
+        report([tmp_path / "run"], tmp_path / "page.md")
+
+
+def test_a_folder_without_runs_is_refused_by_the_command(tmp_path):
+    assert "no training and no decode" in refused(mmpt_report(tmp_path))
+
+
+def test_the_console_script_is_the_command():
+    [entry] = re.findall(r'"mmpt-report = ([\w.]+):(\w+)"', (ROOT / "setup.py").read_text())
+    assert callable(getattr(import_module(entry[0]), entry[1]))

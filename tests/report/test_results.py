@@ -1,0 +1,266 @@
+"""Folders to tables: seeds, baselines, and what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.discovery import find
+from mmpt_fairseq.report.intervals import error_rate_interval, paired_relative_difference
+from mmpt_fairseq.report.results import tables
+from mmpt_fairseq.report.scores import error_rates
+from tests.report.folders import (
+    config,
+    misheard,
+    progress,
+    sentences,
+    start,
+    write_decode,
+    write_log,
+    write_test_set,
+    write_training,
+)
+
+TEXTS = sentences(24)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_test_set(tmp_path / "data", TEXTS, src_lang="en", tgt_lang="en")
+
+
+def the_table(*folders):
+    [table], notes = tables(find(folders)[1])
+    assert not notes
+    return table
+
+
+def test_a_run_against_the_one_from_scratch(data, tmp_path):
+    runs = tmp_path / "runs"
+    stage1 = write_training(runs / "pretrained", data)
+    write_training(runs / "scratch", data)
+    write_training(runs / "asr", data, init_encoder_from=str(stage1 / "checkpoint_best.pt"))
+    bad, good = misheard(TEXTS, 2), misheard(TEXTS, 5)
+    write_decode(runs / "scratch", data, bad)
+    write_decode(runs / "asr", data, good)
+    table = the_table(runs)
+    assert (table.title, table.split, table.size) == ("Recognition of en", "test", "24")
+    scratch, asr = table.rows
+    assert (scratch.name, scratch.stages, asr.name) == ("scratch", "scratch", "asr")
+    assert scratch.scores["word"] == error_rate_interval(TEXTS, bad)
+    assert asr.scores["char"].value == pytest.approx(error_rates(TEXTS, good)["cer"])
+    assert asr.baseline is scratch
+    assert asr.against["word"] == paired_relative_difference(TEXTS, good, bad)
+    assert not scratch.against
+    assert table.best is asr
+    assert table.leads(asr, "word")
+    assert not table.leads(scratch, "word")
+
+
+def test_the_baseline_is_decoded_alike_and_of_the_nearest_budget(data, tmp_path):
+    for name, updates in [("short", 100), ("long", 200)]:
+        folder = write_training(tmp_path / name, data)
+        cfg = config(folder, data, max_update=updates)
+        write_log(folder, start(0, cfg), progress(9, updates, 1.0))
+        write_decode(folder, data, misheard(TEXTS, 2))
+    asr = write_training(tmp_path / "asr", data, init_encoder_from=str(tmp_path / "gone.pt"))
+    write_log(
+        asr,
+        start(0, config(asr, data, 200, init_encoder_from=str(tmp_path / "gone.pt"))),
+        progress(9, 190, 1.0),
+    )
+    write_decode(asr, data, TEXTS)
+    rows = {row.name: row for row in the_table(tmp_path).rows}
+    assert rows["asr"].baseline is rows["long"]
+    assert rows["asr"].stages == "unknown start"
+
+
+def test_seeds_of_one_system_are_one_row(data, tmp_path):
+    spoilt = {1: 2, 2: 3, 3: 4}
+    for seed, every in spoilt.items():
+        folder = write_training(tmp_path / f"seed{seed}" / "scratch", data, seed=seed)
+        write_decode(folder, data, misheard(TEXTS, every))
+    [row] = the_table(tmp_path).rows
+    rates = [error_rates(TEXTS, misheard(TEXTS, every))["wer"] for every in spoilt.values()]
+    assert row.name == "seed*/scratch"
+    assert row.scores["word"].value == pytest.approx(np.mean(rates))
+    assert row.deviation("word") == pytest.approx(np.std(rates, ddof=1))
+    assert [scores["word"] for scores in row.by_seed.values()] == pytest.approx(rates)
+
+
+def test_seeds_with_a_test_set_each(tmp_path):
+    """Compared within each seed; a system that shares no seed's test set is refused."""
+    for seed in (1, 2):
+        texts = sentences(20 + seed)
+        data = write_test_set(tmp_path / f"data{seed}", texts)
+        for name, every in [("scratch", 2), ("asr", 4)]:
+            start_path = None if name == "scratch" else "gone.pt"
+            folder = tmp_path / "runs" / f"seed{seed}" / name
+            write_training(folder, data, seed=seed, init_encoder_from=start_path)
+            write_decode(folder, data, misheard(texts, every))
+    table = the_table(tmp_path / "runs")
+    assert table.size == "21, 22"
+    assert [row.name for row in table.rows] == ["seed*/scratch", "seed*/asr"]
+    assert table.rows[1].against["word"].high < 0
+    odd = write_training(tmp_path / "runs" / "odd", tmp_path / "data2", seed=1)
+    write_decode(odd, tmp_path / "data2", sentences(22))
+    with pytest.raises(InputError, match="different test sets"):
+        tables(find([tmp_path / "runs"])[1])
+
+
+def test_one_seed_twice_is_two_rows(data, tmp_path):
+    for name in ("seed1", "seed2"):
+        write_decode(write_training(tmp_path / name, data, seed=1), data, TEXTS)
+    assert [row.name for row in the_table(tmp_path).rows] == ["seed1", "seed2"]
+
+
+def test_different_test_sets_in_one_table_are_refused(data, tmp_path):
+    """The same name and number of rows, another text in one of them."""
+    other = write_test_set(tmp_path / "b", [*TEXTS[:-1], "six"], src_lang="en", tgt_lang="en")
+    for name, folder in [("one", data), ("two", other)]:
+        write_decode(write_training(tmp_path / name, folder), folder, TEXTS)
+    with pytest.raises(InputError) as refusal:
+        tables(find([tmp_path])[1])
+    message = str(refusal.value)
+    assert "different test sets" in message
+    for part in (data / "test.tsv", other / "test.tsv", f"mmpt-report {tmp_path / 'one'}"):
+        assert str(part) in message
+
+
+def test_the_same_test_set_at_another_place_is_not(data, tmp_path):
+    shutil.copytree(data, tmp_path / "copy")
+    for name, folder in [("one", data), ("two", tmp_path / "copy")]:
+        write_decode(write_training(tmp_path / name, folder), folder, TEXTS)
+    assert len(the_table(tmp_path).rows) == 2
+
+
+def test_splits_languages_and_kinds_are_tables_of_their_own(data, tmp_path):
+    write_test_set(data, TEXTS[:9], "dev", src_lang="en", tgt_lang="en")
+    german = write_test_set(tmp_path / "de", TEXTS[:5], src_lang="en", tgt_lang="de")
+    asr = write_training(tmp_path / "asr", data)
+    write_decode(asr, data, TEXTS)
+    write_decode(asr, data, TEXTS[:9], split="dev")
+    write_decode(write_training(tmp_path / "st", german), german, TEXTS[:5])
+    found, _ = tables(find([tmp_path])[1])
+    titles = [(table.title, table.split, table.size) for table in found]
+    assert titles == [
+        ("Recognition of en", "dev", "9"),
+        ("Recognition of en", "test", "24"),
+        ("Translation to de", "test", "5"),
+    ]
+    assert list(found[2].rows[0].scores) == ["bleu"]
+
+
+@pytest.mark.parametrize(
+    ("last", "unit"),
+    [
+        ("Generate test with beam=5: BLEU = 3.20 20.0/5.1/2.0/0.5 (BP = 1.000)", "bleu"),
+        ("Generate test with beam=5: WER: 31.20", "word"),
+        ("Generate test with beam=5: BLEU4 = 3.20, 20.0/5.1/2.0/0.5 (BP=1.000)", "word"),
+    ],
+)
+def test_without_languages_the_metric_that_was_asked_for_tells(last, unit, tmp_path):
+    """fairseq's BLEU4 is what it computes when nothing is asked for."""
+    data = write_test_set(tmp_path / "data", TEXTS)
+    results = write_decode(write_training(tmp_path / "run", data), data, TEXTS)
+    with (results / "generate-test.txt").open("a") as file:
+        file.write(last + "\n")
+    assert unit in the_table(tmp_path).rows[0].scores
+
+
+def test_beam_and_ctc_are_two_rows(data, tmp_path):
+    asr = write_training(tmp_path / "asr", data)
+    results = write_decode(asr, data, TEXTS)
+    results.rename(asr / "greedy")
+    write_decode(asr, data, misheard(TEXTS, 3), decoding="attention")
+    assert [row.first.decode.method for row in the_table(tmp_path).rows] == ["CTC", "beam 5"]
+
+
+def test_an_interrupted_decode_is_said_and_not_scored(data, tmp_path):
+    write_decode(write_training(tmp_path / "whole", data), data, TEXTS)
+    write_decode(write_training(tmp_path / "half", data), data, TEXTS[:11])
+    [table], [note] = tables(find([tmp_path])[1])
+    assert [row.name for row in table.rows] == ["whole"]
+    assert "half/decoded is not scored" in note
+    assert "11 of 24 rows" in note
+
+
+def test_a_manifest_that_is_gone_is_said(data, tmp_path):
+    write_decode(write_training(tmp_path / "asr", data), data, TEXTS)
+    shutil.rmtree(data)
+    found, [note] = tables(find([tmp_path])[1])
+    assert not found
+    assert str(data / "test.tsv") in note
+
+
+def test_a_decode_without_a_record_uses_its_trainings_data(data, tmp_path):
+    results = write_decode(write_training(tmp_path / "asr", data), data, TEXTS)
+    (results / "generate-test.json").unlink()
+    [row] = the_table(tmp_path).rows
+    assert row.name == "asr"
+    printed = {"_name": None, "task": {"data": str(data), "decoding": "ctc"}}
+    (results / "log.txt").write_text(f"INFO:fairseq_cli.generate:{printed}\n")
+    assert the_table(tmp_path).rows[0].first.decode.method == "CTC"
+
+
+def test_folders_that_moved_together_are_found(data, tmp_path):
+    old = tmp_path / "old"
+    stage2 = write_training(old / "st", old / "data")
+    asr = write_training(
+        old / "asr", old / "data", init_encoder_from=str(stage2 / "checkpoint_best.pt")
+    )
+    shutil.move(data, old / "data")
+    write_decode(asr, old / "data", TEXTS)
+    old.rename(tmp_path / "new")
+    [row] = the_table(tmp_path / "new").rows
+    assert [run.name for run in row.run.lineage] == ["st"]
+
+
+def test_paths_relative_to_where_it_was_started(data, tmp_path):
+    folder = write_training(tmp_path / "runs" / "asr", data)
+    cfg = config(folder, data)
+    cfg["checkpoint"]["save_dir"], cfg["task"]["data"] = "runs/asr", "data"
+    write_log(folder, start(0, cfg), progress(9, 5, 1.0))
+    [run], _ = find([folder])
+    assert run.locate("data") == data
+    assert run.kind == "recognition"
+
+
+def test_nothing_to_report_is_an_error(tmp_path):
+    (tmp_path / "notes.txt").write_text("no run")
+    with pytest.raises(InputError, match=f"no training and no decode under {tmp_path}"):
+        find([tmp_path])
+    with pytest.raises(InputError, match="there is no folder"):
+        find([tmp_path / "nowhere"])
+
+
+def test_states(data, tmp_path):
+    cfg = config(tmp_path, data, max_update=600)
+    lines = [start(0, cfg), progress(30, 300, 2.0)]
+    write_log(tmp_path / "running", *lines)
+    write_log(tmp_path / "still", *lines, age=3600)
+    write_log(tmp_path / "died", *lines, "Traceback (most recent call last):\n", name="log.txt")
+    write_training(tmp_path / "whole", data)
+    states = {run.name: run.state for run in find([tmp_path])[0]}
+    assert states == {
+        "running": "running",
+        "still": "stopped",
+        "died": "stopped",
+        "whole": "done",
+    }
+
+
+def test_an_unreadable_checkpoint_is_said(tmp_path):
+    (tmp_path / "checkpoint_last.pt").write_bytes(b"PK\x03\x04 cut short")
+    [run], _ = find([tmp_path])
+    assert "checkpoint_last.pt is no readable checkpoint" in run.notes[0]
+    assert "no hydra_train.log" in run.notes[1]
+
+
+def test_seconds_of_all_attempts(data, tmp_path):
+    folder = write_training(tmp_path / "asr", data)
+    assert find([folder])[0][0].seconds == 61
+    (folder / "started.json").write_text(json.dumps({"seconds": 99.5}))
+    assert find([folder])[0][0].seconds == 99.5

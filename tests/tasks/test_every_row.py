@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmpt_fairseq.tasks._every_row import peak_memory_gb
+
+
+def test_peak_memory_is_that_of_this_process():
+    """Half a gigabyte more than ever before is half a gigabyte more, also when it is given back."""
+    peak = peak_memory_gb()
+    block = np.ones(int((peak - resident_gb() + 0.5) * 1e9), np.uint8)
+    assert peak_memory_gb() == pytest.approx(peak + 0.5, abs=0.15)
+    del block
+    assert resident_gb() < peak + 0.2
+    assert peak_memory_gb() > peak + 0.3
+
+
+def resident_gb() -> float:
+    """What this process holds at present, by the kernel's own account."""
+    [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x]
+    return 1024 * int(line.split()[1]) / 1e9
