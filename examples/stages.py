@@ -12,10 +12,13 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -27,6 +30,38 @@ BIN = Path(sys.executable).parent
 # OpenMP threads that spin while they wait starve the loader's workers on a machine of few cores:
 # measured on two, updates took up to four times as long.
 QUIET_AND_PATIENT = {"PYTHONWARNINGS": "ignore", "OMP_WAIT_POLICY": "PASSIVE"}
+
+Result = TypeVar("Result")
+_alive: set[subprocess.Popen] = set()  # commands that run now
+_stopped = threading.Event()  # no further command starts
+_threads = threading.local()  # OpenMP threads of the commands that this thread starts
+
+
+def side_by_side(steps: Sequence[Callable[[], Result]], jobs: int) -> list[Result]:
+    """The results of independent steps, ``jobs`` of them at a time sharing the machine's cores.
+
+    Small models gain little from a second thread; two trainings, each on a core, gain all of it.
+    When one step fails the others are stopped; all go on from their checkpoints when run again.
+    """
+    jobs = max(1, min(jobs, len(steps)))
+    _stopped.clear()
+
+    def start() -> None:
+        _threads.count = max(1, (os.cpu_count() or 1) // jobs)
+
+    with ThreadPoolExecutor(jobs, initializer=start) as pool:
+        futures = [pool.submit(step) for step in steps]
+        try:
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()  # raises what the step raised
+            return [future.result() for future in futures]
+        except BaseException:
+            _stopped.set()
+            for future in futures:
+                future.cancel()
+            for process in list(_alive):
+                process.terminate()
+            raise
 
 
 def train(
@@ -148,6 +183,8 @@ def _run(
     command: Sequence[str], folder: Path, total: int | None, interrupt_at: int | None = None
 ) -> int:
     """Run to the end, or kill after an update beyond ``interrupt_at``; returns the last update."""
+    if _stopped.is_set():
+        raise InputError("stopped because another step failed")
     recent: deque[str] = deque(maxlen=15)
     unit = "update" if total else "line"
     with (
@@ -160,8 +197,9 @@ def _run(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env={**QUIET_AND_PATIENT, **os.environ},
+            env=_environment(),
         )
+        _alive.add(process)
         try:
             for line in process.stdout:
                 log.write(line)
@@ -176,6 +214,8 @@ def _run(
             process.terminate()
             process.wait()
             raise
+        finally:
+            _alive.discard(process)
         updates = bar.n
     if interrupt_at:
         raise InputError(f"the command above ended before update {interrupt_at} could be seen")
@@ -184,6 +224,12 @@ def _run(
         log = folder / "log.txt"
         raise InputError(f"the command above failed with exit code {code}; its output is in {log}")
     return updates
+
+
+def _environment() -> dict[str, str]:
+    threads = getattr(_threads, "count", None)
+    given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    return {**QUIET_AND_PATIENT, **given, **os.environ}
 
 
 def _program(name: str) -> str:

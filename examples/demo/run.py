@@ -1,158 +1,279 @@
-"""The whole method at small scale: ``make demo``, or ``python -m examples.demo.run``.
+"""The whole method at small scale: ``make demo`` and ``make demo-full``.
 
-Generates a corpus of talking faces, pre-trains on it without labels, mid-trains on translations,
-fine-tunes on a few transcripts, and compares the recogniser with two that leave stages out:
-
-* ``scratch``: fine-tuning alone;
-* ``pretrained``: stage 1, then fine-tuning;
-* ``midtrained``: stages 1 and 2, then fine-tuning.
-
-All three see the same transcripts for the same number of updates with the encoder trainable, and
-decode the same test set. What is done is not done again; what was interrupted goes on.
+Generates a corpus, pre-trains on talking faces without labels, mid-trains on translated speech,
+fine-tunes on a few transcripts, and compares the recogniser with others that leave stages out or
+do them otherwise (``RECOGNISERS``). All see the same transcripts and decode the same test set.
+What is done is not done again; what was interrupted goes on. It ends with a table,
+``results.json`` and ``report.html``.
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from examples.stages import decode, run_step, seconds, train
+from examples.demo.table import results, table
+from examples.stages import decode, run_step, side_by_side, train
 from manifests.common import atomic_path
 from mmpt_fairseq.errors import exit_on_input_error
 
 CONFIG = Path("examples/demo/config")
+OBJECTIVES = {
+    "mae": "mmpt_masked_reconstruction",
+    "clr": "mmpt_contrastive",
+    "mae+clr": "mmpt_masked_reconstruction_and_contrastive",
+}
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """How a recogniser comes about; what is not said is as in the others.
+
+    Attributes:
+        pretraining: objective of stage 1, None without it.
+        midtraining: target language of stage 2, None without it.
+        ctc: whether stage 2 has its CTC term.
+        frozen: whether stage 3 keeps the encoder as it is.
+        longer: fine-tuning updates, as a multiple of the others'.
+    """
+
+    pretraining: str | None = None
+    midtraining: str | None = None
+    ctc: bool = True
+    frozen: bool = False
+    longer: float = 1.0
+
+    @property
+    def start(self) -> str | None:
+        """Folder of the training whose encoder it starts from."""
+        return self.midtrained or self.pretrained
+
+    @property
+    def pretrained(self) -> str | None:
+        return self.pretraining and f"pretrained_{self.pretraining}"
+
+    @property
+    def midtrained(self) -> str | None:
+        if self.midtraining is None:
+            return None
+        parts = [self.pretraining, self.midtraining, None if self.ctc else "attention"]
+        return "_".join(["midtrained", *filter(None, parts)])
 
 
 @dataclass
 class Sizes:
     """How much of everything: clips, updates."""
 
-    pretrain: int = 1200
-    translated: int = 2000
-    transcribed: int = 250
-    test: int = 200
-    pretraining_updates: int = 160
-    midtraining_updates: int = 600
-    finetuning_updates: int = 220
+    pretrain: int = 1000
+    translated: int = 3000
+    phrases: int = 5000
+    transcribed: int = 300
+    test: int = 300
+    pretraining_updates: int = 120
+    midtraining_updates: int = 2400
+    finetuning_updates: int = 400
+
+    def command(self) -> list[str]:
+        """Options of the generator."""
+        counts = ("pretrain", "translated", "phrases", "transcribed", "test")
+        return [f"--{name}={getattr(self, name)}" for name in counts]
 
 
-def run(out: Path, sizes: Sizes, language: str = "it", seed: int = 1) -> dict:
-    """Run every step that is not done yet in ``out``; returns the results."""
-    corpus = out / "corpus"
-    generate_corpus(corpus, sizes, seed)
-    translation, recognition = corpus / f"st_en-{language}", corpus / "asr"
-    common = [f"common.seed={seed}"]
-    pretrained = train(
-        CONFIG,
-        "pretraining",
-        corpus / "pretrain",
-        out / "pretrained",
-        [*common, f"optimization.max_update={sizes.pretraining_updates}"],
-    )
-    midtrained = train(
-        CONFIG,
-        "midtraining",
-        translation,
-        out / "midtrained",
-        [
-            *common,
-            f"optimization.max_update={sizes.midtraining_updates}",
-            f"model.init_encoder_from={pretrained}",
-        ],
-    )
-    bleu = decode(
-        midtrained, translation, "test", out / "midtrained" / "decoded", "bleu", ["--beam", "5"]
-    )
-    starts = {"scratch": "null", "pretrained": pretrained, "midtrained": midtrained}
-    wer, cer = {}, {}
-    for name, start in starts.items():
-        rates = recognise(recognition, out / f"asr_{name}", start, sizes, common)
-        wer[name], cer[name] = rates["wer"], rates["cer"]
+def stages(language: str) -> dict[str, Recogniser]:
+    """The method and the two that leave stages out."""
     return {
-        "wer": wer,
-        "cer": cer,
-        "bleu": bleu["bleu"],
-        "seconds": {
-            str(done.parent.relative_to(out)): round(seconds(done.parent), 1)
-            for done in sorted(out.rglob("done.json"))
-        },
-        "checkpoints": {
-            "pretrained": str(pretrained),
-            "midtrained": str(midtrained),
-            "asr": str(out / "asr_midtrained" / "checkpoint_best.pt"),
-        },
-        "sizes": vars(sizes),
-        "language": language,
-        "seed": seed,
+        "scratch": Recogniser(),
+        "pretrained": Recogniser("mae"),
+        "midtrained": Recogniser("mae", language),
     }
 
 
-def generate_corpus(corpus: Path, sizes: Sizes, seed: int) -> None:
-    """Talking faces, and the vocabularies of the two kinds of text."""
-    run_step(
-        [
-            *("python", "-m", "manifests.generated", str(corpus), "--seed", str(seed)),
-            *("--pretrain", str(sizes.pretrain), "--translated", str(sizes.translated)),
-            *("--transcribed", str(sizes.transcribed), "--test", str(sizes.test)),
-        ],
-        corpus,
-    )
-    for folder, kind in [(corpus / "asr", "char")] + [
-        (path, "unigram") for path in sorted(corpus.glob("st_*"))
-    ]:
-        command = ["python", "-m", "manifests.vocabulary", str(folder), "--kind", kind]
-        run_step([*command, "--size", "500"], folder / "vocabulary", [folder / "train.tsv"])
+def full(language: str) -> dict[str, Recogniser]:
+    """Besides: the paper's frozen encoder, and the baseline with twice its budget."""
+    return {
+        **stages(language),
+        "scratch, twice as long": Recogniser(longer=2.0),
+        "pretrained, frozen": Recogniser("mae", frozen=True),
+        "midtrained, frozen": Recogniser("mae", language, frozen=True),
+    }
 
 
-def recognise(data: Path, folder: Path, start: object, sizes: Sizes, common: list[str]) -> dict:
-    """Fine-tune from ``start`` and decode the test set by CTC."""
-    checkpoint = train(
-        CONFIG,
-        "finetuning",
-        data,
-        folder,
-        [
-            *common,
-            f"optimization.max_update={sizes.finetuning_updates}",
-            f"model.init_encoder_from={start}",
-        ],
-    )
-    return decode(checkpoint, data, "test", folder / "decoded", "wer", ["--decoding", "ctc"])
+def ablations(language: str, sizes: Sizes) -> dict[str, Recogniser]:
+    """Besides: every choice of stages 1 and 2, and the same compute spent otherwise."""
+    others = [lang for lang in ("it", "de", "nl") if lang != language]
+    stage_2 = sizes.midtraining_updates / sizes.finetuning_updates
+    # An update of stage 1 takes about as long as four of the other stages.
+    stage_1 = 4 * sizes.pretraining_updates / sizes.finetuning_updates
+    return {
+        **full(language),
+        "pretrained by CLR": Recogniser("clr"),
+        "pretrained by MAE+CLR": Recogniser("mae+clr"),
+        "midtrained without stage 1": Recogniser(None, language),
+        "midtrained without CTC": Recogniser("mae", language, ctc=False),
+        **{f"midtrained en-{lang}": Recogniser("mae", lang) for lang in others},
+        "pretrained, as many updates": Recogniser("mae", longer=1 + stage_2),
+        "scratch, as much compute": Recogniser(longer=1 + stage_2 + stage_1),
+    }
 
 
-def table(results: dict) -> str:
-    """The results as people read them."""
-    base = results["wer"]["scratch"]
-    lines = ["recogniser     WER %    CER %    WER against scratch"]
-    for name, wer in results["wer"].items():
-        lines.append(
-            f"{name:<12} {wer:7.2f}  {results['cer'][name]:7.2f}    {(wer - base) / base:+.1%}"
+class Demo:
+    """The steps in ``out``; a training's folder is named after what it is, under its seed."""
+
+    def __init__(self, out: Path, sizes: Sizes, language: str) -> None:
+        self.out, self.sizes, self.language = out, sizes, language
+        self.corpus = out / "corpus"
+
+    def generate_corpus(self) -> None:
+        """Clips, vocabularies of the two kinds of text, filterbanks of the clips with texts."""
+        corpus, translated = self.corpus, sorted({"it", "de", "nl"})
+        options = ["--max-words=8", "--plain-speech", *self.sizes.command()]
+        run_step(["python", "-m", "manifests.generated", str(corpus), *options], corpus)
+        folders = [corpus / "asr", *(corpus / f"st_en-{lang}" for lang in translated)]
+        for folder in folders:
+            command = ["python", "-m", "manifests.vocabulary", str(folder), "--kind", "char"]
+            run_step(command, folder / "vocabulary", [folder / "train.tsv"])
+        cached = corpus / "features.zip"
+        command = ["python", "-m", "manifests.features", str(cached), *map(str, folders)]
+        run_step(command, corpus / "features")
+
+    def folder(self, seed: int, name: str) -> Path:
+        """Of a training."""
+        return self.out / f"seed{seed}" / name.replace(", ", "_").replace(" ", "_")
+
+    def pretrain(self, seed: int, recogniser: Recogniser) -> None:
+        train(
+            CONFIG,
+            "pretraining",
+            self.corpus / "pretrain",
+            self.folder(seed, recogniser.pretrained),
+            [
+                f"common.seed={seed}",
+                f"optimization.max_update={self.sizes.pretraining_updates}",
+                f"criterion._name={OBJECTIVES[recogniser.pretraining]}",
+            ],
         )
-    lines.append(f"translation (en-{results['language']}): BLEU {results['bleu']:.2f}")
-    return "\n".join(lines)
+
+    def midtrain(self, seed: int, recogniser: Recogniser) -> None:
+        data = self.corpus / f"st_en-{recogniser.midtraining}"
+        folder = self.folder(seed, recogniser.midtrained)
+        checkpoint = train(
+            CONFIG,
+            "midtraining",
+            data,
+            folder,
+            [
+                f"common.seed={seed}",
+                f"optimization.max_update={self.sizes.midtraining_updates}",
+                f"model.init_encoder_from={self.checkpoint(seed, recogniser.pretrained)}",
+                *([] if recogniser.ctc else ["criterion.ctc_weight=0"]),
+            ],
+        )
+        options = ["--beam", "5", "--max-len-b", "400"]
+        decode(checkpoint, data, "test", folder / "decoded", "bleu", options)
+
+    def finetune(self, seed: int, name: str, recogniser: Recogniser) -> None:
+        folder = self.folder(seed, f"asr_{name}")
+        updates = round(self.sizes.finetuning_updates * recogniser.longer)
+        checkpoint = train(
+            CONFIG,
+            "finetuning",
+            self.corpus / "asr",
+            folder,
+            [
+                f"common.seed={seed}",
+                f"optimization.max_update={updates}",
+                f"model.init_encoder_from={self.checkpoint(seed, recogniser.start)}",
+                *(["+model.freeze_encoder=true"] if recogniser.frozen else []),
+            ],
+        )
+        options = ["--decoding", "ctc"]
+        decode(checkpoint, self.corpus / "asr", "test", folder / "decoded", "wer", options)
+
+    def checkpoint(self, seed: int, name: str | None) -> str:
+        """Where to take an encoder from, as the configs want it."""
+        return str(self.folder(seed, name) / "checkpoint_best.pt") if name else "null"
+
+
+def run(
+    out: Path,
+    sizes: Sizes,
+    language: str,
+    recognisers: dict[str, Recogniser],
+    seeds: Sequence[int],
+    jobs: int,
+) -> dict:
+    """Run every step that is not done yet in ``out``; returns the results."""
+    demo = Demo(out, sizes, language)
+    demo.generate_corpus()
+    for level in levels(demo, recognisers, seeds):
+        side_by_side(level, jobs)
+    return results(demo, recognisers, seeds)
+
+
+def levels(
+    demo: Demo, recognisers: dict[str, Recogniser], seeds: Sequence[int]
+) -> list[list[Callable[[], None]]]:
+    """Every training once, each in a level after that of the one whose encoder it starts from.
+
+    Within a level those come first that others wait for, so that no long one is left to the end.
+    """
+    first, second, third = {}, {}, {}
+    for seed in seeds:
+        for name, recogniser in recognisers.items():
+            if recogniser.pretrained:
+                first[seed, recogniser.pretrained] = partial(demo.pretrain, seed, recogniser)
+            if recogniser.midtrained:
+                level = second if recogniser.pretrained else first
+                level[seed, recogniser.midtrained] = partial(demo.midtrain, seed, recogniser)
+            level = third if recogniser.midtrained else second if recogniser.pretrained else first
+            level[seed, f"asr_{name}"] = partial(demo.finetune, seed, name, recogniser)
+    return [
+        [step for _, step in sorted(level.items(), key=lambda item: item[0][1].startswith("asr_"))]
+        for level in (first, second, third)
+        if level
+    ]
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--language", choices=["de", "it", "nl"], default="it")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--language", choices=["de", "it", "nl"], default="nl")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
+    parser.add_argument(
+        "--compare",
+        choices=["stages", "full", "ablations"],
+        default="stages",
+        help="scratch, pre-trained, mid-trained; with frozen encoders and a baseline of twice the "
+        "budget; with every choice of the first two stages and the compute spent otherwise",
+    )
     for name, value in vars(Sizes()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     args = vars(parser.parse_args())
-    out, language, seed = args.pop("out"), args.pop("language"), args.pop("seed")
+    out, language, seeds, jobs = (args.pop(k) for k in ("out", "language", "seeds", "jobs"))
+    compare = args.pop("compare")
+    sizes = Sizes(**args)
+    chosen = {
+        "stages": lambda: stages(language),
+        "full": lambda: full(language),
+        "ablations": lambda: ablations(language, sizes),
+    }[compare]()
     started = time.monotonic()
     with exit_on_input_error():
-        results = run(out, Sizes(**args), language, seed)
-    with atomic_path(out / "results.json") as partial:
-        partial.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(table(results))
+        found = run(out, sizes, language, chosen, seeds, jobs)
+    with atomic_path(out / "results.json") as partial_file:
+        partial_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(table(found))
+    subprocess.run([sys.executable, "-m", "mmpt_fairseq.report", str(out)], check=True)
     print(
-        f"{out / 'results.json'} written after {time.monotonic() - started:.0f} s; to run finished "
-        f"steps anew, move {out} away",
+        f"{out / 'results.json'} and {out / 'report.html'} written after "
+        f"{time.monotonic() - started:.0f} s; to run finished steps anew, move {out} away",
         file=sys.stderr,
     )
 

@@ -82,6 +82,11 @@ class EveryRowMixin:
                     "the task's max_source_positions or max_target_positions, or cut them"
                 )
             logger.warning("left out %d rows that are too long (%s)", len(ignored), sizes)
+        if not len(kept):
+            raise SystemExit(
+                f"mmpt_fairseq: no row is within the limits of {max_positions} frames and tokens; "
+                "raise the task's max_source_positions, max_target_positions or short_first_frames"
+            )
         return kept
 
     def reduce_metrics(self, logging_outputs: list[dict], criterion) -> None:

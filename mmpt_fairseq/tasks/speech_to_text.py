@@ -10,7 +10,7 @@ from typing import Optional
 
 import numpy as np
 import torch
-from fairseq.data import Dictionary, encoders
+from fairseq.data import Dictionary, FairseqDataset, encoders
 from fairseq.data.audio.data_cfg import S2TDataConfig, get_config_from_yaml
 from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
@@ -24,7 +24,12 @@ from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start, is_training_split
+from mmpt_fairseq.tasks._every_row import (
+    EveryRowMixin,
+    check_start,
+    dataset_is_training,
+    is_training_split,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +49,12 @@ class SpeechToTextConfig(FairseqDataclass):
         default=6000, metadata={"help": "longest clip in filterbank frames (10 ms each)"}
     )
     max_target_positions: int = field(default=1024, metadata={"help": "longest target in tokens"})
+    short_first_epochs: int = field(
+        default=0, metadata={"help": "first epochs that train on short clips alone (a curriculum)"}
+    )
+    short_first_frames: int = field(
+        default=150, metadata={"help": "longest clip of those epochs in filterbank frames"}
+    )
     decoding: ChoiceEnum(["attention", "ctc"]) = field(
         default="attention",
         metadata={"help": "fairseq's beam search on the decoder, or greedy CTC on the encoder"},
@@ -111,6 +122,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         self.args = cfg  # what fairseq's methods read
         self.tgt_dict = Dictionary()
         self.speaker_to_id, self.multitask_tasks, self.tgt_dict_mt = None, {}, None
+        self._on_short_clips = False
         self.sentencepiece = b""
         self.data_cfg = TravellingDataConfig({}, Path(cfg.data))
         path = Path(cfg.data) / cfg.config_yaml
@@ -235,6 +247,21 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 # New speech has no text yet; it is decoded all the same.
                 needs=("tgt_text",) if self.cfg.decodes_with is None else (),
             )
+
+    def get_batch_iterator(self, dataset: FairseqDataset, *args, epoch: int = 1, **kwargs):
+        """fairseq's iterator; in the first epochs over the short training clips alone.
+
+        Few words leave little doubt which sound belongs to which of them, so that CTC and
+        attention align much sooner (a curriculum: Bengio et al., ICML 2009).
+        """
+        self._on_short_clips = dataset_is_training(dataset) and epoch <= self.cfg.short_first_epochs
+        if self._on_short_clips:
+            kwargs["max_positions"] = (self.cfg.short_first_frames, self.cfg.max_target_positions)
+        return super().get_batch_iterator(dataset, *args, epoch=epoch, **kwargs)
+
+    def can_reuse_epoch_itr(self, dataset: FairseqDataset) -> bool:
+        """Not while an epoch's batches are of short clips alone."""
+        return not self._on_short_clips and super().can_reuse_epoch_itr(dataset)
 
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
         if self.data_cfg.prepend_tgt_lang_tag:
