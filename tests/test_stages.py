@@ -170,10 +170,10 @@ def test_one_process_config_under_a_launcher_is_refused(corpora, tmp_path):
 def test_short_clips_come_first(corpora, tmp_path):
     """Two epochs on the clips of up to 0.75 s, then on all; resumed in between, nothing changes."""
     options = [
-        "task.short_first_epochs=2",
-        "task.short_first_frames=75",
+        "+task.short_first_epochs=2",
+        "+task.short_first_frames=75",
         "dataset.max_tokens=10000",
-        "dataset.batch_size=1",
+        "+dataset.batch_size=1",
     ]
     short = int((Manifest(corpora / "asr" / "train.tsv").n_frames <= 75).sum())
     assert 0 < short < 8
@@ -191,7 +191,7 @@ def test_short_clips_come_first(corpora, tmp_path):
 
 
 def test_no_clip_is_short_enough(corpora, tmp_path):
-    options = ["task.short_first_epochs=1", "task.short_first_frames=3"]
+    options = ["+task.short_first_epochs=1", "+task.short_first_frames=3"]
     sentence = refused(train("finetuning", corpora / "asr", tmp_path, *options))
     assert "short_first_frames" in sentence
 
