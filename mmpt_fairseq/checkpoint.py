@@ -33,11 +33,16 @@ def encoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def load_encoder(encoder: ConformerEncoder, path: str | Path) -> None:
+def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int = 0) -> None:
     """Take convolutional subsampling and Conformer over from an earlier stage, and nothing else.
 
+    Args:
+        fresh_layers: of the Conformer's last layers, how many stay as they are initialised. They
+            are the ones that an earlier task has shaped most (arXiv 2006.05987).
+
     Raises:
-        InputError: the checkpoint has no audio encoder, or one of another size.
+        InputError: the checkpoint has no audio encoder, or one of another size; or there are
+            fewer layers than are to stay fresh.
     """
     checkpoint = load_checkpoint(path)
     state = checkpoint["model"]
@@ -47,14 +52,29 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path) -> None:
     wanted = encoder.state_dict()
     _compare(wanted, taken, path)
     _compare_settings(encoder, checkpoint.get("cfg"), path)
-    encoder.load_state_dict(taken, strict=True)
+    fresh = _last_layers(wanted, fresh_layers)
+    encoder.load_state_dict({**taken, **fresh}, strict=True)
+    taken = {name: tensor for name, tensor in taken.items() if name not in fresh}
     left = Counter(".".join(name.split(".")[:2]) for name in state if not _is_encoder(name))
     parameters = sum(t.numel() for t in taken.values())
     logger.info("took %d tensors (%d values) of the encoder from %s", len(taken), parameters, path)
+    if fresh_layers:
+        logger.info("the last %d layers of the encoder start fresh", fresh_layers)
     logger.info(
         "left behind: %s",
         ", ".join(f"{name} ({count})" for name, count in sorted(left.items())) or "nothing",
     )
+
+
+def _last_layers(state: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """The tensors of the last ``count`` Conformer layers."""
+    layers = _layers(state)
+    if not 0 <= count <= layers:
+        raise InputError(
+            f"model.fresh_encoder_layers={count} is not between 0 and the encoder's {layers} layers"
+        )
+    names = tuple(f"layers.{i}." for i in range(layers - count, layers))
+    return {name: tensor for name, tensor in state.items() if name.startswith(names)}
 
 
 def _is_encoder(name: str) -> bool:

@@ -98,6 +98,21 @@ def test_encoder_comes_from_either_stage(tmp_path, caplog):
     assert "encoder.ctc_projection (2)" in caplog.text
 
 
+def test_the_last_layers_may_start_fresh(tmp_path):
+    stage = av_model()
+    path = save(tmp_path / "stage.pt", stage)
+    target = speech_model().encoder.audio_encoder  # two layers
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    load_encoder(target, path, fresh_layers=1)
+    taken = encoder_state(stage.state_dict())
+    for name, tensor in target.state_dict().items():
+        source = before if name.startswith("layers.1.") else taken
+        assert torch.equal(tensor, source[name])
+    for count in (-1, 3):
+        with pytest.raises(InputError, match="not between 0 and the encoder's 2 layers"):
+            load_encoder(target, path, fresh_layers=count)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

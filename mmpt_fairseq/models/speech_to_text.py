@@ -24,6 +24,10 @@ class SpeechToTextModelConfig(ConformerConfig):
             "help": "checkpoint of an earlier stage: subsampling and Conformer are taken over"
         },
     )
+    fresh_encoder_layers: int = field(
+        default=0,
+        metadata={"help": "last Conformer layers that start fresh instead of being taken over"},
+    )
     freeze_encoder: bool = field(
         default=False, metadata={"help": "keep the encoder as it is (the paper's stage 3)"}
     )

@@ -221,7 +221,9 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 # fairseq loads the weights; it would not look at the vocabulary.
                 self._check_vocabulary(load_checkpoint(resumed).get("task_state", {}))
             elif not from_checkpoint and cfg.init_encoder_from:
-                load_encoder(model.encoder.audio_encoder, cfg.init_encoder_from)
+                load_encoder(
+                    model.encoder.audio_encoder, cfg.init_encoder_from, cfg.fresh_encoder_layers
+                )
             elif not from_checkpoint:
                 logger.info("the encoder starts from scratch (model.init_encoder_from is not set)")
             return model
