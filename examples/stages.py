@@ -247,6 +247,7 @@ def _run(
             process.wait()
             raise
         finally:
+            process.stdout.close()
             _alive.discard(process)
         updates = bar.n
     if interrupt_at:

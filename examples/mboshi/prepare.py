@@ -55,16 +55,17 @@ def prepare(
     faults = [(row["id"], row["fault"]) for row in measured if "fault" in row]
     good = {row["id"]: row for row in measured if "fault" not in row}
 
-    unlabelled = [*grid[GRID_VALID:], *plain, *mboshi["train"]]
+    held_out = _held_out(grid, GRID_VALID)
+    unlabelled = [*grid[held_out:], *plain, *mboshi["train"]]
     _write(
         out / "pretrain/train.tsv",
         ({**r, "src_text": "", "tgt_text": ""} for r in unlabelled),
         good,
     )
-    _write(out / "pretrain/valid.tsv", grid[:GRID_VALID], good)
+    _write(out / "pretrain/valid.tsv", grid[:held_out], good)
     for task, column in TASKS.items():
         labelled = {split: _label(rows, column, good, faults) for split, rows in mboshi.items()}
-        held_out = min(MBOSHI_VALID, max(1, len(labelled["train"]) // 10))
+        held_out = _held_out(labelled["train"], MBOSHI_VALID)
         valid = labelled["train"][:: len(labelled["train"]) // held_out][:held_out]
         held = {row["id"] for row in valid}
         train = [row for row in labelled["train"] if row["id"] not in held]
@@ -91,6 +92,11 @@ def prepare(
     with atomic_path(out / "counts.json") as partial:
         partial.write_text(json.dumps(counts, indent=1, ensure_ascii=False), encoding="utf-8")
     return counts
+
+
+def _held_out(rows: list, most: int) -> int:
+    """How many to validate on: a tenth at most."""
+    return min(most, max(1, len(rows) // 10))
 
 
 def _write(path: Path, chosen: Iterable[dict], good: dict[str, dict]) -> None:

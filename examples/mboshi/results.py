@@ -67,7 +67,7 @@ def results(
         translated = _of_seeds(comparison, names, {"bleu": "bleu"})
         found["stage 2"] = _scores(translated)
         found["stages 1 and 2"] = {
-            name: {"efforts": [asdict(effort(comparison.folder(s, name))) for s in seeds]}
+            name: [asdict(effort(comparison.folder(seed, name))) for seed in seeds]
             for name in ("pretrained", "midtrained")
         }
     return {
@@ -114,8 +114,16 @@ def _scores(counts: dict[str, dict[str, list[Counts]]]) -> dict:
 
 
 def _efforts(comparison: Comparison, amount: str, system: str, seeds: Sequence[int]) -> dict:
+    """Updates and seconds of each seed; those of the three stages are of all three together."""
     spent = [effort(comparison.folder(seed, amount, system)) for seed in seeds]
-    return {"efforts": [asdict(e) for e in spent], "parameters": spent[0].parameters}
+    seconds = [e.seconds for e in spent]
+    if system == "stages":
+        seconds = [comparison.seconds_of_stages(seed, amount) for seed in seeds]
+    return {
+        "updates": [e.updates for e in spent],
+        "seconds": seconds,
+        "parameters": spent[0].parameters,
+    }
 
 
 def _differences(ours: dict, theirs: dict) -> dict:
@@ -159,10 +167,8 @@ def table(found: dict) -> str:
     for amount, systems in found["systems"].items():
         for system, scores in systems.items():
             cells = [_cell(scores[subset][metric]) for subset in SUBSETS for metric in UNITS]
-            spent = scores["efforts"]
             line = f"{f'{amount}, {system}':<20}" + "".join(f"{cell:>26}" for cell in cells)
-            line += f"{mean(e['updates'] for e in spent):10.0f}"
-            line += f"{mean(e['seconds'] for e in spent) / 60:10.1f}"
+            line += f"{mean(scores['updates']):10.0f}{mean(scores['seconds']) / 60:10.1f}"
             lines.append(line + f"{scores['parameters']:12,d}")
     for amount, baselines in found["three stages against"].items():
         for name, subsets in baselines.items():
@@ -178,8 +184,8 @@ def table(found: dict) -> str:
         )
         lines.append(f"stage 2, BLEU: {bleu}")
         for name, stage in found["stages 1 and 2"].items():
-            minutes = mean(e["seconds"] for e in stage["efforts"]) / 60
-            lines.append(f"{name}: {stage['efforts'][0]['updates']} updates, {minutes:.1f} minutes")
+            minutes = mean(e["seconds"] for e in stage) / 60
+            lines.append(f"{name}: {stage[0]['updates']} updates, {minutes:.1f} minutes")
     for verdict in found["verdicts"]:
         holds = "holds" if verdict["holds"] else "DOES NOT HOLD"
         lines.append(f"{holds}: {verdict['claim']} ({verdict['numbers']})")

@@ -89,7 +89,10 @@ def write_data_config(folder: Path) -> None:
         "input_feat_per_channel": 80,
         "shuffle": True,
         "specaugment": SPECAUGMENT,
-        "transforms": {"*": ["utterance_cmvn"], "_train": ["utterance_cmvn", "specaugment"]},
+        "feature_transforms": {
+            "*": ["utterance_cmvn"],
+            "_train": ["utterance_cmvn", "specaugment"],
+        },
     }
     with atomic_path(folder / CONFIG) as partial:
         partial.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
