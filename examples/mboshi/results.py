@@ -162,12 +162,12 @@ def _interval(interval: Interval) -> dict[str, float]:
 def table(found: dict) -> str:
     """The results as people read them."""
     names = [f"{s} {u} %" for s in SUBSETS for u in ("WER", "CER")]
-    lines = [f"{'transcripts, system':<20}" + "".join(f"{n:>26}" for n in names)]
+    lines = [f"{'transcripts, system':<20}" + "".join(f"{n:>33}" for n in names)]
     lines[0] += "   updates   minutes  parameters"
     for amount, systems in found["systems"].items():
         for system, scores in systems.items():
             cells = [_cell(scores[subset][metric]) for subset in SUBSETS for metric in UNITS]
-            line = f"{f'{amount}, {system}':<20}" + "".join(f"{cell:>26}" for cell in cells)
+            line = f"{f'{amount}, {system}':<20}" + "".join(f"{cell:>33}" for cell in cells)
             line += f"{mean(scores['updates']):10.0f}{mean(scores['seconds']) / 60:10.1f}"
             lines.append(line + f"{scores['parameters']:12,d}")
     for amount, baselines in found["three stages against"].items():

@@ -44,7 +44,8 @@ class Settings:
     Attributes:
         minutes: of transcripts in ``few``.
         updates: of pre-training, mid-training, fine-tuning on few and on all transcripts.
-        checkpoints: validations of every training, evenly spread; the best one is decoded.
+        checkpoints: validations of every stage, evenly spread; the best one is decoded. Longer
+            trainings have more, as far apart.
         short_midtraining, short_finetuning: curricula; the latter for ``scratch`` and ``longer``
             too.
         kind, entries: vocabulary of the translations.
@@ -99,6 +100,13 @@ class Comparison:
         """Manifests of stage 3."""
         return self.manifests / f"asr_{transcripts}"
 
+    def interval(self, transcripts: str) -> int:
+        """Updates of stage 3 from one validation to the next, the same for all systems.
+
+        With it time is in proportion to updates: a run of more of them validates more often.
+        """
+        return self.settings.interval(self.settings.finetuning(transcripts))
+
     def pretrain(self, seed: int) -> None:
         overrides = self.settings.size.ours()
         self._train("pretraining", "pretrain", seed, "pretrained", 0, overrides)
@@ -129,7 +137,8 @@ class Comparison:
             f"model.init_encoder_from={start}",
         ]
         data, folder = self.asr(transcripts), self.folder(seed, transcripts, system)
-        checkpoint = self._run("finetuning", data, seed, folder, updates, overrides)
+        interval = self.interval(transcripts)
+        checkpoint = self._run("finetuning", data, seed, folder, updates, interval, overrides)
         options = ["--decoding", self.settings.decoding]
         if self.settings.decoding == "attention":
             options += _search(data)
@@ -146,7 +155,7 @@ class Comparison:
             seed,
             self.seconds_of_stages(seed, transcripts),
             updates,
-            self.settings.interval(updates),
+            self.interval(transcripts),
         )
         decode_conformer(checkpoint, data, "dev", folder / "decoded", _search(data))
 
@@ -166,9 +175,9 @@ class Comparison:
         self, name: str, data: str, seed: int, folder: str, stage: int, overrides: list[str]
     ) -> Path:
         updates = self.settings.updates[stage]
-        return self._run(
-            name, self.manifests / data, seed, self.folder(seed, folder), updates, overrides
-        )
+        interval = self.settings.interval(updates)
+        target = self.folder(seed, folder)
+        return self._run(name, self.manifests / data, seed, target, updates, interval, overrides)
 
     def _run(
         self,
@@ -177,13 +186,14 @@ class Comparison:
         seed: int,
         folder: Path,
         updates: int,
+        interval: int,
         overrides: Sequence[str],
     ) -> Path:
-        """One of our trainings, validated and saved evenly over its updates."""
+        """One of our trainings, validated and saved every ``interval`` updates."""
         common = [
             f"common.seed={seed}",
             f"optimization.max_update={updates}",
-            f"checkpoint.save_interval_updates={self.settings.interval(updates)}",
+            f"checkpoint.save_interval_updates={interval}",
             "checkpoint.keep_interval_updates=1",
             f"checkpoint.save_interval={NEVER}",
             f"dataset.validate_interval={NEVER}",
