@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -49,24 +49,32 @@ def side_by_side(
     one step fails the others are stopped; all go on from their checkpoints when run again.
     """
     jobs = max(1, min(jobs, len(steps)))
+    failures: list[BaseException] = []
     _stopped.clear()
 
-    def start() -> None:
-        _threads.count = threads or max(1, (os.cpu_count() or 1) // jobs)
+    def stop() -> None:
+        _stopped.set()
+        for process in list(_alive):
+            process.terminate()
 
-    with ThreadPoolExecutor(jobs, initializer=start) as pool:
-        futures = [pool.submit(step) for step in steps]
+    def run(step: Callable[[], Result]) -> Result | None:
+        _threads.count = threads or max(1, (os.cpu_count() or 1) // jobs)
         try:
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()  # raises what the step raised
-            return [future.result() for future in futures]
-        except BaseException:
-            _stopped.set()
-            for future in futures:
-                future.cancel()
-            for process in list(_alive):
-                process.terminate()
+            return step()
+        except BaseException as error:
+            failures.append(error)
+            stop()
+            return None
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            results = list(pool.map(run, steps))
+        except BaseException:  # Ctrl-C
+            stop()
             raise
+    if failures:
+        raise failures[0]
+    return results
 
 
 def train(
@@ -130,6 +138,8 @@ def run_step(
     Raises:
         InputError: the command failed, or the folder belongs to another command or other files.
     """
+    if _stopped.is_set():
+        raise InputError("not started, because another step failed")
     inputs = [
         *inputs,
         *(Path(v) for v in _values(command, "model.init_encoder_from") if v != "null"),
@@ -215,8 +225,6 @@ def _run(
     command: Sequence[str], folder: Path, total: int | None, interrupt_at: int | None = None
 ) -> int:
     """Run to the end, or kill after an update beyond ``interrupt_at``; returns the last update."""
-    if _stopped.is_set():
-        raise InputError("stopped because another step failed")
     recent: deque[str] = deque(maxlen=15)
     unit = "update" if total else "line"
     with (
@@ -249,6 +257,7 @@ def _run(
         finally:
             process.stdout.close()
             _alive.discard(process)
+            process.stdout.close()
         updates = bar.n
     if interrupt_at:
         raise InputError(f"the command above ended before update {interrupt_at} could be seen")

@@ -87,7 +87,8 @@ def _write_archive(
                 if isinstance(array, str):
                     print(f"left as it is: {array}", file=sys.stderr)
                     continue
-                out.writestr(f"{i:09d}.npy", array)
+                # A ZipInfo of its own carries no time of writing: the same bytes in every run.
+                out.writestr(zipfile.ZipInfo(f"{i:09d}.npy"), array)
                 # A member's bytes follow its header, its name and (here) no extra field.
                 member = out.infolist()[-1]
                 offset = member.header_offset + zipfile.sizeFileHeader + len(member.filename)

@@ -1,5 +1,6 @@
 """The three stages by fairseq's own commands: one and two processes, resumed, decoded."""
 
+import json
 import re
 import shutil
 
@@ -8,7 +9,7 @@ import torch
 
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint
-from mmpt_fairseq.data.manifest import write_manifest
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.report.scores import read_hypotheses, score
 from tests.commands import generate, losses, refused, succeeded, train
 
@@ -164,6 +165,35 @@ def test_one_process_config_under_a_launcher_is_refused(corpora, tmp_path):
     sentence = refused(train("finetuning", corpora / "asr", tmp_path, env=env))
     assert "+distributed=torchrun" in sentence
     assert not list(tmp_path.glob("*.pt"))
+
+
+def test_short_clips_come_first(corpora, tmp_path):
+    """Two epochs on the clips of up to 0.75 s, then on all; resumed in between, nothing changes."""
+    options = [
+        "+task.short_first_epochs=2",
+        "+task.short_first_frames=75",
+        "dataset.max_tokens=10000",
+        "+dataset.batch_size=1",
+    ]
+    short = int((Manifest(corpora / "asr" / "train.tsv").n_frames <= 75).sum())
+    assert 0 < short < 8
+    updates = 2 * short + 8
+    whole = [*options, f"optimization.max_update={updates}"]
+    output = succeeded(train("finetuning", corpora / "asr", tmp_path / "whole", *whole))
+    entries = [json.loads(line) for line in re.findall(r'\{"epoch".*?\}', output)]
+    ends = {e["epoch"]: int(e["train_num_updates"]) for e in entries if "train_num_updates" in e}
+    assert ends == {1: short, 2: 2 * short, 3: updates}
+    part = [*options, f"optimization.max_update={short + 1}"]
+    succeeded(train("finetuning", corpora / "asr", tmp_path / "resumed", *part))
+    succeeded(train("finetuning", corpora / "asr", tmp_path / "resumed", *whole))
+    difference = largest_difference(weights(tmp_path / "whole"), weights(tmp_path / "resumed"))
+    assert difference < 1e-6
+
+
+def test_no_clip_is_short_enough(corpora, tmp_path):
+    options = ["+task.short_first_epochs=1", "+task.short_first_frames=3"]
+    sentence = refused(train("finetuning", corpora / "asr", tmp_path, *options))
+    assert "short_first_frames" in sentence
 
 
 def test_several_target_languages(corpora, tmp_path):

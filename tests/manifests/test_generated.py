@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from manifests.common import CorpusError
 from manifests.generated import espeak
@@ -24,7 +25,7 @@ from manifests.generated.clauses import Clause
 from manifests.generated.clip import Made
 from manifests.generated.corpus import Item, Settings, check, manifests, plan
 from manifests.generated.drawing import draw_clause
-from manifests.generated.grammar import sentences
+from manifests.generated.grammar import phrases, sentences
 from manifests.generated.lexicon import ADJECTIVE_LIST, ADVERB_LIST, NOUN_LIST, PLACE_LIST
 from manifests.generated.mouth import mouth_path
 from manifests.generated.phrases import LANGUAGES, SHE, WE, I, NounPhrase, join
@@ -325,7 +326,34 @@ def test_the_mouth_and_only_the_mouth_follows_the_sound(corpus):
     assert own > corner + 0.25
 
 
+def test_phrases_are_short_and_other_than_the_sentences():
+    made = phrases(1, 300, exclude={"the key"})
+    assert len({p["en"] for p in made}) == 300
+    assert all(1 < len(p["en"].split()) <= 4 for p in made)
+    assert "the key" not in {p["en"] for p in made}
+    assert {"de", "it", "nl"} < made[0].keys()
+
+
 # Files
+
+
+def test_plain_speech_and_phrases(tmp_path):
+    out = tmp_path / "out"
+    options = ["--plain-speech", "--max-words=6", "--phrases=3", "--jobs=1"]
+    assert main(arguments(out, *options)) == 0
+    rows = table(out / "st_en-nl/train.tsv")
+    assert len(rows) == 4 + 3
+    assert all(len(row["src_text"].split()) <= 4 for row in rows[4:])
+    for row in [*rows, *table(out / "asr/test.tsv")]:
+        sound = soundfile.info((out / "asr" / row["audio"]).resolve())
+        assert (sound.format, sound.samplerate, sound.channels) == ("FLAC", 16_000, 1)
+        assert int(row["n_frames"]) == 1 + (sound.frames - 400) // 160
+        assert (row["video"], row["video_frames"]) == ("", "0")
+        assert len(row["src_text"].split()) <= 6
+    assert all(row["video"] for row in table(out / "pretrain/train.tsv"))
+    before = digests(out)
+    assert main(arguments(out, *options)) == 0
+    assert digests(out) == before
 
 
 def test_rows_and_frames(corpus):
@@ -389,7 +417,9 @@ def test_impossible_settings_are_refused(tmp_path, capsys):
     assert main([str(tmp_path), "--speakers=1"]) == 1
     assert main([str(tmp_path), "--speakers=1000"]) == 1
     assert main([str(tmp_path), "--text=nowhere.tsv"]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 4
+    assert main([str(tmp_path), "--max-words=4"]) == 1
+    assert main([str(tmp_path), f"--text={__file__}", "--phrases=3"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 6
     assert not list(tmp_path.iterdir())
 
 

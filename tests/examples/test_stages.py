@@ -1,0 +1,80 @@
+"""Steps side by side, and what is compared in which order in the demo."""
+
+import json
+import time
+from functools import partial
+
+import pytest
+
+from examples.demo.run import Demo, Recogniser, Sizes, ablations, levels
+from examples.stages import run_step, side_by_side
+from mmpt_fairseq.errors import InputError
+
+
+def python(code: str, folder, **kwargs) -> None:
+    run_step(["python", "-c", code], folder, **kwargs)
+
+
+def test_steps_run_at_the_same_time_with_their_share_of_cores(tmp_path):
+    """Each of two steps waits for a file that the other writes."""
+    code = (
+        "import os, pathlib, time\n"
+        "mine, other = (pathlib.Path({root!r}) / name for name in {names})\n"
+        "mine.write_text(os.environ['OMP_NUM_THREADS'])\n"
+        "while not other.exists(): time.sleep(0.01)\n"
+    )
+    steps = [
+        partial(python, code.format(root=str(tmp_path), names=names), tmp_path / f"run{i}")
+        for i, names in enumerate((("a.txt", "b.txt"), ("b.txt", "a.txt")))
+    ]
+    assert side_by_side(steps, 2) == [None, None]
+    assert int((tmp_path / "a.txt").read_text()) >= 1
+
+
+def test_a_failing_step_stops_the_others_and_what_is_done_stays(tmp_path):
+    endless = "import time\nwhile True: time.sleep(0.05)"
+    steps = [
+        partial(python, "pass", tmp_path / "done"),
+        partial(python, endless, tmp_path / "endless"),
+        partial(python, "import time, sys; time.sleep(0.3); sys.exit(3)", tmp_path / "failing"),
+        partial(python, "pass", tmp_path / "never"),
+    ]
+    started = time.monotonic()
+    with pytest.raises(InputError, match="exit code 3"):
+        side_by_side(steps, 2)
+    assert time.monotonic() - started < 60
+    assert (tmp_path / "done" / "done.json").is_file()
+    assert not (tmp_path / "endless" / "done.json").is_file()
+    assert not (tmp_path / "never").exists()
+    assert side_by_side([partial(python, "pass", tmp_path / "later")], 2) == [None]
+    assert json.loads((tmp_path / "later" / "done.json").read_text())["seconds"] > 0
+
+
+def test_every_training_once_and_after_what_it_starts_from(tmp_path):
+    demo, sizes = Demo(tmp_path, Sizes(), "nl"), Sizes()
+    recognisers = ablations("nl", sizes)
+    made: set[tuple] = {(1, None), (2, None)}
+    count = 0
+    for level in levels(demo, recognisers, [1, 2]):
+        new = set()
+        for step in level:
+            seed, recogniser = step.args[0], step.args[-1]
+            if step.func == demo.finetune:
+                assert (seed, recogniser.start) in made
+            elif step.func == demo.midtrain:
+                assert (seed, recogniser.pretrained) in made
+                new.add((seed, recogniser.midtrained))
+            else:
+                new.add((seed, recogniser.pretrained))
+            count += 1
+        assert not new & made
+        made |= new
+    assert count == 2 * (len(recognisers) + 3 + 5)  # 3 objectives, 5 mid-trainings
+
+
+def test_folders_tell_recognisers_apart(tmp_path):
+    demo = Demo(tmp_path, Sizes(), "nl")
+    names = [r.midtrained for r in ablations("nl", Sizes()).values() if r.midtrained]
+    assert len(set(names)) == 5
+    assert Recogniser(None, "nl").midtrained == "midtrained_nl"
+    assert demo.folder(2, "asr_scratch, twice as long").name == "asr_scratch_twice_as_long"

@@ -1,0 +1,70 @@
+"""Cached filterbanks: the same features, from the archive, also in fairseq's own reader."""
+
+import shutil
+
+import numpy as np
+import pytest
+from fairseq.data.audio.audio_utils import get_features_or_waveform
+
+from manifests.features import cache_features
+from mmpt_fairseq.data.audio import read_filterbank
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.errors import InputError
+
+
+@pytest.fixture
+def folders(corpora, tmp_path):
+    """Two folders of manifests that share their clips."""
+    shutil.copytree(corpora / "asr", tmp_path / "asr")
+    shutil.copytree(corpora / "asr", tmp_path / "st", ignore=shutil.ignore_patterns("*.wav"))
+    for path in (tmp_path / "st").glob("*.tsv"):
+        manifest = Manifest(path)
+        text = path.read_text()
+        for audio in manifest.column("audio"):
+            text = text.replace(f"\t{audio}\t", f"\t../asr/{audio}\t")
+        path.write_text(text)
+    return [tmp_path / "asr", tmp_path / "st"]
+
+
+def sources(path):
+    manifest = Manifest(path)
+    return [manifest.resolve("audio", i) for i in range(len(manifest))]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0.0), ("float16", 0.02)])
+def test_features_are_those_of_the_recordings(folders, tmp_path, dtype, tolerance):
+    computed = [read_filterbank(source) for source in sources(folders[1] / "train.tsv")]
+    assert cache_features(tmp_path / "features.zip", folders, dtype) == (len(computed), 0)
+    cached = sources(folders[1] / "train.tsv")
+    assert all(".zip:" in source for source in cached)
+    for source, features in zip(cached, computed, strict=True):
+        np.testing.assert_allclose(read_filterbank(source), features, rtol=0, atol=tolerance)
+        np.testing.assert_array_equal(get_features_or_waveform(source), read_filterbank(source))
+
+
+def test_a_second_run_starts_from_the_recordings(folders, tmp_path):
+    archive = tmp_path / "features.zip"
+    before = [read_filterbank(s) for s in sources(folders[0] / "train.tsv")]
+    cache_features(archive, folders)
+    first = (archive.read_bytes(), (folders[0] / "train.tsv").read_bytes())
+    cache_features(archive, folders)
+    assert (archive.read_bytes(), (folders[0] / "train.tsv").read_bytes()) == first
+    after = [read_filterbank(s) for s in sources(folders[0] / "train.tsv")]
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    recordings = Manifest(folders[0] / "train.tsv").column("recording")
+    assert all((folders[0] / name).is_file() for name in recordings)
+
+
+def test_an_unreadable_clip_keeps_its_path(folders, tmp_path, capsys):
+    broken = sources(folders[0] / "train.tsv")[0]
+    with open(broken, "wb") as file:
+        file.write(b"no sound")
+    stored, left = cache_features(tmp_path / "features.zip", folders[:1])
+    assert (stored, left) == (7, 1)
+    assert broken in capsys.readouterr().err
+    assert sources(folders[0] / "train.tsv")[0] == broken
+
+
+def test_a_folder_without_manifests_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no manifest"):
+        cache_features(tmp_path / "features.zip", [tmp_path])
