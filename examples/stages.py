@@ -9,6 +9,7 @@ another command or of other files is refused.
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,11 +39,14 @@ _stopped = threading.Event()  # no further command starts
 _threads = threading.local()  # OpenMP threads of the commands that this thread starts
 
 
-def side_by_side(steps: Sequence[Callable[[], Result]], jobs: int) -> list[Result]:
+def side_by_side(
+    steps: Sequence[Callable[[], Result]], jobs: int, threads: int | None = None
+) -> list[Result]:
     """The results of independent steps, ``jobs`` of them at a time sharing the machine's cores.
 
     Small models gain little from a second thread; two trainings, each on a core, gain all of it.
-    When one step fails the others are stopped; all go on from their checkpoints when run again.
+    ``threads`` of each step, if given, are the same however many run, so that times compare. When
+    one step fails the others are stopped; all go on from their checkpoints when run again.
     """
     jobs = max(1, min(jobs, len(steps)))
     failures: list[BaseException] = []
@@ -53,7 +58,7 @@ def side_by_side(steps: Sequence[Callable[[], Result]], jobs: int) -> list[Resul
             process.terminate()
 
     def run(step: Callable[[], Result]) -> Result | None:
-        _threads.count = max(1, (os.cpu_count() or 1) // jobs)
+        _threads.count = threads or max(1, (os.cpu_count() or 1) // jobs)
         try:
             return step()
         except BaseException as error:
@@ -170,6 +175,33 @@ def seconds(folder: Path) -> float:
     return json.loads((folder / "done.json").read_text())["seconds"]
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What a finished training spent: updates, and seconds as fairseq itself counts them.
+
+    Those are seconds of training, validating and saving, over all attempts, without the start of
+    the process and without what was lost when one was killed: what ``stop_time_hours`` compares.
+    """
+
+    updates: int
+    seconds: float
+    parameters: int
+
+
+def effort(folder: Path) -> Effort:
+    """Of the training in ``folder``, from its last checkpoint and its log."""
+    from mmpt_fairseq.checkpoint import load_checkpoint
+
+    state = load_checkpoint(folder / "checkpoint_last.pt")
+    log = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+    parameters = re.findall(r"num\. shared model params: ([\d,]+)", log)
+    return Effort(
+        updates=state["optimizer_history"][-1]["num_updates"],
+        seconds=float(state["extra_state"]["previous_training_time"]),
+        parameters=int(parameters[-1].replace(",", "")),
+    )
+
+
 def fingerprint(paths: Sequence[Path]) -> str:
     """A hash of names, sizes and beginnings and ends of files: enough to tell remade ones."""
     digest = hashlib.sha256()
@@ -223,6 +255,7 @@ def _run(
             process.wait()
             raise
         finally:
+            process.stdout.close()
             _alive.discard(process)
             process.stdout.close()
         updates = bar.n

@@ -1,35 +1,49 @@
 """Manifests for the real-speech example: Mboshi, GRID, LibriSpeech and ARCTIC as released.
 
+    python -m examples.mboshi.prepare --data DIR --out runs/mboshi/manifests
+
 Text: HTML entities decoded, Unicode NFC, runs of white space made one space; rows whose text is
 empty after that are left out of the labelled manifests. Clips that cannot be read are left out.
-Everything left out is counted and written to ``skipped.tsv``.
+Everything left out is written to ``skipped.tsv``, and ``counts.json`` states what there is.
+Filterbanks are computed once, into ``features.zip``.
 """
 
+import argparse
 import csv
 import html
+import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from manifests.common import parallel_map
+from examples.mboshi.counts import count_texts, statement, too_long_for_ctc
+from examples.mboshi.s2t_conformer import write_data_config
+from manifests.common import atomic_path, parallel_map
+from manifests.features import cache_features
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.data.audio import num_frames, read_waveform
-from mmpt_fairseq.data.manifest import write_manifest
-from mmpt_fairseq.errors import InputError, UnreadableClip
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
 from mmpt_fairseq.report.scores import normalise_text
 
 GRID_VALID = 50  # clips of GRID held out of pre-training
 MBOSHI_VALID = 100  # training utterances held out for validation; dev is only decoded
+TASKS = {"st": "french", "asr_few": "mboshi", "asr_all": "mboshi"}
 
 
-def prepare(data: Path, out: Path, minutes: float, jobs: int = 2) -> dict[str, int]:
-    """Write ``pretrain``, ``st`` and ``asr`` under ``out``; returns rows per manifest.
+def prepare(
+    data: Path, out: Path, minutes: float, kind: str = "char", size: int = 1000, jobs: int = 2
+) -> dict:
+    """Write ``pretrain``, ``st``, ``asr_few`` and ``asr_all`` under ``out``; returns the counts.
 
     Args:
         data: holds ``grid``, ``mboshi``, ``arctic`` and ``librispeech``.
-        minutes: of Mboshi transcripts to fine-tune on, an even sample of the training split.
+        minutes: of Mboshi transcripts in ``asr_few``, an even sample of the training split.
+        kind, size: vocabulary of the translations; transcripts are spelt in characters.
     """
-    mboshi = {split: _mboshi(data / "mboshi", split) for split in ("train", "dev")}
+    tables = {split: _table(data / "mboshi" / f"{split}.tsv") for split in ("train", "dev")}
+    mboshi = {split: _mboshi(data / "mboshi", rows) for split, rows in tables.items()}
     grid = _grid(data / "grid")
     plain = [
         {"id": path.stem, "audio": str(path.resolve()), "speaker": path.stem.split("-")[0]}
@@ -40,31 +54,67 @@ def prepare(data: Path, out: Path, minutes: float, jobs: int = 2) -> dict[str, i
     measured = parallel_map(measure, rows, jobs, "measuring")
     faults = [(row["id"], row["fault"]) for row in measured if "fault" in row]
     good = {row["id"]: row for row in measured if "fault" not in row}
-    counts = {}
 
-    def write(name: str, chosen: Iterable[dict]) -> None:
-        usable = [{**good[row["id"]], **row} for row in chosen if row["id"] in good]
-        counts[name] = write_manifest(out / f"{name}.tsv", usable)
-
-    unlabelled = [*grid[GRID_VALID:], *plain, *mboshi["train"]]
-    write("pretrain/train", ({**r, "src_text": "", "tgt_text": ""} for r in unlabelled))
-    write("pretrain/valid", grid[:GRID_VALID])
-    for task, column in (("st", "french"), ("asr", "mboshi")):
-        labelled = {k: _label(v, column, good, faults) for k, v in mboshi.items()}
-        step = len(labelled["train"]) // MBOSHI_VALID
-        valid = labelled["train"][::step][:MBOSHI_VALID]
+    held_out = _held_out(grid, GRID_VALID)
+    unlabelled = [*grid[held_out:], *plain, *mboshi["train"]]
+    _write(
+        out / "pretrain/train.tsv",
+        ({**r, "src_text": "", "tgt_text": ""} for r in unlabelled),
+        good,
+    )
+    _write(out / "pretrain/valid.tsv", grid[:held_out], good)
+    for task, column in TASKS.items():
+        labelled = {split: _label(rows, column, good, faults) for split, rows in mboshi.items()}
+        held_out = _held_out(labelled["train"], MBOSHI_VALID)
+        valid = labelled["train"][:: len(labelled["train"]) // held_out][:held_out]
         held = {row["id"] for row in valid}
         train = [row for row in labelled["train"] if row["id"] not in held]
-        if task == "asr":
+        if task == "asr_few":
             train = _sample(train, minutes)
         for split, chosen in (("train", train), ("valid", valid), ("dev", labelled["dev"])):
-            counts[f"{task}/{split}"] = write_manifest(out / task / f"{split}.tsv", chosen)
-    build_vocabulary(out / "st", "unigram", 1000)
-    build_vocabulary(out / "asr", "char")
+            write_manifest(out / task / f"{split}.tsv", chosen)
+    faults = list(dict.fromkeys(faults))
     lines = [f"{name}\t{fault}\n" for name, fault in faults]
     (out / "skipped.tsv").write_text("id\treason\n" + "".join(lines), encoding="utf-8")
-    print(f"{len(faults)} rows left out, see {out / 'skipped.tsv'}", file=sys.stderr)
+    cache_features(out / "features.zip", [out / "pretrain", *(out / t for t in TASKS)], jobs=jobs)
+    vocabularies = {}
+    for task in TASKS:
+        spelt = (kind, size) if task == "st" else ("char", size)
+        vocabularies[f"{task}, {spelt[0]}"] = build_vocabulary(out / task, *spelt)
+    for task in ("asr_few", "asr_all"):
+        write_data_config(out / task)
+    counts = {**_measures(out), "vocabularies": vocabularies, "left out": len(faults)}
+    counts["texts"] = {
+        f"{split}, {column}": count_texts(row[column] for row in rows)
+        for split, rows in tables.items()
+        for column in ("mboshi", "french")
+    }
+    with atomic_path(out / "counts.json") as partial:
+        partial.write_text(json.dumps(counts, indent=1, ensure_ascii=False), encoding="utf-8")
     return counts
+
+
+def _held_out(rows: list, most: int) -> int:
+    """How many to validate on: a tenth at most."""
+    return min(most, max(1, len(rows) // 10))
+
+
+def _write(path: Path, chosen: Iterable[dict], good: dict[str, dict]) -> None:
+    """Those rows whose clip can be read, with their lengths."""
+    write_manifest(path, [{**good[row["id"]], **row} for row in chosen if row["id"] in good])
+
+
+def _measures(out: Path) -> dict[str, dict[str, float]]:
+    """Rows, minutes and targets too long for CTC of every manifest."""
+    rows, minutes, long = {}, {}, {}
+    for folder in ("pretrain", *TASKS):
+        for path in sorted((out / folder).glob("*.tsv")):
+            name, manifest = f"{folder}/{path.stem}", Manifest(path)
+            rows[name] = len(manifest)
+            minutes[name] = round(int(manifest.n_frames.sum()) / 6000, 1)
+            if folder in TASKS:
+                long[name] = too_long_for_ctc(out / folder, path.stem)
+    return {"rows": rows, "minutes": minutes, "too long for CTC": long}
 
 
 def measure(row: dict) -> dict:
@@ -90,7 +140,7 @@ def _grid(folder: Path) -> list[dict]:
     ]
 
 
-def _mboshi(folder: Path, split: str) -> list[dict]:
+def _mboshi(folder: Path, rows: list[dict[str, str]]) -> list[dict]:
     """Utterances with both texts, under names that are no manifest's columns yet."""
     return [
         {
@@ -101,7 +151,7 @@ def _mboshi(folder: Path, split: str) -> list[dict]:
             "tgt_text": normalise_text(html.unescape(row["french"])),
             "src_lang": "mdw",
         }
-        for row in _table(folder / f"{split}.tsv")
+        for row in rows
     ]
 
 
@@ -130,3 +180,22 @@ def _table(path: Path) -> list[dict[str, str]]:
         raise InputError(f"there is no {path}; --data must name the folder that holds the corpora")
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=30.0, help="of transcripts in asr_few")
+    parser.add_argument("--kind", choices=["char", "unigram"], default="char", help="translations")
+    parser.add_argument("--size", type=int, default=1000, help="entries, unless --kind char")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    args = parser.parse_args()
+    with exit_on_input_error():
+        counts = prepare(args.data, args.out, args.minutes, args.kind, args.size, args.jobs)
+    print(statement(counts), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

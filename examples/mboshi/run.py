@@ -1,110 +1,110 @@
-"""The three stages on real speech: ``python -m examples.mboshi.run --data DIR``.
+"""The three stages on real speech against their baselines: see README.md beside this file.
 
-Pre-training on GRID's talking face and on untranscribed speech (Mboshi, LibriSpeech
-train-clean-100, ARCTIC), mid-training on Mboshi speech to French, fine-tuning on a few minutes of
-Mboshi transcripts, decoding Mboshi's dev split whole and its unseen sentences alone. Every stage
-is killed once half-way and goes on from its last checkpoint.
+    python -m examples.mboshi.run --data DIR
+
+Everything that is not done yet is done, and what was interrupted goes on; a table of scores is
+printed at the end and written with all numbers to ``results.json``.
 """
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
-from examples.mboshi.prepare import prepare
-from examples.stages import decode, seconds, train
+from examples.mboshi.counts import statement
+from examples.mboshi.results import results, table
+from examples.mboshi.s2t_conformer import Size
+from examples.mboshi.systems import (
+    SYSTEMS,
+    TRANSCRIPTS,
+    Comparison,
+    Curriculum,
+    Settings,
+    levels,
+)
+from examples.stages import side_by_side
 from manifests.common import atomic_path
-from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import exit_on_input_error
-from mmpt_fairseq.report.scores import error_rates, normalise_text, read_hypotheses
-
-CONFIG = Path("examples/demo/config")
 
 
-def run(data: Path, out: Path, minutes: float, updates: tuple[int, int, int], seed: int) -> dict:
-    """Every step that is not done yet; returns the scores."""
-    manifests = out / "manifests"
-    if not (manifests / "counts.json").is_file():
-        counts = prepare(data, manifests, minutes)
-        with atomic_path(manifests / "counts.json") as partial:
-            partial.write_text(json.dumps(counts), encoding="utf-8")
-    counts = json.loads((manifests / "counts.json").read_text())
-    checkpoints, start = {}, "null"
-    stages = [("pretraining", "pretrain"), ("midtraining", "st"), ("finetuning", "asr")]
-    for (name, folder), total in zip(stages, updates, strict=True):
-        half = total // 2
-        overrides = [
-            f"common.seed={seed}",
-            f"optimization.max_update={total}",
-            f"checkpoint.save_interval_updates={half}",
-            "checkpoint.keep_interval_updates=1",
-            *([] if name == "pretraining" else [f"model.init_encoder_from={start}"]),
-        ]
-        start = train(CONFIG, name, manifests / folder, out / name, overrides, interrupt_at=half)
-        checkpoints[name] = str(start)
-    translation = decode(
-        out / "midtraining" / "checkpoint_best.pt",
-        manifests / "st",
-        "dev",
-        out / "decoded_st",
-        "bleu",
-        ["--beam", "5"],
-    )
-    options = ["--decoding", "ctc"]
-    decoded = out / "decoded_asr"
-    rates = decode(start, manifests / "asr", "dev", decoded, "wer", options)
-    return {
-        "dev": rates,
-        "dev_unseen_sentences": unseen(manifests, decoded / "generate-dev.txt"),
-        "bleu_dev": translation["bleu"],
-        "rows": counts,
-        "updates": updates,
-        "seconds": {name: round(seconds(out / name), 1) for name, _ in stages},
-        "checkpoints": checkpoints,
-        "seed": seed,
-    }
-
-
-def unseen(manifests: Path, output: Path) -> dict[str, float]:
-    """Error rates on the dev sentences that no row of any stage says, with their number.
-
-    Mid-training hears the sentences too, under French targets: its transcripts count as seen.
-    """
-    dev = Manifest(manifests / "asr" / "dev.tsv")
-    known = {
-        normalise_text(text)
-        for folder in ("st", "asr")
-        for split in ("train", "valid")
-        for text in Manifest(manifests / folder / f"{split}.tsv").column("src_text")
-    }
-    pairs = [
-        (reference, hypothesis)
-        for reference, hypothesis in zip(
-            dev.column("tgt_text"), read_hypotheses(output, len(dev)), strict=True
-        )
-        if normalise_text(reference) not in known
-    ]
-    references, hypotheses = zip(*pairs, strict=True)
-    return {**error_rates(references, hypotheses), "rows": len(pairs)}
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
-    parser.add_argument("--out", type=Path, default=Path("runs/mboshi"))
-    parser.add_argument("--minutes", type=float, default=30.0, help="of transcripts")
-    parser.add_argument("--updates", type=int, nargs=3, default=(100, 200, 200))
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
+    args = _parser().parse_args(arguments)
+    comparison = Comparison(args.data, args.out, _settings(args))
+    chosen = args.systems, args.transcripts, args.seeds
+    threads = max(1, (os.cpu_count() or 1) // args.jobs)
     started = time.monotonic()
     with exit_on_input_error():
-        results = run(args.data, args.out, args.minutes, tuple(args.updates), args.seed)
+        comparison.prepare()
+        for level in levels(comparison, *chosen):
+            side_by_side(level, args.jobs, threads)
+        found = results(comparison, *chosen)
+    counts = json.loads((comparison.manifests / "counts.json").read_text(encoding="utf-8"))
     with atomic_path(args.out / "results.json") as partial:
-        partial.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps({k: results[k] for k in ("dev", "dev_unseen_sentences", "bleu_dev")}))
-    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+        content = json.dumps({**found, "counts": counts}, indent=1, ensure_ascii=False)
+        partial.write_text(content + "\n", encoding="utf-8")
+    print(statement(counts))
+    print(table(found))
+    taken = time.monotonic() - started
+    print(f"{args.out / 'results.json'} written after {taken:.0f} s", file=sys.stderr)
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    size = Size(
+        **{name: getattr(args, name) for name in Size.__dataclass_fields__},
+    )
+    return Settings(
+        minutes=args.minutes,
+        updates=tuple(args.budget),
+        checkpoints=args.checkpoints,
+        size=size,
+        short_midtraining=Curriculum(*args.short_midtraining),
+        short_finetuning=Curriculum(*args.short_finetuning),
+        kind=args.translations,
+        entries=args.entries,
+        decoding=args.decoding,
+        interrupt=args.interrupt,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    default, parser = Settings(), argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder of the corpora")
+    add("--out", type=Path, default=Path("runs/mboshi"))
+    add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="shown in the table")
+    add("--transcripts", nargs="+", choices=TRANSCRIPTS, default=list(TRANSCRIPTS))
+    add("--seeds", type=int, nargs="+", default=[1])
+    add("--jobs", type=int, default=2, help="trainings side by side, with the cores divided evenly")
+    add("--minutes", type=float, default=default.minutes, help="of transcripts in 'few'")
+    add(
+        "--budget",
+        type=int,
+        nargs=4,
+        default=default.updates,
+        metavar=("PRE", "MID", "FEW", "ALL"),
+        help="updates of the stages; fine-tuning on few and on all transcripts",
+    )
+    add("--checkpoints", type=int, default=default.checkpoints, help="validations of a training")
+    for name, value in vars(default.size).items():
+        help_text = "10 ms frames a batch, stages 2 and 3" if name == "max_tokens" else "of models"
+        add(f"--{name.replace('_', '-')}", type=int, default=value, help=help_text)
+    for name in ("short_midtraining", "short_finetuning"):
+        add(
+            f"--{name.replace('_', '-')}",
+            type=int,
+            nargs=2,
+            default=(getattr(default, name).epochs, getattr(default, name).frames),
+            metavar=("EPOCHS", "FRAMES"),
+            help="first epochs that see clips up to so many 10 ms frames alone",
+        )
+    add("--translations", choices=["char", "unigram"], default=default.kind, help="vocabulary")
+    add("--entries", type=int, default=default.entries, help="of it, unless it is char")
+    add("--decoding", choices=["ctc", "attention"], default=default.decoding, help="of ours")
+    add("--interrupt", action="store_true", help="kill every training of ours once half-way")
+    return parser
 
 
 if __name__ == "__main__":

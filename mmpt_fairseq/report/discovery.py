@@ -8,6 +8,7 @@ were launched; ``started.json`` of our examples adds the command and the seconds
 import itertools
 import os
 import re
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,12 +105,16 @@ def _config_of(checkpoints: Sequence[Path], notes: list[str]) -> dict:
 
 
 def to_dict(cfg: object) -> dict:
-    """A config of fairseq's, of either age, as nested dicts with enumerations as words."""
+    """A config of fairseq's, of either age, as nested dicts with enumerations as words.
+
+    Legacy models and tasks keep all of their command line in one Namespace.
+    """
     from omegaconf import DictConfig, OmegaConf
 
     if isinstance(cfg, DictConfig):
-        return OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
-    return dict(cfg) if isinstance(cfg, dict) else {}
+        cfg = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
+    groups = cfg if isinstance(cfg, dict) else {}
+    return {k: dict(vars(v)) if isinstance(v, Namespace) else v for k, v in groups.items()}
 
 
 def read_decode(output: Path, name: str, runs: dict[Path, Run]) -> Decode:

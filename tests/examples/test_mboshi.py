@@ -1,24 +1,181 @@
-"""What counts as an unseen sentence in the real-speech example."""
+"""The real-speech comparison: its parts, and all of it on a small part of the real corpora."""
 
-from examples.mboshi.run import unseen
-from mmpt_fairseq.data.manifest import write_manifest
+import json
+
+import pytest
+
+from examples.mboshi.counts import count_texts, statement, too_long_for_ctc
+from examples.mboshi.results import table, unseen
+from examples.mboshi.run import main
+from examples.mboshi.s2t_conformer import Size
+from examples.mboshi.systems import Comparison, Settings, levels, updates_within
+from examples.stages import effort
+from manifests.vocabulary import build_vocabulary
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.scores import read_hypotheses
+from tests.commands import ROOT
+
+SYSTEMS = ["stages", "scratch", "longer", "s2t_conformer"]
+
+
+def write_texts(folder, texts: dict[str, list[str]], frames: int = 9) -> None:
+    for name, sentences in texts.items():
+        rows = [
+            {"id": i, "audio": "a.ogg", "n_frames": frames, "src_text": text, "tgt_text": text}
+            for i, text in enumerate(sentences, 1)
+        ]
+        write_manifest(folder / f"{name}.tsv", rows)
 
 
 def test_sentences_of_every_stage_count_as_seen(tmp_path):
     """Of three dev sentences one is fine-tuned on, one is only translated, one is new."""
     texts = {
-        "asr/train": ["ngá"],
-        "asr/valid": ["wa"],
+        "asr_few/train": ["ngá"],
+        "asr_all/train": ["ngá"],
+        "asr_all/valid": ["wa"],
         "st/train": ["ngá", "yé  mωné"],
         "st/valid": ["wa"],
-        "asr/dev": ["ngá", "yé mωné", "abia áwoi"],
+        "asr_all/dev": ["ngá", "yé mωné", "abia áwoi"],
     }
-    for name, sentences in texts.items():
-        rows = [
-            {"id": i, "audio": "a.ogg", "n_frames": 9, "src_text": text, "tgt_text": text}
-            for i, text in enumerate(sentences, 1)
+    write_texts(tmp_path, texts)
+    assert unseen(tmp_path, Manifest(tmp_path / "asr_all" / "dev.tsv")) == [2]
+    write_texts(tmp_path, {"asr_all/dev": ["wa"]})
+    with pytest.raises(InputError, match="every sentence"):
+        unseen(tmp_path, Manifest(tmp_path / "asr_all" / "dev.tsv"))
+
+
+def test_equal_time_is_a_multiple_of_the_updates():
+    """A run of 100 updates took 50 s: 175 s hold 350 of them, and none is too few to train."""
+    assert updates_within(175.0, updates=100, took=50.0) == 350
+    assert updates_within(0.1, updates=4, took=50.0) == 1
+
+
+def test_every_training_comes_once_and_after_what_it_needs(tmp_path):
+    comparison = Comparison(tmp_path, tmp_path, Settings())
+
+    def steps(*systems):
+        chosen = levels(comparison, systems, ["few", "all"], [1, 2])
+        return [
+            [(step.func.__name__, *step.args[1:]) for step in level if step.args[0] == 1]
+            for level in chosen
         ]
-        write_manifest(tmp_path / f"{name}.tsv", rows)
-    output = tmp_path / "generate-dev.txt"
-    output.write_text("D-0\t0\tx\nD-1\t0\tx\nD-2\t0\tabia\n")
-    assert unseen(tmp_path, output) == {"wer": 50.0, "cer": 100 * 5 / 9, "rows": 1}
+
+    pairs = [(amount, "scratch") for amount in ("few", "all")]
+    scratch = [("finetune", *pair) for pair in pairs]
+    three = [("finetune", "few", "stages"), ("finetune", "all", "stages")]
+    conformer = [("conformer", "few"), ("conformer", "all")]
+    assert steps("scratch") == [scratch]
+    assert steps("stages") == [[("pretrain",)], [("midtrain",)], three]
+    assert steps("s2t_conformer") == [[("pretrain",)], [("midtrain",), *scratch], three, conformer]
+
+
+def test_counts_of_texts():
+    counts = count_texts(["l&apos; eau & 50 m", "a . .. &quot; n", "&apos; A"])
+    assert counts["entities"] == {"&apos;": 2, "&quot;": 1}
+    assert counts["tokens without a letter"] == {'"': 1, "&": 1, "'": 1, ".": 1, "..": 1, "50": 1}
+    assert counts["single letters"] == {"A": 1, "a": 1, "m": 1, "n": 1}
+    assert counts["rare characters"]["u"] == 1
+    assert " " not in count_texts(["a " * 20])["rare characters"]
+
+
+def test_targets_too_long_for_ctc(tmp_path):
+    """Twelve encoder frames hold twelve tokens, or fewer where a blank must part two of a kind.
+
+    SentencePiece begins a text with a token for the space before it.
+    """
+    write_texts(tmp_path, {"train": ["ab" * 5, "a" * 6, "ab" * 6, "a" * 7]}, frames=45)
+    build_vocabulary(tmp_path, "char")
+    assert too_long_for_ctc(tmp_path, "train") == 2
+
+
+def test_sizes_are_the_same_for_all():
+    size = Size(layers=3, width=96, decoder_layers=5, heads=2, kernel=7, max_tokens=123)
+    theirs = " ".join(size.fairseqs())
+    for option, override in {
+        "--encoder-layers 3": "model.encoder_layers=3",
+        "--encoder-embed-dim 96": "model.encoder_embed_dim=96",
+        "--encoder-ffn-embed-dim 384": "model.encoder_ffn_embed_dim=384",
+        "--encoder-attention-heads 2": "++model.encoder_attention_heads=2",
+        "--depthwise-conv-kernel-size 7": "model.depthwise_conv_kernel_size=7",
+        "--decoder-layers 5": "model.decoder_layers=5",
+        "--decoder-embed-dim 96": "model.decoder_embed_dim=96",
+        "--decoder-ffn-embed-dim 384": "model.decoder_ffn_embed_dim=384",
+        "--decoder-attention-heads 2": "model.decoder_attention_heads=2",
+        "--max-tokens 123": "dataset.max_tokens=123",
+    }.items():
+        assert option in theirs
+        assert override in size.ours_with_decoder()
+    assert set(size.ours()) < set(size.ours_with_decoder())
+
+
+@pytest.fixture
+def corpora(real_data, tmp_path):
+    """A few rows of every corpus, links to their clips, and one clip that is empty."""
+
+    def some(name: str, rows: int) -> None:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for path in (real_data / name).iterdir():
+            target = tmp_path / "data" / name / path.name
+            if path.suffix == ".tsv":
+                lines = path.read_text(encoding="utf-8").splitlines()[: rows + 1]
+                target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            else:
+                target.symlink_to(path)
+
+    some("grid", 8)
+    some("mboshi", 41)
+    for name in ("librispeech/train-clean-100", "arctic/audio"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for clip in sorted((real_data / name).rglob("*.ogg"))[:3]:
+            (tmp_path / "data" / name / clip.name).symlink_to(clip)
+    (tmp_path / "data" / "arctic" / "audio" / "zz_empty.ogg").write_bytes(b"")
+    return tmp_path / "data"
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_every_system_on_real_speech(corpora, tmp_path, monkeypatch, capfd):
+    """GRID's mp4, Ogg Opus, Mboshi's tones: a few updates of all systems; then nothing twice."""
+    out = tmp_path / "run"
+    options = ["--data", str(corpora), "--out", str(out), "--minutes", "1", "--jobs", "2"]
+    options += ["--transcripts", "few", "--budget", "2", "2", "3", "3", "--checkpoints", "1"]
+    options += ["--layers", "1", "--width", "16", "--decoder-layers", "1"]
+    options += ["--short-midtraining", "0", "250"]
+    monkeypatch.chdir(ROOT)  # where the configs are
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    main(options)
+    printed = capfd.readouterr().out
+
+    counts = json.loads((out / "manifests" / "counts.json").read_text())
+    assert counts["rows"]["pretrain/train"] == 7 + 6 + 41
+    assert counts["rows"]["asr_all/train"] + counts["rows"]["asr_all/valid"] == 41
+    assert 0.7 < counts["minutes"]["asr_few/train"] < 1.3
+    assert not any(Manifest(out / "manifests" / "pretrain" / "train.tsv").column("tgt_text"))
+    assert "zz_empty\t" in (out / "manifests" / "skipped.tsv").read_text()
+    assert statement(counts) in printed
+
+    found = json.loads((out / "results.json").read_text())
+    systems = found["systems"]["few"]
+    assert list(systems) == SYSTEMS
+    for name, scores in systems.items():
+        folder = out / "seed1" / f"few_{name}"
+        assert len(read_hypotheses(folder / "decoded" / "generate-dev.txt", 41)) == 41
+        assert effort(folder).updates == scores["updates"][0]
+    assert systems["scratch"]["updates"] == systems["stages"]["updates"] == [3]
+    # fairseq stops after the first update beyond the time.
+    assert systems["s2t_conformer"]["seconds"][0] > 0.99 * systems["stages"]["seconds"][0]
+    theirs, ours = systems["s2t_conformer"]["parameters"], systems["stages"]["parameters"]
+    assert abs(theirs / ours - 1) < 0.05
+    assert found["stage 2"]["dev"]["bleu"]["low"] >= 0
+    assert len(found["verdicts"]) == 8
+    assert table(found) in printed
+
+    finished = {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")}
+    main(options)
+    again = capfd.readouterr()
+    assert table(found) in again.out
+    assert "\n$ " not in f"\n{again.err}"
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")} == finished
+    with pytest.raises(SystemExit, match="by another command"):
+        main([*options, "--minutes", "2"])

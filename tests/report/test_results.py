@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from argparse import Namespace
 
 import numpy as np
 import pytest
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.report.discovery import find
+from mmpt_fairseq.report.discovery import find, to_dict
 from mmpt_fairseq.report.intervals import error_rate_interval, paired_relative_difference
 from mmpt_fairseq.report.results import tables
 from mmpt_fairseq.report.scores import error_rates
@@ -264,3 +265,11 @@ def test_seconds_of_all_attempts(data, tmp_path):
     assert find([folder])[0][0].seconds == 61
     (folder / "started.json").write_text(json.dumps({"seconds": 99.5}))
     assert find([folder])[0][0].seconds == 99.5
+
+
+def test_config_of_a_legacy_run_is_a_mapping():
+    """fairseq-train keeps the command line of a legacy task in one Namespace."""
+    cfg = {"task": Namespace(_name="speech_to_text", data="d"), "optimization": {"lr": [0.1]}}
+    expected = {"task": {"_name": "speech_to_text", "data": "d"}, "optimization": {"lr": [0.1]}}
+    assert to_dict(cfg) == expected
+    json.dumps(to_dict(cfg))

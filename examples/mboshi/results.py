@@ -1,0 +1,202 @@
+"""Scores of the comparison: dev as a whole, its unseen sentences alone, and what they show."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, stdev
+
+from examples.mboshi.systems import Comparison
+from examples.stages import effort
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.intervals import (
+    Counts,
+    Interval,
+    count,
+    mean_interval,
+    relative_difference,
+)
+from mmpt_fairseq.report.scores import normalise_text, read_hypotheses
+
+UNITS = {"wer": "word", "cer": "char"}
+SUBSETS = ("dev", "unseen")
+GAIN = 20.0  # percent of the baseline's CER that the method is to save with few transcripts
+
+
+def unseen(manifests: Path, dev: Manifest) -> list[int]:
+    """Rows of dev whose sentence no row of any stage says.
+
+    Stages 1 and 2 hear the sentences too, without their transcripts: those count as seen.
+    """
+    known = {
+        normalise_text(text)
+        for folder in sorted(manifests.iterdir())
+        for split in ("train", "valid")
+        if (folder / f"{split}.tsv").is_file()
+        for text in Manifest(folder / f"{split}.tsv").column("src_text")
+    }
+    rows = [i for i, text in enumerate(dev.column("src_text")) if normalise_text(text) not in known]
+    if not rows:
+        raise InputError(f"every sentence of {dev.path} is also in a training manifest")
+    return rows
+
+
+def results(
+    comparison: Comparison, systems: Sequence[str], transcripts: Sequence[str], seeds: Sequence[int]
+) -> dict:
+    """Every system's scores, its differences and verdicts; means over seeds, and each seed."""
+    found = {"systems": {}, "three stages against": {}}
+    verdicts = []
+    for amount in transcripts:
+        counts = {
+            system: _of_seeds(comparison, [(s, amount, system) for s in seeds], UNITS)
+            for system in systems
+        }
+        found["systems"][amount] = {
+            system: {**_scores(counts[system]), **_efforts(comparison, amount, system, seeds)}
+            for system in systems
+        }
+        if "stages" in systems:
+            others = {name: c for name, c in counts.items() if name != "stages"}
+            found["three stages against"][amount] = {
+                name: _differences(counts["stages"], theirs) for name, theirs in others.items()
+            }
+            verdicts += _verdicts(amount, counts["stages"], others)
+    if "stages" in systems:
+        names = [(s, "midtrained") for s in seeds]
+        translated = _of_seeds(comparison, names, {"bleu": "bleu"})
+        found["stage 2"] = _scores(translated)
+        found["stages 1 and 2"] = {
+            name: [asdict(effort(comparison.folder(seed, name))) for seed in seeds]
+            for name in ("pretrained", "midtrained")
+        }
+    return {
+        **found,
+        "verdicts": verdicts,
+        "rows": _rows(comparison),
+        "seeds": list(seeds),
+        "settings": asdict(comparison.settings),
+    }
+
+
+def _rows(comparison: Comparison) -> dict[str, int]:
+    dev = Manifest(comparison.asr("all") / "dev.tsv")
+    return {"dev": len(dev), "unseen": len(unseen(comparison.manifests, dev))}
+
+
+def _of_seeds(
+    comparison: Comparison, names: Sequence[tuple], units: dict[str, str]
+) -> dict[str, dict[str, list[Counts]]]:
+    """``counts[subset][metric]`` of a system's trainings, one for each seed."""
+    found = {subset: {metric: [] for metric in units} for subset in SUBSETS}
+    for seed, *name in names:
+        folder = comparison.folder(seed, *name)
+        data = comparison.manifests / "st" if name == ["midtrained"] else comparison.asr(name[0])
+        dev = Manifest(data / "dev.tsv")
+        references = list(dev.column("tgt_text"))
+        hypotheses = read_hypotheses(folder / "decoded" / "generate-dev.txt", len(dev))
+        rows = {"dev": range(len(dev)), "unseen": unseen(comparison.manifests, dev)}
+        for subset in SUBSETS:
+            ours = [references[i] for i in rows[subset]], [hypotheses[i] for i in rows[subset]]
+            for metric, unit in units.items():
+                found[subset][metric].append(count(*ours, unit))
+    return found
+
+
+def _scores(counts: dict[str, dict[str, list[Counts]]]) -> dict:
+    return {
+        subset: {
+            metric: {**_interval(mean_interval(runs)), "seeds": [run.value for run in runs]}
+            for metric, runs in metrics.items()
+        }
+        for subset, metrics in counts.items()
+    }
+
+
+def _efforts(comparison: Comparison, amount: str, system: str, seeds: Sequence[int]) -> dict:
+    """Updates and seconds of each seed; those of the three stages are of all three together."""
+    spent = [effort(comparison.folder(seed, amount, system)) for seed in seeds]
+    seconds = [e.seconds for e in spent]
+    if system == "stages":
+        seconds = [comparison.seconds_of_stages(seed, amount) for seed in seeds]
+    return {
+        "updates": [e.updates for e in spent],
+        "seconds": seconds,
+        "parameters": spent[0].parameters,
+    }
+
+
+def _differences(ours: dict, theirs: dict) -> dict:
+    return {
+        subset: {
+            metric: _interval(relative_difference(runs, theirs[subset][metric]))
+            for metric, runs in metrics.items()
+        }
+        for subset, metrics in ours.items()
+    }
+
+
+def _verdicts(amount: str, stages: dict, others: dict[str, dict]) -> list[dict]:
+    """Whether the CER interval lies clear of each baseline's, and whether the gain is enough."""
+    found = []
+    for subset in SUBSETS:
+        ours = stages[subset]["cer"]
+        for name, counts in others.items():
+            theirs = counts[subset]["cer"]
+            high, low = mean_interval(ours).high, mean_interval(theirs).low
+            claim = f"{amount}, {subset}: CER interval clear of {name}"
+            numbers = f"ends at {high:.1f}, its begins at {low:.1f}"
+            found.append({"claim": claim, "holds": high < low, "numbers": numbers})
+        if amount == "few" and "scratch" in others:
+            gain = relative_difference(ours, others["scratch"][subset]["cer"])
+            claim = f"few, {subset}: CER at least {GAIN:.0f} % below scratch, relatively"
+            numbers = f"{gain.value:+.1f} % [{gain.low:+.1f}, {gain.high:+.1f}]"
+            found.append({"claim": claim, "holds": gain.value <= -GAIN, "numbers": numbers})
+    return found
+
+
+def _interval(interval: Interval) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in asdict(interval).items()}
+
+
+def table(found: dict) -> str:
+    """The results as people read them."""
+    names = [f"{s} {u} %" for s in SUBSETS for u in ("WER", "CER")]
+    lines = [f"{'transcripts, system':<20}" + "".join(f"{n:>33}" for n in names)]
+    lines[0] += "   updates   minutes  parameters"
+    for amount, systems in found["systems"].items():
+        for system, scores in systems.items():
+            cells = [_cell(scores[subset][metric]) for subset in SUBSETS for metric in UNITS]
+            line = f"{f'{amount}, {system}':<20}" + "".join(f"{cell:>33}" for cell in cells)
+            line += f"{mean(scores['updates']):10.0f}{mean(scores['seconds']) / 60:10.1f}"
+            lines.append(line + f"{scores['parameters']:12,d}")
+    for amount, baselines in found["three stages against"].items():
+        for name, subsets in baselines.items():
+            parts = [
+                f"{subset} {metric.upper()} {_signed(subsets[subset][metric])}"
+                for subset in SUBSETS
+                for metric in UNITS
+            ]
+            lines.append(f"{amount}, three stages against {name}, in %: " + "; ".join(parts))
+    if "stage 2" in found:
+        bleu = ", ".join(
+            f"{subset} {_cell(found['stage 2'][subset]['bleu'])}" for subset in SUBSETS
+        )
+        lines.append(f"stage 2, BLEU: {bleu}")
+        for name, stage in found["stages 1 and 2"].items():
+            minutes = mean(e["seconds"] for e in stage) / 60
+            lines.append(f"{name}: {stage[0]['updates']} updates, {minutes:.1f} minutes")
+    for verdict in found["verdicts"]:
+        holds = "holds" if verdict["holds"] else "DOES NOT HOLD"
+        lines.append(f"{holds}: {verdict['claim']} ({verdict['numbers']})")
+    return "\n".join(lines)
+
+
+def _cell(score: dict) -> str:
+    """Value, interval and, with several seeds, the deviation."""
+    deviation = f" ± {stdev(score['seeds']):.1f}" if len(score["seeds"]) > 1 else ""
+    return f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]{deviation}"
+
+
+def _signed(score: dict) -> str:
+    return f"{score['value']:+.1f} [{score['low']:+.1f}, {score['high']:+.1f}]"

@@ -1,0 +1,248 @@
+"""The systems that are compared, and the steps that make them.
+
+Every system is trained for each amount of transcripts (``few``, ``all``) and each seed:
+
+* ``stages``: the three stages; stages 1 and 2 are shared by both amounts;
+* ``scratch``: stage 3 alone, as many updates of it;
+* ``longer``: stage 3 alone, as many seconds as the three stages took together;
+* ``s2t_conformer``: fairseq's own model, as many seconds too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from examples.mboshi.s2t_conformer import Size, decode_conformer, train_conformer
+from examples.stages import decode, effort, run_step, train
+from mmpt_fairseq.data.manifest import Manifest
+
+CONFIG = Path("examples/demo/config")
+SYSTEMS = ("stages", "scratch", "longer", "s2t_conformer")
+TRANSCRIPTS = ("few", "all")
+NEVER = 10**9
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """First epochs of a training that see short clips alone."""
+
+    epochs: int = 0
+    frames: int = 250
+
+    def overrides(self) -> list[str]:
+        return [
+            f"++task.short_first_epochs={self.epochs}",
+            f"++task.short_first_frames={self.frames}",
+        ]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all systems share.
+
+    Attributes:
+        minutes: of transcripts in ``few``.
+        updates: of pre-training, mid-training, fine-tuning on few and on all transcripts.
+        checkpoints: validations of every stage, evenly spread; the best one is decoded. Longer
+            trainings have more, as far apart.
+        short_midtraining, short_finetuning: curricula; the latter for ``scratch`` and ``longer``
+            too.
+        kind, entries: vocabulary of the translations.
+        decoding: ``ctc`` or ``attention``, of our recognisers.
+        interrupt: kill every training of ours once half-way; it goes on from its checkpoint.
+    """
+
+    minutes: float = 30.0
+    updates: tuple[int, int, int, int] = (400, 2400, 800, 2400)
+    checkpoints: int = 20
+    size: Size = field(default_factory=Size)
+    short_midtraining: Curriculum = field(default_factory=lambda: Curriculum(8))
+    short_finetuning: Curriculum = field(default_factory=Curriculum)
+    kind: str = "char"
+    entries: int = 1000
+    decoding: str = "ctc"
+    interrupt: bool = False
+
+    def finetuning(self, transcripts: str) -> int:
+        """Updates of stage 3."""
+        return self.updates[2 + TRANSCRIPTS.index(transcripts)]
+
+    def interval(self, updates: int) -> int:
+        """Updates from one validation to the next."""
+        return max(1, updates // self.checkpoints)
+
+
+class Comparison:
+    """The steps in ``out``; a training's folder is named after what it is, under its seed."""
+
+    def __init__(self, data: Path, out: Path, settings: Settings) -> None:
+        self.data, self.out, self.settings = data, out, settings
+        self.manifests = out / "manifests"
+
+    def prepare(self) -> None:
+        """Manifests, vocabularies, filterbanks and counts."""
+        settings = self.settings
+        command = [
+            *("python", "-m", "examples.mboshi.prepare"),
+            *("--data", str(self.data), "--out", str(self.manifests)),
+            *("--minutes", str(settings.minutes)),
+            *("--kind", settings.kind, "--size", str(settings.entries)),
+        ]
+        tables = [self.data / "mboshi" / f"{split}.tsv" for split in ("train", "dev")]
+        run_step(command, self.manifests, [*tables, self.data / "grid" / "clips.tsv"])
+
+    def folder(self, seed: int, *name: str) -> Path:
+        """Of a training: ``pretrained``, ``midtrained`` or transcripts and system."""
+        return self.out / f"seed{seed}" / "_".join(name)
+
+    def asr(self, transcripts: str) -> Path:
+        """Manifests of stage 3."""
+        return self.manifests / f"asr_{transcripts}"
+
+    def interval(self, transcripts: str) -> int:
+        """Updates of stage 3 from one validation to the next, the same for all systems.
+
+        With it time is in proportion to updates: a run of more of them validates more often.
+        """
+        return self.settings.interval(self.settings.finetuning(transcripts))
+
+    def pretrain(self, seed: int) -> None:
+        overrides = self.settings.size.ours()
+        self._train("pretraining", "pretrain", seed, "pretrained", 0, overrides)
+
+    def midtrain(self, seed: int) -> None:
+        start = self.folder(seed, "pretrained") / "checkpoint_best.pt"
+        overrides = [
+            *self.settings.size.ours_with_decoder(),
+            *self.settings.short_midtraining.overrides(),
+            f"model.init_encoder_from={start}",
+        ]
+        checkpoint = self._train("midtraining", "st", seed, "midtrained", 1, overrides)
+        data = self.manifests / "st"
+        results = checkpoint.parent / "decoded"
+        decode(checkpoint, data, "dev", results, "bleu", _search(data))
+
+    def finetune(self, seed: int, transcripts: str, system: str) -> None:
+        """Stage 3 from stage 2 (``stages``) or from nothing."""
+        updates = self.settings.finetuning(transcripts)
+        start = "null"
+        if system == "stages":
+            start = str(self.folder(seed, "midtrained") / "checkpoint_best.pt")
+        elif system == "longer":
+            updates = self.updates_in_time(seed, transcripts)
+        overrides = [
+            *self.settings.size.ours_with_decoder(),
+            *self.settings.short_finetuning.overrides(),
+            f"model.init_encoder_from={start}",
+        ]
+        data, folder = self.asr(transcripts), self.folder(seed, transcripts, system)
+        interval = self.interval(transcripts)
+        checkpoint = self._run("finetuning", data, seed, folder, updates, interval, overrides)
+        options = ["--decoding", self.settings.decoding]
+        if self.settings.decoding == "attention":
+            options += _search(data)
+        decode(checkpoint, data, "dev", folder / "decoded", "wer", options)
+
+    def conformer(self, seed: int, transcripts: str) -> None:
+        """fairseq's own model for the seconds of the three stages."""
+        data, folder = self.asr(transcripts), self.folder(seed, transcripts, "s2t_conformer")
+        updates = self.updates_in_time(seed, transcripts)
+        checkpoint = train_conformer(
+            data,
+            folder,
+            self.settings.size,
+            seed,
+            self.seconds_of_stages(seed, transcripts),
+            updates,
+            self.interval(transcripts),
+        )
+        decode_conformer(checkpoint, data, "dev", folder / "decoded", _search(data))
+
+    def seconds_of_stages(self, seed: int, transcripts: str) -> float:
+        """Training time of the three stages together."""
+        stages = [("pretrained",), ("midtrained",), (transcripts, "stages")]
+        return sum(effort(self.folder(seed, *stage)).seconds for stage in stages)
+
+    def updates_in_time(self, seed: int, transcripts: str) -> int:
+        """Updates of stage 3 from scratch that fit into the time of the three stages."""
+        scratch = effort(self.folder(seed, transcripts, "scratch"))
+        return updates_within(
+            self.seconds_of_stages(seed, transcripts), scratch.updates, scratch.seconds
+        )
+
+    def _train(
+        self, name: str, data: str, seed: int, folder: str, stage: int, overrides: list[str]
+    ) -> Path:
+        updates = self.settings.updates[stage]
+        interval = self.settings.interval(updates)
+        target = self.folder(seed, folder)
+        return self._run(name, self.manifests / data, seed, target, updates, interval, overrides)
+
+    def _run(
+        self,
+        config: str,
+        data: Path,
+        seed: int,
+        folder: Path,
+        updates: int,
+        interval: int,
+        overrides: Sequence[str],
+    ) -> Path:
+        """One of our trainings, validated and saved every ``interval`` updates."""
+        common = [
+            f"common.seed={seed}",
+            f"optimization.max_update={updates}",
+            f"checkpoint.save_interval_updates={interval}",
+            "checkpoint.keep_interval_updates=1",
+            f"checkpoint.save_interval={NEVER}",
+            f"dataset.validate_interval={NEVER}",
+        ]
+        half = updates // 2 if self.settings.interrupt else None
+        return train(CONFIG, config, data, folder, [*common, *overrides], interrupt_at=half)
+
+
+def updates_within(seconds: float, updates: int, took: float) -> int:
+    """As many as fit into ``seconds`` at the pace of a run whose ``updates`` ``took`` as long.
+
+    A cosine schedule of that many updates ends when the time does.
+    """
+    return max(1, round(updates * seconds / took))
+
+
+def levels(
+    comparison: Comparison,
+    systems: Sequence[str],
+    transcripts: Sequence[str],
+    seeds: Sequence[int],
+) -> list[list[Callable[[], None]]]:
+    """Every training once, each in a level after those that it needs, the longest first.
+
+    What has the time of the three stages needs them and ``scratch``, which tells the pace.
+    """
+    timed = {"longer", "s2t_conformer"} & set(systems)
+    three = "stages" in systems or timed
+    scratch = "scratch" in systems or timed
+    first, second, third, fourth = [], [], [], []
+    for seed in seeds:
+        if three:
+            first.append(partial(comparison.pretrain, seed))
+            second.append(partial(comparison.midtrain, seed))
+    for seed in seeds:
+        for amount in transcripts:
+            finetune = partial(comparison.finetune, seed, amount)
+            if scratch:
+                second.append(partial(finetune, "scratch"))
+            if three:
+                third.append(partial(finetune, "stages"))
+            if "longer" in timed:
+                fourth.append(partial(finetune, "longer"))
+            if "s2t_conformer" in timed:
+                fourth.append(partial(comparison.conformer, seed, amount))
+    return [level for level in (first, second, third, fourth) if level]
+
+
+def _search(data: Path) -> list[str]:
+    """Beam search up to the longest training target: characters pass fairseq's limit of 200."""
+    longest = max(len(text) for text in Manifest(data / "train.tsv").column("tgt_text"))
+    return ["--beam", "5", "--max-len-b", str(longest)]
