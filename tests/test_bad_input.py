@@ -110,6 +110,16 @@ def test_stage_1_of_another_size(stages, corpora, tmp_path):
     assert "another size" in sentence
 
 
+def test_fresh_layers_are_not_frozen(corpora, stages, tmp_path):
+    options = [
+        f"model.init_encoder_from={stages / 'midtraining' / 'checkpoint_last.pt'}",
+        "+model.freeze_encoder=true",
+        "model.fresh_encoder_layers=1",
+    ]
+    sentence = refused(train("finetuning", corpora / "asr", tmp_path, *options))
+    assert "never trained; set model.fresh_encoder_layers=0" in sentence
+
+
 def test_config_key_that_does_not_exist(corpora, tmp_path):
     """Hydra's own message names the key."""
     command = train_command("finetuning", corpora / "asr", tmp_path, "model.encoder_layerz=2")

@@ -28,6 +28,8 @@ OBJECTIVES = {
     "clr": "mmpt_contrastive",
     "mae+clr": "mmpt_masked_reconstruction_and_contrastive",
 }
+# What is frozen must have been trained: no layer may start fresh.
+FROZEN = ["+model.freeze_encoder=true", "model.fresh_encoder_layers=0"]
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,14 @@ class Recogniser:
 class Sizes:
     """How much of everything: clips, updates."""
 
-    pretrain: int = 1000
-    translated: int = 3000
+    pretrain: int = 800
+    translated: int = 2500
     phrases: int = 5000
     transcribed: int = 300
     test: int = 300
-    pretraining_updates: int = 120
-    midtraining_updates: int = 2400
-    finetuning_updates: int = 400
+    pretraining_updates: int = 100
+    midtraining_updates: int = 1700
+    finetuning_updates: int = 500
 
     def command(self) -> list[str]:
         """Options of the generator."""
@@ -188,7 +190,7 @@ class Demo:
                 f"common.seed={seed}",
                 f"optimization.max_update={updates}",
                 f"model.init_encoder_from={self.checkpoint(seed, recogniser.start)}",
-                *(["+model.freeze_encoder=true"] if recogniser.frozen else []),
+                *(FROZEN if recogniser.frozen else []),
             ],
         )
         options = ["--decoding", "ctc"]

@@ -215,6 +215,11 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                     f"{self.cfg.data} has no {self.cfg.config_yaml} with a vocabulary; build one "
                     "with python -m manifests.vocabulary"
                 )
+            if cfg.freeze_encoder and cfg.fresh_encoder_layers:
+                raise InputError(
+                    f"model.freeze_encoder=true would freeze {cfg.fresh_encoder_layers} layers "
+                    "that were never trained; set model.fresh_encoder_layers=0"
+                )
             model = FairseqTask.build_model(self, cfg, from_checkpoint)
             resumed = os.path.join(self.cfg.save_dir, self.cfg.restore_file)
             if not from_checkpoint and os.path.isfile(resumed):
