@@ -10,10 +10,10 @@ VENV := .venv
 STAMP := $(VENV)/.complete
 PINS := requirements.txt requirements-fairseq.txt constraints-cuda.txt
 
-.PHONY: help venv demo test lint format clean
+.PHONY: help venv demo demo-full test lint format clean
 
 help: ## list the targets
-	@awk -F ":.*## " '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ":.*## " '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## build .venv, or bring it up to the pins
 	@echo "$(VENV) is ready"
@@ -23,6 +23,10 @@ $(STAMP): $(PINS) setup.py pyproject.toml
 
 demo: $(STAMP) ## run the three stages on generated speech
 	$(VENV)/bin/python -m examples.demo.run $(ARGS)
+
+demo-full: $(STAMP) ## the same at larger size with three seeds (about two hours on two cores)
+	$(VENV)/bin/python -m examples.demo.run --out runs/demo-full --compare full --seeds 1 2 3 \
+	    --translated 5000 --phrases 8000 --midtraining-updates 5000 --finetuning-updates 800 $(ARGS)
 
 test: $(STAMP) ## run the tests; ARGS="-k name" goes to pytest, MMPT_REAL_DATA to the tests
 	$(VENV)/bin/python -m pytest $(ARGS)

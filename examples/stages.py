@@ -50,7 +50,6 @@ def side_by_side(
     """
     jobs = max(1, min(jobs, len(steps)))
     failures: list[BaseException] = []
-    _stopped.clear()
 
     def stop() -> None:
         _stopped.set()
@@ -66,12 +65,15 @@ def side_by_side(
             stop()
             return None
 
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            results = list(pool.map(run, steps))
-        except BaseException:  # Ctrl-C
-            stop()
-            raise
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            try:
+                results = list(pool.map(run, steps))
+            except BaseException:  # Ctrl-C
+                stop()
+                raise
+    finally:
+        _stopped.clear()  # only now that no step runs any more
     if failures:
         raise failures[0]
     return results
@@ -240,6 +242,8 @@ def _run(
             env=_environment(),
         )
         _alive.add(process)
+        if _stopped.is_set():  # since this step was started
+            process.terminate()
         try:
             for line in process.stdout:
                 log.write(line)
@@ -257,7 +261,6 @@ def _run(
         finally:
             process.stdout.close()
             _alive.discard(process)
-            process.stdout.close()
         updates = bar.n
     if interrupt_at:
         raise InputError(f"the command above ended before update {interrupt_at} could be seen")

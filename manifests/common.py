@@ -37,7 +37,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int, desc: str
 ) -> list[Result]:
-    """`[function(item) for item in items]`, in `jobs` processes, with a bar on stderr.
+    """`[function(item) for item in items]`, in `jobs` processes, with a bar on stderr."""
+    return list(parallel_imap(function, items, jobs, desc))
+
+
+def parallel_imap(
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, desc: str
+) -> Iterator[Result]:
+    """The results of :func:`parallel_map` one by one, in order, as they come.
 
     Workers are spawned, so that they inherit no thread or library of the calling process.
 
@@ -45,13 +52,13 @@ def parallel_map(
         CorpusError: a worker was killed, as happens where memory runs out.
     """
     if not items:
-        return []
+        return
     bar = {"total": len(items), "desc": desc, "unit": "clip", "smoothing": 0.05}
     context = multiprocessing.get_context("spawn")
     ignored = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process, which ends the workers
     pool = ProcessPoolExecutor(min(jobs, len(items)), context, signal.signal, ignored)
     try:
-        return list(tqdm(pool.map(function, items, chunksize=4), **bar))
+        yield from tqdm(pool.map(function, items, chunksize=4), **bar)
     except BrokenProcessPool:
         raise CorpusError(
             f"A process of {desc!r} was killed, perhaps for lack of memory; start again with fewer "

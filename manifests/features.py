@@ -13,22 +13,23 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import sys
 import zipfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import yaml
 
-from manifests.common import atomic_path, parallel_map
+from manifests.common import CorpusError, atomic_path, parallel_imap
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
 from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
 
 Rows = list[dict[str, str]]
-
-PORTION = 20_000  # clips whose features are in memory at a time
 
 
 def cache_features(
@@ -37,32 +38,85 @@ def cache_features(
     """Write the archive and the manifests anew; returns (recordings stored, left out).
 
     Raises:
-        InputError: a folder holds no manifest, or a manifest is at fault.
+        InputError: a folder holds no manifest, or a manifest is at fault; the archive is there and
+            holds the features of other folders too; not one recording can be read.
     """
     tables = {path: _rows(path) for folder in folders for path in _manifests(folder)}
+    _refuse_foreign(archive, folders)
     sources = sorted({_source(path, row) for path, rows in tables.items() for row in rows})
     with atomic_path(archive) as temporary:
         places = _write_archive(temporary, sources, dtype, jobs or 1)
-    for path, rows in tables.items():
-        inside = os.path.relpath(archive, path.parent)
-        for row in rows:
-            place = places[_source(path, row)]
-            row["recording"] = row["recording"] or row["audio"]
-            row["audio"] = f"{inside}:{place[0]}:{place[1]}" if place else row["recording"]
-        write_manifest(path, rows)
-    stored = sum(place is not None for place in places.values())
+        stored = sum(place is not None for place in places.values())
+        if not stored:
+            raise InputError(f"not one of {len(places)} recordings can be read; nothing is cached")
+        _name_folders(temporary, archive, folders)
+        # Until the new archive is in place no manifest may point into the old one.
+        _point(tables, lambda path, row: row["recording"] or row["audio"])
+    inside = {path: os.path.relpath(archive, path.parent) for path in tables}
+
+    def place(path: Path, row: dict[str, str]) -> str:
+        found = places[_source(path, row)]
+        return f"{inside[path]}:{found[0]}:{found[1]}" if found else row["recording"]
+
+    _point(tables, place)
     return stored, len(places) - stored
+
+
+def _point(tables: dict[Path, Rows], audio: Callable[[Path, dict[str, str]], str]) -> None:
+    """Write the manifests with ``audio`` of each row, the clip's own path in ``recording``."""
+    for path, rows in tables.items():
+        for row in rows:
+            row["recording"] = row["recording"] or row["audio"]
+            row["audio"] = audio(path, row)
+        write_manifest(path, rows)
+
+
+def _refuse_foreign(archive: Path, folders: list[Path]) -> None:
+    """Stop before an archive is replaced into which manifests of other folders point."""
+    if not archive.exists():
+        return
+    try:
+        with zipfile.ZipFile(archive) as old:
+            named = json.loads(old.comment)["folders"]
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError):
+        raise InputError(f"{archive} was not written by this command; give another name") from None
+    given = {folder.resolve() for folder in folders}
+    others = [archive.parent / name for name in named]
+    others = [str(path) for path in others if path.is_dir() and path.resolve() not in given]
+    if others:
+        raise InputError(
+            f"{archive} holds the features of {', '.join(others)} too; name these folders as well, "
+            "or another archive"
+        )
+
+
+def _name_folders(temporary: Path, archive: Path, folders: list[Path]) -> None:
+    names = sorted(os.path.relpath(folder, archive.parent) for folder in folders)
+    with zipfile.ZipFile(temporary, "a") as out:
+        out.comment = json.dumps({"folders": names}).encode()
 
 
 def _manifests(folder: Path) -> list[Path]:
     found = sorted(folder.glob("*.tsv"))
     if not found:
         raise InputError(f"there is no manifest (*.tsv) in {folder}")
+    config = folder / "config.yaml"
+    if config.is_file() and "audio_root" in (yaml.safe_load(config.read_text("utf-8")) or {}):
+        raise InputError(
+            f"{config} sets audio_root, from which an archive beside the manifests cannot be "
+            "reached; make the paths relative to the manifests and remove it"
+        )
     return found
 
 
 def _rows(path: Path) -> Rows:
     manifest = Manifest(path)
+    unknown = [name for name in manifest.columns if name not in COLUMNS]
+    if unknown:
+        raise InputError(
+            f"{path} would lose the column {', '.join(unknown)} when it is written anew; remove it "
+            "or keep a copy"
+        )
     columns = {name: manifest.column(name) for name in COLUMNS}
     return [{name: c[i] for name, c in columns.items()} for i in range(len(manifest))]
 
@@ -77,22 +131,19 @@ def _write_archive(
 ) -> dict[str, tuple[int, int] | None]:
     """Source -> (offset, length) in bytes of its array in the archive; None if unreadable."""
     places: dict[str, tuple[int, int] | None] = {}
+    arrays = parallel_imap(partial(_npy, dtype=dtype), sources, jobs, "features")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as out:
-        for start in range(0, len(sources), PORTION):
-            portion = sources[start : start + PORTION]
-            label = f"features {start + 1} to {start + len(portion)} of {len(sources)}"
-            stored = parallel_map(partial(_npy, dtype=dtype), portion, jobs, label)
-            for i, (source, array) in enumerate(zip(portion, stored, strict=True), start):
-                places[source] = None
-                if isinstance(array, str):
-                    print(f"left as it is: {array}", file=sys.stderr)
-                    continue
-                # A ZipInfo of its own carries no time of writing: the same bytes in every run.
-                out.writestr(zipfile.ZipInfo(f"{i:09d}.npy"), array)
-                # A member's bytes follow its header, its name and (here) no extra field.
-                member = out.infolist()[-1]
-                offset = member.header_offset + zipfile.sizeFileHeader + len(member.filename)
-                places[source] = (offset, len(array))
+        for i, (source, array) in enumerate(zip(sources, arrays, strict=True)):
+            places[source] = None
+            if isinstance(array, str):
+                print(f"left as it is: {array}", file=sys.stderr)
+                continue
+            # A ZipInfo of its own carries no time of writing: the same bytes in every run.
+            out.writestr(zipfile.ZipInfo(f"{i:09d}.npy"), array)
+            # A member's bytes follow its header, its name and (here) no extra field.
+            member = out.infolist()[-1]
+            offset = member.header_offset + zipfile.sizeFileHeader + len(member.filename)
+            places[source] = (offset, len(array))
     return places
 
 
@@ -117,7 +168,10 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     with exit_on_input_error():
         dtype = "float16" if args.float16 else "float32"
-        stored, left = cache_features(args.archive, args.folders, dtype, args.jobs)
+        try:
+            stored, left = cache_features(args.archive, args.folders, dtype, args.jobs)
+        except CorpusError as error:
+            raise InputError(str(error)) from None
     print(f"{args.archive}: features of {stored} recordings, {left} unreadable", file=sys.stderr)
 
 

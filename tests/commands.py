@@ -37,7 +37,7 @@ SIZES = {
         "model.decoder_ffn_embed_dim=32",
     ],
 }
-SIZES["finetuning"] = [*SIZES["midtraining"], "model.fresh_encoder_layers=0"]
+SIZES["finetuning"] = SIZES["midtraining"]
 TINY = [
     f"common.user_dir={USER_DIR}",
     "common.log_interval=1",

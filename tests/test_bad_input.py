@@ -114,7 +114,7 @@ def test_fresh_layers_are_not_frozen(corpora, stages, tmp_path):
     options = [
         f"model.init_encoder_from={stages / 'midtraining' / 'checkpoint_last.pt'}",
         "+model.freeze_encoder=true",
-        "model.fresh_encoder_layers=1",
+        "+model.fresh_encoder_layers=1",
     ]
     sentence = refused(train("finetuning", corpora / "asr", tmp_path, *options))
     assert "never trained; set model.fresh_encoder_layers=0" in sentence

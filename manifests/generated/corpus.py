@@ -56,7 +56,7 @@ class Settings:
 
     def check(self) -> None:
         """Refuse what cannot work, in a sentence."""
-        if min(self.splits().values()) < 0:
+        if min(*self.splits().values(), self.phrases, self.translated) < 0:
             raise CorpusError("The number of clips of a split cannot be negative.")
         if self.size < 16 or self.size % 2:
             raise CorpusError(f"--size must be even and at least 16, not {self.size}.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection
 
+from ..common import CorpusError
 from .clauses import Clause
 from .drawing import PEOPLE, WEATHER_VERBS, draw_clause, draw_subject
 from .lexicon import NOUN_LIST
@@ -94,11 +95,15 @@ def phrases(seed: int | str, n: int, exclude: Collection[str] = ()) -> list[Sent
     phrases comes sooner than what is learnt from sentences alone.
     """
     rng = random.Random(f"phrases {seed}")
-    seen, out = set(exclude), []
+    seen, out, misses = set(exclude), [], 0
     while len(out) < n:
         phrase = _noun_phrase(rng) if rng.random() < 0.6 else _short_clause(rng)
         if phrase["en"] in seen or len(phrase["en"].split()) > MIN_WORDS:
+            misses += 1
+            if misses > 1000:
+                raise CorpusError(f"There are no {n} different phrases; ask for fewer.")
             continue
+        misses = 0
         seen.add(phrase["en"])
         out.append(phrase)
     return out

@@ -120,7 +120,9 @@ def _sound(scored: Scored, row: int) -> Sound:
 
 def _flac(scored: Scored, row: int) -> bytes:
     """Raises InputError where the clip is gone, long, or known by its features alone."""
-    waveform = read_waveform(scored.manifest.resolve("audio", row, _audio_root(scored)))
+    # Where audio holds cached features, the clip itself is elsewhere.
+    column = "recording" if scored.manifest.column("recording")[row] else "audio"
+    waveform = read_waveform(scored.manifest.resolve(column, row, _audio_root(scored)))
     seconds = len(waveform) / SAMPLE_RATE
     if seconds > LONGEST:
         raise InputError(f"its {seconds:.0f} s would make the page heavy")

@@ -81,7 +81,7 @@ class EveryRowMixin:
                     f"mmpt_fairseq: {len(ignored)} rows are too long ({sizes}); raise "
                     "the task's max_source_positions or max_target_positions, or cut them"
                 )
-            logger.warning("left out %d rows that are too long (%s)", len(ignored), sizes)
+            logger.warning("left out %d rows beyond the limits (%s)", len(ignored), sizes)
         if not len(kept):
             raise SystemExit(
                 f"mmpt_fairseq: no row is within the limits of {max_positions} frames and tokens; "

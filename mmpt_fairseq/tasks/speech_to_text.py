@@ -263,7 +263,10 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         """
         self._on_short_clips = dataset_is_training(dataset) and epoch <= self.cfg.short_first_epochs
         if self._on_short_clips:
-            kwargs["max_positions"] = (self.cfg.short_first_frames, self.cfg.max_target_positions)
+            frames, tokens = kwargs["max_positions"]
+            short = min(frames, self.cfg.short_first_frames)
+            logger.info("epoch %d is on clips of up to %d frames", epoch, short)
+            kwargs["max_positions"] = (short, tokens)
         return super().get_batch_iterator(dataset, *args, epoch=epoch, **kwargs)
 
     def can_reuse_epoch_itr(self, dataset: FairseqDataset) -> bool:

@@ -65,6 +65,44 @@ def test_an_unreadable_clip_keeps_its_path(folders, tmp_path, capsys):
     assert sources(folders[0] / "train.tsv")[0] == broken
 
 
+def test_an_archive_of_other_folders_is_not_replaced(folders, tmp_path):
+    archive = tmp_path / "features.zip"
+    cache_features(archive, folders)
+    before = archive.read_bytes()
+    with pytest.raises(InputError, match=r"holds the features of .*asr too"):
+        cache_features(archive, folders[1:])
+    assert archive.read_bytes() == before
+    other = tmp_path / "other.zip"
+    other.write_bytes(b"something else")
+    with pytest.raises(InputError, match="not written by this command"):
+        cache_features(other, folders)
+
+
+def test_what_would_be_lost_or_misread_is_refused(folders, tmp_path):
+    archive = tmp_path / "features.zip"
+    train = folders[0] / "train.tsv"
+    whole = train.read_text()
+    header, *rows = whole.splitlines()
+    train.write_text("\n".join([header + "\tmood", *(row + "\tsad" for row in rows)]) + "\n")
+    with pytest.raises(InputError, match="would lose the column mood"):
+        cache_features(archive, folders)
+    train.write_text(whole)
+    (folders[0] / "config.yaml").write_text("audio_root: /somewhere\n")
+    with pytest.raises(InputError, match="audio_root"):
+        cache_features(archive, folders)
+    assert train.read_text() == whole
+    assert not archive.exists()
+
+
+def test_nothing_readable_is_an_error(folders, tmp_path):
+    for wav in folders[0].glob("*.wav"):
+        wav.write_bytes(b"no sound")
+    before = (folders[0] / "train.tsv").read_text()
+    with pytest.raises(InputError, match="not one of 8 recordings"):
+        cache_features(tmp_path / "features.zip", folders)
+    assert (folders[0] / "train.tsv").read_text() == before
+
+
 def test_a_folder_without_manifests_is_refused(tmp_path):
     with pytest.raises(InputError, match="no manifest"):
         cache_features(tmp_path / "features.zip", [tmp_path])
