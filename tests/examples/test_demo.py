@@ -1,0 +1,22 @@
+"""The demo's corpus can be asked for again, and what is done stays as it is."""
+
+import pytest
+
+from examples.demo.run import Demo, Sizes
+from mmpt_fairseq.data.manifest import Manifest
+
+pytest.importorskip("espeakng_loader")
+
+
+@pytest.mark.slow
+def test_the_corpus_is_made_once(tmp_path):
+    sizes = Sizes(pretrain=2, translated=2, phrases=2, transcribed=2, test=2)
+    demo = Demo(tmp_path, sizes, "nl")
+    demo.generate_corpus()
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert tmp_path / "corpus" / "st_en-nl" / "dict.txt" in before
+    demo.generate_corpus()
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert after == before
+    manifest = Manifest(demo.corpus / "asr" / "train.tsv")
+    assert all("features.zip:" in source for source in manifest.column("audio"))
