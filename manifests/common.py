@@ -26,12 +26,21 @@ class CorpusError(RuntimeError):
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
+    # A worker outlives its killed parent by a clip: the next run must not write the same file.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what processes of this machine that are dead left half-written under `folder`."""
+    for partial in folder.rglob(".*.part"):
+        process = partial.name.split(".")[-2]
+        if process.isdigit() and not Path(f"/proc/{process}").exists():
+            partial.unlink(missing_ok=True)
 
 
 def parallel_map(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..common import CorpusError, atomic_path, parallel_map
+from ..common import CorpusError, atomic_path, parallel_map, remove_stale
 from .clip import Clip, Made, make_clip
 from .grammar import MAX_WORDS, MIN_WORDS, Sentence, phrases, sentences
 from .speech import SAMPLE_RATE, draw_speakers, require_espeak
@@ -93,6 +93,7 @@ def write_corpus(out: Path, settings: Settings, jobs: int | None) -> str:
     require_espeak()
     items = plan(out, settings)
     _claim(out, settings)
+    remove_stale(out)
     made = parallel_map(make_clip, [item.clip for item in items], max(1, jobs or 1), "clips")
     rows = manifests(items, made)
     check(items, rows, settings)

@@ -21,6 +21,7 @@ from mmpt_fairseq.modules.reconstruction import (
     SharedDecoder,
     audio_patches,
     masked_squared_error,
+    patch_statistics,
 )
 from mmpt_fairseq.modules.vit import Transformer, VideoPatches
 
@@ -38,6 +39,10 @@ class AVPretrainingModelConfig(ConformerConfig):
     decoder_layers: int = field(default=4, metadata={"help": "blocks of the shared decoder"})
     decoder_attention_heads: int = field(default=8, metadata={"help": "heads of that decoder"})
     contrastive_dim: int = field(default=256, metadata={"help": "width of the common space"})
+    normalise_targets: bool = field(
+        default=False,
+        metadata={"help": "reconstruct patches of zero mean and unit variance each, not raw ones"},
+    )
 
 
 @dataclass
@@ -47,7 +52,8 @@ class Reconstruction:
     Attributes:
         audio_error: ``(B,)`` mean squared error over each clip's masked filterbank patches.
         video_error: ``(V,)`` likewise over pixels, for the clips that have video.
-        audio, video: predicted patches ``(B, L, patch)``, normalised like the input.
+        audio, video: predicted patches ``(B, L, patch)``, normalised like the input. With
+            normalised targets they are put on the true mean and scale of each patch.
     """
 
     audio_error: Tensor
@@ -106,8 +112,10 @@ class AVPretrainingModel(BaseFairseqModel):
         video_encoder: VideoEncoder,
         decoder: SharedDecoder,
         contrastive_dim: int,
+        normalise_targets: bool = False,
     ) -> None:
         super().__init__()
+        self.normalise_targets = normalise_targets
         self.audio_encoder = audio_encoder
         self.video_encoder = video_encoder
         self.decoder = decoder
@@ -153,6 +161,7 @@ class AVPretrainingModel(BaseFairseqModel):
             video_encoder,
             decoder,
             cfg.contrastive_dim,
+            cfg.normalise_targets,
         )
 
     def forward(
@@ -205,20 +214,29 @@ class AVPretrainingModel(BaseFairseqModel):
         padding = beyond(encoded.lengths, audio_mask.size(1))
         predicted = self.decoder("audio", encoded.states, encoded.visible, padding)
         exists = ~beyond(lengths, audio.size(1))[..., None].expand_as(audio)
-        audio_error = masked_squared_error(
-            predicted,
-            audio_patches(audio, SUBSAMPLING),
-            audio_mask & ~padding,
-            audio_patches(exists.to(audio.dtype), SUBSAMPLING),
-        )
+        weight = audio_patches(exists.to(audio.dtype), SUBSAMPLING)
+        target = audio_patches(audio, SUBSAMPLING)
+        audio_error, predicted = self._compare(predicted, target, audio_mask & ~padding, weight)
         predicted_video, video_error = None, audio.new_zeros(0)
         if video is not None:
             states, visible = self.video_encoder(video, video_mask)
             patches = self.video_encoder.patches
             positions = patches.positions(self.decoder.dim, video.device)
             predicted_video = self.decoder("video", states, visible, positions=positions)
-            video_error = masked_squared_error(predicted_video, patches.cut(video), video_mask)
+            video_error, predicted_video = self._compare(
+                predicted_video, patches.cut(video), video_mask
+            )
         return Reconstruction(audio_error, video_error, predicted, predicted_video)
+
+    def _compare(
+        self, predicted: Tensor, target: Tensor, mask: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Errors ``(B,)``, and the prediction in the scale of the input."""
+        if not self.normalise_targets:
+            return masked_squared_error(predicted, target, mask, weight), predicted
+        mean, scale = patch_statistics(target, weight)
+        error = masked_squared_error(predicted, (target - mean) / scale, mask, weight)
+        return error, predicted * scale + mean
 
     def embed(self, audio: Tensor, lengths: Tensor, video: Tensor) -> Embeddings:
         """Unmasked clips, averaged over time (and space), projected and normalised."""

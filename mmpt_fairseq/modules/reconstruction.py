@@ -11,6 +11,8 @@ from mmpt_fairseq.modules.attention import sinusoidal_positions
 from mmpt_fairseq.modules.masking import VisibleTokens
 from mmpt_fairseq.modules.vit import Transformer
 
+MIN_VARIANCE = 1e-6  # of a patch, as in MAE's code: a constant patch has none
+
 
 class SharedDecoder(nn.Module):
     """Reconstructs audio, then video, with the same blocks (paper: 4 of width 512).
@@ -77,6 +79,20 @@ def audio_patches(features: Tensor, size: int) -> Tensor:
     batch, frames, bins = features.shape
     features = nn.functional.pad(features, (0, 0, 0, -frames % size))
     return features.reshape(batch, -1, size * bins)
+
+
+def patch_statistics(patches: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``(B, L, 1)`` of each patch's values (arXiv 2111.06377).
+
+    Args:
+        patches: ``(B, L, patch)``.
+        weight: ``(B, L, patch)``, 0 for values that do not exist.
+    """
+    weight = torch.ones_like(patches) if weight is None else weight
+    count = weight.sum(-1, keepdim=True).clamp(min=1.0)
+    mean = (patches * weight).sum(-1, keepdim=True) / count
+    variance = ((patches - mean) ** 2 * weight).sum(-1, keepdim=True) / count
+    return mean, (variance + MIN_VARIANCE).sqrt()
 
 
 def masked_squared_error(

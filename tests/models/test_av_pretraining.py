@@ -190,3 +190,24 @@ def test_it_learns_to_reconstruct():
 def test_sizes_that_do_not_fit_are_named(option, key):
     with pytest.raises(InputError, match=key):
         av_model(**option)
+
+
+@torch.no_grad()
+def test_normalised_targets_are_each_patchs_own_units():
+    """The error counts in units of a patch's deviation; predictions come back in the input's."""
+    model, batch = av_model(normalise_targets=True), av_batch()
+    result, _ = model(**batch)
+    for row, length in enumerate(batch["audio_lengths"].tolist()):
+        audio, errors = batch["audio"][row, :length], []
+        for token in batch["audio_mask"][row, : (length + 3) // 4].nonzero().flatten().tolist():
+            patch = audio[4 * token : 4 * token + 4]
+            predicted = result.audio[row, token].view(4, 80)[: len(patch)]
+            variance = patch.var(unbiased=False) + 1e-6
+            errors.append(((predicted - patch) ** 2 / variance).flatten())
+        expected = torch.cat(errors).mean().item()
+        assert result.audio_error[row].item() == pytest.approx(expected, rel=1e-4)
+    target = model.video_encoder.patches.cut(batch["video"])
+    scale = target.var(-1, unbiased=False, keepdim=True) + 1e-6
+    for row, mask in enumerate(batch["video_mask"]):
+        expected = ((result.video[row] - target[row]) ** 2 / scale[row])[mask].mean().item()
+        assert result.video_error[row].item() == pytest.approx(expected, rel=1e-4)
