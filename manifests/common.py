@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -63,11 +64,42 @@ def parallel_imap(
     if not items:
         return
     bar = {"total": len(items), "desc": desc, "unit": "clip", "smoothing": 0.05}
-    context = multiprocessing.get_context("spawn")
-    ignored = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process, which ends the workers
-    pool = ProcessPoolExecutor(min(jobs, len(items)), context, signal.signal, ignored)
-    try:
+    with _pool(min(jobs, len(items)), desc) as pool:
         yield from tqdm(pool.map(function, items, chunksize=4), **bar)
+
+
+def parallel_stream(
+    function: Callable[[Item], Result], items: Iterable[Item], jobs: int, desc: str
+) -> Iterator[tuple[Item, Result]]:
+    """``(item, function(item))`` in order, of which a few are under way at any time.
+
+    Unlike :func:`parallel_imap` it neither knows how many items there are nor keeps them: memory
+    does not grow with their number. One job stays in this process.
+
+    Raises:
+        CorpusError: a worker was killed.
+    """
+    if jobs == 1:
+        yield from ((item, function(item)) for item in items)
+        return
+    with _pool(jobs, desc) as pool:
+        under_way: deque = deque()
+        for item in items:
+            under_way.append((item, pool.submit(function, item)))
+            if len(under_way) > 4 * jobs:
+                item, future = under_way.popleft()
+                yield item, future.result()
+        for item, future in under_way:
+            yield item, future.result()
+
+
+@contextmanager
+def _pool(jobs: int, desc: str) -> Iterator[ProcessPoolExecutor]:
+    """Spawned workers that Ctrl-C does not reach: it is for this process, which ends them."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    try:
+        yield pool
     except BrokenProcessPool:
         raise CorpusError(
             f"A process of {desc!r} was killed, perhaps for lack of memory; start again with fewer "
