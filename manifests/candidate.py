@@ -6,6 +6,7 @@ Nothing here imports fairseq, because spawned workers read this file.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from zlib import crc32
 
 # Why a clip is left out; the words that stand in skipped.tsv.
 MISSING = "missing file"
@@ -20,6 +21,11 @@ NO_TEXT = "no transcript"
 OUT_OF_LEXICON = "word out of the lexicon"
 DUPLICATE = "duplicate id"
 BAD_NAME = "unusable name"
+
+
+def held_out(name: str, every: int) -> bool:
+    """Whether a speaker or a video is of the one in ``every`` that is kept for validation."""
+    return every > 0 and crc32(name.encode("utf-8", "surrogateescape")) % every == 0
 
 
 @dataclass(frozen=True)

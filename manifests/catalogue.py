@@ -128,17 +128,22 @@ def sentence_key(text: str) -> str:
     return " ".join(words) if long else ""
 
 
+def _printable(name: str) -> str:
+    """File names that are not UTF-8 (of clips left out) with backslashes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _columns(entry: dict) -> tuple:
     row = entry.get("row", {})
     return (
         entry["n"],
         entry["split"],
-        entry["id"],
-        entry["path"],
+        _printable(entry["id"]),
+        _printable(entry["path"]),
         entry.get("reason", ""),
         entry.get("detail", ""),
         row.get("speaker", ""),
-        entry["source"],
+        _printable(entry["source"]),
         sentence_key(row.get("tgt_text", "")),
         entry.get("samples", 0),
         json.dumps(row, ensure_ascii=False),

@@ -82,10 +82,14 @@ def measure(candidate: Candidate, limits: Limits) -> Measured:
 
 
 def _named_badly(candidate: Candidate) -> tuple[str, str] | None:
-    names = (candidate.id, candidate.audio, candidate.video)
-    if any(character in name for name in names for character in "\t\r\n"):
+    """What a line of a manifest cannot hold."""
+    cells = [candidate.id, candidate.audio, candidate.video, candidate.text or ""]
+    cells += map(str, candidate.columns.values())
+    if any(character in cell for cell in cells for character in "\t\r\n"):
         return (BAD_NAME, "tab or line break")
-    if any("\udc80" <= character <= "\udcff" for name in names for character in name):
+    try:
+        "".join(cells).encode("utf-8")
+    except UnicodeEncodeError:
         return (BAD_NAME, "not UTF-8")
     return None
 

@@ -40,7 +40,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         end = _whole_lines(path)
         if end:
-            with path.open(encoding="utf-8") as file:
+            with path.open(encoding="ascii") as file:
                 stored = json.loads(file.readline()).get("settings", {})
             _compare(path, stored, settings)
         self._file = path.open("r+b" if path.exists() else "w+b")
@@ -94,9 +94,8 @@ class Journal:
             os.fsync(self._file.fileno())
 
     def _append(self, entries: Iterable[dict]) -> None:
-        lines = "".join(json.dumps(e, ensure_ascii=False) + "\n" for e in entries)
-        # surrogateescape: file names need not be UTF-8; the recipe's check leaves those out.
-        self._file.write(lines.encode("utf-8", "surrogateescape"))
+        # ASCII, because file names need not be UTF-8: JSON's escapes bring any of them back.
+        self._file.write("".join(json.dumps(e) + "\n" for e in entries).encode("ascii"))
         self._file.flush()
 
 
@@ -116,7 +115,7 @@ def _entry(place: int, candidate: Candidate, found: Measured) -> dict:
 
 def read_entries(path: Path) -> Iterator[dict]:
     """The lines after the settings."""
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+    with path.open(encoding="ascii") as file:
         next(file, None)
         for line in file:
             if not line.endswith("\n"):
@@ -142,7 +141,7 @@ def _whole_lines(path: Path) -> int:
     with path.open("rb") as file:
         for line in file:
             try:
-                json.loads(line.decode("utf-8", "surrogateescape"))
+                json.loads(line.decode("ascii"))
             except ValueError:
                 break
             if not line.endswith(b"\n"):

@@ -58,6 +58,17 @@ class Recipe:
     corpus: str = "CORPUS_DIR"
 
 
+def add_valid_every(parser: argparse.ArgumentParser, default: int, what: str) -> None:
+    """The option of recipes whose release has no validation split."""
+    parser.add_argument(
+        "--valid-every",
+        type=int,
+        default=default,
+        metavar="N",
+        help=f"one in N {what} goes to valid (%(default)s; 0: none)",
+    )
+
+
 def parse(recipe: Recipe, arguments: list[str] | None = None) -> argparse.Namespace:
     """The shared options and the recipe's own."""
     parser = argparse.ArgumentParser(
@@ -190,11 +201,7 @@ def _write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> di
     from mmpt_fairseq.data.audio import num_frames
     from mmpt_fairseq.data.manifest import write_manifest
 
-    with atomic_path(args.out / "skipped.tsv") as partial_path:
-        with partial_path.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write("id\tpath\treason\tdetail\n")
-            for cells in catalogue.skipped():
-                file.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
+    _write_skipped(args.out / "skipped.tsv", catalogue)
     splits = catalogue.splits()
     if not splits:
         raise CorpusError(_nothing(recipe, args, catalogue.reasons()))
@@ -212,6 +219,13 @@ def _write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> di
         write_manifest(args.out / f"{split}.tsv", rows())
     command = f"python -m manifests.{recipe.name} {args.corpus} {args.out}"
     return write_summary(args.out, command, tallies, catalogue.reasons(), leaks)
+
+
+def _write_skipped(path: Path, catalogue: Catalogue) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write("id\tpath\treason\tdetail\n")
+        for cells in catalogue.skipped():
+            file.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
 
 
 def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) -> str:
