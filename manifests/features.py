@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from tqdm import tqdm
 
 from manifests.common import CorpusError, atomic_path, parallel_imap
 from mmpt_fairseq.data.audio import read_filterbank
@@ -131,7 +132,10 @@ def _write_archive(
 ) -> dict[str, tuple[int, int] | None]:
     """Source -> (offset, length) in bytes of its array in the archive; None if unreadable."""
     places: dict[str, tuple[int, int] | None] = {}
-    arrays = parallel_imap(partial(_npy, dtype=dtype), sources, jobs, "features")
+    work = partial(_npy, dtype=dtype)
+    # One job stays here: a process of its own would import fairseq once more, for seconds.
+    alone = map(work, tqdm(sources, desc="features", unit="clip"))
+    arrays = alone if jobs == 1 else parallel_imap(work, sources, jobs, "features")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as out:
         for i, (source, array) in enumerate(zip(sources, arrays, strict=True)):
             places[source] = None

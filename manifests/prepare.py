@@ -8,6 +8,7 @@ looked at in parallel, journals from which a killed run goes on, duplicates, lea
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -165,7 +166,8 @@ def _settings(recipe: Recipe, args: argparse.Namespace, limits: Limits) -> dict:
     shared = {"out", "jobs", "rank", "restart", "allow_leaks", "min_seconds", "max_seconds"}
     own = {k: v for k, v in vars(args).items() if k not in {*shared, "decode"}}
     settings = {"format": FORMAT, "recipe": recipe.name, **asdict(limits), **own}
-    return {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
+    # As they come back from the journal: paths are text, tuples are lists.
+    return json.loads(json.dumps(settings, default=str))
 
 
 def _measure_chunk(chunk: list[Numbered], limits: Limits) -> list:

@@ -112,6 +112,6 @@ def row_candidate(
         start=start,
         seconds=seconds,
         text=None if text is None else rule(text),
-        source=row["file"],
+        source=str(audio),
         columns=columns,
     )
