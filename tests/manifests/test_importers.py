@@ -30,7 +30,7 @@ def test_kaldi(tmp_path):
     )
     text(data / "train/text", "ann-1 first  words", "ben-1 straße", "cem-1 x", "dan-1 y")
     text(data / "train/utt2spk", "ann-1 ann", "ann-2 ann", "ben-1 ben")
-    text(data / "test/wav.scp", f"whole {tmp_path}/wav/rec2.flac")
+    text(data / "test/wav.scp", f"whole {sound(tmp_path / 'wav/rec4.ogg', 1.0)}")
     run("kaldi", data, tmp_path / "out", "--target-lang", "de")
     first, second = rows(tmp_path / "out/train.tsv")
     assert (first["id"], first["tgt_text"], first["speaker"]) == ("ann-1", "first words", "ann")
