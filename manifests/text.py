@@ -13,7 +13,10 @@ import unicodedata
 _INVISIBLE = {"Cc", "Cf", "Cs"}  # control and format characters, half a surrogate pair
 _JOINERS = "\u200c\u200d"  # letters of Persian and of Indian scripts depend on them
 _EVENT = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|♫|♪")
-_SPEAKER = re.compile(r"^(?:- )?(?:[A-Z][\w.'’-]*\s?){1,3}:\s+|^--?\s+")
+# TED's subtitles name a speaker in full first ("Chris Anderson:"), then by initials ("CA:").
+_ROLES = "Audience|Interviewer|Narrator|Man|Woman|Boy|Girl|Child|Video|Voice|Announcer|Host|Crowd"
+_NAME = r"[A-Z][\w.'’-]+"
+_SPEAKER = re.compile(rf"^(?:[A-Z]{{2,3}}|{_NAME}(?: {_NAME}){{1,2}}|{_ROLES}):\s+|^--?\s+")
 _NOISE = re.compile(r"\{[^{}]*\}|<[^<>]*>")
 
 
