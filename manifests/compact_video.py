@@ -49,7 +49,9 @@ def compact(out: Path, folders: list[Path], jobs: int = 1) -> tuple[int, int]:
         (v, str(copy_path(out, v))) for v in sorted(videos) if not v.startswith(f"{out}{os.sep}")
     ]
     copies = {}
-    stream = parallel_stream(make_copy, work, jobs, "videos")
+    stream = parallel_stream(
+        make_copy, work, jobs, lambda job: "it kills the process that reads it"
+    )
     for (video, copy), fault in tqdm(stream, total=len(work), desc="videos", unit="video"):
         if fault:
             print(f"left as it is: {video}: {fault}", file=sys.stderr)

@@ -67,8 +67,8 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
 
 def recordings(folder: Path) -> Iterator[tuple[Path, Path | None]]:
     """(sound, pictures or None) of every recording under a folder, sorted."""
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not _loops(parent, f))
         named: dict[str, list[Path]] = {}
         for name in sorted(files):
             path = Path(parent, name)
@@ -81,6 +81,12 @@ def recordings(folder: Path) -> Iterator[tuple[Path, Path | None]]:
             # A third file of the same name is told as a duplicate.
             for path in [*sounds[1:], *videos[1:]]:
                 yield path, path if path in videos else None
+
+
+def _loops(parent: str, name: str) -> bool:
+    """Whether a folder is a link to one that it lies in."""
+    path, here = Path(parent, name), Path(parent).resolve()
+    return path.is_symlink() and path.resolve() in (here, *here.parents)
 
 
 def _validation(args: argparse.Namespace) -> Callable[[int, tuple], bool]:

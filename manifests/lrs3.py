@@ -87,7 +87,7 @@ def cut(words: list[Word]) -> list[tuple[str, float, float]]:
         if word[1] - groups[-1][-1][2] > PAUSE:
             groups.append([])
         groups[-1].append(word)
-    # The first starts with the clip; the last ends a little after its last word.
+    # The first starts with the clip, the last ends with its last word.
     middles = [(a[-1][2] + b[0][1]) / 2 for a, b in pairwise(groups)]
     edges = [0.0, *middles, groups[-1][-1][2]]
     texts = (" ".join(word for word, _, _ in group) for group in groups)

@@ -19,9 +19,9 @@ from zlib import crc32
 
 from tqdm import tqdm
 
-from manifests.candidate import Candidate, Limits
+from manifests.candidate import UNREADABLE, Candidate, Limits, Measured
 from manifests.catalogue import LEAKS, Catalogue
-from manifests.common import CorpusError, atomic_path, parallel_stream, remove_stale
+from manifests.common import CorpusError, atomic_path, parallel_stream, remove_stale, run_alone
 from manifests.inspection import inspect, measure_all
 from manifests.journal import FOLDER, Journal, is_whole, journal_path
 
@@ -120,6 +120,8 @@ def prepare(recipe: Recipe, args: argparse.Namespace) -> dict | None:
     """
     if not args.corpus.exists():
         raise CorpusError(f"there is no {args.corpus}; name the folder of the corpus")
+    if args.out == args.corpus:
+        raise CorpusError(f"{args.out} is the corpus itself; write the manifests elsewhere")
     journals = [journal_path(args.out, rank, args.nshard) for rank in range(args.nshard)]
     if args.restart:
         journals[args.rank].unlink(missing_ok=True)
@@ -155,7 +157,8 @@ def look_at_clips(recipe: Recipe, args: argparse.Namespace, path: Path) -> None:
     with Journal(path, _settings(recipe, args, limits)) as journal, bar:
         chunks = _chunks(journal.remaining(mine()))
         work = partial(_measure_chunk, limits=limits)
-        for chunk, found in parallel_stream(work, chunks, args.jobs, recipe.name):
+        lost = partial(_killed, limits=limits)
+        for chunk, found in parallel_stream(work, chunks, args.jobs, lost):
             places, candidates = (list(part) for part in zip(*chunk, strict=True))
             journal.write(places, candidates, found)
             bar.update(len(found))
@@ -170,8 +173,16 @@ def _settings(recipe: Recipe, args: argparse.Namespace, limits: Limits) -> dict:
     return json.loads(json.dumps(settings, default=str))
 
 
-def _measure_chunk(chunk: list[Numbered], limits: Limits) -> list:
+def _measure_chunk(chunk: list[Numbered], limits: Limits) -> list[Measured]:
     return measure_all([candidate for _, candidate in chunk], limits)
+
+
+def _killed(chunk: list[Numbered], limits: Limits) -> list[Measured]:
+    """For a chunk that kills its process: clip by clip; the one that does it is left out."""
+    if len(chunk) == 1:
+        return [Measured(reason=UNREADABLE, detail="it kills the process that reads it")]
+    work, lost = partial(_measure_chunk, limits=limits), partial(_killed, limits=limits)
+    return [found for clip in chunk for found in run_alone(work, [clip], lost)]
 
 
 def _chunks(candidates: Iterable[Numbered]) -> Iterator[list[Numbered]]:
@@ -208,6 +219,7 @@ def _write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> di
     if not splits:
         raise CorpusError(_nothing(recipe, args, catalogue.reasons()))
     leaks = _check_leaks(recipe, args, catalogue)
+    _remove_earlier(args.out, splits)
     tallies = {}
     for split in splits:
         tally = tallies[split] = Tally(speakers=catalogue.speakers(split))
@@ -221,6 +233,14 @@ def _write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> di
         write_manifest(args.out / f"{split}.tsv", rows())
     command = f"python -m manifests.{recipe.name} {args.corpus} {args.out}"
     return write_summary(args.out, command, tallies, catalogue.reasons(), leaks)
+
+
+def _remove_earlier(out: Path, splits: list[str]) -> None:
+    """Remove manifests that an earlier run wrote and this one does not, such as a valid.tsv."""
+    summary = out / "summary.json"
+    written = json.loads(summary.read_text(encoding="utf-8"))["splits"] if summary.is_file() else ()
+    for split in set(written) - set(splits):
+        (out / f"{split}.tsv").unlink(missing_ok=True)
 
 
 def _write_skipped(path: Path, catalogue: Catalogue) -> None:

@@ -89,6 +89,15 @@ def test_split_folders_sound_beside_pictures_and_pieces(tmp_path):
     check_lengths(tmp_path / "out/train.tsv")
 
 
+def test_linked_folders_are_walked_once(tmp_path):
+    sound(tmp_path / "elsewhere/deep/a.wav", 0.5)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/deep/back").symlink_to(tmp_path / "elsewhere")
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--valid-every", "0")
+    assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["linked/deep/a"]
+
+
 def test_speakers_are_held_out_whole(tmp_path):
     for speaker in ("ann", "ben", "cem"):
         for i in range(2):

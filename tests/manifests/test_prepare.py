@@ -127,7 +127,11 @@ def test_another_corpus_or_other_settings_are_refused(corpus, tmp_path):
     (corpus / "05.wav").unlink()
     with pytest.raises(CorpusError, match="changed since"):
         run("folder", corpus, tmp_path / "out")
-    assert run("folder", corpus, tmp_path / "out", "--restart")["clips"] == 37
+    options = ("--restart", "--valid-every", "0")
+    assert run("folder", corpus, tmp_path / "out", *options)["clips"] == 37
+    assert [p.name for p in sorted((tmp_path / "out").glob("[tv]*.tsv"))] == ["train.tsv"]
+    with pytest.raises(CorpusError, match="is the corpus itself"):
+        run("folder", corpus, corpus)
 
 
 def test_duplicates_stay_within_their_split(wav, tmp_path):

@@ -205,3 +205,12 @@ def test_kinetics600(tmp_path):
     }
     assert summary["left_out_share"] == pytest.approx(2 / 5)
     assert "left out" in (tmp_path / "out/summary.html").read_text()
+
+
+@pytest.mark.real_data
+def test_real_librispeech(real_data, tmp_path):
+    summary = run("librispeech", real_data / "librispeech/LibriSpeech", tmp_path / "out")
+    assert summary["splits"]["test-other"]["speakers"] == 4
+    assert summary["skipped"] == {}
+    check_lengths(tmp_path / "out/test-clean.tsv")
+    assert rows(tmp_path / "out/test-clean.tsv")[0]["id"] == "1089-134686-0000"
