@@ -70,7 +70,12 @@ def mustc(tmp_path):
                 for o, d in times
             ),
         )
-        english = ["(Applause)", "Chris: I &amp; you\u2028too.", "Thank you. (Laughter)", "Past"]
+        english = [
+            "(Applause)",
+            "Chris Anderson: I &amp; you\u2028too.",
+            "Thank you. (Laughter)",
+            "Past",
+        ]
         german = ["(Applaus)", "Ich &amp; du", "Danke.", "Vorbei"]
         text(folder / "txt" / f"{split}.en", *english, end="\r\n")
         text(folder / "txt" / f"{split}.de", *german, end="\r\n")
@@ -81,7 +86,7 @@ def test_mustc_reads_segments_from_the_talks(mustc, tmp_path):
     run("mustc", mustc, tmp_path / "out")
     train = rows(tmp_path / "out/train.tsv")
     assert [r["tgt_text"] for r in train] == ["(Applaus)", "Ich & du", "Danke."]
-    assert train[1]["src_text"] == "Chris: I & you too."
+    assert train[1]["src_text"] == "Chris Anderson: I & you too."
     assert {(r["src_lang"], r["tgt_lang"]) for r in train} == {("en", "de")}
     wav = mustc / "data/train/wav/ted_1.wav"
     # The third ends 0.04 s after the talk, as rounded times do: it is cut there.
