@@ -30,6 +30,7 @@ INSTALL_REQUIRES = [
     "kaldi-native-fbank",
     "matplotlib",
     "numpy",
+    "pillow",
     "pyyaml",
     "scipy",
     "sentencepiece",
@@ -47,7 +48,7 @@ setup(
     python_requires=">=3.11,<3.13",
     # manifests: `python -m manifests.generated` must work where the project is installed.
     packages=find_packages(include=["mmpt_fairseq*", "manifests*"]),
-    package_data={"mmpt_fairseq.report": ["templates/*"]},
+    package_data={"mmpt_fairseq.report": ["templates/*"], "manifests": ["templates/*"]},
     entry_points={"console_scripts": ["mmpt-report = mmpt_fairseq.report.__main__:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require={

@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,15 +65,100 @@ def parallel_imap(
     if not items:
         return
     bar = {"total": len(items), "desc": desc, "unit": "clip", "smoothing": 0.05}
-    context = multiprocessing.get_context("spawn")
-    ignored = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process, which ends the workers
-    pool = ProcessPoolExecutor(min(jobs, len(items)), context, signal.signal, ignored)
     try:
-        yield from tqdm(pool.map(function, items, chunksize=4), **bar)
+        with _pool(min(jobs, len(items))) as pool:
+            yield from tqdm(pool.map(function, items, chunksize=4), **bar)
     except BrokenProcessPool:
         raise CorpusError(
             f"A process of {desc!r} was killed, perhaps for lack of memory; start again with fewer "
             "jobs, what is done stays done."
         ) from None
+
+
+def parallel_stream(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    jobs: int,
+    lost: Callable[[Item], Result],
+) -> Iterator[tuple[Item, Result]]:
+    """``(item, function(item))`` in order, of which a few are under way at any time.
+
+    Unlike :func:`parallel_imap` it neither knows how many items there are nor keeps them: memory
+    does not grow with their number. One job stays in this process.
+
+    Args:
+        lost: the result for an item that kills its process even where it is alone, as a damaged
+            file does that a decoder stumbles over.
+    """
+    if jobs == 1:
+        yield from ((item, function(item)) for item in items)
+        return
+    feed, under_way = iter(items), deque()
+    while True:
+        with _pool(jobs) as pool, suppress(BrokenProcessPool):
+            yield from _stream(function, feed, under_way, pool, 4 * jobs)
+            return
+        # One of those under way killed its process: each gets a process of its own.
+        while under_way:
+            item, _ = under_way.popleft()
+            yield item, run_alone(function, item, lost)
+
+
+def _stream(
+    function: Callable[[Item], Result],
+    feed: Iterator[Item],
+    under_way: deque,
+    pool: ProcessPoolExecutor,
+    most: int,
+) -> Iterator[tuple[Item, Result]]:
+    """What the pool yields; ``under_way`` holds, at any moment, the items that it still owes."""
+    for item in feed:
+        under_way.append((item, None))
+        under_way[-1] = (item, pool.submit(function, item))
+        if len(under_way) > most:
+            yield _first(under_way)
+    while under_way:
+        yield _first(under_way)
+
+
+def _first(under_way: deque) -> tuple:
+    """The first item and its result; it stays under way until it has one."""
+    item, future = under_way[0]
+    result = future.result()
+    under_way.popleft()
+    return item, result
+
+
+def run_alone(
+    function: Callable[[Item], Result], item: Item, lost: Callable[[Item], Result]
+) -> Result:
+    """``function(item)`` in a process of its own, or ``lost(item)`` where that process dies."""
+    with _pool(1) as pool:
+        try:
+            return pool.submit(function, item).result()
+        except BrokenProcessPool:
+            return lost(item)
+
+
+def _start_worker() -> None:
+    """In a worker: Ctrl-C is for the parent, and a parent that was killed takes its workers along.
+
+    Workers of a killed parent would wait for work for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Spawned workers that end with this process, however it ends."""
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker)
+    try:
+        yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

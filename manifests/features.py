@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from tqdm import tqdm
 
 from manifests.common import CorpusError, atomic_path, parallel_imap
 from mmpt_fairseq.data.audio import read_filterbank
@@ -41,7 +42,7 @@ def cache_features(
         InputError: a folder holds no manifest, or a manifest is at fault; the archive is there and
             holds the features of other folders too; not one recording can be read.
     """
-    tables = {path: _rows(path) for folder in folders for path in _manifests(folder)}
+    tables = {path: manifest_rows(path) for folder in folders for path in manifests_in(folder)}
     _refuse_foreign(archive, folders)
     sources = sorted({_source(path, row) for path, rows in tables.items() for row in rows})
     with atomic_path(archive) as temporary:
@@ -96,7 +97,12 @@ def _name_folders(temporary: Path, archive: Path, folders: list[Path]) -> None:
         out.comment = json.dumps({"folders": names}).encode()
 
 
-def _manifests(folder: Path) -> list[Path]:
+def manifests_in(folder: Path) -> list[Path]:
+    """The manifests of a folder.
+
+    Raises:
+        InputError: there is none, or its config moves the root of the paths.
+    """
     found = sorted(folder.glob("*.tsv"))
     if not found:
         raise InputError(f"there is no manifest (*.tsv) in {folder}")
@@ -109,7 +115,12 @@ def _manifests(folder: Path) -> list[Path]:
     return found
 
 
-def _rows(path: Path) -> Rows:
+def manifest_rows(path: Path) -> Rows:
+    """All rows, with all columns.
+
+    Raises:
+        InputError: there are columns that would be lost when the manifest is written anew.
+    """
     manifest = Manifest(path)
     unknown = [name for name in manifest.columns if name not in COLUMNS]
     if unknown:
@@ -131,7 +142,10 @@ def _write_archive(
 ) -> dict[str, tuple[int, int] | None]:
     """Source -> (offset, length) in bytes of its array in the archive; None if unreadable."""
     places: dict[str, tuple[int, int] | None] = {}
-    arrays = parallel_imap(partial(_npy, dtype=dtype), sources, jobs, "features")
+    work = partial(_npy, dtype=dtype)
+    # One job stays here: a process of its own would import fairseq once more, for seconds.
+    alone = map(work, tqdm(sources, desc="features", unit="clip"))
+    arrays = alone if jobs == 1 else parallel_imap(work, sources, jobs, "features")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as out:
         for i, (source, array) in enumerate(zip(sources, arrays, strict=True)):
             places[source] = None

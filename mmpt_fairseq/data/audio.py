@@ -7,8 +7,10 @@ masked ones would tell the encoder about them.
 """
 
 import io
+import math
 import os
-from math import gcd
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ MIN_VARIANCE = 0.1  # of log energies; speech has 4 to 20
 # digital silence, as codecs leave at a clip's ends: it says nothing and would skew the variance.
 ROUNDING_NOISE = 2.0
 FRAME_SHIFT = SAMPLE_RATE * 10 // 1000  # samples between frames
+# Decoders of compressed sound need some of what comes before the part that is wanted.
+PREROLL = 0.5  # seconds
 SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff"}
 
 Waveform = NDArray[np.float32]
@@ -39,8 +43,8 @@ def read_waveform(source: str) -> Waveform:
     """Decode a file, a slice of a recording or a slice of a ZIP to 16 kHz mono.
 
     Args:
-        source: a path, ``recording.wav:offset:length`` (samples of the recording) or
-            ``archive.zip:offset:length`` (bytes).
+        source: a path, ``recording.wav:offset:length`` (samples of the recording, which may be a
+            video) or ``archive.zip:offset:length`` (bytes).
 
     Returns:
         ``(samples,)`` in [-1, 1].
@@ -180,15 +184,14 @@ def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Wave
         except (soundfile.LibsndfileError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0].split(": ", 1)[-1]
             raise UnreadableClip(f"{name} cannot be read as audio: {reason}") from None
-    waveform, rate = _decode_container(file, name)
-    return (waveform[start : start + frames] if frames >= 0 else waveform[start:]), rate
+    return _decode_container(file, name, start, frames)
 
 
-def _decode_container(file: str, name: str) -> tuple[Waveform, int]:
-    """The audio track of mp4, mpg, m4a, webm ... through FFmpeg (PyAV)."""
+def _decode_container(file: str, name: str, start: int, frames: int) -> tuple[Waveform, int]:
+    """The audio track of mp4, mpg, m4a, webm ... through FFmpeg (PyAV), or a part of it."""
     import av
 
-    blocks = []
+    blocks: list[Waveform] = []
     try:
         with av.open(file) as container:
             if not container.streams.audio:
@@ -196,14 +199,37 @@ def _decode_container(file: str, name: str) -> tuple[Waveform, int]:
             stream = container.streams.audio[0]
             rate = stream.rate
             to_mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
-            for frame in container.decode(stream):
+            decoded, position = _sound_from(container, stream, start)
+            missing = start + frames - position if frames >= 0 else math.inf
+            for frame in decoded:
                 blocks += [block.to_ndarray()[0] for block in to_mono.resample(frame)]
+                missing -= frame.samples
+                if missing <= 0:
+                    break
             blocks += [block.to_ndarray()[0] for block in to_mono.resample(None)]
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, UnreadableClip):
             raise
         raise UnreadableClip(f"{name} cannot be read as audio: {error}") from None
-    return (np.concatenate(blocks) if blocks else np.zeros(0, np.float32)), rate
+    waveform = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    return waveform[start - position :][: frames if frames >= 0 else None], rate
+
+
+def _sound_from(container, stream, start: int) -> tuple[Iterator, int]:
+    """Decoded frames from at most sample ``start``, and the first one's place in samples.
+
+    Seeks only where timestamps count samples (mp4); elsewhere all is decoded from the beginning.
+    """
+    early = start - round(PREROLL * stream.rate)
+    if early > 0 and stream.time_base * stream.rate == 1:
+        begin = stream.start_time or 0
+        container.seek(begin + early, stream=stream, backward=True)
+        decoded = container.decode(stream)
+        first = next(decoded, None)
+        if first is not None and first.pts is not None and first.pts - begin <= early:
+            return chain([first], decoded), first.pts - begin
+        container.seek(begin, stream=stream, backward=True)
+    return container.decode(stream), 0
 
 
 def _resample(waveform: Waveform, rate: int) -> Waveform:
@@ -211,5 +237,5 @@ def _resample(waveform: Waveform, rate: int) -> Waveform:
         return waveform
     from scipy.signal import resample_poly
 
-    divisor = gcd(rate, SAMPLE_RATE)
+    divisor = math.gcd(rate, SAMPLE_RATE)
     return resample_poly(waveform, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)

@@ -8,9 +8,10 @@
 ``n_frames``   10 ms filterbank frames
 ``tgt_text``   transcript or translation (absent or empty in pre-training)
 ``speaker``, ``src_text``, ``src_lang``, ``tgt_lang``   as in fairseq S2T
-``video``      path, like ``audio``; empty where a clip has no picture
+``video``      path, or ``recording.mp4:first:count`` in pictures; empty where there are none
 ``video_frames``  pictures in the video
 ``recording``  where ``audio`` holds cached features: the clip's own file, to listen to
+``segments``   who speaks when, in seconds: ``anna:0.31-2.5;ben:2.1-4.02`` (SUPERB's diarization)
 =============  ====================================================================
 
 A manifest of a million rows stays one memory-mapped file and a few integer arrays: rows are
@@ -41,6 +42,7 @@ COLUMNS = (
     "video",
     "video_frames",
     "recording",
+    "segments",
 )
 REQUIRED = ("id", "audio", "n_frames")
 COUNTS = ("n_frames", "video_frames")
@@ -212,7 +214,8 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, object]]) -> in
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
+    # Two machines may write the same manifest at the same moment.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     count = 0
     with temporary.open("w", encoding="utf-8", newline="\n") as out:
         out.write("\t".join(COLUMNS) + "\n")

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmpt_fairseq.data.audio import split_slice
 from mmpt_fairseq.errors import UnreadableClip
 
 # Decoding on is cheaper than seeking for gaps of up to this many frames.
@@ -31,8 +32,11 @@ def sample_frame_indices(
     return start + stride * np.arange(num_frames)
 
 
-def read_frames(path: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+def read_frames(source: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Decode the pictures at ``indices`` (sorted, counted from the first) as RGB.
+
+    Args:
+        source: a path, or ``path:first:count`` for a part of a longer video, in pictures.
 
     Returns:
         ``(len(indices), height, width, 3)``. Where the file ends before the last index, its
@@ -43,6 +47,8 @@ def read_frames(path: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     """
     import av
 
+    path, first, count = split_slice(source)
+    indices = first + (indices if count < 0 else np.minimum(indices, count - 1))
     if not os.path.isfile(path):
         raise UnreadableClip(f"there is no video file {path}")
     try:

@@ -1,10 +1,13 @@
 """Files that are whole or absent, whoever is killed."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
-from manifests.common import atomic_path, remove_stale
+from manifests.common import atomic_path, parallel_stream, remove_stale
 
 
 def test_only_what_the_dead_left_is_removed(tmp_path):
@@ -20,3 +23,39 @@ def test_only_what_the_dead_left_is_removed(tmp_path):
         assert partial.exists()
         assert not left.exists()
     assert (tmp_path / "deep" / "clip.mp4").read_text() == "half"
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, time\nfrom manifests.common import parallel_stream\n\n\n"
+        "def work(item):\n    return os.getpid()\n\n\n"
+        "if __name__ == '__main__':\n"
+        "    items = (time.sleep(0.02) or i for i in range(10_000))\n"
+        "    for _, worker in parallel_stream(work, items, 2, None):\n"
+        "        print(worker, flush=True)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as parent:
+        worker = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(100):
+        state = Path(f"/proc/{worker}/stat")
+        if not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    raise AssertionError("a worker waits for ever")
+
+
+def die_at_seven(number):
+    if number == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number**2
+
+
+def test_an_item_that_kills_its_process_is_lost_alone():
+    found = list(parallel_stream(die_at_seven, iter(range(9)), 2, lambda number: None))
+    assert found == [(n, None if n == 7 else n**2) for n in range(9)]

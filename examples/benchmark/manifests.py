@@ -1,0 +1,135 @@
+"""How fast manifests are made and read.
+
+    python -m examples.benchmark.manifests [--files DIR] [--rows 1000000]
+
+Measures, on one core: files looked at a second (by kind, as `python -m manifests.folder` does it),
+and for a manifest of so many rows the seconds to open it, the bytes that it takes in a process, the
+bytes that go to a spawned loader worker and what a row costs there. Times are CPU time, so that a
+busy machine does not falsify them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import pickle
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from manifests.folder import SOUND, VIDEO
+from manifests.inspection import inspect
+
+MOST = 400  # files of a kind
+
+
+def inspection(folder: Path) -> dict[str, dict[str, float]]:
+    """Suffix -> files a second and times real time, of files that can be read."""
+    kinds: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in SOUND | VIDEO and len(kinds[path.suffix]) < MOST:
+            kinds[path.suffix].append(path)
+    figures = {}
+    for suffix, paths in kinds.items():
+        inspect(str(paths[0]))  # imports what it needs
+        start, seconds, good = time.process_time(), 0.0, 0
+        for path in paths[1:]:
+            found = inspect(str(path))
+            if not found.fault:
+                seconds, good = seconds + found.samples / found.rate, good + 1
+        taken = time.process_time() - start
+        if good:
+            figures[suffix] = {
+                "files": good,
+                "files a second": round(good / taken, 1),
+                "times real time": round(seconds / taken),
+            }
+    return figures
+
+
+def write_rows(path: Path, rows: int) -> None:
+    """A manifest of the size that VoxCeleb2's has."""
+    from mmpt_fairseq.data.manifest import write_manifest
+
+    def row(i: int) -> dict:
+        clip = f"/data/VoxCeleb2/dev/mp4/id{i % 6000:05d}/abcdefghijk/{i:07d}.mp4"
+        return {
+            "id": f"id{i % 6000:05d}/abcdefghijk/{i:07d}",
+            "audio": clip,
+            "n_frames": 400 + i % 600,
+            "speaker": f"id{i % 6000:05d}",
+            "video": clip,
+            "video_frames": 100 + i % 150,
+        }
+
+    write_manifest(path, (row(i) for i in range(rows)))
+
+
+def reading(path: Path) -> dict[str, float]:
+    """Seconds and bytes of a manifest in this process and in a worker."""
+    from mmpt_fairseq.data.manifest import Manifest
+
+    before, start = private_bytes(), time.process_time()
+    manifest = Manifest(path)
+    opened, after = time.process_time() - start, private_bytes()
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    worker = context.Process(target=first_row, args=(manifest, sender))
+    worker.start()
+    answer = receiver.recv()
+    worker.join()
+    return {
+        "rows": len(manifest),
+        "file, bytes": path.stat().st_size,
+        "CPU seconds to open": round(opened, 2),
+        "private bytes of the process": after - before,
+        "bytes sent to a worker": len(pickle.dumps(manifest)),
+        "worker, bytes it takes": answer["bytes"],
+        "worker, microseconds a row": answer["microseconds"],
+    }
+
+
+def first_row(manifest, sender) -> None:
+    """In the worker: rows at random, and what they cost."""
+    rows = range(0, len(manifest), max(1, len(manifest) // 2000))
+    start = time.process_time()
+    for row in rows:
+        manifest.resolve("audio", row)
+    taken = time.process_time() - start
+    arrays = (value for value in vars(manifest).values() if hasattr(value, "nbytes"))
+    sender.send(
+        {
+            "bytes": sum(array.nbytes for array in arrays),
+            "microseconds": round(1e6 * taken / len(rows), 1),
+        }
+    )
+
+
+def private_bytes() -> int:
+    """Memory that this process shares with no other and with no file."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(1024 * int(x.split()[1]) for x in lines if x.startswith("Private_Dirty"))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=Path, help="recordings to look at")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    args = parser.parse_args()
+    figures = {}
+    if args.files:
+        figures["inspection"] = inspection(args.files)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "train.tsv")
+        write_rows(path, args.rows)
+        figures["reading"] = reading(path)
+    json.dump(figures, sys.stdout, indent=1)
+    print()
+
+
+if __name__ == "__main__":
+    main()

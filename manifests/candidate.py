@@ -1,0 +1,87 @@
+"""What a corpus offers, and what became of it: the types that pass between recipes and workers.
+
+Nothing here imports fairseq, because spawned workers read this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from zlib import crc32
+
+# Why a clip is left out; the words that stand in skipped.tsv.
+MISSING = "missing file"
+UNREADABLE = "unreadable"
+NO_AUDIO = "no audio track"
+NO_VIDEO = "no video track"
+TOO_SHORT = "too short"
+TOO_LONG = "too long"
+PAST_END = "past the end of its recording"
+EMPTY_TEXT = "empty transcript"
+NO_TEXT = "no transcript"
+OUT_OF_LEXICON = "word out of the lexicon"
+DUPLICATE = "duplicate id"
+BAD_NAME = "unusable name"
+
+
+def held_out(name: str, every: int) -> bool:
+    """Whether a speaker or a video is of the one in ``every`` that is kept for validation."""
+    return every > 0 and crc32(name.encode("utf-8", "surrogateescape")) % every == 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A clip that a corpus offers, before anything of it was looked at.
+
+    Attributes:
+        id: unique within its split.
+        split: name of the manifest that it belongs to.
+        audio: path of the sound; a video file has it too.
+        video: path of the pictures; empty where the corpus has none.
+        video_optional: a file without pictures gives sound alone instead of being left out.
+        start, seconds: the part of the recording; all of it where ``seconds`` is None.
+        text: the target; None where the corpus has no texts.
+        source: video or recording that it comes from, for the leak check.
+        columns: further columns of the manifest (speaker, src_text, src_lang, tgt_lang ...).
+        fault: (reason, detail) where the recipe knows already that the clip is of no use.
+    """
+
+    id: str
+    split: str
+    audio: str
+    video: str = ""
+    video_optional: bool = False
+    start: float = 0.0
+    seconds: float | None = None
+    text: str | None = None
+    source: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
+    fault: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Lengths that are kept, in seconds; and whether everything is decoded to see that it can be.
+
+    Attributes:
+        decode: decode every file, also those whose header is exact.
+    """
+
+    shortest: float = 0.1
+    longest: float | None = None
+    decode: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A candidate after a look at its files: cells of its row, or why it is left out.
+
+    Attributes:
+        samples: length of the sound in samples at 16 kHz.
+        row: the cells that come from the files (audio, video, video_frames).
+        reason, detail: empty for a usable clip.
+    """
+
+    samples: int = 0
+    row: dict[str, object] = field(default_factory=dict)
+    reason: str = ""
+    detail: str = ""

@@ -1,0 +1,150 @@
+"""All shards' clips together, on disk: duplicates, leaks between splits, counts, rows in order.
+
+SQLite's temporary database spills to disk by itself, so memory stays constant however many clips
+there are.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from manifests.candidate import DUPLICATE
+from manifests.journal import read_entries
+
+LEAKS = ("speaker", "source", "sentence")
+SHOWN = 5  # examples of a leak in a message
+_TABLE = """
+CREATE TABLE clips (
+    n INTEGER PRIMARY KEY, split TEXT, id TEXT, path TEXT, reason TEXT, detail TEXT,
+    speaker TEXT, source TEXT, sentence TEXT, samples INTEGER, row TEXT
+)
+"""
+
+
+class Catalogue:
+    """The clips of one corpus.
+
+    Args:
+        journals: of all shards.
+        roles: split -> ``train``, ``valid`` or ``test``; a leak is between different ones.
+    """
+
+    def __init__(self, journals: Iterable[Path], roles: Mapping[str, str]) -> None:
+        self._database = sqlite3.connect("")  # a temporary file of SQLite's own
+        self._database.execute(_TABLE)
+        for path in journals:
+            rows = (_columns(entry) for entry in read_entries(path) if "clips" not in entry)
+            marks = ", ".join("?" * 11)
+            self._database.executemany(f"INSERT INTO clips VALUES ({marks})", rows)
+        self._database.execute("CREATE INDEX ids ON clips (split, id)")
+        self._database.create_function(
+            "role", 1, lambda split: roles.get(split) or role_of(split), deterministic=True
+        )
+        self._drop_duplicates()
+
+    def close(self) -> None:
+        """Give the temporary file back."""
+        self._database.close()
+
+    def _drop_duplicates(self) -> None:
+        """The first usable clip of an id stays."""
+        self._database.execute(
+            """UPDATE clips SET reason = ?, detail = 'another clip of the split has it too'
+            WHERE reason = '' AND EXISTS (SELECT 1 FROM clips AS other
+            WHERE other.split = clips.split AND other.id = clips.id
+            AND other.n < clips.n AND other.reason = '')""",
+            (DUPLICATE,),
+        )
+
+    def splits(self) -> list[str]:
+        """Names of the splits that have a usable clip."""
+        found = self._database.execute(
+            "SELECT split FROM clips WHERE reason = '' GROUP BY split ORDER BY MIN(n)"
+        )
+        return [split for (split,) in found]
+
+    def rows(self, split: str) -> Iterator[dict]:
+        """Usable rows of a split in the corpus's order, ``samples`` (at 16 kHz) with them."""
+        found = self._database.execute(
+            "SELECT id, samples, row FROM clips WHERE split = ? AND reason = '' ORDER BY n",
+            (split,),
+        )
+        for name, samples, row in found:
+            yield {"id": name, "samples": samples, **json.loads(row)}
+
+    def skipped(self) -> Iterator[tuple[str, str, str, str]]:
+        """(id, path, reason, detail) of the clips left out, in the corpus's order."""
+        return iter(
+            self._database.execute(
+                "SELECT id, path, reason, detail FROM clips WHERE reason != '' ORDER BY n"
+            )
+        )
+
+    def reasons(self) -> dict[str, int]:
+        """Reason -> clips left out, the most frequent first."""
+        found = self._database.execute(
+            "SELECT reason, COUNT(*) FROM clips WHERE reason != '' GROUP BY reason ORDER BY 2 DESC"
+        )
+        return dict(found)
+
+    def speakers(self, split: str) -> int:
+        """Distinct speakers of a split."""
+        return self._database.execute(
+            "SELECT COUNT(DISTINCT NULLIF(speaker, '')) FROM clips WHERE split = ? AND reason = ''",
+            (split,),
+        ).fetchone()[0]
+
+    def leaks(self, kind: str) -> tuple[int, list[str]]:
+        """Speakers, sources or sentences in splits of different roles: how many, some of them."""
+        query = f"""SELECT {kind}, GROUP_CONCAT(DISTINCT split) FROM clips
+            WHERE reason = '' AND {kind} != '' GROUP BY {kind}
+            HAVING COUNT(DISTINCT role(split)) > 1"""
+        count, shown = 0, []
+        for value, splits in self._database.execute(query):
+            count += 1
+            if len(shown) < SHOWN:
+                shown.append(f"{value!r} in {splits.replace(',', ' and ')}")
+        return count, shown
+
+
+def role_of(split: str) -> str:
+    """What a split is for, by its name."""
+    name = split.lower()
+    if name.startswith(("valid", "dev", "val")):
+        return "valid"
+    return "test" if name.startswith(("test", "tst", "eval")) else "train"
+
+
+def sentence_key(text: str) -> str:
+    """What counts as the same sentence; phrases that recur by nature (under four words) do not.
+
+    Where words are not spaced, eight characters stand in for four words.
+    """
+    words = text.casefold().split()
+    long = len(words) >= 4 or (len(words) == 1 and len(words[0]) >= 8)
+    return " ".join(words) if long else ""
+
+
+def _printable(name: str) -> str:
+    """File names that are not UTF-8 (of clips left out) with backslashes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _columns(entry: dict) -> tuple:
+    row = entry.get("row", {})
+    return (
+        entry["n"],
+        entry["split"],
+        _printable(entry["id"]),
+        _printable(entry["path"]),
+        entry.get("reason", ""),
+        entry.get("detail", ""),
+        row.get("speaker", ""),
+        _printable(entry["source"]),
+        sentence_key(row.get("tgt_text", "")),
+        entry.get("samples", 0),
+        json.dumps(row, ensure_ascii=False),
+    )

@@ -1,0 +1,144 @@
+"""Small videos that are quick to read: ``python -m manifests.compact_video OUT FOLDER...``.
+
+Every video in the manifests of the folders is coded once with its small side at 256 pixels and a
+key picture every 12 (H.264, no sound), so that a training step neither decodes large pictures nor
+many that it does not want. The manifests' ``video`` then points to the copies, picture for picture;
+``audio`` stays. A killed run goes on from the copies that are there. A video that cannot be read
+keeps its path; training skips and counts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from fractions import Fraction
+from hashlib import sha1
+from pathlib import Path
+
+from manifests.common import CorpusError, atomic_path, parallel_stream, remove_stale
+
+SMALL_SIDE = 256
+KEY_EVERY = 12  # pictures
+QUALITY = "26"  # x264's constant rate factor
+
+Job = tuple[str, str]
+
+
+def compact(out: Path, folders: list[Path], jobs: int = 1) -> tuple[int, int]:
+    """Write the copies and the manifests anew; returns (videos copied, left as they are).
+
+    Raises:
+        InputError: a folder holds no manifest, or a manifest is at fault.
+    """
+    from tqdm import tqdm
+
+    # Imported here because they bring fairseq, which no worker needs.
+    from manifests.features import manifest_rows, manifests_in
+    from mmpt_fairseq.data.audio import split_slice
+    from mmpt_fairseq.data.manifest import write_manifest
+
+    def source(path: Path, row: dict[str, str]) -> str:
+        return os.path.normpath(path.parent.absolute() / split_slice(row["video"])[0])
+
+    out = out.absolute()
+    remove_stale(out)
+    tables = {path: manifest_rows(path) for folder in folders for path in manifests_in(folder)}
+    videos = {source(p, row) for p, rows in tables.items() for row in rows if row["video"]}
+    work = [
+        (v, str(copy_path(out, v))) for v in sorted(videos) if not v.startswith(f"{out}{os.sep}")
+    ]
+    copies = {}
+    stream = parallel_stream(
+        make_copy, work, jobs, lambda job: "it kills the process that reads it"
+    )
+    for (video, copy), fault in tqdm(stream, total=len(work), desc="videos", unit="video"):
+        if fault:
+            print(f"left as it is: {video}: {fault}", file=sys.stderr)
+        else:
+            copies[video] = copy
+    for path, rows in tables.items():
+        for row in rows:
+            copy = copies.get(source(path, row)) if row["video"] else None
+            if copy:
+                whole = split_slice(row["video"])[0]
+                row["video"] = os.path.relpath(copy, path.parent) + row["video"][len(whole) :]
+        write_manifest(path, rows)
+    return len(copies), len(work) - len(copies)
+
+
+def copy_path(out: Path, video: str) -> Path:
+    """Where the copy of a video lies; a thousand folders keep each of them small."""
+    name = sha1(os.fsencode(video)).hexdigest()
+    return out / name[:3] / f"{name}.mp4"
+
+
+def make_copy(job: Job) -> str:
+    """Code one video anew; returns what is wrong with it, or nothing."""
+    import av
+
+    video, copy = job
+    if os.path.isfile(copy):
+        return ""
+    av.logging.set_level(av.logging.PANIC)
+    try:
+        with atomic_path(Path(copy)) as partial, av.open(video) as source:
+            if not source.streams.video:
+                return "no video track"
+            with av.open(str(partial), "w", format="mp4") as target:
+                return _transcode(source, target)
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        return str(error).splitlines()[0]
+
+
+def _transcode(source, target) -> str:
+    """Picture by picture, counted anew at a constant rate: pictures are known by their number."""
+    import av
+
+    stream = source.streams.video[0]
+    stream.thread_type = "NONE"
+    rate = Fraction(stream.average_rate or 25).limit_denominator(1001)
+    width, height = _size(stream.width, stream.height)
+    options = {"crf": QUALITY, "preset": "veryfast", "sc_threshold": "0", "threads": "1"}
+    coded = target.add_stream("libx264", rate=rate, options=options)
+    coded.width, coded.height, coded.pix_fmt = width, height, "yuv420p"
+    coded.gop_size, coded.max_b_frames = KEY_EVERY, 0
+    count = 0
+    for frame in source.decode(stream):
+        small = frame.reformat(width, height, "yuv420p", interpolation="AREA")
+        # A new frame, because the old one's type (I, P, B) would be coded again.
+        picture = av.VideoFrame.from_ndarray(small.to_ndarray(), format="yuv420p")
+        picture.pts, picture.time_base = count, 1 / rate
+        target.mux(coded.encode(picture))
+        count += 1
+    if not count:
+        raise ValueError("no picture can be decoded")
+    target.mux(coded.encode(None))
+    return ""
+
+
+def _size(width: int, height: int) -> tuple[int, int]:
+    """Even sides, the small one at most :data:`SMALL_SIDE`."""
+    scale = min(1.0, SMALL_SIDE / min(width, height))
+    return tuple(max(2, 2 * round(side * scale / 2)) for side in (width, height))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the copies")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="with manifests")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    args = parser.parse_args(arguments)
+    from mmpt_fairseq.errors import InputError, exit_on_input_error
+
+    with exit_on_input_error():
+        try:
+            copied, left = compact(args.out, args.folders, args.jobs)
+        except CorpusError as error:
+            raise InputError(str(error)) from None
+    print(f"{args.out}: {copied} videos, {left} left as they are", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""fairseq's manifests of wav2vec 2.0 / HuBERT, and AV-HuBERT's.
+
+    python -m manifests.fairseq_manifests FOLDER OUT
+
+``<split>.tsv``: the first line is the root of the paths, then ``path TAB samples`` (wav2vec,
+HuBERT) or ``id TAB video TAB audio TAB pictures TAB samples`` (AV-HuBERT). Labels, if any, in
+``<split>.wrd`` (words) or ``<split>.ltr`` (``H E L L O |``), a line a row. (fairseq's
+speech-to-text manifests need no import: ours are of the same form.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from manifests.candidate import Candidate
+from manifests.common import CorpusError
+from manifests.prepare import Recipe, main
+from manifests.text import clean
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lang", default="", help="language that is spoken and written")
+
+
+def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
+    """Rows of every split, in its order."""
+    columns = {"src_lang": args.lang, "tgt_lang": args.lang} if args.lang else {}
+    for path in sorted(args.corpus.glob("*.tsv")):
+        labels = _labels(path)
+        with path.open(encoding="utf-8-sig") as file:
+            root = Path(next(file, "").strip())
+            for number, line in enumerate(file, 2):
+                cells = line.rstrip("\r\n").split("\t")
+                text = None
+                if labels is not None:
+                    text = next(labels, None)
+                    if text is None:
+                        raise CorpusError(f"{path} has more rows than its labels have lines")
+                yield _candidate(path, number, root, cells, text, columns)
+        if labels is not None and next(labels, None) is not None:
+            raise CorpusError(f"{path} has fewer rows than its labels have lines")
+
+
+def _candidate(
+    path: Path, number: int, root: Path, cells: list[str], text: str | None, columns: dict
+) -> Candidate:
+    base = {"split": path.stem, "text": text, "columns": columns}
+    if len(cells) == 2:
+        name = str(Path(cells[0]).with_suffix(""))
+        return Candidate(id=name, audio=str(root / cells[0]), source=str(root / cells[0]), **base)
+    if len(cells) == 5:
+        name, video, audio = cells[:3]
+        audio, video = str(root / audio), str(root / video)
+        return Candidate(id=name, audio=audio, video=video, source=video, **base)
+    raise CorpusError(
+        f"{path}, line {number} has {len(cells)} cells; wav2vec's manifests have 2, AV-HuBERT's 5"
+    )
+
+
+def _labels(path: Path) -> Iterator[str] | None:
+    words, letters = path.with_suffix(".wrd"), path.with_suffix(".ltr")
+    if words.is_file():
+        return _lines(words)
+    if letters.is_file():
+        return (line.replace(" ", "").replace("|", " ").strip() for line in _lines(letters))
+    return None
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for line in file:
+            yield clean(line)
+
+
+RECIPE = Recipe(
+    name="fairseq_manifests",
+    description=__doc__,
+    candidates=candidates,
+    add_options=add_options,
+    longest=60.0,
+    corpus="FOLDER",
+)
+
+if __name__ == "__main__":
+    sys.exit(main(RECIPE))

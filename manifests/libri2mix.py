@@ -1,0 +1,84 @@
+"""Libri2Mix as SUPERB's speaker diarization has it (arXiv 2005.11262, 2105.01051): who speaks when.
+
+    python -m manifests.libri2mix LABELS OUT [--mixtures Libri2Mix/wav16k/max]
+
+LABELS are the directories ``train``, ``dev``, ``test`` that SUPERB's preparation writes (s3prl,
+``downstream/diarization``; the speech in LibriSpeech was aligned by Kaldi): ``rttm`` with the turns
+of each mixture, ``wav.scp`` with its path. Where the paths of ``wav.scp`` no longer hold, the
+mixture is looked for in ``--mixtures``, in the official ``{train-100,dev,test}/mix_both/<id>.wav``
+of train-clean-100, dev-clean and test-clean. The column ``segments`` holds ``speaker:start-end``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from manifests.candidate import UNREADABLE, Candidate
+from manifests.common import CorpusError
+from manifests.kaldi import read_pairs
+from manifests.prepare import Recipe, main
+
+SPLITS = {"train": "train-100", "dev": "dev", "test": "test"}
+RTTM_CELLS = 8  # SPEAKER mixture channel start seconds <NA> <NA> speaker ...
+
+Turn = tuple[str, float, float]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mixtures", type=Path, help="folder of train-100, dev and test")
+
+
+def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
+    """Mixtures of each split, sorted."""
+    for split, official in SPLITS.items():
+        labels = args.corpus / split / "rttm"
+        if not labels.is_file():
+            raise CorpusError(f"there is no {labels}; SUPERB's preparation writes it")
+        recordings = args.corpus / split / "wav.scp"
+        paths = dict(read_pairs(recordings)) if recordings.is_file() else {}
+        for name, turns in sorted(read_rttm(labels).items()):
+            path = Path(paths.get(name, f"{name}.wav"))
+            if args.mixtures and not path.is_file():
+                path = args.mixtures.absolute() / official / "mix_both" / f"{name}.wav"
+            speakers = {speaker for speaker, _, _ in turns}
+            fault = None if len(speakers) == 2 else (UNREADABLE, f"{len(speakers)} speakers")
+            cell = ";".join(f"{who}:{start:.2f}-{end:.2f}" for who, start, end in turns)
+            yield Candidate(
+                id=name,
+                split=split,
+                audio=str(path.absolute()),
+                columns={"segments": cell},
+                fault=fault,
+            )
+
+
+def read_rttm(path: Path) -> dict[str, list[Turn]]:
+    """Mixture -> turns (speaker, start, end) by their start; empty ones are dropped."""
+    found: dict[str, list[Turn]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        cells = line.split()
+        if not cells or cells[0] != "SPEAKER":
+            continue
+        try:
+            start, seconds = float(cells[3]), float(cells[4])
+            name, speaker = cells[1], cells[RTTM_CELLS - 1]
+        except (IndexError, ValueError):
+            raise CorpusError(f"{path}, line {number} is no SPEAKER line of RTTM") from None
+        if round(100 * seconds):
+            found.setdefault(name, []).append((speaker, start, start + seconds))
+    return {name: sorted(turns, key=lambda turn: turn[1]) for name, turns in found.items()}
+
+
+RECIPE = Recipe(
+    name="libri2mix",
+    description=__doc__,
+    candidates=candidates,
+    add_options=add_options,
+    corpus="LABELS",
+)
+
+if __name__ == "__main__":
+    sys.exit(main(RECIPE))

@@ -1,0 +1,77 @@
+"""LibriSpeech in phones, as SUPERB's phoneme recognition has it.
+
+    python -m manifests.librispeech_phones LibriSpeech OUT --lexicon librispeech-lexicon.txt
+
+train-clean-100, dev-clean and test-clean in the layout of ``manifests.librispeech``. The lexicon
+(https://www.openslr.org/11, with g2p for the rest) has a word and its phones on a line; of several
+pronunciations the first counts, over all files given, as in SUPERB's recipe. An utterance with a
+word that no file has is left out; ``skipped.tsv`` names the words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from manifests.candidate import OUT_OF_LEXICON, Candidate
+from manifests.common import CorpusError
+from manifests.librispeech import chapter_candidates
+from manifests.prepare import Recipe, main
+
+SPLITS = ("train-clean-100", "dev-clean", "test-clean")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--lexicon", type=Path, nargs="+", required=True, metavar="FILE")
+    add("--splits", nargs="+", default=SPLITS, help="(%(default)s)")
+
+
+def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
+    """LibriSpeech's utterances with phones as targets."""
+    lexicon = read_lexicon(args.lexicon)
+    for split in args.splits:
+        for chapter in sorted((args.corpus / split).glob("*/*/")):
+            for clip in chapter_candidates(chapter, split):
+                yield clip if clip.fault or not clip.text else spell(clip, lexicon)
+
+
+def spell(clip: Candidate, lexicon: dict[str, str]) -> Candidate:
+    """The clip with its phones, or left out for its words."""
+    words = clip.text.split()
+    unknown = sorted({word for word in words if word not in lexicon})
+    columns = {**clip.columns, "src_text": clip.text, "tgt_lang": ""}
+    if unknown:
+        return replace(clip, fault=(OUT_OF_LEXICON, " ".join(unknown)))
+    return replace(clip, text=" ".join(lexicon[word] for word in words), columns=columns)
+
+
+def read_lexicon(paths: list[Path]) -> dict[str, str]:
+    """Word (lower case) -> its first pronunciation, phones parted by spaces."""
+    lexicon: dict[str, str] = {}
+    for path in paths:
+        if not path.is_file():
+            raise CorpusError(f"there is no lexicon {path}")
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+            word, *phones = line.split() or [""]
+            if word and not phones:
+                raise CorpusError(f"{path}, line {number}: {word!r} has no phones behind it")
+            if word:
+                lexicon.setdefault(word.lower(), " ".join(phones))
+    return lexicon
+
+
+RECIPE = Recipe(
+    name="librispeech_phones",
+    description=__doc__,
+    candidates=candidates,
+    add_options=add_options,
+    allowed=("sentence",),
+    longest=60.0,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(RECIPE))

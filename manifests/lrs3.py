@@ -1,0 +1,107 @@
+"""LRS3-TED (arXiv 1809.00496, https://www.robots.ox.ac.uk/~vgg/data/lip_reading/lrs3.html).
+
+    python -m manifests.lrs3 LRS3 OUT
+
+``{pretrain,trainval,test}/<video>/NNNNN.mp4`` with ``NNNNN.txt`` beside it: ``Text:`` and ``Conf:``
+lines, then in pretrain a table ``WORD START END ASDSCORE``. Pretrain clips of 15 s and more are cut
+into utterances where the speaker pauses for over 0.4 s, half-way through the pause, as AV-HuBERT's
+preparation does; the parts are read from the clip, nothing is copied. The release has no
+validation split: the clips of one in a hundred videos, from pretrain and trainval, make ``valid``,
+so that no video is in two splits that should not share it (pretrain and trainval do share videos).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from manifests.candidate import NO_TEXT, Candidate, held_out
+from manifests.prepare import Recipe, add_valid_every, main
+from manifests.text import lrs3 as clean
+
+SPLITS = ("pretrain", "trainval", "test")
+LONG = 15.0  # seconds from which a pretrain clip is cut
+PAUSE = 0.4  # seconds of silence at which it is
+
+Word = tuple[str, float, float]
+
+
+def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
+    """Utterances of all splits, sorted by video and number."""
+    for split in SPLITS:
+        for video in sorted((args.corpus / split).glob("*/")):
+            held = split != "test" and held_out(video.name, args.valid_every)
+            names = {path.stem for path in video.iterdir() if path.suffix in (".mp4", ".txt")}
+            for name in sorted(names):
+                yield from clip_candidates(video / f"{name}.mp4", split, "valid" if held else split)
+
+
+def clip_candidates(path: Path, part: str, split: str) -> Iterator[Candidate]:
+    """One clip, or the utterances that a long pretrain clip is cut into."""
+    base = {
+        "split": split,
+        "audio": str(path),
+        "video": str(path),
+        "source": path.parent.name,
+        "columns": {"src_lang": "en", "tgt_lang": "en"},
+    }
+    name = f"{part}/{path.parent.name}/{path.stem}"
+    text, words = read_text(path.with_suffix(".txt"))
+    if text is None:
+        yield Candidate(id=name, **base, text="", fault=(NO_TEXT, "no .txt with Text: beside it"))
+        return
+    utterances = cut(words) if part == "pretrain" and words and words[-1][2] >= LONG else []
+    if len(utterances) < 2:
+        yield Candidate(id=name, **base, text=clean(text))
+        return
+    for i, (spoken, start, end) in enumerate(utterances):
+        yield Candidate(
+            id=f"{name}_{i}", **base, start=start, seconds=end - start, text=clean(spoken)
+        )
+
+
+def read_text(path: Path) -> tuple[str | None, list[Word]]:
+    """The transcript and the words with their times (seconds)."""
+    if not path.is_file():
+        return None, []
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    if not lines or not lines[0].startswith("Text:"):
+        return None, []
+    table = next((i for i, line in enumerate(lines) if line.startswith("WORD ")), len(lines))
+    words = []
+    for cells in (line.split() for line in lines[table + 1 :]):
+        try:
+            words.append((cells[0], float(cells[1]), float(cells[2])))
+        except (IndexError, ValueError):
+            break  # the table ends, or is damaged: what follows has no times
+    return lines[0].removeprefix("Text:").strip(), words
+
+
+def cut(words: list[Word]) -> list[tuple[str, float, float]]:
+    """Utterances (text, start, end) between pauses; edges lie half-way through a pause."""
+    groups = [[words[0]]]
+    for word in words[1:]:
+        if word[1] - groups[-1][-1][2] > PAUSE:
+            groups.append([])
+        groups[-1].append(word)
+    # The first starts with the clip, the last ends with its last word.
+    middles = [(a[-1][2] + b[0][1]) / 2 for a, b in pairwise(groups)]
+    edges = [0.0, *middles, groups[-1][-1][2]]
+    texts = (" ".join(word for word, _, _ in group) for group in groups)
+    return [(text, *edge) for text, edge in zip(texts, pairwise(edges), strict=True)]
+
+
+RECIPE = Recipe(
+    name="lrs3",
+    description=__doc__,
+    candidates=candidates,
+    add_options=lambda parser: add_valid_every(parser, 100, "videos"),
+    allowed=("sentence",),
+    longest=60.0,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(RECIPE))

@@ -1,0 +1,126 @@
+"""MuST-C (Di Gangi et al., NAACL 2019; v1.0 to v3.0, https://ict.fbk.eu/must-c/) as released.
+
+    python -m manifests.mustc MUSTC/en-de OUT [--task asr]
+
+``en-XX/data/{train,dev,tst-COMMON,tst-HE}/{wav,txt}``: a talk a ``wav/ted_N.wav``; in ``txt``,
+``<split>.yaml`` lists segments (duration, offset, speaker_id, wav) and line i of ``<split>.en`` and
+``<split>.XX`` holds segment i's transcript and translation. Segments are read straight from the
+talks; no sound is copied. The texts of speech translation stay as released, mark-up such as
+"(Applause)" included, because published BLEU scores are taken against them; ``--task asr`` takes
+the English transcripts without it (manifests/README.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from manifests.candidate import Candidate
+from manifests.common import CorpusError
+from manifests.prepare import Recipe, main
+from manifests.text import clean, spoken
+
+SPLITS = ("train", "dev", "tst-COMMON", "tst-HE")
+# Segments stand one on a line, {duration: 3.5, offset: 16.08, ...}; read line by line a list of a
+# quarter of a million takes no memory. With libyaml it takes seconds.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", choices=["st", "asr"], default="st", help="what the target is")
+
+
+def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
+    """Every segment, in the order of the lists."""
+    language = target_language(args.corpus)
+    for split in SPLITS:
+        folder = args.corpus / "data" / split
+        if not folder.is_dir():
+            continue
+        seen: dict[str, int] = {}
+        english = _lines(folder / "txt" / f"{split}.en")
+        target = _lines(folder / "txt" / f"{split}.{language}")
+        segments = read_segments(folder / "txt" / f"{split}.yaml")
+        for segment, source, translation in _together(segments, english, target, folder):
+            talk = Path(segment["wav"]).stem
+            number = seen[talk] = seen.get(talk, -1) + 1
+            columns = {"src_text": clean(source), "src_lang": "en", "tgt_lang": language}
+            text = clean(translation)
+            if args.task == "asr":
+                text = columns["src_text"] = spoken(source)
+                columns["tgt_lang"] = "en"
+            yield Candidate(
+                id=f"{talk}_{number}",
+                split=split,
+                audio=str(folder / "wav" / segment["wav"]),
+                start=float(segment["offset"]),
+                seconds=float(segment["duration"]),
+                text=text,
+                source=talk,
+                columns={**columns, "speaker": str(segment.get("speaker_id", ""))},
+            )
+
+
+def target_language(corpus: Path) -> str:
+    """``de`` of ``en-de``."""
+    match = re.fullmatch(r"en-([a-z]{2,3})", corpus.name)
+    if not match or not (corpus / "data").is_dir():
+        raise CorpusError(f"{corpus} is no MuST-C pair; name a folder such as MUSTC/en-de")
+    return match[1]
+
+
+def read_segments(path: Path) -> Iterator[dict]:
+    """The segments of a YAML list."""
+    if not path.is_file():
+        raise CorpusError(f"there is no {path}, which lists the segments of its split")
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                [segment] = yaml.load(line, _LOADER)
+                if not {"wav", "offset", "duration"} <= set(segment):
+                    raise ValueError("a key is missing")
+            except (yaml.YAMLError, TypeError, ValueError):
+                raise CorpusError(
+                    f"{path}, line {number} is not a segment with wav, offset and duration"
+                ) from None
+            yield segment
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if not path.is_file():
+        raise CorpusError(f"there is no {path}; unpack the release completely")
+    # Only \n ends a line: texts hold other characters at which str.splitlines would split.
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        yield from file
+
+
+def _together(
+    segments: Iterator[dict], english: Iterator[str], target: Iterator[str], folder: Path
+) -> Iterator[tuple[dict, str, str]]:
+    try:
+        yield from zip(segments, english, target, strict=True)
+    except ValueError:
+        raise CorpusError(f"the lists in {folder / 'txt'} differ in length") from None
+
+
+RECIPE = Recipe(
+    name="mustc",
+    description=__doc__,
+    candidates=candidates,
+    add_options=add_options,
+    roles={"tst-COMMON": "test", "tst-HE": "test"},
+    # Splits are by talk; who spoke twice at TED may be in two.
+    allowed=("sentence", "speaker"),
+    longest=60.0,
+    corpus="MUSTC/en-XX",
+)
+
+if __name__ == "__main__":
+    sys.exit(main(RECIPE))

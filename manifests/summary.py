@@ -1,0 +1,177 @@
+"""``summary.json`` and ``summary.html``: what a corpus came to, on one page that needs no other."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from manifests.common import atomic_path
+from mmpt_fairseq.data.audio import SAMPLE_RATE, read_waveform
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.video import read_frames
+from mmpt_fairseq.errors import InputError
+
+FRAMES_PER_HOUR = 360_000
+BINS = 40
+EXAMPLES = 6  # clips on the page
+HEARD = 6  # seconds of each
+HEIGHT = 110  # of a picture on the page
+FREQUENT = 30
+
+
+@dataclass
+class Tally:
+    """What is counted of a split, row by row; memory grows with its vocabulary alone."""
+
+    speakers: int = 0
+    clips: int = 0
+    frames: int = 0
+    longest: int = 0
+    with_video: int = 0
+    words: Counter = field(default_factory=Counter)
+    characters: set = field(default_factory=set)
+    languages: set = field(default_factory=set)
+    tenths: Counter = field(default_factory=Counter)  # of a second: length -> clips
+
+    def add(self, row: dict) -> None:
+        """Count a manifest's row."""
+        self.clips += 1
+        self.frames += row["n_frames"]
+        self.longest = max(self.longest, row["n_frames"])
+        self.with_video += bool(row.get("video"))
+        self.tenths[row["n_frames"] // 10] += 1
+        text = row.get("tgt_text", "")
+        self.words.update(text.split())
+        self.characters.update(text)
+        source, target = row.get("src_lang", ""), row.get("tgt_lang", "")
+        self.languages.add("-".join(dict.fromkeys(name for name in (source, target) if name)))
+
+    def figures(self) -> dict:
+        """As they stand in ``summary.json``."""
+        return {
+            "clips": self.clips,
+            "hours": round(self.frames / FRAMES_PER_HOUR, 4),
+            "longest_seconds": self.longest / 100,
+            "with_video": self.with_video,
+            "speakers": self.speakers,
+            "words": self.words.total(),
+            "distinct_words": len(self.words),
+            "distinct_characters": len(self.characters),
+            "characters": "".join(sorted(self.characters - {" "})[:200]),
+            "languages": sorted(self.languages - {""}),
+            "most_frequent_words": self.words.most_common(FREQUENT),
+        }
+
+
+def write_summary(
+    out: Path, command: str, tallies: dict[str, Tally], skipped: dict[str, int], leaks: dict
+) -> dict:
+    """Write both files beside the manifests; returns what ``summary.json`` holds."""
+    splits = {split: tally.figures() for split, tally in tallies.items()}
+    clips, left_out = sum(t.clips for t in tallies.values()), sum(skipped.values())
+    summary = {
+        "name": out.name,
+        "command": command,
+        "clips": clips,
+        "hours": round(sum(t.frames for t in tallies.values()) / FRAMES_PER_HOUR, 4),
+        "left_out_share": left_out / (clips + left_out),
+        "skipped": skipped,
+        "leaks": leaks,
+        "splits": splits,
+    }
+    page = render(summary, histogram(tallies), examples(out, list(tallies)))
+    texts = {
+        "summary.json": json.dumps(summary, indent=1, ensure_ascii=False) + "\n",
+        "summary.html": page,
+    }
+    for name, text in texts.items():
+        with atomic_path(out / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return summary
+
+
+def render(summary: dict, picture: str, clips: list[dict]) -> str:
+    """The page; texts of the corpus are escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    template = environment.get_template("summary.html.j2")
+    return template.render(s=summary, histogram=picture, clips=clips)
+
+
+def histogram(tallies: dict[str, Tally]) -> str:
+    """Lengths of the clips of each split, as SVG."""
+    from mmpt_fairseq.report.figures import COLOURS, drawing, to_picture
+
+    longest = max(t.longest for t in tallies.values()) / 100
+    edges = np.linspace(0, max(longest, 0.1), BINS + 1)
+    with drawing(7.0, 2.4) as figure:
+        axes = figure.subplots()
+        for i, (split, tally) in enumerate(tallies.items()):
+            lengths = np.array(list(tally.tenths), dtype=float) / 10
+            counts = np.histogram(lengths, edges, weights=list(tally.tenths.values()))[0]
+            axes.stairs(counts, edges, label=split, color=COLOURS[i % len(COLOURS)])
+        axes.set_yscale("log")
+        axes.set_xlabel("seconds")
+        axes.set_ylabel("clips")
+        axes.legend(frameon=False)
+        return to_picture(figure, "clips by their length in seconds").inline
+
+
+def examples(out: Path, splits: list[str]) -> list[dict]:
+    """A few clips, evenly from the first split and one from each other, to see and to hear."""
+    shown = []
+    for i, split in enumerate(splits[:EXAMPLES]):
+        manifest = Manifest(out / f"{split}.tsv")
+        wanted = max(1, EXAMPLES - len(splits) + 1) if i == 0 else 1
+        rows = np.linspace(0, len(manifest) - 1, min(wanted, len(manifest))).round().astype(int)
+        shown += [_example(manifest, split, int(row)) for row in rows]
+    return shown
+
+
+def _example(manifest: Manifest, split: str, row: int) -> dict:
+    clip = {
+        "id": manifest.column("id")[row],
+        "split": split,
+        "text": manifest.column("tgt_text")[row],
+        "seconds": manifest.n_frames[row] / 100,
+        "sound": "",
+        "picture": "",
+        "why_not": "",
+    }
+    try:
+        clip["sound"] = _sound(manifest.resolve("audio", row))
+        if manifest.column("video")[row]:
+            middle = int(manifest.video_frames[row]) // 2
+            clip["picture"] = _picture(manifest.resolve("video", row), middle)
+    except InputError as error:
+        clip["why_not"] = str(error)
+    return clip
+
+
+def _sound(source: str) -> str:
+    import soundfile
+
+    waveform = read_waveform(source)[: HEARD * SAMPLE_RATE]
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform.clip(-1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _picture(source: str, index: int) -> str:
+    from PIL import Image
+
+    image = Image.fromarray(read_frames(source, np.array([index]))[0])
+    image.thumbnail((4 * HEIGHT, HEIGHT))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,97 @@
+"""Miniatures of corpora as released, with real codecs and containers, and how to prepare them."""
+
+import csv
+from importlib import import_module
+from pathlib import Path
+
+import av
+import numpy as np
+
+from manifests.prepare import parse, prepare
+from mmpt_fairseq.data.audio import num_frames, read_waveform
+from mmpt_fairseq.data.manifest import Manifest
+from tests.helpers import noise, write_audio, write_video
+
+
+def run(name: str, corpus: Path, out: Path, *options: str) -> dict:
+    """Prepare a corpus in this process; returns the summary."""
+    recipe = import_module(f"manifests.{name}").RECIPE
+    return prepare(recipe, parse(recipe, [str(corpus), str(out), "--jobs", "1", *options]))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """A manifest's rows, read with our own reader (which checks them) and as plain TSV."""
+    Manifest(path)
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def skipped(out: Path) -> dict[str, str]:
+    """id -> reason."""
+    with (out / "skipped.tsv").open(encoding="utf-8", newline="") as file:
+        table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return {row["id"]: row["reason"] for row in table}
+
+
+def check_lengths(path: Path) -> None:
+    """``n_frames`` and ``video_frames`` are what decoding gives."""
+    manifest = Manifest(path)
+    for row in range(len(manifest)):
+        waveform = read_waveform(manifest.resolve("audio", row))
+        assert manifest.n_frames[row] == num_frames(len(waveform)), manifest.where(row)
+        video = manifest.resolve("video", row)
+        if video and ":" not in video:
+            with av.open(video) as container:
+                decoded = sum(1 for _ in container.decode(video=0))
+            assert manifest.video_frames[row] == decoded, manifest.where(row)
+
+
+def sound(path: Path, seconds: float, seed: int = 0, **kwargs) -> Path:
+    """A recording of noise in the format that the suffix names."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_audio(path, noise(seconds, seed), **kwargs)
+
+
+def film(path: Path, seconds: float = 1.0, silent: bool = False, seed: int = 0) -> Path:
+    """An mp4 of H.264 and, unless ``silent``, AAC."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio = None if silent else noise(seconds, seed)
+    return write_video(path, round(25 * seconds), audio=audio)
+
+
+def m4a(path: Path, seconds: float) -> Path:
+    """AAC alone, as VoxCeleb2 has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(noise(seconds)[None], format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def truncated(path: Path, share: float = 0.5) -> Path:
+    """The file without its end."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def empty(path: Path) -> Path:
+    """A file of zero bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def text(path: Path, *lines: str, end: str = "\n") -> Path:
+    """A text file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(line + end for line in lines).encode())
+    return path
+
+
+def samples(source: str) -> np.ndarray:
+    """The sound of a row's ``audio`` cell."""
+    return read_waveform(source)

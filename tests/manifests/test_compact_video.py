@@ -1,0 +1,72 @@
+"""Small copies of videos, picture for picture."""
+
+import av
+import numpy as np
+import pytest
+
+from manifests.compact_video import compact, main
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.data.video import read_frames
+from tests.helpers import picture_number, write_video
+from tests.manifests.corpora import sound
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A manifest of a whole video, a part of it, a broken one and sound alone."""
+    video = write_video(tmp_path / "a.mp4", 90)
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    sound(tmp_path / "a.wav", 1.0)
+    base = {"audio": "../a.wav", "n_frames": 98}
+    rows = [
+        base | {"id": "whole", "video": "../a.mp4", "video_frames": 90},
+        base | {"id": "part", "video": f"{video}:70:20", "video_frames": 20},
+        base | {"id": "broken", "video": "../b.mp4", "video_frames": 9},
+        base | {"id": "sound"},
+    ]
+    write_manifest(tmp_path / "data/train.tsv", rows)
+    return tmp_path / "data"
+
+
+def test_copies_hold_the_same_pictures(data, tmp_path, capsys):
+    assert compact(tmp_path / "small", [data]) == (1, 1)
+    assert "left as it is" in capsys.readouterr().err
+    manifest = Manifest(data / "train.tsv")
+    videos = [manifest.resolve("video", row) for row in range(4)]
+    assert videos[0].startswith(f"{data}/../small/")
+    assert videos[1] == f"{videos[0]}:70:20"
+    assert videos[2:] == [f"{data}/../b.mp4", ""]
+    for source, first in ((videos[0], 0), (videos[1], 70)):
+        pictures = read_frames(source, np.array([0, 13, 19]))
+        assert [picture_number(p) for p in pictures] == [first, first + 13, first + 19]
+    with av.open(videos[0]) as container:
+        keys = [i for i, f in enumerate(container.decode(video=0)) if f.key_frame]
+        assert keys == list(range(0, 90, 12))
+        assert not container.streams.audio
+
+
+def test_what_is_done_stays_done(data, tmp_path):
+    compact(tmp_path / "small", [data])
+    [copy] = (tmp_path / "small").rglob("*.mp4")
+    written, manifest = copy.stat().st_mtime_ns, (data / "train.tsv").read_bytes()
+    main([str(tmp_path / "small"), str(data), "--jobs", "1"])
+    assert copy.stat().st_mtime_ns == written
+    assert (data / "train.tsv").read_bytes() == manifest
+
+
+@pytest.mark.parametrize(("size", "expected"), [((640, 360), (456, 256)), ((96, 64), (96, 64))])
+def test_sizes(tmp_path, size, expected):
+    from manifests.compact_video import make_copy
+
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = size
+        for _ in range(3):
+            picture = np.zeros((size[1], size[0], 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert make_copy((str(path), str(tmp_path / "b.mp4"))) == ""
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        stream = container.streams.video[0]
+        assert ((stream.width, stream.height), stream.frames) == (expected, 3)

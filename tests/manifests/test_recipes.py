@@ -1,0 +1,221 @@
+"""Recipes against miniatures of their releases, with the faults that real copies have."""
+
+import numpy as np
+import pytest
+
+from manifests.common import CorpusError
+from mmpt_fairseq.data.audio import read_waveform
+from mmpt_fairseq.data.video import read_frames
+from tests.helpers import noise, picture_number, write_audio
+from tests.manifests.corpora import (
+    check_lengths,
+    empty,
+    film,
+    m4a,
+    rows,
+    run,
+    skipped,
+    sound,
+    text,
+    truncated,
+)
+
+
+def test_librispeech(tmp_path):
+    corpus = tmp_path / "LibriSpeech"
+    chapter = corpus / "train-clean-100/19/198"
+    for i, seconds in enumerate([1.0, 0.7, 0.5, 0.05]):
+        sound(chapter / f"19-198-000{i}.flac", seconds, i)
+    truncated(sound(chapter / "19-198-0004.flac", 1.0))
+    empty(chapter / "19-198-0005.flac")
+    sound(chapter / "19-198-0007.flac", 1.0)
+    lines = [f"19-198-000{i} CAFE\u0301 NUMBER {i}" for i in range(6)] + ["19-198-0006 GONE"]
+    lines[1] = "19-198-0001 "
+    text(chapter / "19-198.trans.txt", *lines, end="\r\n")
+    test = corpus / "test-other/20/200"
+    sound(test / "20-200-0000.flac", 1.0, 9)
+    text(test / "20-200.trans.txt", "20-200-0000 SOMETHING ELSE")
+
+    summary = run("librispeech", corpus, tmp_path / "out")
+    train = rows(tmp_path / "out/train-clean-100.tsv")
+    assert [r["id"] for r in train] == ["19-198-0000", "19-198-0002"]
+    assert [r["tgt_text"] for r in train] == ["caf\u00e9 number 0", "caf\u00e9 number 2"]
+    assert {r["speaker"] for r in train} == {"19"}
+    assert [r["id"] for r in rows(tmp_path / "out/test-other.tsv")] == ["20-200-0000"]
+    assert skipped(tmp_path / "out") == {
+        "19-198-0001": "empty transcript",
+        "19-198-0003": "too short",
+        "19-198-0004": "unreadable",
+        "19-198-0005": "unreadable",
+        "19-198-0006": "missing file",
+        "19-198-0007": "no transcript",
+    }
+    assert summary["splits"]["train-clean-100"]["clips"] == 2
+    check_lengths(tmp_path / "out/train-clean-100.tsv")
+
+
+@pytest.fixture
+def mustc(tmp_path):
+    """An en-de of two talks at 44.1 kHz."""
+    pair = tmp_path / "en-de"
+    for split, talk in [("train", "ted_1"), ("tst-COMMON", "ted_9")]:
+        folder = pair / "data" / split
+        (folder / "wav").mkdir(parents=True)
+        write_audio(folder / "wav" / f"{talk}.wav", noise(5, rate=44_100), 44_100)
+        times = [(0.5, 1.25), (2.0, 0.5), (3.0, 2.04), (4.0, 9.0)]
+        text(
+            folder / "txt" / f"{split}.yaml",
+            *(
+                f"- {{duration: {d}, offset: {o}, rW: 3, speaker_id: spk.1, wav: {talk}.wav}}"
+                for o, d in times
+            ),
+        )
+        english = [
+            "(Applause)",
+            "Chris Anderson: I &amp; you\u2028too.",
+            "Thank you. (Laughter)",
+            "Past",
+        ]
+        german = ["(Applaus)", "Ich &amp; du", "Danke.", "Vorbei"]
+        text(folder / "txt" / f"{split}.en", *english, end="\r\n")
+        text(folder / "txt" / f"{split}.de", *german, end="\r\n")
+    return pair
+
+
+def test_mustc_reads_segments_from_the_talks(mustc, tmp_path):
+    run("mustc", mustc, tmp_path / "out")
+    train = rows(tmp_path / "out/train.tsv")
+    assert [r["tgt_text"] for r in train] == ["(Applaus)", "Ich & du", "Danke."]
+    assert train[1]["src_text"] == "Chris Anderson: I & you too."
+    assert {(r["src_lang"], r["tgt_lang"]) for r in train} == {("en", "de")}
+    wav = mustc / "data/train/wav/ted_1.wav"
+    # The third ends 0.04 s after the talk, as rounded times do: it is cut there.
+    expected = [(22050, 55125), (88200, 22050), (132300, 88200)]
+    assert [r["audio"] for r in train] == [f"{wav}:{o}:{n}" for o, n in expected]
+    assert skipped(tmp_path / "out") == {"ted_1_3": "past the end of its recording"} | {
+        "ted_9_3": "past the end of its recording"
+    }
+    check_lengths(tmp_path / "out/tst-COMMON.tsv")
+
+
+def test_mustc_transcripts_hold_what_is_said(mustc, tmp_path):
+    run("mustc", mustc, tmp_path / "out", "--task", "asr")
+    train = rows(tmp_path / "out/train.tsv")
+    assert [r["tgt_text"] for r in train] == ["I & you too.", "Thank you."]
+    assert {r["tgt_lang"] for r in train} == {"en"}
+    assert skipped(tmp_path / "out")["ted_1_0"] == "empty transcript"
+
+
+def test_mustc_lists_of_different_lengths_are_refused(mustc, tmp_path):
+    path = mustc / "data/train/txt/train.de"
+    path.write_text(path.read_text() + "one more\n")
+    with pytest.raises(CorpusError, match="differ in length"):
+        run("mustc", mustc, tmp_path / "out")
+    with pytest.raises(CorpusError, match="name a folder such as"):
+        run("mustc", mustc.parent, tmp_path / "out2")
+
+
+def test_lrs3(tmp_path):
+    corpus = tmp_path / "lrs3"
+    clip = film(corpus / "pretrain/videoA/00001.mp4", 17.0)
+    words = ["AND 0.10 0.40 9.1", "THEN 0.50 0.90 8.0", "WE 1.50 1.80 7", "GO{NS} 1.90 15.50 7"]
+    header = ["Text:  AND THEN WE GO{NS}", "Conf:  4", ""]
+    text(clip.with_suffix(".txt"), *header, "WORD START END ASDSCORE", *words)
+    short = film(corpus / "pretrain/videoA/00002.mp4", 1.0)
+    text(short.with_suffix(".txt"), "Text:  SHORT", "Conf:  3", "WORD START END ASDSCORE")
+    for split, video in [("trainval", "videoB"), ("test", "videoC")]:
+        text(film(corpus / split / video / "00001.mp4").with_suffix(".txt"), "Text:  IT'S ONE")
+    film(corpus / "trainval/videoB/00002.mp4")
+    text(film(corpus / "trainval/videoB/00003.mp4", silent=True).with_suffix(".txt"), "Text: A")
+
+    run("lrs3", corpus, tmp_path / "out", "--valid-every", "0")
+    first, second, third = rows(tmp_path / "out/pretrain.tsv")
+    # Half-way through the pause from 0.9 to 1.5 s.
+    assert first["audio"] == f"{clip}:0:{round(1.2 * 16000)}"
+    assert first["video"] == f"{clip}:0:30"
+    assert first["tgt_text"] == "and then"
+    assert second["audio"] == f"{clip}:{round(1.2 * 16000)}:{round(14.3 * 16000)}"
+    assert second["video"] == f"{clip}:30:{round(14.3 * 25)}"
+    assert second["tgt_text"] == "we go"
+    assert (third["id"], third["tgt_text"]) == ("pretrain/videoA/00002", "short")
+    whole = read_waveform(str(clip))
+    np.testing.assert_allclose(read_waveform(first["audio"]), whole[:19200], atol=1e-6)
+    pictures = read_frames(second["video"], np.array([0, 5]))
+    assert [picture_number(p) for p in pictures] == [30, 35]
+    assert skipped(tmp_path / "out") == {
+        "trainval/videoB/00002": "no transcript",
+        "trainval/videoB/00003": "no audio track",
+    }
+    assert rows(tmp_path / "out/test.tsv")[0]["tgt_text"] == "it's one"
+    check_lengths(tmp_path / "out/trainval.tsv")
+
+
+def test_lrs3_holds_whole_videos_out(tmp_path):
+    for video in ("a", "b", "c", "d", "e", "f"):
+        for part in ("pretrain", "trainval"):
+            path = film(tmp_path / "lrs3" / part / video / "00001.mp4", 0.5)
+            text(path.with_suffix(".txt"), f"Text:  {video} {part}")
+    run("lrs3", tmp_path / "lrs3", tmp_path / "out", "--valid-every", "3")
+    found = {s: rows(tmp_path / f"out/{s}.tsv") for s in ("pretrain", "trainval", "valid")}
+    videos = {split: {r["id"].split("/")[1] for r in table} for split, table in found.items()}
+    assert videos["valid"]
+    assert not videos["valid"] & (videos["pretrain"] | videos["trainval"])
+    assert sum(map(len, found.values())) == 12
+
+
+def test_voxceleb2(tmp_path):
+    corpus = tmp_path / "vox2"
+    film(corpus / "dev/mp4/id00012/21Uxsk56VDQ/00001.mp4")
+    film(corpus / "dev/mp4/id00012/21Uxsk56VDQ/00002.mp4", silent=True)
+    m4a(corpus / "dev/aac/id00012/21Uxsk56VDQ/00002.m4a", 0.8)
+    truncated(film(corpus / "dev/mp4/id00012/21Uxsk56VDQ/00003.mp4"))
+    empty(corpus / "dev/mp4/id00012/21Uxsk56VDQ/00004.mp4")
+    film(corpus / "dev/mp4/id00013/-x/00001.mp4", silent=True)
+    film(corpus / "test/mp4/id00017/Ünïcode/00001.mp4")
+    run("voxceleb2", corpus, tmp_path / "out", "--valid-every", "0")
+    first, second = rows(tmp_path / "out/dev.tsv")
+    assert first["audio"] == first["video"]
+    assert second["audio"].endswith("aac/id00012/21Uxsk56VDQ/00002.m4a")
+    assert (second["video_frames"], second["speaker"]) == ("25", "id00012")
+    assert rows(tmp_path / "out/test.tsv")[0]["id"] == "id00017/Ünïcode/00001"
+    assert skipped(tmp_path / "out") == {
+        "id00012/21Uxsk56VDQ/00003": "unreadable",
+        "id00012/21Uxsk56VDQ/00004": "unreadable",
+        "id00013/-x/00001": "no audio track",
+    }
+    check_lengths(tmp_path / "out/dev.tsv")
+
+
+def test_kinetics600(tmp_path):
+    corpus = tmp_path / "k600"
+    film(corpus / "train/playing chess/aaaaaaaaaaa_000001_000011.mp4")
+    film(corpus / "train/playing_chess/b-b_bbbbbbb_000001_000011.mp4")
+    film(corpus / "train/ccccccccccc_000002_000012.mp4", silent=True)
+    film(corpus / "val/ddddddddddd_000001_000011.mp4")
+    header, label = "label,youtube_id,time_start,time_end,split", "playing chess"
+    names = ["aaaaaaaaaaa,1,11", "b-b_bbbbbbb,1,11", "ccccccccccc,2,12", "eeeeeeeeeee,3,13"]
+    text(
+        corpus / "annotations/train.csv",
+        header,
+        *(f"{label},{name},train" for name in names),
+        end="\r\n",
+    )
+    summary = run("kinetics600", corpus, tmp_path / "out")
+    ids = [r["id"] for r in rows(tmp_path / "out/train.tsv")]
+    assert ids == ["aaaaaaaaaaa_000001_000011", "b-b_bbbbbbb_000001_000011"]
+    assert [r["id"] for r in rows(tmp_path / "out/val.tsv")] == ["ddddddddddd_000001_000011"]
+    assert skipped(tmp_path / "out") == {
+        "ccccccccccc_000002_000012": "no audio track",
+        "eeeeeeeeeee_000003_000013": "missing file",
+    }
+    assert summary["left_out_share"] == pytest.approx(2 / 5)
+    assert "left out" in (tmp_path / "out/summary.html").read_text()
+
+
+@pytest.mark.real_data
+def test_real_librispeech(real_data, tmp_path):
+    summary = run("librispeech", real_data / "librispeech/LibriSpeech", tmp_path / "out")
+    assert summary["splits"]["test-other"]["speakers"] == 4
+    assert summary["skipped"] == {}
+    check_lengths(tmp_path / "out/test-clean.tsv")
+    assert rows(tmp_path / "out/test-clean.tsv")[0]["id"] == "1089-134686-0000"

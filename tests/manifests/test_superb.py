@@ -1,0 +1,90 @@
+"""The corpora of SUPERB's four tasks."""
+
+import pytest
+
+from manifests.common import CorpusError
+from tests.manifests.corpora import rows, run, skipped, sound, text
+
+
+def test_speech_commands(tmp_path):
+    corpus = tmp_path / "speech_commands_v0.01"
+    names = ["yes/aa_nohash_0", "yes/bb_nohash_0", "bed/cc_nohash_0", "bed/dd_nohash_1"]
+    for name in names:
+        sound(corpus / f"{name}.wav", 1.0)
+    sound(corpus / "_background_noise_/pink.wav", 10.5)
+    text(corpus / "validation_list.txt", "yes/bb_nohash_0.wav")
+    text(corpus / "testing_list.txt", "bed/dd_nohash_1.wav")
+    with pytest.raises(CorpusError, match="SUPERB's test set; say where with --test-set"):
+        run("speech_commands", corpus, tmp_path / "out")
+    for label in ("yes", "_unknown_", "_silence_"):
+        sound(tmp_path / f"speech_commands_test_set_v0.01/{label}/ee_nohash_0.wav", 1.0)
+    run("speech_commands", corpus, tmp_path / "out")
+    found = {s: rows(tmp_path / f"out/{s}.tsv") for s in ("train", "valid", "test")}
+    labels = {s: [r["tgt_text"] for r in table] for s, table in found.items()}
+    assert sorted(labels["train"]) == ["_silence_"] * 9 + ["_unknown_", "yes"]
+    assert sorted(labels["valid"]) == ["_silence_", "yes"]
+    assert sorted(labels["test"]) == ["_silence_", "_unknown_", "yes"]
+    silences = [r["audio"] for r in found["valid"] if r["tgt_text"] == "_silence_"]
+    assert silences == [f"{corpus / '_background_noise_/pink.wav'}:144000:16000"]
+    assert {r["speaker"] for r in found["train"]} == {"", "aa", "cc"}
+
+
+def test_fluent_speech_commands(tmp_path):
+    corpus = tmp_path / "fluent"
+    header = ",path,speakerId,transcription,action,object,location"
+    wavs = []
+    for i, split in enumerate(("train", "valid", "test")):
+        path = f"wavs/speakers/s{i}/a-{i}.wav"
+        wavs.append(sound(corpus / path, 1.0))
+        lines = [f'0,{path},s{i},"Change, please",change language,none,washroom']
+        lines += [f"1,wavs/speakers/s{i}/gone.wav,s{i},Gone,,none,none"]
+        text(corpus / f"data/{split}_data.csv", header, *lines, end="\r\n")
+    run("fluent_speech_commands", corpus, tmp_path / "out")
+    [row] = rows(tmp_path / "out/train.tsv")
+    assert row["tgt_text"] == "change_language none washroom"
+    assert (row["src_text"], row["speaker"]) == ("Change, please", "s0")
+    assert set(skipped(tmp_path / "out").values()) == {"empty transcript"}
+
+
+def test_librispeech_phones(tmp_path):
+    corpus = tmp_path / "LibriSpeech"
+    for split, speaker in (("train-clean-100", 1), ("test-clean", 2)):
+        chapter = corpus / f"{split}/{speaker}/5"
+        lines = []
+        for i, words in enumerate(["HELLO WORLD", "HELLO GHOST WORLD HAUNT GHOST"]):
+            sound(chapter / f"{speaker}-5-000{i}.flac", 0.5)
+            lines.append(f"{speaker}-5-000{i} {words}")
+        text(chapter / f"{speaker}-5.trans.txt", *lines)
+    first = text(tmp_path / "first.txt", "HELLO\tHH AH0 L OW1", "HELLO(2) HH EH0 L OW1")
+    second = text(tmp_path / "second.txt", "WORLD  W ER1 L D", "HELLO X X")
+    lexicon = ("--lexicon", str(first), str(second))
+    run("librispeech_phones", corpus, tmp_path / "out", *lexicon)
+    [row] = rows(tmp_path / "out/train-clean-100.tsv")
+    assert row["tgt_text"] == "HH AH0 L OW1 W ER1 L D"
+    assert row["src_text"] == "hello world"
+    assert set(skipped(tmp_path / "out").values()) == {"word out of the lexicon"}
+    assert "ghost haunt" in (tmp_path / "out/skipped.tsv").read_text()
+    # Again, from the journal: its settings hold lists and paths.
+    run("librispeech_phones", corpus, tmp_path / "out", *lexicon)
+
+
+def test_libri2mix(tmp_path):
+    for split, official in (("train", "train-100"), ("dev", "dev"), ("test", "test")):
+        mixture = f"{split}-1_{split}-2"
+        path = tmp_path / f"max/{official}/mix_both/{mixture}.wav"
+        sound(path, 2.0)
+        sound(path.with_name("lonely.wav"), 2.0)
+        labels = tmp_path / "labels" / split
+        text(
+            labels / "rttm",
+            f"SPEAKER {mixture} 1 0.500 1.000 <NA> <NA> ben <NA> <NA>",
+            f"SPEAKER {mixture} 1 0.100 0.600 <NA> <NA> ann <NA> <NA>",
+            f"SPEAKER {mixture} 1 1.000 0.001 <NA> <NA> ann <NA> <NA>",
+            "SPEAKER lonely 1 0 1 <NA> <NA> ann <NA> <NA>",
+        )
+        text(labels / "wav.scp", f"{mixture} /moved/away/{mixture}.wav")
+    run("libri2mix", tmp_path / "labels", tmp_path / "out", "--mixtures", str(tmp_path / "max"))
+    [row] = rows(tmp_path / "out/train.tsv")
+    assert row["segments"] == "ann:0.10-0.70;ben:0.50-1.50"
+    assert row["audio"].endswith("max/train-100/mix_both/train-1_train-2.wav")
+    assert skipped(tmp_path / "out") == {"lonely": "unreadable"}

@@ -1,0 +1,41 @@
+"""From a folder of videos with subtitles to trainings, by the commands that the README gives."""
+
+import pytest
+
+from manifests import folder, vocabulary
+from manifests.prepare import main
+from tests.commands import succeeded, train
+from tests.manifests.corpora import film, rows, text
+
+CUES = """1
+00:00:00,200 --> 00:00:01,400
+Ein rotes Boot
+
+2
+00:00:01,500 --> 00:00:02,700
+Die Katze
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three videos of three seconds, one of them for validation."""
+    root = tmp_path_factory.mktemp("films")
+    for i in range(3):
+        film(root / f"films/{i}.mp4", 3.0, seed=i)
+        text(root / f"films/{i}.de.srt", CUES.replace("rotes", f"{'r' * (i + 1)}otes"), end="")
+    options = ["--source-lang", "en", "--target-lang", "de", "--jobs", "1"]
+    assert main(folder.RECIPE, [str(root / "films"), str(root / "data"), *options]) == 0
+    vocabulary.main([str(root / "data"), "--kind", "char"])
+    return root / "data"
+
+
+@pytest.mark.parametrize("stage", ["pretraining", "midtraining"])
+def test_segments_of_videos_train_an_update(data, tmp_path, stage):
+    assert all(
+        r["audio"].count(":") == r["video"].count(":") == 2 for r in rows(data / "train.tsv")
+    )
+    output = succeeded(train(stage, data, tmp_path, "optimization.max_update=1"))
+    assert "skipped" not in output
+    assert "train_loss" in output
+    assert (tmp_path / "checkpoint_last.pt").is_file()
