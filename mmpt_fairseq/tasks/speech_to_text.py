@@ -13,7 +13,7 @@ import torch
 from fairseq.data import Dictionary, FairseqDataset, encoders
 from fairseq.data.audio.data_cfg import S2TDataConfig, get_config_from_yaml
 from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 from omegaconf import II, MISSING
@@ -21,7 +21,13 @@ from omegaconf import II, MISSING
 from mmpt_fairseq.checkpoint import load_checkpoint, load_encoder
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
-from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
+from mmpt_fairseq.decoding.choice import (
+    CTC_GENERATORS,
+    Decoding,
+    check_language_model,
+    check_language_model_files,
+)
+from mmpt_fairseq.decoding.joint import JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.tasks._every_row import (
@@ -55,15 +61,23 @@ class SpeechToTextConfig(FairseqDataclass):
     short_first_frames: int = field(
         default=150, metadata={"help": "longest clip of those epochs in filterbank frames"}
     )
-    decoding: ChoiceEnum(["attention", "ctc"]) = field(
+    decoding: Decoding = field(
         default="attention",
-        metadata={"help": "fairseq's beam search on the decoder, or greedy CTC on the encoder"},
+        metadata={
+            "help": "attention: fairseq's beam search on the decoder; joint: the same with the CTC "
+            "head's prefix scores mixed in; ctc: greedy on the CTC head; ctc_beam: its prefix beam "
+            "search"
+        },
+    )
+    ctc_decoding_weight: float = field(
+        default=0.3, metadata={"help": "weight of CTC beside the decoder's 1 - weight (joint)"}
     )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
     decodes_with: Optional[str] = II("common_eval.path")
     results_path: Optional[str] = II("common_eval.results_path")
     gen_subset: str = II("dataset.gen_subset")
+    lm_path: Optional[str] = II("generation.lm_path")
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
@@ -241,6 +255,8 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
         with exit_on_input_error():
+            if self.cfg.decodes_with and self.cfg.lm_path:
+                check_language_model_files(self.cfg.lm_path, self.cfg.data)
             self.datasets[split] = ManifestDatasetCreator.from_tsv(
                 root=self.cfg.data,
                 cfg=self.data_cfg,
@@ -277,9 +293,15 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         if self.data_cfg.prepend_tgt_lang_tag:
             args.prefix_size = 1  # every search starts with the row's language tag
         write_record(self.cfg, args)
-        if str(self.cfg.decoding) == "ctc":
-            is_tag = ManifestSpeechToTextDataset.is_lang_tag
-            tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
-            with exit_on_input_error():
-                return CTCGreedyGenerator(models, self.tgt_dict, tags)
-        return super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
+        decoding = str(self.cfg.decoding)
+        is_tag = ManifestSpeechToTextDataset.is_lang_tag
+        tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
+        with exit_on_input_error():
+            language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
+            check_language_model(language_model, self.tgt_dict, decoding)
+            if decoding in CTC_GENERATORS:
+                return CTC_GENERATORS[decoding](models, self.tgt_dict, tags, args.beam)
+            generator = super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
+            if decoding == "joint":
+                generator.model = JointEnsemble(models, self.cfg.ctc_decoding_weight, tags)
+            return generator
