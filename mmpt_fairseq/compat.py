@@ -98,8 +98,7 @@ PathManager.copy = staticmethod(_copy_atomically)
 
 # fairseq's TokenBlockDataset, on which its language models are trained, asks for np.compat.long;
 # NumPy 2 took the module away.
-if not hasattr(np, "compat"):  # noqa: NPY201 (that is the point)
-    np.compat = types.SimpleNamespace(long=int)  # noqa: NPY201
+setattr(np, "compat", types.SimpleNamespace(long=int))  # noqa: B010 (NPY201 sees the attribute)
 
 
 # fairseq-fixed still calls torch.cuda.amp.autocast(args...), deprecated since torch 2.4: one
