@@ -42,9 +42,9 @@ def test_the_best_checkpoint_is_chosen_by_wer_and_the_encoder_thaws(stages, corp
         "+task.decoding=joint",
         "+task.speeds=[0.9,1.1]",
         f"+task.noise_manifest={corpora / 'asr' / 'train.tsv'}",
-        "+generation.max_len_b=10",
-        "+checkpoint.best_checkpoint_metric=wer",
-        "+checkpoint.patience=5",
+        "generation.max_len_b=10",
+        "checkpoint.best_checkpoint_metric=wer",
+        "checkpoint.patience=5",
     ]
     data = corpora / "asr"
     succeeded(train("finetuning", data, tmp_path, *options, processes=2))
@@ -58,6 +58,6 @@ def test_the_best_checkpoint_is_chosen_by_wer_and_the_encoder_thaws(stages, corp
     best = load_checkpoint(tmp_path / "checkpoint_best.pt")["extra_state"]["best"]
     assert best == pytest.approx(min([*rates, last["extra_state"]["best"]]), abs=0.01)
     # The last validation against a decode of its own.
-    search = ["--decoding", "joint", "--max-len-b", "10", "--scoring", "wer"]
+    search = ["--decoding", "joint", "--max-len-b", "10", "--scoring", "cer"]
     decoded = succeeded(generate(tmp_path / "checkpoint_last.pt", data, "valid", *search))
-    assert f"WER: {rates[-1]:.2f}" in decoded
+    assert f"CER: {float(losses(output, 'valid_cer')[-1]):.2f}" in decoded
