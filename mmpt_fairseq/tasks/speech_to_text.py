@@ -27,7 +27,7 @@ from mmpt_fairseq.decoding.choice import (
 from mmpt_fairseq.decoding.joint import JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-from mmpt_fairseq.models.freezing import scaled_encoder_lr
+from mmpt_fairseq.models.freezing import Freezing, scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
@@ -201,6 +201,11 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         if cfg.init_encoder_from:
             load_encoder(
                 model.encoder.audio_encoder, cfg.init_encoder_from, cfg.fresh_encoder_layers
+            )
+        elif Freezing.from_config(cfg) != Freezing():
+            raise InputError(
+                "model.freeze_encoder* would freeze an encoder that was never trained; set "
+                "model.init_encoder_from to a checkpoint of stage 1 or 2"
             )
         else:
             logger.info("the encoder starts from scratch (model.init_encoder_from is not set)")
