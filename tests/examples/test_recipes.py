@@ -85,9 +85,9 @@ def test_they_train_and_keep_the_best(stages, corpora, tmp_path):
     start = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     short = "generation.max_len_b=10"
     output = train("midtraining", "mustc_en_de", corpora / "st", tmp_path / "st", start, short)
-    [bleu] = losses(succeeded(output), "valid_bleu")
+    scores = [float(score) for score in losses(succeeded(output), "valid_bleu")]
     best = load_checkpoint(tmp_path / "st" / "checkpoint_best.pt")
-    assert best["extra_state"]["best"] == pytest.approx(float(bleu), abs=0.01)
+    assert best["extra_state"]["best"] == pytest.approx(max(scores), abs=0.01)
     sentence = refused(
         train("finetuning", "librispeech_100h_frozen", corpora / "asr", tmp_path / "asr", short)
     )
