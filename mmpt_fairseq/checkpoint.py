@@ -1,10 +1,10 @@
-"""Checkpoints: taking the audio encoder of one stage over to the next, strictly."""
+"""Checkpoints: taking encoder or decoder of one stage over to the next, strictly."""
 
 import logging
 from collections import Counter
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmpt_fairseq.compat import load_checkpoint_to_cpu
 from mmpt_fairseq.errors import InputError
@@ -13,6 +13,8 @@ from mmpt_fairseq.modules.conformer import ConformerEncoder
 logger = logging.getLogger(__name__)
 
 ENCODER = "audio_encoder."
+DECODER = ("decoder.", "encoder.ctc_projection.")
+VOCABULARY = ("vocabulary", "sentencepiece")  # in the task's state
 
 
 def load_checkpoint(path: str | Path) -> dict:
@@ -64,6 +66,39 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int 
         "left behind: %s",
         ", ".join(f"{name} ({count})" for name, count in sorted(left.items())) or "nothing",
     )
+
+
+def load_decoder(model: nn.Module, path: str | Path, task_state: dict) -> None:
+    """Take decoder and CTC head over from stage 2 or 3, which must write the same vocabulary.
+
+    Args:
+        model: of stages 2 and 3.
+        task_state: of the task that trains it, with its vocabulary.
+
+    Raises:
+        InputError: there is no such decoder, or one of another vocabulary or size.
+    """
+    checkpoint = load_checkpoint(path)
+    saved = checkpoint.get("task_state") or {}
+    if "vocabulary" not in saved:
+        raise InputError(f"{path} holds no decoder; give model.init_decoder_from one of stage 2")
+    if any(list(task_state[name]) != list(saved[name]) for name in VOCABULARY):
+        raise InputError(
+            f"the decoder in {path} writes another vocabulary ({len(saved['vocabulary'])} entries) "
+            f"than the data folder's ({len(task_state['vocabulary'])}); train on that vocabulary's "
+            "dict.txt, spm.model and config.yaml, or leave model.init_decoder_from out"
+        )
+    wanted = {k: v for k, v in model.state_dict().items() if k.startswith(DECODER)}
+    taken = {k: v for k, v in checkpoint["model"].items() if k.startswith(DECODER)}
+    differing = wanted.keys() ^ taken.keys()
+    differing |= {k for k in wanted.keys() & taken.keys() if wanted[k].shape != taken[k].shape}
+    if differing:
+        raise InputError(
+            f"the decoder in {path} is of another size ({len(differing)} tensors differ, the first "
+            f"{min(differing)}); set model.decoder_layers, its other sizes and model.ctc alike"
+        )
+    model.load_state_dict({**model.state_dict(), **taken}, strict=True)
+    logger.info("took %d tensors of decoder and CTC head from %s", len(taken), path)
 
 
 def _last_layers(state: dict[str, Tensor], count: int) -> dict[str, Tensor]:

@@ -10,9 +10,11 @@ import os
 import pickle
 import shutil
 import sys
+import types
 import typing
 import warnings
 
+import numpy as np
 import omegaconf
 import torch
 from fairseq import checkpoint_utils
@@ -92,6 +94,11 @@ def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> b
 
 
 PathManager.copy = staticmethod(_copy_atomically)
+
+
+# fairseq's TokenBlockDataset, on which its language models are trained, asks for np.compat.long;
+# NumPy 2 took the module away.
+setattr(np, "compat", types.SimpleNamespace(long=int))  # noqa: B010 (NPY201 sees the attribute)
 
 
 # fairseq-fixed still calls torch.cuda.amp.autocast(args...), deprecated since torch 2.4: one

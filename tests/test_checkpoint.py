@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_encoder
+from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_decoder, load_encoder
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 from tests.commands import generate, refused, train
-from tests.helpers import av_model, speech_model
+from tests.helpers import av_model, speech_model, speech_task
 
 
 class RunsCode:
@@ -145,3 +145,27 @@ def test_a_checkpoint_without_an_encoder_is_refused(tmp_path):
     path = save(tmp_path / "other.pt", torch.nn.Linear(2, 2))
     with pytest.raises(InputError, match="holds no audio encoder"):
         load_encoder(ConformerEncoder(16, 1, 4, 32, 7), path)
+
+
+def test_the_decoder_is_carried_over_with_its_ctc_head(tmp_path):
+    source, target, task = speech_model(), speech_model(), speech_task()
+    path = save(tmp_path / "stage2.pt", source, task_state=task.state_dict())
+    for parameter in target.parameters():
+        torch.nn.init.constant_(parameter, 7.0)
+    load_decoder(target, path, task.state_dict())
+    for name, tensor in target.state_dict().items():
+        ours = "audio_encoder" not in name
+        assert torch.equal(tensor, source.state_dict()[name]) == ours, name
+
+
+def test_another_decoder_is_refused(tmp_path):
+    path = save(tmp_path / "stage2.pt", speech_model(), task_state=speech_task().state_dict())
+    other = speech_task(("a", "b", "z")).state_dict()
+    with pytest.raises(InputError, match=r"another vocabulary \(3 entries\) than .*\(3\)"):
+        load_decoder(speech_model(), path, other)
+    ours = speech_task().state_dict()
+    for options in ({"decoder_layers": 2}, {"decoder_ffn_embed_dim": 16}, {"ctc": False}):
+        with pytest.raises(InputError, match="of another size"):
+            load_decoder(speech_model(**options), path, ours)
+    with pytest.raises(InputError, match="holds no decoder"):
+        load_decoder(speech_model(), save(tmp_path / "stage1.pt", av_model()), ours)

@@ -9,7 +9,7 @@ masked ones would tell the encoder about them.
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -68,18 +68,26 @@ def read_waveform(source: str) -> Waveform:
     return _resample(waveform, rate)
 
 
-def read_filterbank(source: str) -> Features:
+def read_filterbank(source: str, change: Callable[[Waveform], Waveform] | None = None) -> Features:
     """Log mel energies ``(T, 80)`` of a clip, computed or read from cached ``.npy`` features.
 
     Computed ones are floored at the level of 16-bit rounding noise; cached ones stay as they are.
 
+    Args:
+        change: what to make of the waveform before.
+
     Raises:
-        UnreadableClip: as :func:`read_waveform`, or shorter than one 25 ms window.
+        UnreadableClip: as :func:`read_waveform`, or shorter than one 25 ms window, or cached where
+            the waveform is to be changed.
     """
     cached = _cached_features(source)
+    if cached is not None and change is not None:
+        raise UnreadableClip(f"{source} holds cached features, and augmentation needs waveforms")
     if cached is not None:
         return cached
     waveform = read_waveform(source)
+    if change is not None:
+        waveform = change(waveform)
     if len(waveform) < FRAME_LENGTH:
         raise UnreadableClip(
             f"{source} lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than one 25 ms frame"
@@ -132,6 +140,14 @@ def split_slice(source: str) -> tuple[str, int, int]:
     if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
         return parts[0], int(parts[1]), int(parts[2])
     return source, 0, -1
+
+
+def is_cached(source: str) -> bool:
+    """Whether it is features, not sound; False where there is no such file."""
+    try:
+        return _cached_features(source) is not None
+    except UnreadableClip:
+        return source.endswith(".npy")
 
 
 def _cached_features(source: str) -> Features | None:

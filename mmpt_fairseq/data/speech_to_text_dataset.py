@@ -1,7 +1,9 @@
 """Stages 2 and 3: fairseq's speech-to-text dataset over our manifest and our features."""
 
+import functools
 import itertools
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,7 +16,8 @@ from fairseq.data.data_utils import collate_tokens, numpy_seed
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.data.audio import Waveform, is_cached, normalise, read_filterbank
+from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.skipping import SkippedClips
 from mmpt_fairseq.errors import InputError, UnreadableClip
@@ -31,11 +34,20 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         cfg: fairseq's S2T data config: root of the audio, transforms such as SpecAugment.
         training: apply the training transforms, skip and count unusable clips. Otherwise an
             unusable clip stops the run.
-        seed: of SpecAugment's draws, with the epoch and the row.
+        seed: of every random draw, with the epoch and the row.
+        augmentation: speed and noise of the waveform, which cached features have no more.
     """
 
-    def __init__(self, manifest: Manifest, cfg, training: bool, seed: int, **parts) -> None:
-        self.manifest, self.seed = manifest, seed
+    def __init__(
+        self,
+        manifest: Manifest,
+        cfg,
+        training: bool,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        **parts,
+    ) -> None:
+        self.manifest, self.seed, self.augmentation = manifest, seed, augmentation
         self.skipped = SkippedClips(tolerate=training)
         # Shared memory, because loader workers outlive an epoch.
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
@@ -54,6 +66,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
             **parts,
         )
         self._refuse_what_is_not_done()
+        self._refuse_cached_features()
         self._count_long_targets()
 
     @property
@@ -107,6 +120,15 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
                     f"the data config sets {name}, which this task does not support; remove it"
                 )
 
+    def _refuse_cached_features(self) -> None:
+        """Speed and noise are of waveforms; the first row tells what a manifest holds."""
+        source = self.manifest.resolve("audio", 0, self.cfg.audio_root or None)
+        if self.augmentation is not None and is_cached(source):
+            raise InputError(
+                f"{self.manifest.where(0)} holds cached features, and task.speeds and "
+                "task.noise_manifest need waveforms; train on the manifest of the audio itself"
+            )
+
     def _transforms(self) -> list:
         return self.feature_transforms.transforms if self.feature_transforms else []
 
@@ -127,11 +149,18 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
 
     def _get_source_audio(self, index: int) -> Tensor:
         source = self.manifest.resolve("audio", index, self.cfg.audio_root or None)
-        features = normalise(read_filterbank(source))
+        features = normalise(read_filterbank(source, self._change(int(index))))
         if self.feature_transforms is not None:
             with numpy_seed(self.seed, int(self._epoch), int(index)):
                 features = self.feature_transforms(features)
         return torch.from_numpy(features).float()
+
+    def _change(self, index: int) -> Callable[[Waveform], Waveform] | None:
+        """What becomes of the waveform of a row in this epoch."""
+        if self.augmentation is None:
+            return None
+        generator = np.random.default_rng([self.seed, int(self._epoch), index])
+        return functools.partial(self.augmentation, generator=generator)
 
     def __getitem__(self, index: int) -> SpeechToTextDatasetItem | UnreadableClip:
         self.skipped.count_read()
@@ -152,6 +181,9 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         batch["ctc_target"] = collate_tokens(targets, self.tgt_dict.pad()).index_select(0, order)
         lengths = torch.tensor([len(t) for t in targets])
         batch["ctc_target_lengths"] = lengths.index_select(0, order)
+        if not self.training:
+            # What a validation is scored against: tokens lose what the vocabulary lacks.
+            batch["texts"] = [self.tgt_texts[row] for row in batch["id"].tolist()]
         return batch
 
     @property

@@ -1,14 +1,30 @@
-"""Greedy CTC decoding (Graves et al., ICML 2006) as a fairseq generator: the fast path."""
+"""CTC decoding (Graves et al., ICML 2006) as fairseq generators: the fast path.
+
+Greedy takes the best label of every frame. Prefix beam search sums over the alignments of a text
+(arXiv 1408.2873), keeps the ``beam`` most probable prefixes and gives an n-best list.
+"""
 
 import torch
 from fairseq.data import Dictionary
 from torch import Tensor, nn
 
+from mmpt_fairseq.decoding.prefix_beam import prefix_beam_search
 from mmpt_fairseq.errors import InputError
 
 
-class CTCGreedyGenerator(nn.Module):
-    """Best label per frame, repeats merged, blanks dropped.
+def require_ctc(models: list[nn.Module]) -> nn.Module:
+    """The one model, which must have a CTC head.
+
+    Raises:
+        InputError: there are several, or it has none.
+    """
+    if len(models) != 1 or models[0].encoder.ctc_projection is None:
+        raise InputError("CTC decoding needs one model with a CTC head (model.ctc=true)")
+    return models[0]
+
+
+class CTCGenerator(nn.Module):
+    """What CTC searches share: log probabilities per frame in, fairseq's nested list out.
 
     The blank is the dictionary's BOS, which no target holds.
 
@@ -16,15 +32,19 @@ class CTCGreedyGenerator(nn.Module):
         models: one model with a CTC head.
         dictionary: the target dictionary.
         language_tags: tokens of fairseq's ``<lang:xx>``, no part of a reference's text.
+        beam: hypotheses that a search keeps, if it keeps any.
     """
 
     def __init__(
-        self, models: list[nn.Module], dictionary: Dictionary, language_tags: set[int] = frozenset()
+        self,
+        models: list[nn.Module],
+        dictionary: Dictionary,
+        language_tags: set[int] = frozenset(),
+        beam: int = 5,
     ) -> None:
         super().__init__()
-        if len(models) != 1 or models[0].encoder.ctc_projection is None:
-            raise InputError("CTC decoding needs one model with a CTC head (model.ctc=true)")
-        self.model = models[0]
+        self.beam = beam
+        self.model = require_ctc(models)
         self.model.eval()
         self.dictionary = dictionary
         self.eos, self.blank = dictionary.eos(), dictionary.bos()
@@ -32,12 +52,23 @@ class CTCGreedyGenerator(nn.Module):
 
     @torch.no_grad()
     def generate(self, models: list[nn.Module], sample: dict, **unused) -> list[list[dict]]:
-        """fairseq's nested list: per row one hypothesis with tokens, score and alignment."""
+        """fairseq's nested list: per row its hypotheses, best first."""
         net_input = sample["net_input"]
         encoder_out = self.model.encoder(net_input["src_tokens"], net_input["src_lengths"])
         lprobs = encoder_out["ctc_logits"][0].float().log_softmax(-1).transpose(0, 1)
+        return self.search(lprobs, encoder_out["src_lengths"][0])
+
+    def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
+        """Hypotheses per row of ``lprobs`` ``(B, T, V)`` with ``lengths`` ``(B,)`` frames."""
+        raise NotImplementedError
+
+
+class CTCGreedyGenerator(CTCGenerator):
+    """Best label per frame, repeats merged, blanks dropped."""
+
+    def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
+        """One hypothesis a row with tokens, score (mean over frames) and the tokens' frames."""
         scores, labels = lprobs.max(-1)  # (B, T)
-        lengths = encoder_out["src_lengths"][0]
         return [
             [self._collapse(labels[i, :n], scores[i, :n])] for i, n in enumerate(lengths.tolist())
         ]
@@ -54,4 +85,25 @@ class CTCGreedyGenerator(nn.Module):
             "positional_scores": positional,
             "alignment": torch.empty(0),
             "frames": keep.nonzero(as_tuple=True)[0],
+        }
+
+
+class CTCPrefixBeamGenerator(CTCGenerator):
+    """The ``beam`` most probable texts, each summed over its alignments."""
+
+    def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
+        """Up to ``beam`` hypotheses a row; the score is the text's log probability."""
+        # What no CTC target holds is no text either.
+        excluded = torch.tensor([self.dictionary.pad(), *self.symbols_to_strip_from_output])
+        found = prefix_beam_search(lprobs, lengths, self.beam, self.blank, excluded)
+        return [[self._hypothesis(tokens, score) for tokens, score in row] for row in found]
+
+    def _hypothesis(self, tokens: Tensor, score: Tensor) -> dict:
+        tokens = torch.cat([tokens, tokens.new_tensor([self.eos])])
+        return {
+            "tokens": tokens,
+            "score": score,
+            # A sum over alignments has no parts per token: an even share each.
+            "positional_scores": (score / len(tokens)).repeat(len(tokens)),
+            "alignment": torch.empty(0),
         }

@@ -20,8 +20,12 @@ def write_record(cfg: FairseqDataclass, generation: object) -> None:
     if not cfg.results_path:
         return
     names = ("beam", "nbest", "lenpen", "max_len_a", "max_len_b", "temperature")
+    names += ("lm_path", "lm_weight")
+    task = {"data": os.path.abspath(cfg.data), "decoding": str(cfg.decoding)}
+    if task["decoding"] == "joint":
+        task["ctc_decoding_weight"] = cfg.ctc_decoding_weight
     record = {
-        "task": {"data": os.path.abspath(cfg.data), "decoding": str(cfg.decoding)},
+        "task": task,
         "common_eval": {
             "path": os.path.abspath(cfg.decodes_with),
             "results_path": os.path.abspath(cfg.results_path),

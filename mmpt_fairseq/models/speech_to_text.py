@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
+from mmpt_fairseq.models.freezing import Freezing, mark_encoder
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 
@@ -28,8 +29,24 @@ class SpeechToTextModelConfig(ConformerConfig):
         default=0,
         metadata={"help": "last Conformer layers that start fresh instead of being taken over"},
     )
+    init_decoder_from: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "checkpoint of stage 2 or 3 with the same vocabulary: decoder and CTC head are "
+            "taken over; fresh without"
+        },
+    )
     freeze_encoder: bool = field(
         default=False, metadata={"help": "keep the encoder as it is (the paper's stage 3)"}
+    )
+    freeze_encoder_updates: int = field(
+        default=0, metadata={"help": "keep the encoder as it is for the first updates"}
+    )
+    freeze_encoder_layers: int = field(
+        default=0, metadata={"help": "keep subsampling and the first Conformer layers as they are"}
+    )
+    encoder_lr_scale: float = field(
+        default=1.0, metadata={"help": "the encoder's learning rate as a share of the decoder's"}
     )
     ctc: bool = field(default=True, metadata={"help": "put a CTC head on the encoder"})
     decoder_embed_dim: int = field(default=256, metadata={"help": "width of the decoder"})
@@ -40,23 +57,46 @@ class SpeechToTextModelConfig(ConformerConfig):
 
 
 class SpeechEncoder(FairseqEncoder):
-    """The Conformer in fairseq's clothes; frozen, it stays in evaluation mode."""
+    """The Conformer in fairseq's clothes, as much of it frozen as asked.
+
+    What is frozen runs without dropout and neither gets gradients nor changes. What thaws later
+    must keep ``requires_grad``, for fairseq gives the optimizer only what has it at the start.
+    """
 
     def __init__(
-        self, conformer: ConformerEncoder, dim: int, vocabulary: int | None, frozen: bool
+        self, conformer: ConformerEncoder, dim: int, vocabulary: int | None, freezing: Freezing
     ) -> None:
         super().__init__(None)
         self.audio_encoder = conformer
-        self.frozen = frozen
+        self.freezing = freezing
+        self.num_updates = 0
         self.ctc_projection = nn.Linear(dim, vocabulary) if vocabulary else None
-        if frozen:
-            conformer.requires_grad_(False)
+        for module in freezing.always(conformer):
+            module.requires_grad_(False)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the whole Conformer is, at this update."""
+        return self.freezing.whole or self.num_updates < self.freezing.updates
 
     def train(self, mode: bool = True) -> "SpeechEncoder":
         super().train(mode)
-        if self.frozen:
-            self.audio_encoder.eval()
+        frozen = [self.audio_encoder] if self.frozen else self.freezing.always(self.audio_encoder)
+        for module in frozen:
+            module.eval()
         return self
+
+    def set_num_updates(self, num_updates: int) -> None:
+        """Thaw when it is time; fairseq says so after it has set the mode of training."""
+        super().set_num_updates(num_updates)
+        self.num_updates = num_updates
+        self.train(self.training)
+
+    def drop_frozen_gradients(self) -> None:
+        """Distributed training puts zeros for absent ones, and weight decay would act."""
+        if self.frozen:
+            for parameter in self.audio_encoder.parameters():
+                parameter.grad = None
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor, **unused) -> dict[str, list[Tensor]]:
         """``src_tokens`` ``(B, T, F)`` -> fairseq's encoder output (states ``(T, B, D)``)."""
@@ -91,8 +131,10 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
             build_conformer(cfg),
             cfg.encoder_embed_dim,
             len(dictionary) if cfg.ctc else None,
-            cfg.freeze_encoder,
+            Freezing.from_config(cfg),
         )
+        if cfg.encoder_lr_scale != 1.0:
+            mark_encoder(encoder.audio_encoder)
         embed = Embedding(len(dictionary), cfg.decoder_embed_dim, dictionary.pad())
         return cls(encoder, TransformerDecoderBase(_decoder_config(cfg), dictionary, embed))
 

@@ -115,11 +115,20 @@ class Decode:
     @property
     def method(self) -> str:
         """CTC, or beam search with what differs from fairseq's defaults."""
-        if (self.cfg.get("task") or {}).get("decoding") == "ctc":
+        task, search = self.cfg.get("task") or {}, self.cfg.get("generation") or {}
+        decoding, beam = task.get("decoding"), search.get("beam", 5)
+        if decoding == "ctc":
             return "CTC"
-        search = self.cfg.get("generation") or {}
-        length = search.get("lenpen", 1)
-        return f"beam {search.get('beam', 5)}" + (f", lenpen {length}" if length != 1 else "")
+        if decoding == "ctc_beam":
+            return f"CTC, beam {beam}"
+        parts = [f"beam {beam}"]
+        if decoding == "joint":
+            parts.append(f"CTC weight {task.get('ctc_decoding_weight')}")
+        if search.get("lenpen", 1) != 1:
+            parts.append(f"lenpen {search['lenpen']}")
+        if search.get("lm_path"):
+            parts.append(f"LM weight {search.get('lm_weight')}")
+        return ", ".join(parts)
 
 
 def read_json(path: Path) -> dict:

@@ -4,87 +4,46 @@ import logging
 import os
 import tempfile
 from argparse import Namespace
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import torch
 from fairseq.data import Dictionary, FairseqDataset, encoders
-from fairseq.data.audio.data_cfg import S2TDataConfig, get_config_from_yaml
+from fairseq.data.audio.data_cfg import get_config_from_yaml
 from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
-from omegaconf import II, MISSING
 
-from mmpt_fairseq.checkpoint import load_checkpoint, load_encoder
+from mmpt_fairseq.checkpoint import VOCABULARY, load_checkpoint, load_decoder, load_encoder
+from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
-from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
+from mmpt_fairseq.decoding.choice import (
+    CTC_GENERATORS,
+    check_language_model,
+    check_language_model_files,
+)
+from mmpt_fairseq.decoding.joint import JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.models.freezing import Freezing, scaled_encoder_lr
+from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
     check_start,
     dataset_is_training,
     is_training_split,
 )
+from mmpt_fairseq.tasks._speech_to_text_config import (
+    LOCAL_SETTINGS,
+    SpeechToTextConfig,
+    TravellingDataConfig,
+    without_normalisation,
+)
+from mmpt_fairseq.tasks._validation import ValidationScorer, log_scores
 
 logger = logging.getLogger(__name__)
-
-# Settings of a data folder, not of a model: they stay behind when a checkpoint moves on.
-LOCAL_SETTINGS = ("audio_root",)
-
-
-@dataclass
-class SpeechToTextConfig(FairseqDataclass):
-    """fairseq's ``speech_to_text`` as a dataclass, so that Hydra can configure it."""
-
-    data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})
-    config_yaml: str = field(
-        default="config.yaml", metadata={"help": "fairseq's S2T data config, in that folder"}
-    )
-    max_source_positions: int = field(
-        default=6000, metadata={"help": "longest clip in filterbank frames (10 ms each)"}
-    )
-    max_target_positions: int = field(default=1024, metadata={"help": "longest target in tokens"})
-    short_first_epochs: int = field(
-        default=0, metadata={"help": "first epochs that train on short clips alone (a curriculum)"}
-    )
-    short_first_frames: int = field(
-        default=150, metadata={"help": "longest clip of those epochs in filterbank frames"}
-    )
-    decoding: ChoiceEnum(["attention", "ctc"]) = field(
-        default="attention",
-        metadata={"help": "fairseq's beam search on the decoder, or greedy CTC on the encoder"},
-    )
-    seed: int = II("common.seed")
-    train_subset: str = II("dataset.train_subset")
-    decodes_with: Optional[str] = II("common_eval.path")
-    results_path: Optional[str] = II("common_eval.results_path")
-    gen_subset: str = II("dataset.gen_subset")
-    save_dir: str = II("checkpoint.save_dir")
-    restore_file: str = II("checkpoint.restore_file")
-    distributed_world_size: int = II("distributed_training.distributed_world_size")
-
-
-class TravellingDataConfig(S2TDataConfig):
-    """fairseq's data config from a mapping, so that a checkpoint can carry it."""
-
-    def __init__(self, config: dict, root: Path) -> None:
-        self.config, self.root = config, root
-
-
-def _without_normalisation(config: dict) -> dict:
-    """fairseq's recipes ask for utterance or global CMVN; ours is applied to all features."""
-    ours = ("utterance_cmvn", "global_cmvn")
-    transforms = {
-        key: {split: [t for t in names if t not in ours] for split, names in config[key].items()}
-        for key in ("transforms", "feature_transforms")
-        if key in config
-    }
-    return {**config, **transforms}
 
 
 class ManifestDatasetCreator(SpeechToTextDatasetCreator):
@@ -92,15 +51,26 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
 
     seed = 1
     needs = ("tgt_text",)
+    augmentation: Augmentation | None = None
 
     @classmethod
     def _from_tsv(cls, root, cfg, split, is_train_split, speaker_to_id, multitask, **parts):
         manifest = Manifest(os.path.join(root, f"{split}.tsv"), cls.needs)
-        return ManifestSpeechToTextDataset(manifest, cfg, is_train_split, cls.seed, **parts)
+        return ManifestSpeechToTextDataset(
+            manifest, cfg, is_train_split, cls.seed, cls.augmentation, **parts
+        )
 
     @classmethod
-    def from_tsv(cls, *args, seed: int, needs: tuple[str, ...], **kwargs):
-        creator = type(cls.__name__, (cls,), {"seed": seed, "needs": needs})
+    def from_tsv(
+        cls,
+        *args,
+        seed: int,
+        needs: tuple[str, ...],
+        augmentation: Augmentation | None,
+        **kwargs,
+    ):
+        ours = {"seed": seed, "needs": needs, "augmentation": augmentation}
+        creator = type(cls.__name__, (cls,), ours)
         return super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
 
 
@@ -123,6 +93,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         self.tgt_dict = Dictionary()
         self.speaker_to_id, self.multitask_tasks, self.tgt_dict_mt = None, {}, None
         self._on_short_clips = False
+        self.encoder_lr_scale, self.validation = 1.0, None
         self.sentencepiece = b""
         self.data_cfg = TravellingDataConfig({}, Path(cfg.data))
         path = Path(cfg.data) / cfg.config_yaml
@@ -140,7 +111,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
 
     def _read_data_folder(self, path: Path) -> None:
         config = get_config_from_yaml(path) or {}
-        self.data_cfg = TravellingDataConfig(_without_normalisation(config), path.parent)
+        self.data_cfg = TravellingDataConfig(without_normalisation(config), path.parent)
         vocabulary = path.parent / self.data_cfg.vocab_filename
         if not vocabulary.is_file():
             # A folder to decode from need not have one: the checkpoint does.
@@ -186,9 +157,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 "the checkpoint holds no vocabulary: it is not of stage 2 or 3; give one of those"
             )
         ours = self.state_dict()
-        same = all(
-            list(ours[name]) == list(state[name]) for name in ("vocabulary", "sentencepiece")
-        )
+        same = all(list(ours[name]) == list(state[name]) for name in VOCABULARY)
         if self.has_vocabulary and not same:
             raise InputError(
                 f"the vocabulary {self.data_cfg.vocab_filename} in {self.cfg.data} "
@@ -215,23 +184,50 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                     f"{self.cfg.data} has no {self.cfg.config_yaml} with a vocabulary; build one "
                     "with python -m manifests.vocabulary"
                 )
-            if cfg.freeze_encoder and cfg.fresh_encoder_layers:
-                raise InputError(
-                    f"model.freeze_encoder=true would freeze {cfg.fresh_encoder_layers} layers "
-                    "that were never trained; set model.fresh_encoder_layers=0"
-                )
             model = FairseqTask.build_model(self, cfg, from_checkpoint)
-            resumed = os.path.join(self.cfg.save_dir, self.cfg.restore_file)
-            if not from_checkpoint and os.path.isfile(resumed):
-                # fairseq loads the weights; it would not look at the vocabulary.
-                self._check_vocabulary(load_checkpoint(resumed).get("task_state", {}))
-            elif not from_checkpoint and cfg.init_encoder_from:
-                load_encoder(
-                    model.encoder.audio_encoder, cfg.init_encoder_from, cfg.fresh_encoder_layers
-                )
-            elif not from_checkpoint:
-                logger.info("the encoder starts from scratch (model.init_encoder_from is not set)")
+            if not from_checkpoint:
+                self._initialise(model, cfg)
+                self.encoder_lr_scale = cfg.encoder_lr_scale
+                self.validation = ValidationScorer.for_training(self, model)
             return model
+
+    def _initialise(self, model: SpeechToTextModel, cfg: FairseqDataclass) -> None:
+        """Parts of earlier stages for a training that starts; a resumed one brings its own."""
+        resumed = os.path.join(self.cfg.save_dir, self.cfg.restore_file)
+        if os.path.isfile(resumed):
+            # fairseq loads the weights; it would not look at the vocabulary.
+            self._check_vocabulary(load_checkpoint(resumed).get("task_state", {}))
+            return
+        if cfg.init_encoder_from:
+            load_encoder(
+                model.encoder.audio_encoder, cfg.init_encoder_from, cfg.fresh_encoder_layers
+            )
+        elif Freezing.from_config(cfg) != Freezing():
+            raise InputError(
+                "model.freeze_encoder* would freeze an encoder that was never trained; set "
+                "model.init_encoder_from to a checkpoint of stage 1 or 2"
+            )
+        else:
+            logger.info("the encoder starts from scratch (model.init_encoder_from is not set)")
+        if cfg.init_decoder_from:
+            load_decoder(model, cfg.init_decoder_from, self.state_dict())
+
+    def optimizer_step(self, optimizer, model: SpeechToTextModel, update_num: int) -> None:
+        """fairseq's step, with the encoder's own learning rate, and nothing of what is frozen."""
+        model.encoder.drop_frozen_gradients()
+        with exit_on_input_error(), scaled_encoder_lr(optimizer, self.encoder_lr_scale):
+            super().optimizer_step(optimizer, model, update_num)
+
+    def valid_step(self, sample: dict, model: SpeechToTextModel, criterion) -> tuple:
+        """fairseq's validation loss; with ``eval_wer`` or ``eval_bleu`` the search's errors too."""
+        loss, size, output = super().valid_step(sample, model, criterion)
+        if self.validation is not None:
+            output.update(self.validation.count(self, sample, model))
+        return loss, size, output
+
+    def reduce_metrics(self, logging_outputs: list[dict], criterion) -> None:
+        super().reduce_metrics(logging_outputs, criterion)
+        log_scores(logging_outputs)
 
     def build_criterion(self, cfg: FairseqDataclass):
         if self.data_cfg.prepend_tgt_lang_tag:
@@ -241,6 +237,9 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
         with exit_on_input_error():
+            if self.cfg.decodes_with and self.cfg.lm_path:
+                check_language_model_files(self.cfg.lm_path, self.cfg.data)
+            training = is_training_split(self.cfg, split)
             self.datasets[split] = ManifestDatasetCreator.from_tsv(
                 root=self.cfg.data,
                 cfg=self.data_cfg,
@@ -248,11 +247,12 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 tgt_dict=self.tgt_dict,
                 pre_tokenizer=self.build_tokenizer(None),
                 bpe_tokenizer=self.build_bpe(None),
-                is_train_split=is_training_split(self.cfg, split),
+                is_train_split=training,
                 epoch=epoch,
                 seed=self.cfg.seed,
                 # New speech has no text yet; it is decoded all the same.
                 needs=("tgt_text",) if self.cfg.decodes_with is None else (),
+                augmentation=Augmentation.from_config(self.cfg) if training else None,
             )
 
     def get_batch_iterator(self, dataset: FairseqDataset, *args, epoch: int = 1, **kwargs):
@@ -277,9 +277,15 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         if self.data_cfg.prepend_tgt_lang_tag:
             args.prefix_size = 1  # every search starts with the row's language tag
         write_record(self.cfg, args)
-        if str(self.cfg.decoding) == "ctc":
-            is_tag = ManifestSpeechToTextDataset.is_lang_tag
-            tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
-            with exit_on_input_error():
-                return CTCGreedyGenerator(models, self.tgt_dict, tags)
-        return super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
+        decoding = str(self.cfg.decoding)
+        is_tag = ManifestSpeechToTextDataset.is_lang_tag
+        tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
+        with exit_on_input_error():
+            language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
+            check_language_model(language_model, self.tgt_dict, decoding)
+            if decoding in CTC_GENERATORS:
+                return CTC_GENERATORS[decoding](models, self.tgt_dict, tags, args.beam)
+            generator = super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
+            if decoding == "joint":
+                generator.model = JointEnsemble(models, self.cfg.ctc_decoding_weight, tags)
+            return generator

@@ -11,7 +11,8 @@ from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
 from torch.utils.data import DataLoader
 
 from mmpt_fairseq.data.audio import normalise, read_filterbank
-from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.augment import Augmentation
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from tests.helpers import clips, words, write_clips
@@ -35,10 +36,21 @@ def data_config(folder, text=PLAIN):
     return S2TDataConfig(folder / "config.yaml")
 
 
-def dataset(manifest, tmp_path, config=PLAIN, training=True, seed=1, epoch=1, vocabulary=None):
+def dataset(
+    manifest,
+    tmp_path,
+    config=PLAIN,
+    training=True,
+    seed=1,
+    epoch=1,
+    vocabulary=None,
+    augmentation=None,
+):
     vocabulary = vocabulary or words("ja", "nein", "<lang:de>", "<lang:it>")
     config = data_config(tmp_path, config)
-    built = ManifestSpeechToTextDataset(manifest, config, training, seed, tgt_dict=vocabulary)
+    built = ManifestSpeechToTextDataset(
+        manifest, config, training, seed, augmentation, tgt_dict=vocabulary
+    )
     built.set_epoch(epoch)
     return built
 
@@ -218,3 +230,40 @@ def test_longest_first(manifest, tmp_path):
 def test_options_that_would_be_left_out_in_silence_are_refused(manifest, tmp_path, option):
     with pytest.raises(InputError, match=option.split(":")[0]):
         dataset(manifest, tmp_path, option.replace("FOLDER", str(manifest.path.parent)))
+
+
+def test_speed_and_noise_are_a_function_of_seed_epoch_and_row(manifest, tmp_path):
+    augmentation = Augmentation((0.9, 1.0, 1.1), manifest, 1.0, (0.0, 10.0))
+
+    def sources(**options):
+        data = dataset(manifest, tmp_path, augmentation=augmentation, **options)
+        return [data[i].source for i in (2, 0, 1, 0)]
+
+    def same(a, b):
+        return all(x.shape == y.shape and torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+    first = sources()
+    assert same(first, sources())
+    assert torch.equal(first[1], first[3])
+    assert not same(first, sources(epoch=2))
+    assert not same(first, sources(seed=2))
+    assert not same(first, [dataset(manifest, tmp_path)[i].source for i in (2, 0, 1, 0)])
+    data = dataset(manifest, tmp_path, augmentation=augmentation)
+    loader = DataLoader(data, batch_size=None, sampler=[2, 0, 1, 0], num_workers=2)
+    assert same(first, [item.source for item in loader])
+
+
+def test_speed_and_noise_need_waveforms(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.randn(50, 80).astype(np.float32))
+    row = {"id": "a", "audio": "a.npy", "n_frames": 50, "tgt_text": "ja"}
+    write_manifest(tmp_path / "train.tsv", [row])
+    cached = Manifest(tmp_path / "train.tsv")
+    assert len(dataset(cached, tmp_path)) == 1
+    with pytest.raises(InputError, match=r"line 2 \(a\) holds cached features"):
+        dataset(cached, tmp_path, augmentation=Augmentation((0.9,)))
+
+
+def test_evaluation_batches_carry_their_texts(manifest, tmp_path):
+    data = dataset(manifest, tmp_path, training=False)
+    batch = data.collater([data[i] for i in (0, 1, 2)])
+    assert batch["texts"] == [TEXTS[i] for i in batch["id"].tolist()]

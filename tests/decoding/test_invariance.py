@@ -4,38 +4,67 @@ import pytest
 import torch
 from fairseq.sequence_generator import SequenceGenerator
 
-from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
+from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, CTCPrefixBeamGenerator
+from mmpt_fairseq.decoding.joint import JointEnsemble
 from tests.helpers import speech_model
 
 LENGTHS = [37, 120, 61, 240, 59, 180, 88]
+SEARCHES = ["attention", "joint", "ctc", "ctc_beam"]
 
 
-def decode(generator, model, clips: list[torch.Tensor], rows: list[int]) -> dict[int, list[int]]:
-    """Best hypotheses of ``rows`` decoded as one batch."""
+def decode(generator, model, clips: list[torch.Tensor], rows: list[int]) -> dict[int, list]:
+    """Hypotheses of ``rows`` decoded as one batch, best first."""
     lengths = torch.tensor([len(clips[row]) for row in rows])
     batch = torch.nn.utils.rnn.pad_sequence([clips[row] for row in rows], batch_first=True)
     sample = {"net_input": {"src_tokens": batch, "src_lengths": lengths}}
     found = generator.generate([model], sample)
-    return {row: h[0]["tokens"].tolist() for row, h in zip(rows, found, strict=True)}
+    return {row: [x["tokens"].tolist() for x in h] for row, h in zip(rows, found, strict=True)}
 
 
-@pytest.mark.parametrize("search", ["beam", "ctc"])
-@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
-def test_batch_size_and_order(search, positions):
-    model = speech_model(tuple("abcdefghij"), encoder_positions=positions)
+def build(search: str, **options):
+    """A model that hears a difference between clips, and a search over it."""
+    model = speech_model(tuple("abcdefghij"), **options)
     torch.manual_seed(3)
     for parameter in model.parameters():  # untrained weights say the same of everything
         torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() > 1 else None
-    clips = [torch.randn(length, 80) for length in LENGTHS]
     dictionary = model.decoder.dictionary
-    if search == "beam":
-        generator = SequenceGenerator([model], dictionary, beam_size=4, max_len_b=25)
-    else:
-        generator = CTCGreedyGenerator([model], dictionary)
+    if search == "ctc":
+        return model, CTCGreedyGenerator([model], dictionary)
+    if search == "ctc_beam":
+        return model, CTCPrefixBeamGenerator([model], dictionary, beam=4)
+    generator = SequenceGenerator([model], dictionary, beam_size=4, max_len_b=25)
+    if search == "joint":
+        generator.model = JointEnsemble([model], 0.4)
+    return model, generator
+
+
+def check(search: str, clips: list[torch.Tensor], **options) -> None:
+    """Alone, together, backwards and in halves, all n-best lists are the same."""
+    model, generator = build(search, **options)
     rows = list(range(len(clips)))
     alone = {row: decode(generator, model, clips, [row])[row] for row in rows}
-    assert len({tuple(tokens) for tokens in alone.values()}) > 3
+    assert len({tuple(hypotheses[0]) for hypotheses in alone.values()}) > 3
     assert decode(generator, model, clips, rows) == alone
     assert decode(generator, model, clips, rows[::-1]) == alone
     halves = [decode(generator, model, clips, part) for part in (rows[:3], rows[3:])]
     assert halves[0] | halves[1] == alone
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
+def test_batch_size_and_order(search, positions):
+    torch.manual_seed(3)
+    clips = [torch.randn(length, 80) for length in LENGTHS]
+    check(search, clips, encoder_positions=positions)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("search", SEARCHES)
+def test_batch_size_and_order_of_real_speech(search, real_data):
+    files = sorted((real_data / "librispeech" / "LibriSpeech").rglob("*.flac"))[:6]
+    assert len(files) == 6
+    features = [
+        normalise(read_filterbank(str(file)))[: 150 + 60 * i] for i, file in enumerate(files)
+    ]
+    check(search, [torch.from_numpy(f) for f in features])

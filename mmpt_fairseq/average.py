@@ -1,0 +1,133 @@
+"""The mean of a training's checkpoints as one ordinary checkpoint.
+
+    python -m mmpt_fairseq.average RUN --last N --output FILE
+    python -m mmpt_fairseq.average RUN --best N --output FILE
+
+takes the last N by updates, or the best N by the metric that the training chose by
+(``checkpoint.best_checkpoint_metric``). Let a training keep them with
+``checkpoint.keep_best_checkpoints=N``, or ``checkpoint.no_epoch_checkpoints=false`` and
+``checkpoint.keep_last_epochs=N``.
+"""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.errors import InputError, exit_on_input_error
+
+
+@dataclass
+class Saved:
+    """A checkpoint and what it is chosen by.
+
+    Attributes:
+        path: the file.
+        updates: after so many it was saved.
+        value: of the validation metric then, None where there was no validation.
+        maximise: whether more of it is better.
+    """
+
+    path: Path
+    updates: int
+    value: float | None
+    maximise: bool
+
+    @property
+    def rank(self) -> float:
+        """Least is best."""
+        return -self.value if self.maximise else self.value
+
+
+def find_checkpoints(run: Path, leave_out: Path) -> list[Saved]:
+    """Every checkpoint of a training but ``leave_out``, one an update, in order of updates.
+
+    Raises:
+        InputError: there is no such folder, or a file in it is no checkpoint.
+    """
+    if not run.is_dir():
+        raise InputError(f"there is no folder {run}; give the training's checkpoint.save_dir")
+    found: dict[int, Saved] = {}
+    files = sorted(path for path in run.glob("checkpoint*.pt") if path != leave_out)
+    for path in tqdm(files, desc="reading", unit="checkpoint", disable=len(files) < 3):
+        state = load_checkpoint(path)
+        settings = (state.get("cfg") or {}).get("checkpoint") or {}
+        updates = int(state["optimizer_history"][-1]["num_updates"])
+        value = (state.get("extra_state") or {}).get("val_loss")
+        maximise = bool(settings.get("maximize_best_checkpoint_metric", False))
+        known = found.get(updates)
+        # One update can be saved under several names, before and after its validation.
+        if known is None or known.value is None:
+            found[updates] = Saved(path, updates, value, maximise)
+    return [found[updates] for updates in sorted(found)]
+
+
+def choose(saved: list[Saved], last: int | None, best: int | None) -> list[Path]:
+    """The last or the best, in order of updates.
+
+    Raises:
+        InputError: there are too few.
+    """
+    kind, wanted = ("last", last) if last is not None else ("best", best)
+    if best is not None:
+        saved = sorted((s for s in saved if s.value is not None), key=lambda s: s.rank)
+    if not 1 <= wanted <= len(saved):
+        raise InputError(
+            f"--{kind} {wanted} is not between 1 and the {len(saved)} different checkpoints "
+            "there are; train with checkpoint.keep_best_checkpoints or keep_last_epochs set higher"
+        )
+    chosen = saved[-wanted:] if best is None else saved[:wanted]
+    return [s.path for s in sorted(chosen, key=lambda s: s.updates)]
+
+
+def average(paths: list[Path]) -> dict:
+    """The last checkpoint with the mean of all weights, and no state of an optimizer.
+
+    Raises:
+        InputError: the checkpoints are not of one model.
+    """
+    total: dict[str, Tensor] = {}
+    for path in tqdm(paths, desc="averaging", unit="checkpoint", disable=len(paths) < 3):
+        state = load_checkpoint(path)
+        weights = state["model"]
+        if not total:
+            total = {name: torch.zeros_like(w, dtype=torch.float64) for name, w in weights.items()}
+        shapes = {name: w.shape for name, w in weights.items()}
+        if shapes != {name: w.shape for name, w in total.items()}:
+            raise InputError(f"{path} is of another model than {paths[0]}; average one training")
+        for name, tensor in weights.items():
+            total[name] += tensor.double() / len(paths)
+    state["model"] = {
+        name: total[name].to(w.dtype) if w.is_floating_point() else w for name, w in weights.items()
+    }
+    state["last_optimizer_state"] = None
+    return state
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; names what was averaged."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of the training's checkpoints")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--last", type=int, metavar="N", help="the last N by updates")
+    which.add_argument("--best", type=int, metavar="N", help="the best N by validation metric")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        paths = choose(find_checkpoints(args.run, args.output), args.last, args.best)
+        state = average(paths)
+        if not args.output.parent.is_dir():
+            raise InputError(f"there is no folder {args.output.parent} to write to; make it")
+        partial = args.output.with_name(f".{args.output.name}.part")
+        torch.save(state, partial)
+        os.replace(partial, args.output)
+    print(f"{args.output}: the mean of {', '.join(path.name for path in paths)}")
+
+
+if __name__ == "__main__":
+    main()

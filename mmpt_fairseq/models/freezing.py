@@ -1,0 +1,114 @@
+"""How much of a pre-trained encoder learns, and how fast."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fairseq.optim import FairseqOptimizer
+from torch import nn
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.modules.conformer import ConformerEncoder
+
+# fairseq's mark on parameters; its 16-bit optimizers hand it on to their 32-bit copies.
+ENCODER_GROUP = "encoder"
+
+
+@dataclass
+class Freezing:
+    """What of the encoder stays as it is.
+
+    Attributes:
+        whole: everything, always.
+        updates: everything, for so many updates.
+        layers: subsampling and so many of the first layers, always.
+    """
+
+    whole: bool = False
+    updates: int = 0
+    layers: int = 0
+
+    @classmethod
+    def from_config(cls, cfg) -> "Freezing":
+        """From a model's config.
+
+        Raises:
+            InputError: the options contradict one another, or would freeze untrained layers.
+        """
+        _check(cfg)
+        return cls(cfg.freeze_encoder, cfg.freeze_encoder_updates, cfg.freeze_encoder_layers)
+
+    def always(self, encoder: ConformerEncoder) -> list[nn.Module]:
+        """The parts that never change."""
+        if self.whole:
+            return [encoder]
+        if not self.layers:
+            return []
+        return [encoder.subsample, encoder.dropout, *encoder.layers[: self.layers]]
+
+
+def _check(cfg) -> None:
+    layers, fresh = cfg.encoder_layers, cfg.fresh_encoder_layers
+    if cfg.freeze_encoder_updates < 0 or not 0 <= cfg.freeze_encoder_layers <= layers:
+        raise InputError(
+            f"model.freeze_encoder_updates={cfg.freeze_encoder_updates} and "
+            f"model.freeze_encoder_layers={cfg.freeze_encoder_layers} must be 0 or more, the "
+            f"latter at most the encoder's {layers} layers"
+        )
+    whole = cfg.freeze_encoder or cfg.freeze_encoder_updates
+    if fresh and (whole or cfg.freeze_encoder_layers > layers - fresh):
+        name = "freeze_encoder" if cfg.freeze_encoder else "freeze_encoder_updates"
+        name = name if whole else "freeze_encoder_layers"
+        raise InputError(
+            f"model.{name}={str(getattr(cfg, name)).lower()} would freeze some of the {fresh} "
+            "layers that were never trained; set model.fresh_encoder_layers=0"
+        )
+    if cfg.encoder_lr_scale <= 0:
+        raise InputError(
+            f"model.encoder_lr_scale={cfg.encoder_lr_scale} is not above 0; to keep the encoder "
+            "as it is set model.freeze_encoder=true"
+        )
+    if cfg.encoder_lr_scale != 1.0 and cfg.freeze_encoder:
+        raise InputError(
+            "model.encoder_lr_scale has no effect beside model.freeze_encoder=true; leave one out"
+        )
+
+
+def mark_encoder(encoder: nn.Module) -> None:
+    """So that :func:`scaled_encoder_lr` knows its parameters."""
+    for parameter in encoder.parameters():
+        parameter.param_group = ENCODER_GROUP
+
+
+@contextlib.contextmanager
+def scaled_encoder_lr(optimizer: FairseqOptimizer, scale: float) -> Iterator[None]:
+    """While it lasts, the encoder's parameters form a group with ``scale`` times the rate.
+
+    fairseq's schedulers set one rate on all groups and its checkpoints want the groups of the
+    start; so a step has its own, over the same states, and nothing else knows of them.
+
+    Raises:
+        InputError: the parameters were flattened into one, where none can be told apart.
+    """
+    if scale == 1.0:
+        yield
+        return
+    inner = optimizer.optimizer
+    groups, parts = inner.param_groups, []
+    for group in groups:
+        sides: dict[bool, list] = {True: [], False: []}
+        for parameter in group["params"]:
+            ours = getattr(parameter, "param_group", None) == ENCODER_GROUP
+            sides[ours].append(parameter)
+        parts.append({**group, "params": sides[True], "lr": scale * group["lr"]})
+        parts.append({**group, "params": sides[False]})
+    if not any(part["params"] for part in parts[::2]):
+        raise InputError(
+            "model.encoder_lr_scale cannot find the encoder in flattened 16-bit gradients; set "
+            "common.fp16_no_flatten_grads=true or common.amp=true"
+        )
+    inner.param_groups = parts
+    try:
+        yield
+    finally:
+        inner.param_groups = groups

@@ -1,0 +1,98 @@
+"""Configuration of the task of stages 2 and 3, and the data config that travels with a model."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import List, Optional  # noqa: UP035 (what fairseq's argument parser understands)
+
+from fairseq.data.audio.data_cfg import S2TDataConfig
+from fairseq.dataclass import FairseqDataclass
+from omegaconf import II, MISSING
+
+from mmpt_fairseq.decoding.choice import Decoding
+
+# Settings of a data folder, not of a model: they stay behind when a checkpoint moves on.
+LOCAL_SETTINGS = ("audio_root",)
+
+
+@dataclass
+class SpeechToTextConfig(FairseqDataclass):
+    """fairseq's ``speech_to_text`` as a dataclass, so that Hydra can configure it."""
+
+    data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})
+    config_yaml: str = field(
+        default="config.yaml", metadata={"help": "fairseq's S2T data config, in that folder"}
+    )
+    max_source_positions: int = field(
+        default=6000, metadata={"help": "longest clip in filterbank frames (10 ms each)"}
+    )
+    max_target_positions: int = field(default=1024, metadata={"help": "longest target in tokens"})
+    short_first_epochs: int = field(
+        default=0, metadata={"help": "first epochs that train on short clips alone (a curriculum)"}
+    )
+    short_first_frames: int = field(
+        default=150, metadata={"help": "longest clip of those epochs in filterbank frames"}
+    )
+    speeds: List[float] = field(  # noqa: UP006
+        default_factory=lambda: [1.0],
+        metadata={"help": "speed perturbation: training clips are played at one of these speeds"},
+    )
+    noise_manifest: Optional[str] = field(
+        default=None, metadata={"help": "manifest of noises (or of speech, for babble) to add"}
+    )
+    noise_probability: float = field(
+        default=0.5, metadata={"help": "share of training clips that noise is added to"}
+    )
+    noise_snr: List[float] = field(  # noqa: UP006
+        default_factory=lambda: [0.0, 20.0],
+        metadata={"help": "lowest and highest signal-to-noise ratio in dB"},
+    )
+    noise_sources: int = field(
+        default=1, metadata={"help": "rows of the noise manifest in one noise: several are babble"}
+    )
+    decoding: Decoding = field(
+        default="attention",
+        metadata={
+            "help": "attention: fairseq's beam search on the decoder; joint: the same with the CTC "
+            "head's prefix scores mixed in; ctc: greedy on the CTC head; ctc_beam: its prefix beam "
+            "search"
+        },
+    )
+    ctc_decoding_weight: float = field(
+        default=0.3, metadata={"help": "weight of CTC beside the decoder's 1 - weight (joint)"}
+    )
+    eval_wer: bool = field(
+        default=False, metadata={"help": "decode and report WER and CER at every validation"}
+    )
+    eval_bleu: bool = field(
+        default=False, metadata={"help": "decode and report BLEU at every validation"}
+    )
+    eval_beam: int = II("generation.beam")
+    eval_lenpen: float = II("generation.lenpen")
+    eval_max_len_b: int = II("generation.max_len_b")
+    seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
+    decodes_with: Optional[str] = II("common_eval.path")
+    results_path: Optional[str] = II("common_eval.results_path")
+    gen_subset: str = II("dataset.gen_subset")
+    lm_path: Optional[str] = II("generation.lm_path")
+    save_dir: str = II("checkpoint.save_dir")
+    restore_file: str = II("checkpoint.restore_file")
+    distributed_world_size: int = II("distributed_training.distributed_world_size")
+
+
+class TravellingDataConfig(S2TDataConfig):
+    """fairseq's data config from a mapping, so that a checkpoint can carry it."""
+
+    def __init__(self, config: dict, root: Path) -> None:
+        self.config, self.root = config, root
+
+
+def without_normalisation(config: dict) -> dict:
+    """fairseq's recipes ask for utterance or global CMVN; ours is applied to all features."""
+    ours = ("utterance_cmvn", "global_cmvn")
+    transforms = {
+        key: {split: [t for t in names if t not in ours] for split, names in config[key].items()}
+        for key in ("transforms", "feature_transforms")
+        if key in config
+    }
+    return {**config, **transforms}

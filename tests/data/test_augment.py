@@ -1,0 +1,99 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mmpt_fairseq.data.augment import Augmentation, add_noise, change_speed
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.errors import InputError, UnreadableClip
+from tests.helpers import RATE, clips, noise
+
+DEFAULTS = {
+    "speeds": [1.0],
+    "noise_manifest": None,
+    "noise_probability": 0.5,
+    "noise_snr": [0.0, 20.0],
+    "noise_sources": 1,
+}
+
+
+def decibels(waveform: np.ndarray) -> float:
+    return 10 * np.log10(np.mean(np.square(waveform, dtype=np.float64)))
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.0, 1.1])
+def test_speed_changes_time_and_pitch(speed):
+    seconds = np.arange(RATE) / RATE
+    changed = change_speed(np.sin(2 * np.pi * 440 * seconds).astype(np.float32), speed)
+    assert len(changed) == pytest.approx(RATE / speed, abs=1)
+    spectrum = np.abs(np.fft.rfft(changed))
+    assert spectrum.argmax() * RATE / len(changed) == pytest.approx(440 * speed, abs=2)
+
+
+@pytest.mark.parametrize("snr", [-5.0, 0.0, 15.0])
+def test_noise_has_the_ratio_asked_for(snr):
+    speech, disturbance = noise(1.0, seed=1), 7 * noise(1.0, seed=2)
+    added = add_noise(speech, disturbance, snr) - speech
+    assert decibels(speech) - decibels(added) == pytest.approx(snr, abs=0.01)
+    assert np.corrcoef(added, disturbance)[0, 1] == pytest.approx(1, abs=1e-4)
+
+
+def test_silence_is_left_alone():
+    speech, silence = noise(0.2), np.zeros(RATE // 5, np.float32)
+    assert np.array_equal(add_noise(speech, silence, 0.0), speech)
+    assert np.array_equal(add_noise(silence, speech, 0.0), silence)
+
+
+def test_draws_follow_the_generator(tmp_path):
+    """Ratios within the limits, every speed, noise on its share; the same seed, the same clip."""
+    noises = clips(tmp_path, [0.3, 2.0, 0.5])
+    augmentation = Augmentation((0.9, 1.0), noises, 0.5, (5.0, 10.0), sources=2)
+    speech = noise(1.0, seed=9)
+    lengths, noisy = [], 0
+    for seed in range(60):
+        once, again = (augmentation(speech, np.random.default_rng([1, 2, seed])) for _ in "ab")
+        assert np.array_equal(once, again)
+        clean = change_speed(speech, 0.9) if len(once) > len(speech) else speech
+        lengths.append(len(once))
+        if not np.array_equal(once, clean):
+            noisy += 1
+            ratio = decibels(clean) - decibels(once - clean)
+            assert 4.99 <= ratio <= 10.01
+    assert len(set(lengths)) == 2
+    assert 15 < noisy < 45
+
+
+def test_babble_is_a_sum_of_equally_loud_clips(tmp_path):
+    noises = clips(tmp_path, [0.3, 2.0, 0.5])
+    generator = np.random.default_rng(0)
+    for sources in (1, 4):
+        mixed = Augmentation(noises=noises, sources=sources)._noise(RATE, generator)
+        assert np.mean(mixed**2) == pytest.approx(sources, rel=0.6)
+    assert len(mixed) == RATE
+
+
+def test_a_broken_noise_is_named(tmp_path):
+    write_manifest(tmp_path / "noise.tsv", [{"id": "n", "audio": "none.wav", "n_frames": 5}])
+    augmentation = Augmentation(noises=Manifest(tmp_path / "noise.tsv"), probability=1.0)
+    with pytest.raises(UnreadableClip, match=r"the noise .*noise\.tsv, line 2 \(n\)"):
+        augmentation(noise(0.1), np.random.default_rng(0))
+
+
+def test_nothing_asked_for_is_nothing():
+    assert Augmentation.from_config(SimpleNamespace(**DEFAULTS)) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"speeds": [0.1]}, r"task\.speeds=\[0\.1\]"),
+        ({"speeds": []}, r"task\.speeds"),
+        ({"noise_snr": [20, 0]}, "lowest and the highest"),
+        ({"noise_probability": 2.0}, "between 0 and 1"),
+        ({"noise_sources": 0}, "at least 1"),
+        ({"noise_manifest": "nowhere.tsv"}, "no manifest nowhere.tsv"),
+    ],
+)
+def test_bad_settings_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        Augmentation.from_config(SimpleNamespace(**{**DEFAULTS, **options}))

@@ -1,0 +1,216 @@
+"""CTC searches and prefix scores against sums over every alignment of tiny inputs."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from fairseq.sequence_generator import SequenceGenerator
+
+from mmpt_fairseq.decoding.ctc import CTCPrefixBeamGenerator
+from mmpt_fairseq.decoding.joint import JointEnsemble
+from mmpt_fairseq.decoding.prefix_beam import prefix_beam_search
+from mmpt_fairseq.decoding.prefix_score import IMPOSSIBLE, CTCPrefixScorer
+from mmpt_fairseq.errors import InputError
+from tests.helpers import speech_batch, speech_model, words
+
+BLANK, PAD, EOS = 0, 1, 2
+LABELS = (4, 5, 6)
+EXCLUDED = torch.tensor([PAD, EOS, 3])
+
+
+def emissions(rows: int, frames: int, seed: int = 0, labels=(BLANK, *LABELS)) -> torch.Tensor:
+    """``(rows, frames, 7)`` log probabilities over ``labels`` alone."""
+    torch.manual_seed(seed)
+    logits = torch.full((rows, frames, 7), -torch.inf)
+    logits[..., list(labels)] = 2 * torch.randn(rows, frames, len(labels))
+    return logits.log_softmax(-1)
+
+
+def texts(lprobs: torch.Tensor) -> dict[tuple[int, ...], float]:
+    """Probability of every text by summing over all alignments of ``lprobs`` ``(T, V)``."""
+    found: dict[tuple[int, ...], float] = {}
+    for path in itertools.product((BLANK, *LABELS), repeat=len(lprobs)):
+        text = tuple(label for label, _ in itertools.groupby(path) if label != BLANK)
+        weight = math.exp(sum(float(lprobs[t, label]) for t, label in enumerate(path)))
+        found[text] = found.get(text, 0.0) + weight
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wide_beam_finds_every_text_with_its_probability(seed):
+    lprobs = emissions(2, 5, seed)
+    found = prefix_beam_search(lprobs, torch.tensor([5, 3]), 400, BLANK, EXCLUDED)
+    for row, frames in enumerate((5, 3)):
+        expected = texts(lprobs[row, :frames])
+        expected = {text: p for text, p in expected.items() if p > 0}
+        got = {tuple(tokens.tolist()): score.exp().item() for tokens, score in found[row]}
+        assert got.keys() == expected.keys()
+        assert len(got) == len(found[row])
+        assert all(got[text] == pytest.approx(p, rel=1e-5) for text, p in expected.items())
+        scores = [score.item() for _, score in found[row]]
+        assert scores == sorted(scores, reverse=True)
+
+
+def reference_beam(lprobs: torch.Tensor, beam: int) -> dict[tuple[int, ...], float]:
+    """The algorithm of arXiv 1408.2873 with dictionaries of prefixes."""
+    state = {(): (1.0, 0.0)}
+    for frame in lprobs.exp().double().tolist():
+        found: dict[tuple[int, ...], list[float]] = {}
+        for prefix, (blank, label) in state.items():
+            found.setdefault(prefix, [0.0, 0.0])[0] += (blank + label) * frame[BLANK]
+            for c in LABELS:
+                if prefix and c == prefix[-1]:
+                    found[prefix][1] += label * frame[c]
+                    found.setdefault((*prefix, c), [0.0, 0.0])[1] += blank * frame[c]
+                else:
+                    found.setdefault((*prefix, c), [0.0, 0.0])[1] += (blank + label) * frame[c]
+        best = sorted(found, key=lambda p: -sum(found[p]))[:beam]
+        state = {prefix: tuple(found[prefix]) for prefix in best}
+    return {prefix: sum(p) for prefix, p in state.items()}
+
+
+@pytest.mark.parametrize("beam", [1, 2, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_narrow_beam_is_the_published_algorithm(beam, seed):
+    lprobs = emissions(1, 30, seed)
+    (found,) = prefix_beam_search(lprobs, torch.tensor([30]), beam, BLANK, EXCLUDED)
+    expected = reference_beam(lprobs[0], beam)
+    got = {tuple(tokens.tolist()): score.exp().item() for tokens, score in found}
+    assert got == pytest.approx(expected, rel=1e-4)
+
+
+def test_prefix_scores_are_sums_over_alignments():
+    """Every text of up to 4 labels over 5 frames, repeats and impossible ones among them."""
+    lprobs = emissions(2, 5, seed=3)
+    lengths = torch.tensor([5, 3])
+    expected = [texts(lprobs[row, :n]) for row, n in enumerate(lengths.tolist())]
+
+    def prefix_probability(row: int, prefix: tuple[int, ...]) -> float:
+        return sum(p for text, p in expected[row].items() if text[: len(prefix)] == prefix)
+
+    for text in itertools.product(LABELS, repeat=4):
+        scorer = CTCPrefixScorer(lprobs, lengths, BLANK, EOS)
+        totals = [0.0, 0.0]
+        for place in range(5):
+            tokens = torch.tensor([[EOS, *text[:place]]] * 2)
+            scores = scorer.step(tokens)
+            for row in range(2):
+                if totals[row] > IMPOSSIBLE / 2:
+                    end = math.exp(totals[row] + scores[row, EOS].item())
+                    assert end == pytest.approx(expected[row].get(text[:place], 0.0), abs=1e-9)
+                if place < 4:
+                    totals[row] += scores[row, text[place]].item()
+                    known = prefix_probability(row, text[: place + 1])
+                    assert math.exp(totals[row]) == pytest.approx(known, rel=1e-6, abs=1e-12)
+            assert torch.isfinite(scores).all()
+            scorer.reorder(torch.arange(2))
+
+
+def test_long_clips_lose_no_precision():
+    """3000 frames: the end of a text against PyTorch's CTC loss in float64."""
+    lprobs = emissions(1, 3000, seed=1, labels=range(7)).double()
+    text = torch.randint(4, 7, (400,))
+    scorer = CTCPrefixScorer(lprobs, torch.tensor([3000]), BLANK, EOS)
+    total = 0.0
+    for place in range(401):
+        scores = scorer.step(torch.cat([torch.tensor([EOS]), text[:place]])[None])
+        total += scores[0, EOS if place == 400 else text[place]].item()
+        scorer.reorder(torch.arange(1))
+    expected = -torch.nn.functional.ctc_loss(
+        lprobs.transpose(0, 1), text[None], [3000], [400], reduction="sum"
+    )
+    assert total == pytest.approx(expected.item(), rel=1e-9)
+
+
+def model_and_batch() -> tuple:
+    model = speech_model()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4) if parameter.dim() > 1 else None
+    return model, speech_batch([28, 16], [[4], [4]])
+
+
+def joint(model, weight: float, beam: int = 5, **options) -> SequenceGenerator:
+    options = {"beam_size": beam, "max_len_b": 4, "normalize_scores": False, **options}
+    generator = SequenceGenerator([model], model.decoder.dictionary, **options)
+    generator.model = JointEnsemble([model], weight)
+    return generator
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
+@torch.no_grad()
+def test_joint_scores_are_those_of_the_parts(weight):
+    """The score of every hypothesis: the decoder's, teacher-forced, and PyTorch's CTC loss."""
+    model, batch = model_and_batch()
+    found = joint(model, weight).generate([model], batch)
+    inputs, compared = batch["net_input"], 0
+    for row, hypotheses in enumerate(found):
+        source = inputs["src_tokens"][row : row + 1, : inputs["src_lengths"][row]]
+        for hypothesis in hypotheses:
+            tokens = hypothesis["tokens"]
+            previous = torch.cat([torch.tensor([EOS]), tokens[:-1]])[None]
+            logits, extra = model(source, inputs["src_lengths"][row : row + 1], previous)
+            lprobs = logits[0].log_softmax(-1)
+            attention = lprobs.gather(1, tokens[:, None]).sum().item()
+            ctc, length = model.get_ctc_output((logits, extra), batch)
+            loss = torch.nn.functional.ctc_loss(
+                ctc.double(), tokens[None, :-1], length.tolist(), [len(tokens) - 1], reduction="sum"
+            ).item()
+            if math.isinf(loss) or not set(tokens[:-1].tolist()) - {PAD, EOS, BLANK}:
+                continue
+            expected = (1 - weight) * attention - weight * loss
+            assert hypothesis["score"].item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+            compared += 1
+    assert compared >= 5
+
+
+def test_joint_search_is_exact_with_a_wide_beam():
+    """With all weight on CTC, the best text of up to 3 labels is that of the enumeration."""
+    for seed in range(4):
+        model, batch = model_and_batch()
+        batch = {"net_input": {k: v[:1] for k, v in batch["net_input"].items()}}
+        batch["net_input"]["src_lengths"] = torch.tensor([16])  # 4 encoder frames
+        lprobs = emissions(1, 4, seed)
+        head = model.encoder.ctc_projection
+        head.register_forward_hook(lambda *_, known=lprobs: known)
+        generator = joint(model, 1.0, beam=6, max_len_b=5)
+        best = generator.generate([model], batch)[0][0]
+        expected = max(texts(lprobs[0]).items(), key=lambda item: item[1] if item[0] else -1)
+        assert tuple(best["tokens"].tolist()) == (*expected[0], EOS)
+        assert best["score"].exp().item() == pytest.approx(expected[1], rel=1e-4)
+
+
+def test_language_tags_are_free_for_ctc():
+    lprobs = emissions(1, 4, seed=2)
+    plain = CTCPrefixScorer(lprobs, torch.tensor([4]), BLANK, EOS)
+    tagged = CTCPrefixScorer(lprobs, torch.tensor([4]), BLANK, EOS, torch.tensor([3]))
+    assert tagged.step(torch.tensor([[EOS]]))[0, 3] == 0
+    tagged.reorder(torch.arange(1))
+    first = plain.step(torch.tensor([[EOS]]))
+    plain.reorder(torch.arange(1))
+    assert torch.allclose(tagged.step(torch.tensor([[EOS, 3]])), first)
+    tagged.reorder(torch.arange(1))
+    second = plain.step(torch.tensor([[EOS, 4]]))
+    assert torch.allclose(tagged.step(torch.tensor([[EOS, 3, 4]])), second)
+    assert second[0, 3] == IMPOSSIBLE
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(InputError, match=r"ctc_decoding_weight=1\.5"):
+        JointEnsemble([speech_model()], 1.5)
+    with pytest.raises(InputError, match=r"model\.ctc=true"):
+        JointEnsemble([speech_model(ctc=False)], 0.5)
+
+
+@torch.no_grad()
+def test_prefix_beam_generator_gives_an_n_best_list():
+    model, batch = model_and_batch()
+    generator = CTCPrefixBeamGenerator([model], words("a", "b", "c"), {6}, beam=4)
+    for hypotheses in generator.generate(None, batch):
+        assert 1 < len(hypotheses) <= 4
+        scores = [h["score"].item() for h in hypotheses]
+        assert scores == sorted(scores, reverse=True)
+        for hypothesis in hypotheses:
+            assert hypothesis["tokens"][-1] == EOS
+            assert not set(hypothesis["tokens"][:-1].tolist()) & {BLANK, PAD, EOS, 6}
+            assert len(hypothesis["positional_scores"]) == len(hypothesis["tokens"])

@@ -1,0 +1,94 @@
+"""The configs of stages 2 and 3: each composes, names what exists, and two are trained."""
+
+from dataclasses import fields
+
+import pytest
+from fairseq.dataclass.initialize import hydra_init
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyConfig
+from mmpt_fairseq.models.speech_to_text import SpeechToTextModelConfig
+from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
+from tests.commands import BIN, ROOT, SIZES, TINY, losses, refused, run, succeeded
+
+EXAMPLES = ROOT / "examples"
+NAMES = [
+    *(("midtraining", f"mustc_en_{language}") for language in ("de", "it", "nl", "all")),
+    *(
+        ("finetuning", f"librispeech_{hours}_{kind}")
+        for hours in ("960h", "100h")
+        for kind in ("frozen", "free", "scheduled", "pretrained", "scratch")
+    ),
+]
+# Hydra's about how fairseq gives its schema.
+pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
+
+
+def composed(stage, name, *overrides):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(EXAMPLES / stage / "config"), version_base=None):
+        hydra_init(name)  # as fairseq-hydra-train does: its own config is a schema of the same name
+        return compose(name, overrides=["checkpoint.save_dir=runs/x", *overrides])
+
+
+@pytest.fixture(autouse=True)
+def no_hydra_is_left():
+    yield
+    GlobalHydra.instance().clear()
+
+
+def test_every_config_is_listed_here():
+    folders = [EXAMPLES / stage / "config" for stage in ("midtraining", "finetuning")]
+    found = {(f.parts[-2], path.stem) for f in folders for path in f.glob("*.yaml")}
+    assert found == set(NAMES)
+
+
+@pytest.mark.parametrize(("stage", "name"), NAMES)
+def test_each_composes_from_keys_that_exist(stage, name):
+    cfg = composed(stage, name, "optimization.max_update=7")
+    assert cfg.optimization.max_update == 7
+    for part, known in (
+        (cfg.task, SpeechToTextConfig),
+        (cfg.model, SpeechToTextModelConfig),
+        (cfg.criterion, LabelSmoothedCrossEntropyConfig),
+    ):
+        assert set(part) <= {"_name", *(field.name for field in fields(known))}
+    assert cfg.task.data.startswith("data/")
+    assert cfg.checkpoint.best_checkpoint_metric == ("bleu" if stage == "midtraining" else "wer")
+    assert cfg.task[f"eval_{cfg.checkpoint.best_checkpoint_metric}"]
+    assert cfg.model.get("freeze_encoder", False) == name.endswith(("frozen", "pretrained"))
+    header = (EXAMPLES / stage / "config" / f"{name}.yaml").read_text().split("\ndefaults")[0]
+    assert f"--config-name {name} " in header
+    assert f"save_dir=runs/{name}" in header
+    assert ("init_encoder_from=" in header) != name.endswith("scratch")
+
+
+def test_sizes_fit_stage_1_and_base_is_the_paper():
+    for size, layers, width in (("base", 16, 256), ("small", 12, 256), ("tiny", 4, 128)):
+        cfg = composed(*NAMES[-1], f"size={size}")
+        model = SpeechToTextModelConfig(**{k: v for k, v in cfg.model.items() if k != "_name"})
+        assert (model.encoder_layers, model.encoder_embed_dim) == (layers, width)
+        assert model.encoder_attention_heads == 4
+
+
+def train(stage, name, data, save_dir, *overrides):
+    """``fairseq-hydra-train`` with a recipe at test size."""
+    command = [BIN / "fairseq-hydra-train", "--config-dir", EXAMPLES / stage / "config"]
+    command += ["--config-name", name, "size=tiny", f"task.data={data}"]
+    sizes = [*SIZES["midtraining"], "dataset.valid_subset=valid", "dataset.train_subset=train"]
+    return run([*command, f"checkpoint.save_dir={save_dir}", *TINY, *sizes, *overrides])
+
+
+def test_they_train_and_keep_the_best(stages, corpora, tmp_path):
+    start = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
+    short = "generation.max_len_b=10"
+    output = train("midtraining", "mustc_en_de", corpora / "st", tmp_path / "st", start, short)
+    scores = [float(score) for score in losses(succeeded(output), "valid_bleu")]
+    best = load_checkpoint(tmp_path / "st" / "checkpoint_best.pt")
+    assert best["extra_state"]["best"] == pytest.approx(max(scores), abs=0.01)
+    sentence = refused(
+        train("finetuning", "librispeech_100h_frozen", corpora / "asr", tmp_path / "asr", short)
+    )
+    assert "never trained; set model.init_encoder_from" in sentence

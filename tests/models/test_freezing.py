@@ -1,0 +1,134 @@
+import pytest
+import torch
+from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
+from omegaconf import OmegaConf
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.models.freezing import scaled_encoder_lr
+from tests.helpers import speech_batch, speech_model, speech_task
+
+BATCH = speech_batch([40, 21], [[4], [5]])
+
+
+def adam(parameters):
+    """fairseq's Adam over what requires gradients, as its trainer builds it."""
+    settings = {"lr": [0.01], "weight_decay": 0.1, "adam_betas": "(0.9, 0.98)", "tpu": False}
+    cfg = OmegaConf.create(vars(FairseqAdamConfig(**settings)))
+    return FairseqAdam(cfg, [p for p in parameters if p.requires_grad])
+
+
+def update(task, model, optimizer, number):
+    """One update in fairseq's order: mode, number, forward, backward, step."""
+    model.train()
+    model.set_num_updates(number)
+    logits, extra = model(**BATCH["net_input"])
+    ctc, _ = model.get_ctc_output((logits, extra), BATCH)
+    (logits.square().mean() + ctc.square().mean()).backward()
+    for parameter in model.parameters():  # what distributed training does
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    task.optimizer_step(optimizer, model, number)
+    optimizer.zero_grad()
+
+
+def encoder_weights(model) -> dict[str, torch.Tensor]:
+    state = model.encoder.audio_encoder.state_dict()
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def changed(before: dict, model) -> set[str]:
+    return {k for k, v in encoder_weights(model).items() if not torch.equal(v, before[k])}
+
+
+def states(model) -> torch.Tensor:
+    inputs = BATCH["net_input"]
+    return model.encoder(inputs["src_tokens"], inputs["src_lengths"])["encoder_out"][0]
+
+
+def test_the_encoder_thaws_after_so_many_updates():
+    task, model = speech_task(), speech_model(freeze_encoder_updates=3, dropout=0.3)
+    optimizer, before = adam(model.parameters()), encoder_weights(model)
+    head = model.encoder.ctc_projection.weight.clone()
+    for number in range(3):
+        update(task, model, optimizer, number)
+        assert changed(before, model) == set()
+        assert torch.equal(states(model), states(model))  # no dropout either
+    assert not torch.equal(head, model.encoder.ctc_projection.weight)
+    update(task, model, optimizer, 3)
+    assert changed(before, model) == before.keys()
+    assert not torch.equal(states(model), states(model))
+
+
+def test_a_training_resumed_while_frozen_still_thaws():
+    """fairseq sets the number of updates before it builds the optimizer then."""
+    task, model = speech_task(), speech_model(freeze_encoder_updates=3)
+    model.set_num_updates(1)
+    optimizer, before = adam(model.parameters()), encoder_weights(model)
+    update(task, model, optimizer, 2)
+    assert changed(before, model) == set()
+    update(task, model, optimizer, 3)
+    assert changed(before, model) == before.keys()
+
+
+def test_the_first_layers_stay_frozen():
+    task, model = speech_task(), speech_model(freeze_encoder_layers=1, dropout=0.3)
+    optimizer, before = adam(model.parameters()), encoder_weights(model)
+    for number in range(2):
+        update(task, model, optimizer, number)
+    assert changed(before, model) == {k for k in before if k.startswith("layers.1.")}
+    inputs = BATCH["net_input"]
+    first, second = (
+        model.encoder.audio_encoder(inputs["src_tokens"], inputs["src_lengths"], keep_layers=True)
+        for _ in range(2)
+    )
+    assert torch.equal(first.layers[1], second.layers[1])
+    assert not torch.equal(first.layers[2], second.layers[2])
+
+
+def test_the_encoder_learns_at_its_own_rate():
+    """Adam's step is proportional to the rate, whatever the gradients' size."""
+    steps = {}
+    for scale in (1.0, 0.1):
+        task, model = speech_task(), speech_model(encoder_lr_scale=scale, dropout=0.0)
+        task.encoder_lr_scale = scale
+        optimizer = adam(model.parameters())
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        update(task, model, optimizer, 0)
+        steps[scale] = {k: v - before[k] for k, v in model.state_dict().items()}
+        assert len(optimizer.param_groups) == 1  # what a checkpoint holds
+        assert optimizer.get_lr() == 0.01
+    for name, step in steps[1.0].items():
+        share = 0.1 if "audio_encoder" in name else 1.0
+        assert torch.allclose(steps[0.1][name], share * step, atol=2e-6), name
+        assert step.any() or "version" in name or "_float_tensor" in name, name
+
+
+def test_flattened_gradients_are_refused():
+    flat = torch.nn.Parameter(torch.zeros(3))
+    lower = scaled_encoder_lr(adam([flat]), 0.1)
+    with pytest.raises(InputError, match="fp16_no_flatten_grads"), lower:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"freeze_encoder": True, "fresh_encoder_layers": 1}, r"model\.freeze_encoder=true would"),
+        (
+            {"freeze_encoder_updates": 5, "fresh_encoder_layers": 1},
+            "freeze_encoder_updates=5 would",
+        ),
+        ({"freeze_encoder_layers": 2, "fresh_encoder_layers": 1}, "freeze_encoder_layers=2 would"),
+        ({"freeze_encoder_layers": 3}, "at most the encoder's 2 layers"),
+        ({"freeze_encoder_updates": -1}, "0 or more"),
+        ({"encoder_lr_scale": 0.0}, "not above 0"),
+        ({"encoder_lr_scale": 0.1, "freeze_encoder": True}, "no effect"),
+    ],
+)
+def test_contradictions_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        speech_model(**options)
+
+
+def test_fresh_layers_above_the_frozen_ones_are_fine():
+    assert speech_model(freeze_encoder_layers=1, fresh_encoder_layers=1)

@@ -1,0 +1,63 @@
+"""Scores at validation equal those of the whole split, however it is put into batches."""
+
+import pytest
+from fairseq.logging import metrics
+
+from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint
+from mmpt_fairseq.report.scores import bleu, error_rates
+from mmpt_fairseq.tasks._validation import error_counts, log_scores, ngram_counts
+from tests.commands import generate, losses, succeeded, train
+
+REFERENCES = ["a cat sat on the mat today", "two dogs ran over the wet grass", "one"]
+HYPOTHESES = ["a cat sat on a mat", "two dogs ran over the grass", "one two three"]
+
+
+def test_counts_of_batches_give_the_scores_of_the_split():
+    outputs = []
+    for part in (slice(0, 2), slice(2, 3)):
+        references, hypotheses = REFERENCES[part], HYPOTHESES[part]
+        counts = error_counts(references, hypotheses) | ngram_counts(references, hypotheses)
+        outputs.append(counts)
+    with metrics.aggregate() as logged:
+        log_scores(outputs)
+    values = logged.get_smoothed_values()
+    expected = error_rates(REFERENCES, HYPOTHESES)
+    assert values["wer"] == pytest.approx(expected["wer"], abs=0.01)
+    assert values["cer"] == pytest.approx(expected["cer"], abs=0.01)
+    assert values["bleu"] == pytest.approx(bleu(REFERENCES, HYPOTHESES)["bleu"], abs=0.01)
+    assert 0 < values["bleu"] < 100
+    assert not [name for name in values if name.startswith("_")]
+
+
+def test_the_best_checkpoint_is_chosen_by_wer_and_the_encoder_thaws(stages, corpora, tmp_path):
+    """Two processes while it is frozen, with weight decay; resumed on one until it is not."""
+    start = stages / "midtraining" / "checkpoint_last.pt"
+    options = [
+        f"model.init_encoder_from={start}",
+        "+model.freeze_encoder_updates=3",
+        "+model.encoder_lr_scale=0.5",
+        "model.dropout=0.1",
+        "+optimizer.weight_decay=0.1",
+        "+task.eval_wer=true",
+        "+task.decoding=joint",
+        "+task.speeds=[0.9,1.1]",
+        f"+task.noise_manifest={corpora / 'asr' / 'train.tsv'}",
+        "generation.max_len_b=10",
+        "checkpoint.best_checkpoint_metric=wer",
+        "checkpoint.patience=5",
+    ]
+    data = corpora / "asr"
+    succeeded(train("finetuning", data, tmp_path, *options, processes=2))
+    last = load_checkpoint(tmp_path / "checkpoint_last.pt")
+    before, after = encoder_state(load_checkpoint(start)["model"]), encoder_state(last["model"])
+    assert all(before[name].equal(after[name]) for name in before)
+    output = succeeded(train("finetuning", data, tmp_path, *options, "optimization.max_update=5"))
+    thawed = encoder_state(load_checkpoint(tmp_path / "checkpoint_last.pt")["model"])
+    assert not any(before[name].equal(thawed[name]) for name in before)
+    rates = [float(rate) for rate in losses(output, "valid_wer")]
+    best = load_checkpoint(tmp_path / "checkpoint_best.pt")["extra_state"]["best"]
+    assert best == pytest.approx(min([*rates, last["extra_state"]["best"]]), abs=0.01)
+    # The last validation against a decode of its own.
+    search = ["--decoding", "joint", "--max-len-b", "10", "--scoring", "cer"]
+    decoded = succeeded(generate(tmp_path / "checkpoint_last.pt", data, "valid", *search))
+    assert f"CER: {float(losses(output, 'valid_cer')[-1]):.2f}" in decoded

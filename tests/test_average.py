@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from mmpt_fairseq.average import main
+from mmpt_fairseq.checkpoint import load_checkpoint, load_encoder
+from tests.helpers import speech_model
+
+
+def save(path, updates, value, seed, maximise=False, **options):
+    model = speech_model(**options)
+    torch.manual_seed(seed)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    state = {"model": model.state_dict(), "args": None, "task_state": {"vocabulary": ["a"]}}
+    state["cfg"] = {"checkpoint": {"maximize_best_checkpoint_metric": maximise}}
+    history = {"num_updates": updates, "optimizer_name": "adam", "lr_scheduler_state": {}}
+    state |= {"optimizer_history": [history], "last_optimizer_state": {"state": torch.ones(3)}}
+    torch.save({**state, "extra_state": {"val_loss": value, "epoch": 1}}, path)
+    return model.state_dict()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Updates 10 to 40, of which 20 and 40 are best; 40 is there under two names."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    weights = {}
+    for i, value in enumerate((5.0, 1.0, 4.0, 2.0)):
+        updates = 10 * (i + 1)
+        weights[updates] = save(folder / f"checkpoint_{i + 1}_{updates}.pt", updates, value, i)
+    save(folder / "checkpoint_last.pt", 40, 2.0, 3)
+    return folder, weights
+
+
+def check_mean(state, weights, updates):
+    for name, tensor in state["model"].items():
+        expected = torch.stack([weights[u][name].double() for u in updates]).mean(0)
+        assert torch.allclose(tensor.double(), expected, atol=1e-6), name
+        assert tensor.dtype == weights[updates[0]][name].dtype
+
+
+@pytest.mark.parametrize(
+    ("choice", "updates"),
+    [("--last", (30, 40)), ("--best", (20, 40))],
+)
+def test_the_mean_of_the_last_or_best(run, tmp_path, choice, updates, capsys):
+    folder, weights = run
+    output = folder / "checkpoint_average.pt"
+    for _ in range(2):  # an average that lies there already is none of the checkpoints
+        main([str(folder), choice, "2", "--output", str(output)])
+    assert f"checkpoint_{updates[0] // 10}_{updates[0]}.pt" in capsys.readouterr().out
+    state = load_checkpoint(output)
+    check_mean(state, weights, updates)
+    assert state["last_optimizer_state"] is None
+    assert state["task_state"] == {"vocabulary": ["a"]}
+    encoder = speech_model().encoder.audio_encoder
+    load_encoder(encoder, output)
+    assert torch.equal(
+        encoder.layers[0].norm.weight,
+        state["model"]["encoder.audio_encoder.layers.0.norm.weight"],
+    )
+
+
+def test_more_can_be_better(tmp_path):
+    weights = {u: save(tmp_path / f"checkpoint{u}.pt", u, u, u, maximise=True) for u in (1, 2, 3)}
+    main([str(tmp_path), "--best", "2", "--output", str(tmp_path / "mean.pt")])
+    check_mean(load_checkpoint(tmp_path / "mean.pt"), weights, (2, 3))
+
+
+def test_bad_input_is_refused(run, tmp_path):
+    folder, _ = run
+    output = str(tmp_path / "mean.pt")
+    with pytest.raises(SystemExit, match="--last 5 is not between 1 and the 4 different"):
+        main([str(folder), "--last", "5", "--output", output])
+    with pytest.raises(SystemExit, match="no folder"):
+        main([str(tmp_path / "none"), "--last", "1", "--output", output])
+    with pytest.raises(SystemExit, match=r"no folder .*to write to"):
+        main([str(folder), "--last", "1", "--output", str(tmp_path / "none" / "x.pt")])
+    save(folder / "checkpoint_5_50.pt", 50, 1.0, 1, decoder_layers=2)
+    with pytest.raises(SystemExit, match="of another model"):
+        main([str(folder), "--last", "2", "--output", output])
+    (folder / "checkpoint_6_60.pt").write_bytes(b"")
+    with pytest.raises(SystemExit, match="no readable checkpoint"):
+        main([str(folder), "--last", "2", "--output", output])

@@ -1,0 +1,15 @@
+import jiwer
+import pytest
+
+from mmpt_fairseq.scoring import CerScorer, CerScorerConfig
+
+
+def test_cer_is_that_of_the_report():
+    scorer = CerScorer(CerScorerConfig())
+    pairs = [("un été", "un  éte\u0301"), ("deux mots", "deux maux ici")]
+    for reference, hypothesis in pairs:
+        scorer.add_string(reference, hypothesis)
+    # "éte\u0301" is "été" once composed.
+    expected = 100 * jiwer.cer(["un été", "deux mots"], ["un été", "deux maux ici"])
+    assert scorer.score() == pytest.approx(expected)
+    assert scorer.result_string() == f"CER: {expected:.2f}"
