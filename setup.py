@@ -48,7 +48,12 @@ setup(
     # manifests: `python -m manifests.generated` must work where the project is installed.
     packages=find_packages(include=["mmpt_fairseq*", "manifests*"]),
     package_data={"mmpt_fairseq.report": ["templates/*"]},
-    entry_points={"console_scripts": ["mmpt-report = mmpt_fairseq.report.__main__:main"]},
+    entry_points={
+        "console_scripts": [
+            "mmpt-report = mmpt_fairseq.report.__main__:main",
+            "mmpt-transcribe = mmpt_fairseq.transcription.__main__:main",
+        ]
+    },
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "generated": ["espeakng-loader"],
