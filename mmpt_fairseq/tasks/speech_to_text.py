@@ -186,8 +186,8 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 "the checkpoint holds no vocabulary: it is not of stage 2 or 3; give one of those"
             )
         ours = self.state_dict()
-        same = all(
-            list(ours[name]) == list(state[name]) for name in ("vocabulary", "sentencepiece")
+        same = list(ours["vocabulary"]) == list(state["vocabulary"]) and torch.equal(
+            ours["sentencepiece"], state["sentencepiece"]
         )
         if self.has_vocabulary and not same:
             raise InputError(

@@ -45,7 +45,12 @@ def load(checkpoint: AnyPath, device: Optional[str] = None) -> "SpeechModel":
         [model], _, task = checkpoint_utils.load_model_ensemble_and_task(
             [str(checkpoint)], state=state
         )
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the device {device} cannot be used: {reason}") from None
     return SpeechModel(model.eval(), task, str(checkpoint))
 
 
