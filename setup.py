@@ -56,6 +56,7 @@ setup(
     },
     install_requires=INSTALL_REQUIRES,
     extras_require={
+        "export": ["onnx", "onnxruntime", "safetensors"],
         "generated": ["espeakng-loader"],
         "dev": ["pytest", "ruff"],
     },

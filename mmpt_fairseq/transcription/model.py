@@ -11,6 +11,7 @@ from fairseq import checkpoint_utils
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 from tqdm import tqdm
 
 from mmpt_fairseq.checkpoint import load_checkpoint
@@ -42,7 +43,7 @@ def load(checkpoint: AnyPath, device: Optional[str] = None) -> "SpeechModel":
     if not str(name).startswith("mmpt_"):
         raise InputError(f"{checkpoint} is of the task {name}, not of mmpt_fairseq")
     with input_error_on_exit():
-        [model], _, task = checkpoint_utils.load_model_ensemble_and_task(
+        [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task(
             [str(checkpoint)], state=state
         )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,7 +52,7 @@ def load(checkpoint: AnyPath, device: Optional[str] = None) -> "SpeechModel":
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"the device {device} cannot be used: {reason}") from None
-    return SpeechModel(model.eval(), task, str(checkpoint))
+    return SpeechModel(model.eval(), task, cfg.model, str(checkpoint))
 
 
 class SpeechModel:
@@ -60,11 +61,14 @@ class SpeechModel:
     Attributes:
         model: fairseq's, in evaluation mode.
         task: fairseq's, without data.
+        cfg: the model's part of the config that it was trained with.
         path: of the checkpoint.
     """
 
-    def __init__(self, model: BaseFairseqModel, task: FairseqTask, path: str) -> None:
-        self.model, self.task, self.path = model, task, path
+    def __init__(
+        self, model: BaseFairseqModel, task: FairseqTask, cfg: DictConfig, path: str
+    ) -> None:
+        self.model, self.task, self.cfg, self.path = model, task, cfg, path
 
     @property
     def encoder(self) -> ConformerEncoder:
