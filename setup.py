@@ -49,9 +49,15 @@ setup(
     # manifests: `python -m manifests.generated` must work where the project is installed.
     packages=find_packages(include=["mmpt_fairseq*", "manifests*"]),
     package_data={"mmpt_fairseq.report": ["templates/*"], "manifests": ["templates/*"]},
-    entry_points={"console_scripts": ["mmpt-report = mmpt_fairseq.report.__main__:main"]},
+    entry_points={
+        "console_scripts": [
+            "mmpt-report = mmpt_fairseq.report.__main__:main",
+            "mmpt-transcribe = mmpt_fairseq.transcription.__main__:main",
+        ]
+    },
     install_requires=INSTALL_REQUIRES,
     extras_require={
+        "export": ["onnx", "onnxruntime", "safetensors"],
         "generated": ["espeakng-loader"],
         "dev": ["pytest", "ruff"],
     },

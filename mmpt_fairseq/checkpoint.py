@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from mmpt_fairseq.compat import load_checkpoint_to_cpu
@@ -14,7 +15,6 @@ logger = logging.getLogger(__name__)
 
 ENCODER = "audio_encoder."
 DECODER = ("decoder.", "encoder.ctc_projection.")
-VOCABULARY = ("vocabulary", "sentencepiece")  # in the task's state
 
 
 def load_checkpoint(path: str | Path) -> dict:
@@ -82,7 +82,7 @@ def load_decoder(model: nn.Module, path: str | Path, task_state: dict) -> None:
     saved = checkpoint.get("task_state") or {}
     if "vocabulary" not in saved:
         raise InputError(f"{path} holds no decoder; give model.init_decoder_from one of stage 2")
-    if any(list(task_state[name]) != list(saved[name]) for name in VOCABULARY):
+    if not same_vocabulary(task_state, saved):
         raise InputError(
             f"the decoder in {path} writes another vocabulary ({len(saved['vocabulary'])} entries) "
             f"than the data folder's ({len(task_state['vocabulary'])}); train on that vocabulary's "
@@ -99,6 +99,14 @@ def load_decoder(model: nn.Module, path: str | Path, task_state: dict) -> None:
         )
     model.load_state_dict({**model.state_dict(), **taken}, strict=True)
     logger.info("took %d tensors of decoder and CTC head from %s", len(taken), path)
+
+
+def same_vocabulary(ours: dict, theirs: dict) -> bool:
+    """Whether two states of stage 2's and 3's task spell texts alike."""
+    # Byte tensors: compared as lists they take seconds.
+    return list(ours["vocabulary"]) == list(theirs["vocabulary"]) and torch.equal(
+        ours["sentencepiece"], theirs["sentencepiece"]
+    )
 
 
 def _last_layers(state: dict[str, Tensor], count: int) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import collections
 import os
 import pickle
 import shutil
+import struct
 import sys
 import types
 import typing
@@ -63,7 +64,8 @@ def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict:
             + (f"{culprit}, which could run code" if culprit else "what no checkpoint holds")
             + "; nothing of it was run. Only load checkpoints of fairseq"
         ) from None
-    except (EOFError, RuntimeError) as error:
+    # torch reads a file of another kind as a pickle, and stumbles somewhere in it.
+    except (EOFError, RuntimeError, IndexError, ValueError, struct.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path} is no readable checkpoint ({reason}); was it cut short?"

@@ -23,3 +23,12 @@ def exit_on_input_error() -> Iterator[None]:
         yield
     except InputError as error:
         raise SystemExit(f"mmpt_fairseq: {error}") from None
+
+
+@contextlib.contextmanager
+def input_error_on_exit() -> Iterator[None]:
+    """The way back: tasks that we call ourselves raise, and our caller decides what to end."""
+    try:
+        yield
+    except SystemExit as error:
+        raise InputError(str(error).removeprefix("mmpt_fairseq: ")) from None

@@ -6,11 +6,13 @@ pre-training the statistics come from the visible frames alone, because a statis
 masked ones would tell the encoder about them.
 """
 
+import contextlib
 import io
-import math
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -53,19 +55,31 @@ def read_waveform(source: str) -> Waveform:
         UnreadableClip: no such file, not audio, no audio track, no samples, or NaN among them.
     """
     path, offset, length = split_slice(source)
-    if not os.path.isfile(path):
-        raise UnreadableClip(f"there is no audio file {path}")
-    if os.path.getsize(path) == 0:
-        raise UnreadableClip(f"{path} is a file of zero bytes")
+    check_file(path)
     if path.endswith(".zip"):
         waveform, rate = _decode(_zip_member(path, offset, length), source, 0, -1)
     else:
         waveform, rate = _decode(path, source, offset, length)
     if not len(waveform):
         raise UnreadableClip(f"{source} holds no samples")
-    if not np.isfinite(waveform).all():
-        raise UnreadableClip(f"{source} holds samples that are infinite or not numbers")
+    check_finite(waveform, source)
     return _resample(waveform, rate)
+
+
+def check_file(path: str) -> None:
+    """Raise UnreadableClip unless ``path`` is a file with something in it."""
+    if os.path.isdir(path):
+        raise UnreadableClip(f"{path} is a folder; name the audio files in it")
+    if not os.path.isfile(path):
+        raise UnreadableClip(f"there is no audio file {path}")
+    if os.path.getsize(path) == 0:
+        raise UnreadableClip(f"{path} is a file of zero bytes")
+
+
+def check_finite(waveform: Waveform, name: str) -> None:
+    """Raise UnreadableClip where a sample is NaN or infinite, as broken float WAVs have them."""
+    if not np.isfinite(waveform).all():
+        raise UnreadableClip(f"{name} holds samples that are infinite or not numbers")
 
 
 def read_filterbank(source: str, change: Callable[[Waveform], Waveform] | None = None) -> Features:
@@ -86,11 +100,18 @@ def read_filterbank(source: str, change: Callable[[Waveform], Waveform] | None =
     if cached is not None:
         return cached
     waveform = read_waveform(source)
-    if change is not None:
-        waveform = change(waveform)
+    return floored_filterbank(change(waveform) if change else waveform, source)
+
+
+def floored_filterbank(waveform: Waveform, name: str) -> Features:
+    """Log mel energies ``(T, 80)`` of ``(samples,)``, floored at 16-bit rounding noise.
+
+    Raises:
+        UnreadableClip: shorter than one 25 ms window.
+    """
     if len(waveform) < FRAME_LENGTH:
         raise UnreadableClip(
-            f"{source} lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than one 25 ms frame"
+            f"{name} lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than one 25 ms frame"
         )
     return np.maximum(filterbank(waveform), ROUNDING_NOISE)
 
@@ -186,9 +207,8 @@ def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Wave
     """``(samples,)`` mono at the file's own rate, and that rate."""
     import soundfile
 
-    suffix = Path(file).suffix.lower() if isinstance(file, str) else ".wav"
-    if suffix in SOUNDFILE_SUFFIXES:
-        try:
+    if isinstance(file, bytes) or is_soundfile(file):
+        with soundfile_faults(name):
             data, rate = soundfile.read(
                 io.BytesIO(file) if isinstance(file, bytes) else file,
                 dtype="float32",
@@ -196,39 +216,69 @@ def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Wave
                 start=start,
                 frames=frames,
             )
-            return data.mean(axis=1), rate
-        except (soundfile.LibsndfileError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0].split(": ", 1)[-1]
-            raise UnreadableClip(f"{name} cannot be read as audio: {reason}") from None
-    return _decode_container(file, name, start, frames)
+        return data.mean(axis=1), rate
+    decoded = list(container_blocks(file, name, start, frames))
+    rate = decoded[0][1] if decoded else SAMPLE_RATE
+    return np.concatenate([np.zeros(0, np.float32), *(block for block, _ in decoded)]), rate
 
 
-def _decode_container(file: str, name: str, start: int, frames: int) -> tuple[Waveform, int]:
-    """The audio track of mp4, mpg, m4a, webm ... through FFmpeg (PyAV), or a part of it."""
+def is_soundfile(path: str) -> bool:
+    """Whether libsndfile reads this kind of file; FFmpeg reads the others."""
+    return Path(path).suffix.lower() in SOUNDFILE_SUFFIXES
+
+
+@contextlib.contextmanager
+def soundfile_faults(name: str) -> Iterator[None]:
+    """Turn what soundfile raises into UnreadableClip."""
+    import soundfile
+
+    try:
+        yield
+    except (soundfile.LibsndfileError, ValueError, RuntimeError) as error:
+        if isinstance(error, UnreadableClip):
+            raise
+        reason = str(error).splitlines()[0].split(": ", 1)[-1]
+        raise UnreadableClip(f"{name} cannot be read as audio: {reason}") from None
+
+
+def container_blocks(
+    path: str, name: str, start: int = 0, length: int = -1
+) -> Iterator[tuple[Waveform, int]]:
+    """Blocks ``(samples,)`` of the audio track of mp4, mpg, m4a ... (PyAV), each with its rate.
+
+    Args:
+        start, length: the part that is wanted, in samples of the track; -1 is all from ``start``.
+    """
     import av
 
-    blocks: list[Waveform] = []
     try:
-        with av.open(file) as container:
+        with av.open(path) as container:
             if not container.streams.audio:
                 raise UnreadableClip(f"{name} has no audio track")
             stream = container.streams.audio[0]
-            rate = stream.rate
-            to_mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
             decoded, position = _sound_from(container, stream, start)
-            missing = start + frames - position if frames >= 0 else math.inf
-            for frame in decoded:
-                blocks += [block.to_ndarray()[0] for block in to_mono.resample(frame)]
-                missing -= frame.samples
-                if missing <= 0:
+            end = start + length if length >= 0 else sys.maxsize
+            for block in _mono(decoded, stream.rate):
+                wanted = block[max(0, start - position) : max(0, end - position)]
+                position += len(block)
+                if len(wanted):
+                    yield wanted, stream.rate
+                if position >= end:
                     break
-            blocks += [block.to_ndarray()[0] for block in to_mono.resample(None)]
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, UnreadableClip):
             raise
         raise UnreadableClip(f"{name} cannot be read as audio: {error}") from None
-    waveform = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    return waveform[start - position :][: frames if frames >= 0 else None], rate
+
+
+def _mono(frames: Iterable, rate: int) -> Iterator[Waveform]:
+    """Decoded frames of any layout and format as ``(samples,)`` each."""
+    import av
+
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+    for frame in chain(frames, [None]):  # None brings out what it holds back
+        for block in resampler.resample(frame):
+            yield block.to_ndarray()[0]
 
 
 def _sound_from(container, stream, start: int) -> tuple[Iterator, int]:
@@ -253,5 +303,10 @@ def _resample(waveform: Waveform, rate: int) -> Waveform:
         return waveform
     from scipy.signal import resample_poly
 
-    divisor = math.gcd(rate, SAMPLE_RATE)
-    return resample_poly(waveform, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)
+    return resample_poly(waveform, *resampling_ratio(rate)).astype(np.float32)
+
+
+def resampling_ratio(rate: int) -> tuple[int, int]:
+    """By how much to go up and down from ``rate`` to 16 kHz, in lowest terms."""
+    divisor = gcd(rate, SAMPLE_RATE)
+    return SAMPLE_RATE // divisor, rate // divisor

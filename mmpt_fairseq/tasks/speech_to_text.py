@@ -15,7 +15,12 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 
-from mmpt_fairseq.checkpoint import VOCABULARY, load_checkpoint, load_decoder, load_encoder
+from mmpt_fairseq.checkpoint import (
+    load_checkpoint,
+    load_decoder,
+    load_encoder,
+    same_vocabulary,
+)
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
@@ -157,8 +162,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 "the checkpoint holds no vocabulary: it is not of stage 2 or 3; give one of those"
             )
         ours = self.state_dict()
-        same = all(list(ours[name]) == list(state[name]) for name in VOCABULARY)
-        if self.has_vocabulary and not same:
+        if self.has_vocabulary and not same_vocabulary(ours, state):
             raise InputError(
                 f"the vocabulary {self.data_cfg.vocab_filename} in {self.cfg.data} "
                 f"({len(ours['vocabulary'])} entries) is not the checkpoint's "

@@ -1,0 +1,107 @@
+"""How fast ``mmpt-transcribe`` is, and how much memory it takes, on long recordings.
+
+    python -m examples.benchmark.transcription CHECKPOINT CLIP... [--minutes 1 10 60]
+
+joins the clips, again and again, to recordings of these lengths and transcribes each in a process
+of its own. Real-time factor: seconds of computing for a second of sound, start included.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from mmpt_fairseq.data.audio import SAMPLE_RATE, read_waveform
+from mmpt_fairseq.errors import InputError, exit_on_input_error
+
+PAUSE = SAMPLE_RATE // 2  # samples of near silence between clips
+
+
+@dataclass
+class Measurement:
+    """One run: seconds of sound, wall time and CPU time, GB (1e9 bytes) and words found."""
+
+    sound: float
+    wall: float
+    cpu: float
+    peak_gb: float
+    words: int
+
+
+def write_recording(path: Path, clips: list[Path], seconds: float) -> None:
+    """Join clips with pauses until the recording is so long, in blocks: it may be of hours.
+
+    Raises:
+        UnreadableClip: a clip cannot be read.
+    """
+    pause = 1e-4 * np.random.default_rng(0).standard_normal(PAUSE)
+    left = round(seconds * SAMPLE_RATE)
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, channels=1, subtype="PCM_16") as file:
+        while left > 0:
+            for clip in clips:
+                block = np.concatenate([read_waveform(str(clip)), pause])[:left]
+                file.write(block)
+                left -= len(block)
+
+
+def measure(checkpoint: Path, recording: Path, options: list[str]) -> Measurement:
+    """Run the command on one file and read what the kernel has counted for it.
+
+    Raises:
+        InputError: the command failed; its last line says why.
+    """
+    command = [sys.executable, "-m", "mmpt_fairseq.transcription", checkpoint, recording, *options]
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen([str(part) for part in command], stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        out.seek(0)
+        err.seek(0)
+        if status:
+            lines = err.read().decode().strip().splitlines()
+            raise InputError(f"mmpt-transcribe failed: {lines[-1] if lines else status}")
+        words = len(out.read().split())
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    return Measurement(
+        sound=soundfile.info(recording).duration,
+        wall=wall,
+        cpu=usage.ru_utime + usage.ru_stime,
+        peak_gb=usage.ru_maxrss * unit / 1e9,
+        words=words,
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; prints a Markdown table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="Other options go to mmpt-transcribe, such as --decoding attention.",
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("clips", type=Path, nargs="+", metavar="CLIP")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60])
+    args, options = parser.parse_known_args(arguments)
+    print("| sound s | wall s | CPU s | real-time factor | peak GB | words |")
+    print("|---|---|---|---|---|---|")
+    with exit_on_input_error(), tempfile.TemporaryDirectory() as folder:
+        for minutes in args.minutes:
+            recording = Path(folder) / "recording.wav"
+            write_recording(recording, args.clips, 60 * minutes)
+            m = measure(args.checkpoint, recording, options)
+            print(
+                f"| {m.sound:.0f} | {m.wall:.1f} | {m.cpu:.1f} | {m.wall / m.sound:.4f} "
+                f"| {m.peak_gb:.2f} | {m.words} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The command line: ``mmpt-transcribe CHECKPOINT FILE... [--format text|json|srt|vtt]``."""
+
+import argparse
+import logging
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
+from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
+from mmpt_fairseq.transcription.formats import FORMATS, SUBTITLES, render, render_failure
+from mmpt_fairseq.transcription.model import LONGEST_PIECE, load
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="mmpt-transcribe",
+        description="Write down what is said in audio and video files: one line a file.",
+    )
+    parser.add_argument("checkpoint", help="of stage 3, or of stage 2 to translate")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="wav, flac, ogg, mp3, mp4, mpg ... of any length"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+    parser.add_argument(
+        "--output-dir", type=Path, help="write a file for each FILE there, instead of to stdout"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=8,
+        help="pieces decoded at once (8); no text depends on it",
+    )
+    parser.add_argument(
+        "--decoding",
+        choices=list(SpeechToTextConfig.__dataclass_fields__["decoding"].type),
+        help="default: ctc where the model has a CTC head, the faster one",
+    )
+    parser.add_argument("--beam", type=int, default=5, help="of attention decoding (5)")
+    parser.add_argument("--language", help="of the text, where the model writes several")
+    parser.add_argument(
+        "--longest",
+        type=float,
+        default=LONGEST_PIECE,
+        metavar="SECONDS",
+        help=f"longer recordings are cut where they are quietest ({LONGEST_PIECE:g})",
+    )
+    parser.add_argument("--device", help="as torch names it; default: a GPU where there is one")
+    return parser.parse_args(arguments)
+
+
+def transcribe(args: argparse.Namespace) -> int:
+    """Transcribe all files; returns how many failed, each of them named on stderr.
+
+    Raises:
+        InputError: nothing can be done: the checkpoint or an option is at fault.
+    """
+    outputs = _outputs(args)
+    model = load(args.checkpoint, args.device)
+    transcripts = model.transcribe_each(
+        args.files,
+        batch_size=args.batch_size,
+        longest=args.longest,
+        progress=True,
+        decoding=args.decoding,
+        beam=args.beam,
+        language=args.language,
+    )
+    failed = 0
+    for path, output, transcript in zip(args.files, outputs, transcripts, strict=True):
+        if isinstance(transcript, UnreadableClip):
+            failed += 1
+            tqdm.write(f"mmpt-transcribe: {transcript}", file=sys.stderr)
+            if output is None:
+                tqdm.write(render_failure(path, str(transcript), args.format), sys.stdout, end="")
+        elif output is None:
+            tqdm.write(render(transcript, args.format), file=sys.stdout, end="")
+        else:
+            output.write_text(render(transcript, args.format), encoding="utf-8")
+    return failed
+
+
+def _outputs(args: argparse.Namespace) -> list[Path | None]:
+    """Where each file's transcript goes; None for stdout."""
+    if args.output_dir is None:
+        if len(args.files) > 1 and args.format in SUBTITLES:
+            raise InputError(
+                f"subtitles of {len(args.files)} files cannot share stdout; give --output-dir"
+            )
+        return [None for _ in args.files]
+    outputs = [args.output_dir / (Path(f).stem + FORMATS[args.format]) for f in args.files]
+    twice = [str(path) for path, count in Counter(outputs).items() if count > 1]
+    if twice:
+        raise InputError(f"two files would both be written to {twice[0]}; transcribe them apart")
+    try:
+        args.output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make --output-dir {args.output_dir}: {error.strerror}") from None
+    return outputs
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Exit status 1 when a file failed; the others are done all the same."""
+    args = parse_arguments(arguments)
+    # fairseq logs and warns as in a training; stderr is for the bar and for faults.
+    logging.basicConfig(level=logging.ERROR, force=True)
+    warnings.simplefilter("ignore")
+    with exit_on_input_error():
+        failed = transcribe(args)
+    if failed:
+        raise SystemExit(f"mmpt-transcribe: {failed} of {len(args.files)} files failed")
+
+
+if __name__ == "__main__":
+    main()

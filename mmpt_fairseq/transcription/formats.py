@@ -1,0 +1,109 @@
+"""Transcripts as text, JSON and subtitles."""
+
+import json
+from collections.abc import Iterator
+
+from mmpt_fairseq.transcription.transcript import Transcript, Word
+
+FORMATS = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
+SUBTITLES = ("srt", "vtt")
+# Limits of a cue: two lines of 42 characters for six seconds is what broadcasters allow.
+CUE_SECONDS = 6.0
+CUE_CHARACTERS = 84
+CUE_PAUSE = 1.0  # seconds without a word that end a cue
+
+
+def render(transcript: Transcript, style: str) -> str:
+    """A transcript in one of ``FORMATS``, its last line ended."""
+    if style == "text":
+        return transcript.text + "\n"
+    if style == "json":
+        return json.dumps(as_dict(transcript), ensure_ascii=False) + "\n"
+    cues = enumerate(cue_lines(transcript), start=1)
+    if style == "srt":
+        written = [
+            f"{number}\n{clock(start, ',')} --> {clock(end, ',')}\n{text}\n"
+            for number, (start, end, text) in cues
+        ]
+        return "\n".join(written)
+    written = [
+        f"\n{clock(start, '.')} --> {clock(end, '.')}\n{_escape_vtt(text)}\n"
+        for _, (start, end, text) in cues
+    ]
+    return "WEBVTT\n" + "".join(written)
+
+
+def render_failure(path: str, reason: str, style: str) -> str:
+    """What stands in the output for a file that failed: one line in ``text`` and ``json``."""
+    if style == "text":
+        return "\n"
+    if style == "json":
+        return json.dumps({"file": path, "error": reason}, ensure_ascii=False) + "\n"
+    return ""
+
+
+def as_dict(transcript: Transcript) -> dict:
+    """What JSON holds; times in seconds to the millisecond, None where the search tells none."""
+    return {
+        "file": transcript.path,
+        "duration": round(transcript.duration, 3),
+        "text": transcript.text,
+        "segments": [
+            {
+                "start": round(segment.start, 3),
+                "end": round(segment.end, 3),
+                "text": segment.text,
+                "words": [_word(word) for word in segment.words],
+            }
+            for segment in transcript.segments
+        ],
+    }
+
+
+def cue_lines(transcript: Transcript) -> Iterator[tuple[float, float, str]]:
+    """Start, end and text of each subtitle; a segment is one where its words have no times."""
+    for segment in transcript.segments:
+        if not segment.words:
+            continue
+        if segment.words[0].start is None:
+            yield segment.start, segment.end, segment.text
+            continue
+        for words in _cues(segment.words):
+            yield words[0].start, words[-1].end, " ".join(word.text for word in words)
+
+
+def clock(seconds: float, point: str) -> str:
+    """``hh:mm:ss,mmm``."""
+    whole = round(1000 * seconds)
+    minutes, milliseconds = divmod(whole, 60_000)
+    return (
+        f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds // 1000:02d}"
+        f"{point}{milliseconds % 1000:03d}"
+    )
+
+
+def _cues(words: list[Word]) -> Iterator[list[Word]]:
+    cue: list[Word] = []
+    for word in words:
+        if cue and (
+            word.start - cue[-1].end >= CUE_PAUSE
+            or word.end - cue[0].start > CUE_SECONDS
+            or sum(len(w.text) + 1 for w in cue) + len(word.text) > CUE_CHARACTERS
+        ):
+            yield cue
+            cue = []
+        cue.append(word)
+    if cue:
+        yield cue
+
+
+def _word(word: Word) -> dict:
+    times = {
+        name: None if value is None else round(value, 3)
+        for name, value in (("start", word.start), ("end", word.end))
+    }
+    return {"word": word.text, **times, "confidence": round(word.confidence, 3)}
+
+
+def _escape_vtt(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,207 @@
+"""A checkpoint of any stage, ready to hear files: ``mmpt_fairseq.load``."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import torch
+from fairseq import checkpoint_utils
+from fairseq.models import BaseFairseqModel
+from fairseq.tasks import FairseqTask
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.data.audio import FRAME_SHIFT, SAMPLE_RATE
+from mmpt_fairseq.data.audio_stream import duration
+from mmpt_fairseq.errors import InputError, UnreadableClip, input_error_on_exit
+from mmpt_fairseq.modules.conformer import ConformerEncoder
+from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
+from mmpt_fairseq.transcription.features import Piece, pieces
+from mmpt_fairseq.transcription.search import Search, SearchOptions
+from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
+
+AnyPath = str | Path
+LONGEST_PIECE = 20.0  # seconds
+BATCHES_AHEAD = 4  # pieces of so many batches are sorted by length, so that little is padded
+
+
+def load(checkpoint: AnyPath, device: Optional[str] = None) -> "SpeechModel":
+    """The model in a checkpoint of any stage; nothing but the file is needed.
+
+    Args:
+        device: by default a GPU where there is one.
+
+    Raises:
+        InputError: no checkpoint of ours, or one that holds code (none is run).
+    """
+    state = load_checkpoint(checkpoint)
+    name = (state.get("cfg") or {}).get("task", {}).get("_name")
+    if not str(name).startswith("mmpt_"):
+        raise InputError(f"{checkpoint} is of the task {name}, not of mmpt_fairseq")
+    with input_error_on_exit():
+        [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+            [str(checkpoint)], state=state
+        )
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the device {device} cannot be used: {reason}") from None
+    return SpeechModel(model.eval(), task, cfg.model, str(checkpoint))
+
+
+class SpeechModel:
+    """A model and its task.
+
+    Attributes:
+        model: fairseq's, in evaluation mode.
+        task: fairseq's, without data.
+        cfg: the model's part of the config that it was trained with.
+        path: of the checkpoint.
+    """
+
+    def __init__(
+        self, model: BaseFairseqModel, task: FairseqTask, cfg: DictConfig, path: str
+    ) -> None:
+        self.model, self.task, self.cfg, self.path = model, task, cfg, path
+
+    @property
+    def encoder(self) -> ConformerEncoder:
+        """Convolutional subsampling and Conformer, of whichever stage."""
+        return getattr(self.model, "encoder", self.model).audio_encoder
+
+    def transcribe(
+        self, path: AnyPath | Sequence[AnyPath], **options
+    ) -> Transcript | list[Transcript]:
+        """What is said in a file, or in each of several that are decoded together.
+
+        Args:
+            options: as of :meth:`transcribe_each`.
+
+        Raises:
+            UnreadableClip: a file cannot be read (:meth:`transcribe_each` goes on instead).
+            InputError: the model is no recogniser, or cannot follow the options.
+        """
+        paths = [path] if isinstance(path, (str, Path)) else list(path)
+        transcripts = []
+        for transcript in self.transcribe_each(paths, **options):
+            if isinstance(transcript, UnreadableClip):
+                raise transcript
+            transcripts.append(transcript)
+        return transcripts[0] if isinstance(path, (str, Path)) else transcripts
+
+    def transcribe_each(
+        self,
+        paths: Sequence[AnyPath],
+        batch_size: int = 8,
+        longest: float = LONGEST_PIECE,
+        progress: bool = False,
+        **search,
+    ) -> Iterator[Transcript | UnreadableClip]:
+        """The transcript of each file in the order given, or why there is none.
+
+        Args:
+            batch_size: pieces decoded at once; changes speed and memory, not what is found.
+            longest: seconds; a file that lasts longer is cut where it is quietest.
+            progress: show a bar on stderr.
+            search: as :class:`SearchOptions` names them.
+
+        Raises:
+            InputError: the model is no recogniser, or cannot follow the options.
+        """
+        if not isinstance(self.task, ManifestSpeechToTextTask):
+            raise InputError(
+                f"{self.path} is of stage 1, which learns no text; give a checkpoint of stage 3 "
+                "(or 2, to translate)"
+            )
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size} must be at least 1")
+        limit = self.task.cfg.max_source_positions * FRAME_SHIFT / SAMPLE_RATE
+        if not 1 <= longest <= limit:
+            raise InputError(
+                f"pieces of {longest:g} s are not between 1 s and the model's {limit:g} s"
+            )
+        finder = Search(self.model, self.task, SearchOptions(**search))
+        return self._transcribe_each(
+            [str(path) for path in paths], batch_size, longest, finder, progress
+        )
+
+    def _transcribe_each(
+        self, paths: list[str], batch_size: int, longest: float, search: Search, progress: bool
+    ) -> Iterator[Transcript | UnreadableClip]:
+        events, said = _events(paths, longest), []
+        with _bar(paths, progress) as bar:
+            while window := list(itertools.islice(events, BATCHES_AHEAD * batch_size)):
+                heard = [event for event in window if isinstance(event, Piece)]
+                words = iter(_decode(heard, batch_size, search, bar))
+                for event in window:
+                    if isinstance(event, Piece):
+                        said.append(Segment(event.start, event.end, next(words)))
+                        continue
+                    yield Transcript(event, said) if isinstance(event, str) else event
+                    said = []
+
+    def extract_features(self, path: AnyPath, layer: Optional[int] = None) -> NDArray[np.float32]:
+        """What the encoder makes of a file: ``(frames, width)``, a frame for each 40 ms.
+
+        Args:
+            layer: 0 before the first Conformer layer, n after the n-th; by default the last.
+
+        Raises:
+            UnreadableClip: the file cannot be read.
+            InputError: there is no such layer.
+        """
+        number = len(self.encoder.layers)
+        if layer is not None and not 0 <= layer <= number:
+            raise InputError(f"layer {layer} is not between 0 and the encoder's {number}")
+        device = next(self.model.parameters()).device
+        states = []
+        with torch.inference_mode():
+            for piece in pieces(str(path), LONGEST_PIECE):
+                features = torch.from_numpy(piece.features)[None].to(device)
+                lengths = torch.tensor([features.size(1)], device=device)
+                encoded = self.encoder(features, lengths, keep_layers=layer is not None)
+                kept = encoded.states if layer is None else encoded.layers[layer]
+                states.append(kept[0].float().cpu().numpy())
+        return np.concatenate(states)
+
+
+def _events(paths: list[str], longest: float) -> Iterator[Piece | UnreadableClip | str]:
+    """The pieces of each file, after them its path, or the fault that keeps it from being read."""
+    for path in paths:
+        try:
+            yield from pieces(path, longest)
+            yield path
+        except UnreadableClip as fault:
+            yield fault
+
+
+def _decode(heard: list[Piece], batch_size: int, search: Search, bar: tqdm) -> list[list[Word]]:
+    """The words of each piece, decoded in batches of similar length; none where it is silent."""
+    words: list[list[Word]] = [[] for _ in heard]
+    loud = [i for i, piece in enumerate(heard) if not piece.silent]
+    loud.sort(key=lambda i: len(heard[i].features), reverse=True)
+    for first in range(0, len(loud), batch_size):
+        batch = loud[first : first + batch_size]
+        found = search([heard[i].features for i in batch])
+        for i, said in zip(batch, found, strict=True):
+            words[i] = [word.later(heard[i].start) for word in said]
+            bar.update(heard[i].end - heard[i].start)
+    bar.update(sum(piece.end - piece.start for piece in heard if piece.silent))
+    return words
+
+
+def _bar(paths: list[str], shown: bool) -> tqdm:
+    """A bar over seconds of sound, without an end where a header does not say how many."""
+    lengths = [duration(path) for path in paths] if shown else []
+    return tqdm(
+        total=round(sum(lengths), 1) if lengths and None not in lengths else None,
+        unit="s",
+        desc="transcribed",
+        disable=not shown,
+    )

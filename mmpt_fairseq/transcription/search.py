@@ -1,0 +1,131 @@
+"""Features to words: the searches of ``fairseq-generate``, with a time for each word."""
+
+import math
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.dataclass.configs import GenerationConfig
+from fairseq.models import BaseFairseqModel
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mmpt_fairseq.data.audio import FRAME_SHIFT, SAMPLE_RATE, Features
+from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.modules.conformer import SUBSAMPLING
+from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
+from mmpt_fairseq.transcription.transcript import Word
+
+ENCODER_FRAME = SUBSAMPLING * FRAME_SHIFT / SAMPLE_RATE  # seconds
+LONGEST_HYPOTHESIS = 1000  # tokens; fairseq's 200 would cut characters short
+
+
+@dataclass
+class SearchOptions:
+    """How to search.
+
+    Attributes:
+        decoding: one of the task's, by default ``ctc`` where the model has a CTC head.
+        beam: hypotheses kept by a beam search; greedy CTC keeps one.
+        language: of the text, for a model of several; its tag starts the hypothesis.
+    """
+
+    decoding: Optional[str] = None
+    beam: int = 5
+    language: Optional[str] = None
+
+
+class Search:
+    """Decodes batches with a generator that the task builds.
+
+    Raises:
+        InputError: options that the model cannot follow.
+    """
+
+    def __init__(
+        self, model: BaseFairseqModel, task: ManifestSpeechToTextTask, options: SearchOptions
+    ) -> None:
+        self.model = model
+        self.dictionary: Dictionary = task.target_dictionary
+        self.bpe, self.tokenizer = task.build_bpe(None), task.build_tokenizer(None)
+        has_ctc = model.encoder.ctc_projection is not None
+        if options.decoding == "ctc" and not has_ctc:
+            raise InputError("this model has no CTC head; decode with attention")
+        if options.beam < 1:
+            raise InputError(f"beam={options.beam} must be at least 1")
+        task.cfg.decoding = options.decoding or ("ctc" if has_ctc else "attention")
+        task.cfg.results_path = None  # as fairseq-generate has it; nothing is recorded here
+        longest = min(LONGEST_HYPOTHESIS, task.cfg.max_target_positions - 1)
+        generation = GenerationConfig(beam=options.beam, max_len_b=longest)
+        self.generator = task.build_generator([model], OmegaConf.structured(generation))
+        self.ignored = self.generator.symbols_to_strip_from_output | {self.dictionary.eos()}
+        self.prefix = self._language_tag(options.language)
+
+    @torch.inference_mode()
+    def __call__(self, batch: list[Features]) -> list[list[Word]]:
+        """The words of each of the pieces ``(T, F)``, their times from the piece's start."""
+        device = next(self.model.parameters()).device
+        lengths = torch.tensor([len(features) for features in batch], device=device)
+        source = pad_sequence([torch.from_numpy(features) for features in batch], batch_first=True)
+        sample = {"net_input": {"src_tokens": source.to(device), "src_lengths": lengths}}
+        prefix = None
+        if self.prefix is not None:
+            prefix = lengths.new_full((len(batch), 1), self.prefix)
+        found = self.generator.generate([self.model], sample, prefix_tokens=prefix)
+        return [self._words(hypotheses[0]) for hypotheses in found]
+
+    def _language_tag(self, language: str | None) -> int | None:
+        """The token that a hypothesis starts with, if the model was trained with such."""
+        tags = {
+            symbol: index
+            for symbol, index in self.dictionary.indices.items()
+            if ManifestSpeechToTextDataset.is_lang_tag(symbol)
+        }
+        names = ", ".join(sorted(tag.removeprefix("<lang:").removesuffix(">") for tag in tags))
+        if language is None and len(tags) <= 1:
+            return next(iter(tags.values()), None)
+        if not tags:
+            raise InputError(f"the model writes one language; leave out the language {language}")
+        if language is None:
+            raise InputError(f"the model writes several languages; choose one of {names}")
+        tag = ManifestSpeechToTextDataset.LANG_TAG_TEMPLATE.format(language)
+        if tag not in tags:
+            raise InputError(f"the model does not write {language}; choose one of {names}")
+        return tags[tag]
+
+    def _words(self, hypothesis: dict[str, Tensor]) -> list[Word]:
+        """Words with times; a token is part of the word that its letters end up in."""
+        tokens = hypothesis["tokens"].tolist()
+        scores = hypothesis["positional_scores"].tolist()
+        frames = hypothesis["frames"].tolist() if "frames" in hypothesis else None
+        kept = [i for i, token in enumerate(tokens) if token not in self.ignored]
+        words: list[list[int]] = []
+        text = ""
+        for count, i in enumerate(kept, start=1):
+            longer = self._text([tokens[j] for j in kept[:count]])
+            if longer == text:
+                continue  # a space is no part of a word
+            text = longer
+            begun: list[list[int]] = [[] for _ in range(len(text.split()) - len(words))]
+            words += begun
+            for word in begun or words[-1:]:
+                word.append(i)
+        return [
+            Word(
+                text=spelled,
+                start=None if frames is None else frames[places[0]] * ENCODER_FRAME,
+                end=None if frames is None else (frames[places[-1]] + 1) * ENCODER_FRAME,
+                confidence=math.exp(sum(scores[i] for i in places) / len(places)),
+            )
+            for spelled, places in zip(text.split(), words, strict=True)
+        ]
+
+    def _text(self, tokens: list[int]) -> str:
+        """As ``fairseq-generate`` writes it, with single spaces."""
+        text = self.dictionary.string(torch.tensor(tokens), extra_symbols_to_ignore=self.ignored)
+        for decoder in (self.bpe, self.tokenizer):
+            text = decoder.decode(text) if decoder is not None else text
+        return " ".join(text.split())

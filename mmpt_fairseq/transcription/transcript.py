@@ -1,0 +1,61 @@
+"""What was said in a file and when: words in segments in a transcript."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass
+class Word:
+    """One word.
+
+    Attributes:
+        text: without spaces.
+        start, end: seconds in the recording; None where the search does not tell (attention).
+        confidence: geometric mean of its tokens' probabilities, 0 to 1.
+    """
+
+    text: str
+    start: float | None
+    end: float | None
+    confidence: float
+
+    def later(self, seconds: float) -> "Word":
+        """The same word with its times moved on."""
+        if self.start is None or self.end is None:
+            return self
+        return replace(self, start=self.start + seconds, end=self.end + seconds)
+
+
+@dataclass
+class Segment:
+    """A stretch of the recording between two cuts, in seconds, with what was said in it."""
+
+    start: float
+    end: float
+    words: list[Word]
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.text for word in self.words)
+
+
+@dataclass
+class Transcript:
+    """A file's segments in order of time; silence has no words."""
+
+    path: str
+    segments: list[Segment]
+
+    @property
+    def text(self) -> str:
+        """All words, single spaces between them; empty where none was heard."""
+        return " ".join(segment.text for segment in self.segments if segment.words)
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.segments[-1].end
+
+    @property
+    def words(self) -> list[Word]:
+        """All words in order of time."""
+        return [word for segment in self.segments for word in segment.words]

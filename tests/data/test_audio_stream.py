@@ -1,0 +1,113 @@
+"""Blocks joined are what is read at once, whatever the format, rate and length."""
+
+import numpy as np
+import pytest
+
+from mmpt_fairseq.data import audio_stream
+from mmpt_fairseq.data.audio import read_waveform
+from mmpt_fairseq.data.audio_stream import duration, resampled_blocks, waveform_blocks
+from mmpt_fairseq.errors import UnreadableClip
+from tests.helpers import noise, write_audio, write_video
+
+SECONDS = 2.3
+
+
+@pytest.fixture(autouse=True)
+def short_blocks(monkeypatch):
+    monkeypatch.setattr(audio_stream, "BLOCK_SECONDS", 1)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
+def test_files(tmp_path, name, rate):
+    stereo = np.stack([noise(SECONDS, seed, rate) for seed in (0, 1)], axis=1)
+    path = str(write_audio(tmp_path / name, stereo, rate))
+    blocks = list(waveform_blocks(path))
+    assert len(blocks) >= 2
+    assert max(map(len, blocks)) < 2.1 * 16_000
+    whole = read_waveform(path)
+    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
+    assert duration(path) == pytest.approx(SECONDS, abs=0.1)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg1video"])
+def test_sound_of_video(tmp_path, codec):
+    suffix = "mp4" if codec == "libx264" else "mpg"
+    path = str(tmp_path / f"a.{suffix}")
+    if suffix == "mp4":
+        write_video(tmp_path / "a.mp4", 30, audio=noise(SECONDS))
+    else:
+        _write_mpg(path)
+    blocks = np.concatenate(list(waveform_blocks(path)))
+    np.testing.assert_allclose(blocks, read_waveform(path), atol=1e-6)
+    # The codecs fill up their last frame.
+    assert len(blocks) == pytest.approx(SECONDS * 16_000, rel=0.05)
+
+
+def _write_mpg(path: str) -> None:
+    """An MPEG programme stream with MP2 sound at 44.1 kHz, as GRID is distributed."""
+    import av
+
+    rate = 44_100
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mp2", rate=rate, layout="stereo")
+        data = (noise(SECONDS, rate=rate)[None].repeat(2, 0) * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(
+            data.T.reshape(1, -1).copy(), format="s16", layout="stereo"
+        )
+        frame.sample_rate = rate
+        for packet in stream.encode(frame):
+            container.mux(packet)
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 44_100, 48_000, 7_919])
+@pytest.mark.parametrize("sizes", [(5,) * 300, (70_000, 1, 3_000), (100_000,), (441, 8000, 9)])
+def test_resampling_in_blocks_is_resampling_at_once(rate, sizes):
+    from scipy.signal import resample_poly
+
+    waveform = noise(sum(sizes) / rate, rate=rate)
+    blocks = np.split(waveform, np.cumsum(sizes)[:-1])
+    found = np.concatenate(list(resampled_blocks((block, rate) for block in blocks)))
+    divisor = np.gcd(rate, 16_000)
+    whole = resample_poly(waveform, 16_000 // divisor, rate // divisor)
+    assert len(found) == len(whole)
+    np.testing.assert_allclose(found, whole, atol=1e-6)
+
+
+def test_faults(tmp_path):
+    (tmp_path / "text.wav").write_text("this is no audio")
+    (tmp_path / "empty.wav").write_bytes(b"")
+    write_audio(tmp_path / "none.wav", np.zeros(0))
+    write_audio(tmp_path / "nan.wav", np.full(99_000, np.nan, np.float32), subtype="FLOAT")
+    write_video(tmp_path / "mute.mp4", 5)
+    faults = {
+        "text.wav": "cannot be read as audio",
+        "empty.wav": "zero bytes",
+        "none.wav": "holds no samples",
+        "nan.wav": "not numbers",
+        "mute.mp4": "no audio track",
+        "missing.wav": "there is no audio file",
+        "": "is a folder",
+    }
+    for name, fault in faults.items():
+        with pytest.raises(UnreadableClip, match=fault):
+            list(waveform_blocks(str(tmp_path / name)))
+    assert duration(str(tmp_path / "text.wav")) is None
+    assert duration(str(tmp_path / "missing.mp4")) is None
+
+
+@pytest.mark.real_data
+def test_damaged_in_the_wild(real_data):
+    files = sorted((real_data / "broken").glob("*.flac"))
+    assert files
+    for path in files:
+        with pytest.raises(UnreadableClip, match=path.name):
+            list(waveform_blocks(str(path)))
+
+
+@pytest.mark.real_data
+def test_distributed_video(real_data):
+    path = str(next((real_data / "grid" / "original").glob("*.mpg")))
+    blocks = np.concatenate(list(waveform_blocks(path)))
+    np.testing.assert_allclose(blocks, read_waveform(path), atol=1e-6)

@@ -1,0 +1,120 @@
+"""Encoders leave for other programs and come back the same."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import mmpt_fairseq
+from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.export import export, load_exported, main
+from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
+from mmpt_fairseq.transcription import SpeechModel
+
+pytest.importorskip("safetensors", reason="the extra export is not installed")
+
+LENGTHS = [[1], [2], [7], [50], [1000], [4001], [400, 400, 17], [9, 8, 5, 4, 3, 1]]
+
+
+class Holder(torch.nn.Module):
+    """A model of which nothing but the encoder is asked for."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.audio_encoder = encoder
+
+
+@pytest.fixture(scope="module", params=["sinusoidal", "rotary"])
+def exported(request, tmp_path_factory):
+    """An encoder with random weights, and the folder that it was exported to."""
+    cfg = ConformerConfig(
+        encoder_embed_dim=32,
+        encoder_layers=3,
+        encoder_ffn_embed_dim=64,
+        depthwise_conv_kernel_size=7,
+        encoder_positions=request.param,
+    )
+    torch.manual_seed(0)
+    encoder = build_conformer(cfg).eval()
+    folder = tmp_path_factory.mktemp("exported") / request.param
+    export(SpeechModel(Holder(encoder), None, vars(cfg), ""), folder, onnx=True)
+    return encoder, folder
+
+
+def batch(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(len(lengths))
+    features = torch.randn(len(lengths), max(lengths), 80)
+    for row, length in enumerate(lengths):
+        features[row, length:] = 0
+    return features, torch.tensor(lengths)
+
+
+@torch.no_grad()
+def test_back_in_torch_to_the_bit(exported):
+    encoder, folder = exported
+    back = load_exported(folder)
+    assert not back.training
+    features, lengths = batch([90, 41])
+    assert torch.equal(back(features, lengths).states, encoder(features, lengths).states)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_onnx_on_any_length(exported, lengths):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    encoder, folder = exported
+    features, lengths = batch(lengths)
+    encoded = encoder(features, lengths)
+    session = onnxruntime.InferenceSession(folder / "encoder.onnx")
+    states, state_lengths = session.run(
+        None, {"features": features.numpy(), "lengths": lengths.numpy()}
+    )
+    assert states.shape == encoded.states.shape
+    assert state_lengths.tolist() == encoded.lengths.tolist()
+    heard = ~encoded.padding.numpy()
+    np.testing.assert_allclose(states[heard], encoded.states.numpy()[heard], atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("stage", ["pretraining", "finetuning"])
+def test_a_checkpoint_of_each_kind(stages, corpora, tmp_path, capsys, stage):
+    checkpoint = stages / stage / "checkpoint_last.pt"
+    main([str(checkpoint), str(tmp_path / "out")])
+    files = capsys.readouterr().out.split()
+    assert files == [str(tmp_path / "out" / f) for f in ("encoder.safetensors", "config.json")]
+    path = str(corpora / "asr" / "3.wav")
+    features = torch.from_numpy(normalise(read_filterbank(path)))[None]
+    states = load_exported(tmp_path / "out")(features, torch.tensor([features.size(1)])).states
+    expected = mmpt_fairseq.load(checkpoint, "cpu").extract_features(path)
+    np.testing.assert_allclose(states[0].numpy(), expected, atol=1e-6)
+
+
+def test_what_cannot_be_loaded(exported, tmp_path):
+    _, folder = exported
+    with pytest.raises(InputError, match=r"there is no .*config\.json"):
+        load_exported(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "encoder.safetensors").write_bytes((folder / "encoder.safetensors").read_bytes())
+
+    def refused(config: object) -> str:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(InputError) as caught:
+            load_exported(tmp_path)
+        return str(caught.value)
+
+    assert "is of the format other" in refused({**config, "format": "other"})
+    assert "is not of an exported encoder" in refused([])
+    assert "is not of an exported encoder" in refused({**config, "encoder": {"wide": 3}})
+    wider = {**config["encoder"], "encoder_layers": 2}
+    assert "does not hold the encoder" in refused({**config, "encoder": wider})
+    (tmp_path / "encoder.safetensors").write_bytes(b"torso")
+    assert "does not hold the encoder" in refused(config)
+
+
+def test_the_folder_is_a_file(stages, tmp_path):
+    (tmp_path / "file").write_text("")
+    checkpoint = stages / "pretraining" / "checkpoint_last.pt"
+    with pytest.raises(SystemExit, match="cannot make the folder"):
+        main([str(checkpoint), str(tmp_path / "file")])

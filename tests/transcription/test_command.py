@@ -1,0 +1,121 @@
+"""``mmpt-transcribe``: what goes to stdout, to stderr and into files, and how it ends."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mmpt_fairseq.transcription.__main__ import main
+from tests.commands import ROOT
+from tests.helpers import RATE, noise, write_audio
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """``a`` and ``b`` with sound, a silence, and text named .wav."""
+    folder = tmp_path_factory.mktemp("sounds")
+    write_audio(folder / "a.wav", noise(1.2))
+    write_audio(folder / "b.flac", noise(2.0, seed=1))
+    write_audio(folder / "silence.ogg", np.zeros(RATE))
+    (folder / "text.wav").write_text("this is no audio")
+    return folder
+
+
+def test_a_process_of_its_own(checkpoint, folder, recogniser):
+    """From a folder with nothing but the files: good ones are done, bad ones named."""
+    names = ["a.wav", "text.wav", "missing.wav", "silence.ogg", "b.flac"]
+    result = subprocess.run(
+        [sys.executable, "-m", "mmpt_fairseq.transcription", checkpoint, *names],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 1
+    texts = [recogniser.transcribe(folder / name).text for name in ("a.wav", "b.flac")]
+    assert result.stdout.split("\n") == [texts[0], "", "", "", texts[1], ""]
+    assert all(texts)
+    assert "mmpt-transcribe: text.wav cannot be read as audio" in result.stderr
+    assert "mmpt-transcribe: there is no audio file missing.wav" in result.stderr
+    assert result.stderr.rstrip().endswith("mmpt-transcribe: 2 of 5 files failed")
+    assert "transcribed" in result.stderr  # the bar
+    assert "Traceback" not in result.stderr
+
+
+def run(*arguments) -> int | str | None:
+    """The exit status of a run inside this process."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_json_of_several_files(checkpoint, folder, capsys, recogniser):
+    files = [folder / name for name in ("a.wav", "text.wav", "b.flac")]
+    status = run(checkpoint, *files, "--format", "json", "--batch-size", 1)
+    assert status == "mmpt-transcribe: 1 of 3 files failed"
+    a, text, b = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [found["file"] for found in (a, text, b)] == [str(path) for path in files]
+    assert "cannot be read as audio" in text["error"]
+    words = recogniser.transcribe(files[2]).words
+    assert [word["word"] for word in b["segments"][0]["words"]] == [word.text for word in words]
+    assert [word["start"] for word in b["segments"][0]["words"]] == pytest.approx(
+        [word.start for word in words]
+    )
+
+
+def test_subtitles_into_a_folder(checkpoint, folder, tmp_path, capsys):
+    files = [folder / "a.wav", folder / "b.flac"]
+    assert run(checkpoint, *files, "--format", "srt", "--output-dir", tmp_path / "new" / "srt") == 0
+    assert capsys.readouterr().out == ""
+    written = sorted(path.name for path in (tmp_path / "new" / "srt").iterdir())
+    assert written == ["a.srt", "b.srt"]
+    assert (tmp_path / "new" / "srt" / "b.srt").read_text().startswith("1\n00:00:0")
+
+
+def test_vtt_of_one_file(checkpoint, folder, capsys):
+    assert run(checkpoint, folder / "a.wav", "--format", "vtt") == 0
+    assert capsys.readouterr().out.startswith("WEBVTT\n\n00:00:0")
+
+
+@pytest.mark.real_data
+def test_files_damaged_in_the_wild(checkpoint, real_data, capsys):
+    files = sorted((real_data / "broken").glob("*.flac"))
+    good = real_data / "fsdd" / "recordings" / "0_george_0.wav"
+    good = good if good.exists() else sorted((real_data / "fsdd").glob("**/*.wav"))[0]
+    status = run(checkpoint, *files, good)
+    assert status == f"mmpt-transcribe: {len(files)} of {len(files) + 1} files failed"
+    found = capsys.readouterr()
+    assert len(found.out.splitlines()) == len(files) + 1
+    assert all(f"{path.name} cannot be read as audio" in found.err for path in files)
+
+
+def test_one_sentence_for_what_cannot_start(checkpoint, stage_1, folder, tmp_path):
+    a = folder / "a.wav"
+    (tmp_path / "file").write_text("")
+    (tmp_path / "a.mp3").write_text("")
+    faults = {
+        "is of stage 1, which learns no text": [stage_1, a],
+        "there is no checkpoint": [tmp_path / "none.pt", a],
+        "is no readable checkpoint": [a, a],
+        "cannot share stdout; give --output-dir": [checkpoint, a, a, "--format", "srt"],
+        "would both be written to": [
+            *(checkpoint, a, tmp_path / "a.mp3"),
+            *("--output-dir", tmp_path / "out"),
+        ],
+        "cannot make --output-dir": [checkpoint, a, "--output-dir", tmp_path / "file"],
+        "batch_size=0 must be at least 1": [checkpoint, a, "--batch-size", 0],
+        "leave out the language nl": [checkpoint, a, "--language", "nl"],
+        "the device gpu": [checkpoint, a, "--device", "gpu"],
+    }
+    for fault, arguments in faults.items():
+        sentence = run(*arguments)
+        assert isinstance(sentence, str), fault
+        assert sentence.startswith("mmpt_fairseq: ")
+        assert fault in sentence
+        assert "\n" not in sentence

@@ -1,0 +1,102 @@
+"""Each format read back by something that knows nothing of ours."""
+
+import json
+import re
+
+import pytest
+
+from mmpt_fairseq.transcription.formats import clock, render, render_failure
+from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
+
+
+def word(text: str, start: float, length: float = 0.3) -> Word:
+    return Word(text, start, start + length, 0.5)
+
+
+TRANSCRIPT = Transcript(
+    "a b.wav",
+    [
+        Segment(0, 10, [word("bɔ̀", 0.5), word("<b>", 1.0), word("&", 3661.5 - 3660)]),
+        Segment(10, 20, []),
+        Segment(20, 3700, [word("late", 3661.5)]),
+    ],
+)
+SRT = re.compile(r"(\d+)\n(\S+) --> (\S+)\n(.*)\n")
+
+
+def test_text():
+    assert render(TRANSCRIPT, "text") == "bɔ̀ <b> & late\n"
+
+
+def test_json():
+    [line] = render(TRANSCRIPT, "json").splitlines()
+    found = json.loads(line)
+    assert found["file"] == "a b.wav"
+    assert found["text"] == "bɔ̀ <b> & late"
+    assert found["duration"] == 3700
+    assert [(s["start"], s["end"], s["text"]) for s in found["segments"]] == [
+        (0, 10, "bɔ̀ <b> &"),
+        (10, 20, ""),
+        (20, 3700, "late"),
+    ]
+    assert found["segments"][2]["words"] == [
+        {"word": "late", "start": 3661.5, "end": 3661.8, "confidence": 0.5}
+    ]
+
+
+def test_srt():
+    assert SRT.findall(render(TRANSCRIPT, "srt")) == [
+        ("1", "00:00:00,500", "00:00:01,800", "bɔ̀ <b> &"),
+        ("2", "01:01:01,500", "01:01:01,800", "late"),
+    ]
+
+
+def test_vtt():
+    header, *cues = render(TRANSCRIPT, "vtt").split("\n\n")
+    assert header == "WEBVTT"
+    assert cues == [
+        "00:00:00.500 --> 00:00:01.800\nbɔ̀ &lt;b&gt; &amp;",
+        "01:01:01.500 --> 01:01:01.800\nlate\n",
+    ]
+
+
+def test_cues_are_short():
+    """By pause, by length in seconds and in characters; no word is lost or torn."""
+    words = [word("steady", 0.5 * i) for i in range(40)]
+    words += [word("pause", 22.0), word("x" * 60, 22.4), word("y" * 60, 22.8)]
+    cues = SRT.findall(render(Transcript("a", [Segment(0, 30, words)]), "srt"))
+    assert " ".join(text for *_, text in cues).split() == [w.text for w in words]
+    assert all(len(text) <= 84 for *_, text in cues)
+    assert [start for _, start, _, text in cues if text[:1] in "py"] == [
+        "00:00:22,000",
+        "00:00:22,800",
+    ]
+    assert {start for _, start, _, text in cues if text[0] == "s"} == {
+        f"00:00:{second:02d},000" for second in (0, 6, 12, 18)
+    }
+
+
+def test_words_without_times_make_one_cue_a_segment():
+    said = Segment(3, 9.5, [Word("a", None, None, 1.0), Word("b", None, None, 1.0)])
+    assert SRT.findall(render(Transcript("a", [said]), "srt")) == [
+        ("1", "00:00:03,000", "00:00:09,500", "a b")
+    ]
+    assert '"start": null' in render(Transcript("a", [said]), "json")
+
+
+def test_silence_and_failure():
+    silence = Transcript("a", [Segment(0, 1, [])])
+    assert render(silence, "text") == "\n"
+    assert render(silence, "srt") == ""
+    assert render(silence, "vtt") == "WEBVTT\n"
+    assert render_failure("a", "why", "text") == "\n"
+    assert json.loads(render_failure("a", "why", "json")) == {"file": "a", "error": "why"}
+    assert render_failure("a", "why", "srt") == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "00:00:00,000"), (59.9996, "00:01:00,000"), (3599.999, "00:59:59,999")],
+)
+def test_clock(seconds, expected):
+    assert clock(seconds, ",") == expected

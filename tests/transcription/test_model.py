@@ -1,0 +1,184 @@
+"""Files in, words and features out: the same as training's data path gives, in any batch."""
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from fairseq.dataclass.configs import GenerationConfig
+from omegaconf import OmegaConf
+
+import mmpt_fairseq
+from mmpt_fairseq.data.audio import normalise, read_filterbank, read_waveform
+from mmpt_fairseq.data.audio_stream import waveform_blocks
+from mmpt_fairseq.errors import InputError, UnreadableClip
+from mmpt_fairseq.report.probes import load_probe
+from mmpt_fairseq.transcription.segments import segments
+from tests.helpers import RATE, noise, write_audio
+
+
+def fairseqs_texts(checkpoint, manifest, decoding: str) -> list[str]:
+    """What fairseq-generate's own way through task, dataset and generator finds, row by row."""
+    probe = load_probe(checkpoint, manifest)
+    probe.task.cfg.decoding = decoding
+    options = OmegaConf.structured(GenerationConfig(beam=5, max_len_b=30))
+    generator = probe.task.build_generator([probe.model], options)
+    bpe, texts = probe.task.build_bpe(None), []
+    for row in range(len(probe.dataset)):
+        batch = probe.dataset.collater([probe.dataset[row]])
+        [[best, *_]] = probe.task.inference_step(generator, [probe.model], batch)
+        ignored = generator.symbols_to_strip_from_output
+        symbols = probe.task.target_dictionary.string(
+            best["tokens"], extra_symbols_to_ignore=ignored
+        )
+        texts.append(" ".join(bpe.decode(symbols).split()))
+    return texts
+
+
+@pytest.mark.parametrize("decoding", ["ctc", "attention"])
+def test_texts_are_those_of_fairseq_generate(recogniser, checkpoint, corpora, decoding):
+    manifest = corpora / "asr" / "test.tsv"
+    paths = [corpora / "asr" / f"{i}.wav" for i in range(8)]
+    found = recogniser.transcribe(paths, decoding=decoding, batch_size=3)
+    texts = [transcript.text for transcript in found]
+    assert texts == fairseqs_texts(checkpoint, manifest, decoding)
+    assert len(set(texts)) >= 3
+    assert [transcript.path for transcript in found] == [str(path) for path in paths]
+
+
+def test_ctc_is_the_default(recogniser, corpora):
+    path = corpora / "asr" / "7.wav"
+    assert recogniser.transcribe(path) == recogniser.transcribe(path, decoding="ctc")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("decoding", ["ctc", "attention"])
+def test_real_speech_in_any_batch(recogniser, real_data, decoding):
+    """Wav, flac, ogg, mp4 and mpg, 8 to 44.1 kHz, some cut into pieces."""
+    patterns = {
+        "fsdd": "**/*.wav",
+        "librispeech/LibriSpeech/test-clean": "**/*.flac",
+        "arctic": "**/*.ogg",
+        "grid/video": "**/*.mp4",
+        "grid/original": "*.mpg",
+    }
+    paths = [
+        p for f, pattern in patterns.items() for p in sorted((real_data / f).glob(pattern))[:2]
+    ]
+    assert {path.suffix for path in paths} == {".wav", ".flac", ".ogg", ".mp4", ".mpg"}
+    one, *others = (
+        recogniser.transcribe(paths, batch_size=size, longest=4, decoding=decoding, beam=2)
+        for size in (1, 3, 16)
+    )
+    assert sum(len(transcript.segments) for transcript in one) > len(paths)
+    assert len({transcript.text for transcript in one}) >= len(paths) // 2
+    for other in others:
+        for a, b in zip(one, other, strict=True):
+            assert [s.text for s in a.segments] == [s.text for s in b.segments]
+            assert [(w.start, w.end) for w in a.words] == [(w.start, w.end) for w in b.words]
+            for x, y in zip(a.words, b.words, strict=True):
+                assert x.confidence == pytest.approx(y.confidence, abs=1e-4)
+
+
+def test_pieces_follow_one_another(recogniser, tmp_path):
+    path = write_audio(tmp_path / "a.wav", noise(11))
+    transcript = recogniser.transcribe(path, longest=4)
+    bounds = [(segment.start, segment.end) for segment in transcript.segments]
+    assert len(bounds) >= 3
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == transcript.duration == 11
+    assert all(end == start for (_, end), (start, _) in itertools.pairwise(bounds))
+    times = [time for word in transcript.words for time in (word.start, word.end)]
+    assert times == sorted(times)
+    assert times[-1] > 8
+    # Each piece is heard as a clip of its own, and told when it was.
+    start, end = (round(time * RATE) for time in bounds[1])
+    write_audio(tmp_path / "b.wav", read_waveform(str(path))[start:end])
+    alone = recogniser.transcribe(tmp_path / "b.wav")
+    assert alone.text == transcript.segments[1].text
+    assert alone.words[0].start + bounds[1][0] == transcript.segments[1].words[0].start
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path):
+    """Three minutes of 44.1 kHz stereo are 64 MB as samples."""
+    stereo = np.tile(noise(30, rate=44_100)[:, None], (6, 2))
+    blocks = waveform_blocks(str(write_audio(tmp_path / "a.wav", stereo, 44_100)))
+    list(segments(waveform_blocks(str(write_audio(tmp_path / "b.wav", noise(1))))))  # imports
+    tracemalloc.start()
+    samples = sum(len(segment.waveform) for segment in segments(blocks))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert samples == 180 * RATE
+    assert peak < 20e6
+
+
+def test_what_has_no_speech(recogniser, tmp_path):
+    """Silence has no words; noise and 50 ms have a transcript, whatever it is."""
+    silence = recogniser.transcribe(write_audio(tmp_path / "a.wav", np.zeros(RATE)))
+    assert (silence.text, silence.words, silence.duration) == ("", [], 1)
+    short = recogniser.transcribe(write_audio(tmp_path / "b.wav", noise(0.05)))
+    assert short.duration == 0.05
+    assert recogniser.transcribe(write_audio(tmp_path / "c.wav", noise(3))).duration == 3
+    with pytest.raises(UnreadableClip, match=r"lasts 20 ms, less than one 25 ms frame"):
+        recogniser.transcribe(write_audio(tmp_path / "d.wav", noise(0.02)))
+
+
+def test_a_bad_file_among_good_ones(recogniser, tmp_path):
+    good = write_audio(tmp_path / "a.wav", noise(1))
+    paths = [good, tmp_path / "missing.wav", tmp_path, good]
+    first, missing, folder, last = recogniser.transcribe_each(paths)
+    assert first == last
+    assert "there is no audio file" in str(missing)
+    assert "is a folder" in str(folder)
+    with pytest.raises(UnreadableClip, match=r"missing\.wav"):
+        recogniser.transcribe(paths)
+
+
+def test_options_that_cannot_be(recogniser, tmp_path):
+    faults = {
+        "batch_size=0": {"batch_size": 0},
+        "beam=0": {"beam": 0},
+        "not between 1 s and the model's 60 s": {"longest": 61},
+        "leave out the language de": {"language": "de"},
+    }
+    for fault, options in faults.items():
+        with pytest.raises(InputError, match=fault):
+            recogniser.transcribe(tmp_path / "a.wav", **options)
+
+
+@torch.no_grad()
+def test_features_are_the_encoders(recogniser, tmp_path):
+    path = str(write_audio(tmp_path / "a.wav", noise(1.5)))
+    features = torch.from_numpy(normalise(read_filterbank(path)))[None]
+    encoded = recogniser.encoder(features, torch.tensor([features.size(1)]), keep_layers=True)
+    found = recogniser.extract_features(path)
+    np.testing.assert_array_equal(found, encoded.states[0].numpy())
+    assert found.shape == (37, 16)
+    for layer in range(3):
+        of_layer = recogniser.extract_features(path, layer=layer)
+        np.testing.assert_array_equal(of_layer, encoded.layers[layer][0].numpy())
+    np.testing.assert_array_equal(recogniser.extract_features(path, layer=2), found)
+    with pytest.raises(InputError, match="layer 3 is not between 0 and the encoder's 2"):
+        recogniser.extract_features(path, layer=3)
+
+
+def test_features_of_a_long_file(recogniser, tmp_path):
+    path = write_audio(tmp_path / "a.wav", noise(45))
+    assert recogniser.extract_features(path).shape == (pytest.approx(45 * 25, abs=4), 16)
+
+
+def test_stage_1_gives_features_and_no_text(stage_1, tmp_path):
+    model = mmpt_fairseq.load(stage_1)
+    path = write_audio(tmp_path / "a.wav", noise(1.5))
+    assert model.extract_features(path).shape == (37, 16)
+    with pytest.raises(InputError, match="is of stage 1, which learns no text"):
+        model.transcribe(path)
+
+
+def test_what_is_no_checkpoint(tmp_path):
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
+    for name in ("missing.pt", "text.pt", "other.pt"):
+        with pytest.raises(InputError, match=name):
+            mmpt_fairseq.load(tmp_path / name)

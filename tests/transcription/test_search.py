@@ -1,0 +1,126 @@
+"""Words, their times and confidences from what the CTC head says, frame by frame."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from fairseq.data import encoders
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.transcription.search import Search, SearchOptions
+from tests.helpers import speech_model, speech_task
+
+SYMBOLS = ("▁", "a", "b", "c", "▁a", "ab")
+BLANK, SHARE = "<s>", 0.9  # the share of probability that each frame's label has
+
+
+class Pieces:
+    """SentencePiece's way of writing: a word starts where a piece starts with its mark."""
+
+    @staticmethod
+    def decode(text: str) -> str:
+        return text.replace(" ", "").replace("▁", " ").strip()
+
+
+def scripted(labels: list[str], symbols: tuple[str, ...] = SYMBOLS, **options) -> Search:
+    """A search whose model's CTC head says ``labels[t]`` at frame t, whatever it hears."""
+    model, task = speech_model(symbols), speech_task(symbols)
+    task.cfg.max_target_positions = 8  # an untrained decoder seldom ends by itself
+    task.build_bpe = lambda _: Pieces()
+    vocabulary = len(task.target_dictionary)
+    rest = math.log((1 - SHARE) / (vocabulary - 1))
+    logits = torch.full((1, len(labels), vocabulary), rest)
+    for time, label in enumerate(labels):
+        logits[0, time, task.target_dictionary.index(label)] = math.log(SHARE)
+    model.encoder.ctc_projection.register_forward_hook(lambda *_: logits)
+    return Search(model, task, SearchOptions(**options))
+
+
+def heard(labels: list[str], **kwargs):
+    features = np.zeros((4 * len(labels), 80), np.float32)
+    [words] = scripted(labels, **kwargs)([features])
+    return words
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        # characters: the mark of a space belongs to no word
+        ("▁ a a _ b _ ▁ _ c", [("ab", 1, 5), ("c", 8, 9)]),
+        # subwords: the mark is part of the piece
+        ("_ ▁a _ ab c _ ▁a _", [("aabc", 1, 5), ("a", 6, 7)]),
+        ("_ _ ▁ _ ▁ _", []),
+        ("_ _ _", []),
+        ("a _ a _", [("aa", 0, 3)]),
+    ],
+)
+def test_words_and_times(labels, expected):
+    labels = [BLANK if label == "_" else label for label in labels.split()]
+    words = heard(labels)
+    assert [word.text for word in words] == [text for text, _, _ in expected]
+    for word, (_, start, end) in zip(words, expected, strict=True):
+        assert word.start == pytest.approx(0.04 * start)
+        assert word.end == pytest.approx(0.04 * end)
+        assert word.confidence == pytest.approx(SHARE, abs=1e-5)
+
+
+def test_confidence_is_the_geometric_mean():
+    search = scripted(["a", "b", "▁", "c"])
+    a, b, c = (search.dictionary.index(symbol) for symbol in "abc")
+    hypothesis = {
+        "tokens": torch.tensor([a, b, search.dictionary.index("▁"), c, search.dictionary.eos()]),
+        "positional_scores": torch.tensor([0.5, 0.25, 0.1, 0.8, 1.0]).log(),
+    }
+    first, second = search._words(hypothesis)
+    assert first.confidence == pytest.approx(math.sqrt(0.5 * 0.25))
+    assert second.confidence == pytest.approx(0.8)
+    assert first.start is first.end is None  # this search told no frames
+
+
+def test_languages():
+    tagged = ("▁", "a", "<lang:de>", "<lang:it>")
+    with pytest.raises(InputError, match="several languages; choose one of de, it"):
+        scripted(["a"], symbols=tagged)
+    with pytest.raises(InputError, match="does not write nl; choose one of de, it"):
+        scripted(["a"], symbols=tagged, language="nl")
+    search = scripted(["a"], symbols=tagged, language="it", decoding="attention", beam=2)
+    started = []
+    generate = search.generator.generate
+    search.generator.generate = lambda *a, **k: (
+        started.append(k["prefix_tokens"]) or generate(*a, **k)
+    )
+    search([np.zeros((20, 80), np.float32), np.zeros((9, 80), np.float32)])
+    assert started[0].tolist() == [[search.dictionary.index("<lang:it>")]] * 2
+
+
+def test_without_a_ctc_head_attention_is_the_default():
+    model, task = speech_model(ctc=False), speech_task()
+    assert hasattr(Search(model, task, SearchOptions()).generator, "beam_size")
+    with pytest.raises(InputError, match="has no CTC head"):
+        Search(model, task, SearchOptions(decoding="ctc"))
+
+
+def test_sentencepiece_marks_words_like_the_stand_in(tmp_path):
+    """The stand-in above against the real thing, on pieces that it can make."""
+    import io
+
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["ab cab", "a b c", "cab ab"]),
+        model_writer=model,
+        vocab_size=12,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (tmp_path / "m.model").write_bytes(model.getvalue())
+    from argparse import Namespace
+
+    real = encoders.build_bpe(
+        Namespace(bpe="sentencepiece", sentencepiece_model=str(tmp_path / "m.model"))
+    )
+    for text in ["ab cab", "a b", "cab"]:
+        symbols = real.encode(text)
+        assert real.decode(symbols) == Pieces.decode(symbols) == text

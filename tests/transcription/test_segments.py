@@ -1,0 +1,56 @@
+"""Cuts lose nothing, keep within bounds and fall into pauses."""
+
+import numpy as np
+import pytest
+
+from mmpt_fairseq.transcription.segments import quietest, segments
+from tests.helpers import RATE, noise
+
+
+def blocks(waveform: np.ndarray, size: int) -> list[np.ndarray]:
+    return np.split(waveform, range(size, len(waveform), size))
+
+
+@pytest.mark.parametrize("seconds", [0.01, 4.0, 8.0, 8.01, 9.9, 10.0, 10.1, 30.0, 61.7])
+@pytest.mark.parametrize("size", [1_600, 160_000])
+def test_nothing_is_lost_and_bounds_hold(seconds, size):
+    waveform = noise(seconds)
+    found = list(segments(iter(blocks(waveform, size)), longest=8, shortest=2))
+    np.testing.assert_array_equal(np.concatenate([s.waveform for s in found]), waveform)
+    lengths = [len(s.waveform) for s in found]
+    assert [s.start for s in found] == [0, *np.cumsum(lengths)[:-1]]
+    assert max(lengths) <= 8 * RATE
+    if seconds <= 8:
+        assert len(found) == 1
+    else:
+        assert min(lengths) >= 2 * RATE
+
+
+def test_cuts_fall_into_pauses():
+    """Whichever blocks the recording comes in."""
+    waveform = noise(40)
+    pauses = [(6.0, 6.4), (12.3, 12.8), (18.0, 18.4), (24.9, 25.3), (31.0, 31.5), (36.2, 36.6)]
+    for start, end in pauses:
+        waveform[int(start * RATE) : int(end * RATE)] *= 0.01
+    found = {}
+    for size in (1_000, 50_000, len(waveform)):
+        cuts = [s.start / RATE for s in segments(iter(blocks(waveform, size)), 8, 2)][1:]
+        assert len(cuts) >= 5
+        assert all(any(start < cut < end for start, end in pauses) for cut in cuts)
+        found[size] = cuts
+    assert len(set(map(tuple, found.values()))) == 1
+
+
+def test_the_middle_of_silence():
+    waveform = noise(10)
+    waveform[4 * RATE : 6 * RATE] = 0
+    assert quietest(waveform, 0, len(waveform)) / RATE == pytest.approx(5.0, abs=0.02)
+    assert quietest(np.zeros(10 * RATE, np.float32), 0, 10 * RATE) / RATE == pytest.approx(
+        5, abs=0.1
+    )
+    assert quietest(waveform, 100, 200) == 150  # shorter than a pause
+
+
+def test_lengths_that_cannot_be():
+    with pytest.raises(ValueError, match="twice"):
+        list(segments([noise(1)], longest=8, shortest=5))
