@@ -50,9 +50,7 @@ def reconstruct(checkpoint: Path, manifest: Path) -> MaskedClip:
     batch = probe.dataset.collater([clip])["net_input"]
     video, video_mask = batch.get("video"), batch.get("video_mask")
     with torch.no_grad():
-        result = probe.model.reconstruct(
-            batch["audio"], batch["audio_lengths"], batch["audio_mask"], video, video_mask
-        )
+        result, _ = probe.model(**batch)
     raw = read_filterbank(rows.resolve("audio", row, probe.task.cfg.audio_root))
     raw = raw[: len(clip.audio)]
     masked = clip.audio_mask.numpy().repeat(SUBSAMPLING)[: len(raw)]

@@ -12,7 +12,7 @@ from mmpt_fairseq.data.video import read_frames, transform_clip
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from tests.helpers import clips, picture_number, write_clips
 
-SMALL = {"max_frames": 60, "num_frames": 4, "stride": 3, "size": 16, "num_patches": 32}
+SMALL = {"max_frames": 60, "num_frames": 4, "stride": 3, "size": 16, "patch_grid": (2, 4, 4)}
 FIELDS = ("audio", "audio_unmasked", "audio_mask", "video", "video_mask")
 
 
