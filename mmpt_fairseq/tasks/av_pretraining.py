@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from fairseq.dataclass import FairseqDataclass
+from fairseq.distributed.utils import get_global_rank
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
 
+from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start, is_training_split
+from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 
 logger = logging.getLogger(__name__)
 
@@ -52,18 +55,30 @@ class AVPretrainingConfig(FairseqDataclass):
             "pictures is masked; needs model.joint_decoding"
         },
     )
+    try_largest_batch: bool = field(
+        default=True,
+        metadata={"help": "run the most expensive batch before the first update, and forget it"},
+    )
+    pictures: bool = field(
+        default=True,
+        metadata={"help": "draw a reconstruction for TensorBoard after every validation"},
+    )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
     decodes_with: Optional[str] = II("common_eval.path")
+    tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
 
 
 @register_task("mmpt_av_pretraining", dataclass=AVPretrainingConfig)
-class AVPretrainingTask(EveryRowMixin, FairseqTask):
+class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     """Reads ``<data>/<split>.tsv``; see :mod:`mmpt_fairseq.data.manifest` for its columns."""
 
     cfg: AVPretrainingConfig
-    contrasts = False  # whether the criterion compares sound with pictures
+    contrasts = reconstructs = False  # what the criterion does
+    retrieval: Optional[Retrieval] = None
+    updates = 0
+    shown: Optional[dict] = None  # the validation batch that a picture is drawn of
 
     @classmethod
     def setup_task(cls, cfg: AVPretrainingConfig, **kwargs) -> "AVPretrainingTask":
@@ -85,8 +100,9 @@ class AVPretrainingTask(EveryRowMixin, FairseqTask):
 
     def build_criterion(self, cfg: FairseqDataclass):
         self.contrasts = "contrastive" in cfg._name
+        self.reconstructs = "reconstruction" in cfg._name
         with exit_on_input_error():
-            if "reconstruction" in cfg._name and not (
+            if self.reconstructs and not (
                 self.cfg.audio_mask_ratio or (self.cfg.use_video and self.cfg.video_mask_ratio)
             ):
                 raise InputError(
@@ -94,7 +110,47 @@ class AVPretrainingTask(EveryRowMixin, FairseqTask):
                     "task.audio_mask_ratio or task.video_mask_ratio above 0, or "
                     "criterion._name=mmpt_contrastive"
                 )
-        return super().build_criterion(cfg)
+        criterion = super().build_criterion(cfg)
+        self.retrieval = getattr(criterion, "retrieval", None)
+        return criterion
+
+    def get_batch_iterator(self, *args, **kwargs):
+        """fairseq's; the most expensive batch is tried first if that is wanted."""
+        iterator = super().get_batch_iterator(*args, **kwargs)
+        if not self.cfg.try_largest_batch:
+            self._untried = None
+        return iterator
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        """fairseq's."""
+        self.updates = update_num + 1
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def begin_valid_epoch(self, epoch: int, model) -> None:
+        """Nothing is left of another validation, one that was broken off for example."""
+        self.shown = None
+        if self.retrieval is not None:
+            self.retrieval.reset()
+
+    def valid_step(self, sample, model, criterion):
+        """fairseq's; the first batch is kept for a picture."""
+        result = super().valid_step(sample, model, criterion)
+        if self.shown is None and not sample.get("is_dummy"):
+            self.shown = sample
+        return result
+
+    def post_validate(self, model, stats: dict, aggregate) -> None:
+        """After each validation set: recall over all of it, and a picture."""
+        if self.retrieval is not None:
+            stats.update(self.retrieval.recalls())
+            self.retrieval.reset()
+        sample, self.shown = self.shown, None
+        wanted = self.cfg.pictures and self.reconstructs and self.cfg.tensorboard_logdir
+        if wanted and sample and get_global_rank() == 0:
+            from mmpt_fairseq.report.tensorboard import add_reconstruction
+
+            folder = os.path.join(self.cfg.tensorboard_logdir, "reconstruction")
+            add_reconstruction(folder, model, sample["net_input"], self.updates)
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:
         cfg = self.cfg
