@@ -21,7 +21,7 @@ OBJECTIVES = {
 }
 CORPORA = ("kinetics600", "voxceleb2", "lrs3")
 # Hydra's about how fairseq gives its schema.
-pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
 NAMES = [f"{objective}_{corpus}" for objective in OBJECTIVES for corpus in CORPORA]
 
 
