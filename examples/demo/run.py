@@ -18,9 +18,8 @@ from functools import partial
 from pathlib import Path
 
 from examples.demo.table import results, table
-from examples.stages import decode, run_step, side_by_side, train
+from examples.stages import decode, exit_in_a_sentence, run_step, side_by_side, train
 from manifests.common import atomic_path
-from mmpt_fairseq.errors import exit_on_input_error
 
 CONFIG = Path("examples/demo/config")
 OBJECTIVES = {
@@ -275,7 +274,7 @@ def main() -> None:
         "ablations": lambda: ablations(language, sizes),
     }[compare]()
     started = time.monotonic()
-    with exit_on_input_error():
+    with exit_in_a_sentence():
         found = run(out, sizes, language, chosen, seeds, jobs)
     with atomic_path(out / "results.json") as partial_file:
         partial_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
