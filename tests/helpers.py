@@ -150,6 +150,7 @@ def av_batch() -> dict[str, torch.Tensor]:
         "audio_mask": torch.from_numpy(audio_mask),
         "video": torch.randn(2, 3, 4, 16, 16),
         "video_mask": torch.from_numpy(video_mask),
+        "audio_rows": torch.tensor([0, 1]),
         "video_rows": torch.tensor([0, 1]),
     }
 

@@ -62,6 +62,9 @@ def test_tensorboard_has_the_losses(stages):
         events = list((stages / name / "tensorboard" / "train").glob("events.out.tfevents.*"))
         assert events
         assert any(b"loss" in path.read_bytes() for path in events)
+    [pictures] = (stages / "pretraining" / "tensorboard" / "reconstruction").iterdir()
+    for name in (b"reconstruction/sound", b"reconstruction/frames", b"PNG"):
+        assert name in pictures.read_bytes()
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -114,6 +117,11 @@ def test_other_objectives_train_on_two_processes(criterion, key, corpora, tmp_pa
     output = succeeded(train("pretraining", corpora / "av", tmp_path, *options, processes=2))
     assert all(float(value) > 0 for value in losses(output, key))
     assert losses(output, key)
+    for name in ("audio_to_video", "video_to_audio"):
+        first, fifth = (losses(output, f"valid_{name}_recall_{k}")[-1] for k in (1, 5))
+        # Of all eight clips, although a batch holds three.
+        assert float(first) * 8 == int(float(first) * 8)
+        assert float(first) <= float(fifth) <= 1
 
 
 @pytest.mark.parametrize("decoding", ["attention", "ctc"])

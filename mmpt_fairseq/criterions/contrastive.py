@@ -19,18 +19,34 @@ from mmpt_fairseq.criterions.masked_reconstruction import (
     log,
     reconstruction_loss,
 )
+from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.models.av_pretraining import Embeddings
 from mmpt_fairseq.modules.pooling import gather_from_all_processes
 
 
 @register_criterion("mmpt_contrastive", dataclass=FairseqDataclass)
 class ContrastiveCriterion(PretrainingCriterion):
-    """CLR alone."""
+    """CLR alone.
+
+    Attributes:
+        retrieval: the pairs of the validation set that is being read.
+    """
+
+    def __init__(self, task) -> None:
+        super().__init__(task)
+        self.retrieval = Retrieval()
+
+    def contrast(self, embeddings: Embeddings, sample: dict) -> tuple[Tensor, dict]:
+        """Loss and logs; in evaluation the pairs are kept for retrieval among all of them."""
+        is_dummy = sample.get("is_dummy", False)
+        if not self.training and not is_dummy:
+            self.retrieval.add(embeddings)
+        return contrastive_loss(embeddings, is_dummy)
 
     def forward(self, model, sample, reduce=True):
         """fairseq's (loss, sample size, logging output)."""
         _, embeddings = model(**sample["net_input"], reconstruct=False, contrast=True)
-        loss, logs = contrastive_loss(embeddings, sample.get("is_dummy", False))
+        loss, logs = self.contrast(embeddings, sample)
         pairs = logs["clr_clips"]
         return loss, pairs, log(sample, loss, pairs, logs)
 
@@ -46,7 +62,7 @@ class ReconstructionAndContrastiveConfig(MaskedReconstructionConfig):
     "mmpt_masked_reconstruction_and_contrastive", dataclass=ReconstructionAndContrastiveConfig
 )
 class ReconstructionAndContrastiveCriterion(ContrastiveCriterion):
-    """MAE on masked input plus CLR on the whole."""
+    """MAE on masked input plus CLR on the whole, or on the same masked input."""
 
     def __init__(self, task, video_weight: float, contrastive_weight: float) -> None:
         super().__init__(task)
@@ -56,7 +72,7 @@ class ReconstructionAndContrastiveCriterion(ContrastiveCriterion):
         """fairseq's (loss, sample size, logging output)."""
         reconstruction, embeddings = model(**sample["net_input"], reconstruct=True, contrast=True)
         mae, mae_logs = reconstruction_loss(reconstruction, self.video_weight)
-        clr, clr_logs = contrastive_loss(embeddings, sample.get("is_dummy", False))
+        clr, clr_logs = self.contrast(embeddings, sample)
         loss = mae + self.contrastive_weight * clr
         clips = sample["nsentences"]
         return loss, clips, log(sample, loss, clips, {**mae_logs, **clr_logs})

@@ -1,5 +1,6 @@
 """Stage 1's dataset: filterbanks and pictures of a clip, with their masks, from a manifest."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +9,13 @@ from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmpt_fairseq.data.audio import NUM_MEL_BINS, normalise, read_filterbank
+from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.skipping import SkippedClips
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
 from mmpt_fairseq.errors import UnreadableClip
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, subsampled
-from mmpt_fairseq.modules.masking import random_mask
+from mmpt_fairseq.modules.masking import random_mask, span_mask, tube_mask
 
 
 @dataclass
@@ -25,8 +26,12 @@ class ClipOptions:
         max_frames: filterbank frames kept from the start (paper: 1000).
         video: read pictures at all.
         num_frames, stride, size: pictures per clip, frames between them, pixels on a side.
-        num_patches: space-time patches in a clip.
+        patch_grid: patches of a clip in time, rows and columns.
         audio_mask_ratio, video_mask_ratio: shares masked (paper: 0.6).
+        audio_mask_span: masked encoder frames (40 ms) come in runs of so many (paper: 1).
+        video_tubes: mask the same places in all pictures (paper: no).
+        modality_dropout: share of the clips with sound and pictures in which all of the one or
+            all of the other is masked, in training.
         crop_scale: smallest share of the picture that a random crop keeps.
     """
 
@@ -35,28 +40,49 @@ class ClipOptions:
     num_frames: int = 16
     stride: int = 4
     size: int = 224
-    num_patches: int = 1568
+    patch_grid: tuple[int, int, int] = (8, 14, 14)
     audio_mask_ratio: float = 0.6
     video_mask_ratio: float = 0.6
+    audio_mask_span: int = 1
+    video_tubes: bool = False
+    modality_dropout: float = 0.0
     crop_scale: float = 0.5
+
+    @property
+    def num_patches(self) -> int:
+        """Space-time patches in a clip."""
+        return math.prod(self.patch_grid)
+
+    def mask_audio(self, length: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """``(length,)`` encoder frames, True = masked."""
+        if self.audio_mask_span == 1:
+            return random_mask(length, self.audio_mask_ratio, rng)
+        return span_mask(length, self.audio_mask_ratio, self.audio_mask_span, rng)
+
+    def mask_video(self, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """``(L,)`` patches, True = masked."""
+        if self.video_tubes:
+            return tube_mask(self.patch_grid, self.video_mask_ratio, rng)
+        return random_mask(self.num_patches, self.video_mask_ratio, rng)
 
 
 @dataclass
 class Clip:
-    """One clip.
+    """One clip; what it lacks is None.
 
     Attributes:
-        audio: ``(T, F)`` normalised by the frames that ``audio_mask`` leaves visible.
+        audio: ``(T, F)`` normalised by the frames that ``audio_mask`` leaves visible; by all of
+            them if it leaves none.
         audio_unmasked: ``(T, F)`` normalised by all of them.
         audio_mask: ``(ceil(T / 4),)``, True = masked.
-        video: ``(3, T, H, W)`` in [-1, 1], or None.
-        video_mask: ``(L,)``, True = masked, or None.
+        video: ``(3, T, H, W)`` in [-1, 1].
+        video_mask: ``(L,)``, True = masked.
     """
 
     index: int
-    audio: Tensor
-    audio_unmasked: Tensor
-    audio_mask: Tensor
+    audio: Tensor | None = None
+    audio_unmasked: Tensor | None = None
+    audio_mask: Tensor | None = None
     video: Tensor | None = None
     video_mask: Tensor | None = None
 
@@ -65,7 +91,8 @@ class AVDataset(FairseqDataset):
     """Clips of a manifest. Every draw is a function of (seed, epoch, row) and nothing else.
 
     Args:
-        manifest: rows; those with an empty ``video`` give sound alone.
+        manifest: rows; those with an empty ``video`` give sound alone, those with an empty
+            ``audio`` pictures alone.
         options: sizes and mask ratios.
         training: random windows, crops, flips, order; unusable clips are skipped and counted.
             Otherwise everything is fixed and an unusable clip stops the run.
@@ -130,21 +157,23 @@ class AVDataset(FairseqDataset):
         self.skipped.count_read()
         rng = np.random.default_rng([self.seed, int(self._epoch), index])
         options = self.options
-        features = read_filterbank(self.manifest.resolve("audio", index, self.root))
-        features = features[: options.max_frames]
-        mask = random_mask(subsampled(len(features)), options.audio_mask_ratio, rng)
-        visible = ~mask.repeat(SUBSAMPLING)[: len(features)]
-        clip = Clip(
-            index,
-            torch.from_numpy(normalise(features, visible)),
-            torch.from_numpy(normalise(features)),
-            torch.from_numpy(mask),
-        )
-        path = self.manifest.resolve("video", index, self.root)
-        if path and options.video:
+        clip, features, mask = Clip(index), None, None
+        sound = self.manifest.resolve("audio", index, self.root)
+        if sound:
+            features = read_filterbank(sound)[: options.max_frames]
+            mask = options.mask_audio(subsampled(len(features)), rng)
+        path = self.manifest.resolve("video", index, self.root) if options.video else ""
+        if path:
             clip.video = self._read_video(index, path, rng if self.training else None)
-            masked = random_mask(options.num_patches, options.video_mask_ratio, rng)
-            clip.video_mask = torch.from_numpy(masked)
+            clip.video_mask = torch.from_numpy(options.mask_video(rng))
+        if sound and path and self.training and rng.random() < options.modality_dropout:
+            dropped = mask if rng.random() < 0.5 else clip.video_mask
+            dropped[:] = True
+        if sound:
+            visible = ~mask.repeat(SUBSAMPLING)[: len(features)]
+            clip.audio = torch.from_numpy(normalise(features, visible if visible.any() else None))
+            clip.audio_unmasked = torch.from_numpy(normalise(features))
+            clip.audio_mask = torch.from_numpy(mask)
         return clip
 
     def _read_video(self, index: int, path: str, rng: np.random.Generator | None) -> Tensor:
@@ -164,30 +193,29 @@ class AVDataset(FairseqDataset):
         clips, replacement = self.skipped.sort_out(samples)
         if replacement is not None:
             return replacement
-        lengths = torch.tensor([len(c.audio) for c in clips])
+        with_audio = [i for i, c in enumerate(clips) if c.audio is not None]
         with_video = [i for i, c in enumerate(clips) if c.video is not None]
-        net_input = {
-            "audio": pad_frames([c.audio for c in clips]),
-            "audio_unmasked": pad_frames([c.audio_unmasked for c in clips]),
-            "audio_lengths": lengths,
-            "audio_mask": torch.nn.utils.rnn.pad_sequence(
-                [c.audio_mask for c in clips], batch_first=True
-            ),
-        }
+        net_input = {}
+        if with_audio:
+            heard = [clips[i] for i in with_audio]
+            net_input["audio"] = pad([c.audio for c in heard])
+            net_input["audio_unmasked"] = pad([c.audio_unmasked for c in heard])
+            net_input["audio_lengths"] = torch.tensor([len(c.audio) for c in heard])
+            net_input["audio_mask"] = pad([c.audio_mask for c in heard])
+            net_input["audio_rows"] = torch.tensor(with_audio)
         if with_video:
             net_input["video"] = torch.stack([clips[i].video for i in with_video])
             net_input["video_mask"] = torch.stack([clips[i].video_mask for i in with_video])
             net_input["video_rows"] = torch.tensor(with_video)
+        tokens = sum(len(clips[i].audio_mask) for i in with_audio)
         return {
             "id": torch.tensor([c.index for c in clips]),
             "net_input": net_input,
             "nsentences": len(clips),
-            "ntokens": int(subsampled(lengths).sum()) + len(with_video) * self.options.num_patches,
+            "ntokens": tokens + len(with_video) * self.options.num_patches,
         }
 
 
-def pad_frames(features: list[Tensor]) -> Tensor:
-    """Stack ``(T, F)`` clips to ``(B, longest T, F)`` with zeros behind."""
-    if not features:
-        return torch.zeros(0, 1, NUM_MEL_BINS)
-    return torch.nn.utils.rnn.pad_sequence(features, batch_first=True)
+def pad(sequences: list[Tensor]) -> Tensor:
+    """Stack ``(T, ...)`` to ``(B, longest T, ...)`` with zeros behind."""
+    return torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)

@@ -8,7 +8,9 @@
 ``n_frames``   10 ms filterbank frames
 ``tgt_text``   transcript or translation (absent or empty in pre-training)
 ``speaker``, ``src_text``, ``src_lang``, ``tgt_lang``   as in fairseq S2T
-``video``      path, or ``recording.mp4:first:count`` in pictures; empty where there are none
+``video``      path, or ``recording.mp4:first:count`` in pictures; empty where there are none.
+               In stage 1 a row with ``video`` may leave ``audio`` and ``n_frames`` empty:
+               pictures without sound
 ``video_frames``  pictures in the video
 ``recording``  where ``audio`` holds cached features: the clip's own file, to listen to
 ``segments``   who speaks when, in seconds: ``anna:0.31-2.5;ben:2.1-4.02`` (SUPERB's diarization)
@@ -74,17 +76,18 @@ class Manifest:
     Args:
         path: the TSV file.
         needs: columns that must exist beside ``id``, ``audio`` and ``n_frames``.
+        silent: accept rows with an empty ``audio`` that have a ``video``.
 
     Attributes:
-        n_frames: ``(rows,)`` int32, 10 ms frames.
+        n_frames: ``(rows,)`` int32, 10 ms frames, 0 where a clip has no sound.
         video_frames: ``(rows,)`` int32, 0 where a clip has no video.
 
     Raises:
         InputError: names the file, the line and the column at fault.
     """
 
-    def __init__(self, path: str | Path, needs: Iterable[str] = ()) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, needs: Iterable[str] = (), silent: bool = False) -> None:
+        self.path, self._silent = Path(path), silent
         if not self.path.is_file():
             raise InputError(
                 f"there is no manifest {self.path}; write one with python -m manifests.<corpus>"
@@ -186,11 +189,11 @@ class Manifest:
                 f"{self.path}, line {self._line_numbers[row]} has {len(cells)} cells where the "
                 f"header has {len(self.columns)}; is there a tab or a line break in a text?"
             )
-        for name in REQUIRED:
-            if not cells[self.columns.index(name)]:
-                raise InputError(
-                    f"{self.path}, line {self._line_numbers[row]}, column {name} is empty"
-                )
+        missing = missing_cells(dict(zip(self.columns, cells, strict=True)), self._silent)
+        if missing:
+            raise InputError(
+                f"{self.path}, line {self._line_numbers[row]}, column {missing[0]} is empty"
+            )
 
     def _check_ids(self) -> None:
         # Hashes keep a million ids in eight megabytes; only equal hashes are compared as text.
@@ -204,6 +207,13 @@ class Manifest:
                     f"{self.path}, line {self._line_numbers[second]}: the id {ids[second]!r} "
                     f"stands on line {self._line_numbers[first]} too; make ids unique"
                 )
+
+
+def missing_cells(row: Mapping[str, object], silent: bool) -> list[str]:
+    """Columns that a row must fill and does not; ``silent`` rows need no sound beside a video."""
+    required = ("id", "video") if silent and not row.get("audio") else REQUIRED
+    missing = [name for name in required if not row.get(name) and row.get(name) != 0]
+    return ["audio" if name == "video" else name for name in missing]
 
 
 def write_manifest(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
@@ -222,7 +232,7 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, object]]) -> in
         for row in rows:
             unknown = set(row) - set(COLUMNS)
             cells = [str(row.get(c, "")) for c in COLUMNS]
-            if unknown or any(not row.get(c) and row.get(c) != 0 for c in REQUIRED):
+            if unknown or missing_cells(row, silent=True):
                 raise InputError(f"a row for {path} has unknown or missing columns: {dict(row)}")
             if any(ch in cell for cell in cells for ch in "\t\r\n"):
                 raise InputError(f"row {row['id']!r} for {path} has a tab or line break in a cell")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from fairseq.dataclass import ChoiceEnum
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
@@ -15,15 +16,15 @@ from mmpt_fairseq.data.audio import NUM_MEL_BINS
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder, beyond
-from mmpt_fairseq.modules.masking import VisibleTokens
-from mmpt_fairseq.modules.pooling import masked_mean
+from mmpt_fairseq.modules.pooling import AttentionPooling, masked_mean
 from mmpt_fairseq.modules.reconstruction import (
+    Encoded,
     SharedDecoder,
     audio_patches,
     masked_squared_error,
     patch_statistics,
 )
-from mmpt_fairseq.modules.vit import Transformer, VideoPatches
+from mmpt_fairseq.modules.vit import VideoEncoder, VideoPatches
 
 
 @dataclass
@@ -38,7 +39,18 @@ class AVPretrainingModelConfig(ConformerConfig):
     decoder_embed_dim: int = field(default=512, metadata={"help": "width of the shared decoder"})
     decoder_layers: int = field(default=4, metadata={"help": "blocks of the shared decoder"})
     decoder_attention_heads: int = field(default=8, metadata={"help": "heads of that decoder"})
+    joint_decoding: bool = field(
+        default=False,
+        metadata={"help": "decode sound and pictures together, so that each helps the other"},
+    )
     contrastive_dim: int = field(default=256, metadata={"help": "width of the common space"})
+    contrast_masked: bool = field(
+        default=False,
+        metadata={"help": "contrast what is visible, sharing MAE's pass, not the unmasked clips"},
+    )
+    pooling: ChoiceEnum(["mean", "attention"]) = field(
+        default="mean", metadata={"help": "from states to one vector per clip, in CLR"}
+    )
     normalise_targets: bool = field(
         default=False,
         metadata={"help": "reconstruct patches of zero mean and unit variance each, not raw ones"},
@@ -50,55 +62,26 @@ class Reconstruction:
     """Stage 1's masked autoencoding of a batch.
 
     Attributes:
-        audio_error: ``(B,)`` mean squared error over each clip's masked filterbank patches.
+        audio_error: ``(A,)`` mean squared error over the masked filterbank patches of each clip
+            that has sound.
         video_error: ``(V,)`` likewise over pixels, for the clips that have video.
-        audio, video: predicted patches ``(B, L, patch)``, normalised like the input. With
+        audio, video: predicted patches ``(A or V, L, patch)``, normalised like the input. With
             normalised targets they are put on the true mean and scale of each patch.
     """
 
     audio_error: Tensor
     video_error: Tensor
-    audio: Tensor
+    audio: Tensor | None
     video: Tensor | None
 
 
 @dataclass
 class Embeddings:
-    """Unit vectors ``(V, D)`` of the clips that have both modalities, and the temperature's log."""
+    """Unit vectors ``(P, D)`` of the clips that have both modalities, and the temperature's log."""
 
     audio: Tensor
     video: Tensor
     log_scale: Tensor
-
-
-class VideoEncoder(nn.Module):
-    """ViT over the visible space-time patches, or over one embedding per slice of time."""
-
-    def __init__(self, patches: VideoPatches, dim: int, layers: int, heads: int, recompute: bool):
-        super().__init__()
-        self.patches = patches
-        self.transformer = Transformer(dim, layers, heads, checkpoint_activations=recompute)
-        self.dim = dim
-
-    def embed(self, patches: Tensor) -> Tensor:
-        return self.patches.embed(patches) + self.patches.positions(self.dim, patches.device).to(
-            patches.dtype
-        )
-
-    def forward(self, video: Tensor, hidden: Tensor) -> tuple[Tensor, VisibleTokens]:
-        """``video`` ``(V, 3, T, H, W)``, ``hidden`` ``(V, L)`` True = masked -> ``(V, N, D)``."""
-        visible = VisibleTokens.from_hidden(hidden)
-        # Gathering before embedding: masked pixels never enter a product.
-        patches = visible.gather(self.patches.cut(video))
-        positions = self.patches.positions(self.dim, video.device).to(patches.dtype)
-        positions = visible.gather(positions.expand(len(video), -1, -1))
-        return self.transformer(self.patches.embed(patches) + positions, visible.padding), visible
-
-    def encode_slices(self, video: Tensor) -> Tensor:
-        """Patches averaged over space before the blocks (paper, CLR) -> ``(V, t, D)``."""
-        t, h, w = self.patches.grid
-        x = self.embed(self.patches.cut(video))
-        return self.transformer(x.view(-1, t, h * w, self.dim).mean(2))
 
 
 @register_model("mmpt_av_pretraining", dataclass=AVPretrainingModelConfig)
@@ -112,10 +95,15 @@ class AVPretrainingModel(BaseFairseqModel):
         video_encoder: VideoEncoder,
         decoder: SharedDecoder,
         contrastive_dim: int,
+        pooling_heads: tuple[int, int] | None = None,
         normalise_targets: bool = False,
+        joint_decoding: bool = False,
+        contrast_masked: bool = False,
     ) -> None:
+        """``pooling_heads``: of attention pooling of sound and of pictures; None for averages."""
         super().__init__()
-        self.normalise_targets = normalise_targets
+        self.normalise_targets, self.joint_decoding = normalise_targets, joint_decoding
+        self.contrast_masked = contrast_masked
         self.audio_encoder = audio_encoder
         self.video_encoder = video_encoder
         self.decoder = decoder
@@ -123,6 +111,10 @@ class AVPretrainingModel(BaseFairseqModel):
         self.video_projection = nn.Linear(video_encoder.dim, contrastive_dim)
         # CLIP's initial temperature of 0.07 (arXiv 2103.00020)
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.pool_audio = self.pool_video = masked_mean
+        if pooling_heads is not None:
+            self.pool_audio = AttentionPooling(audio_dim, pooling_heads[0])
+            self.pool_video = AttentionPooling(video_encoder.dim, pooling_heads[1])
 
     @classmethod
     def build_model(cls, cfg: AVPretrainingModelConfig, task) -> "AVPretrainingModel":
@@ -155,78 +147,106 @@ class AVPretrainingModel(BaseFairseqModel):
             layers=cfg.decoder_layers,
             heads=cfg.decoder_attention_heads,
         )
+        heads = (cfg.encoder_attention_heads, cfg.video_attention_heads)
         return cls(
             build_conformer(cfg),
             cfg.encoder_embed_dim,
             video_encoder,
             decoder,
             cfg.contrastive_dim,
-            cfg.normalise_targets,
+            pooling_heads=heads if str(cfg.pooling) == "attention" else None,
+            normalise_targets=cfg.normalise_targets,
+            joint_decoding=cfg.joint_decoding,
+            contrast_masked=cfg.contrast_masked,
         )
 
     def forward(
         self,
-        audio: Tensor,
-        audio_lengths: Tensor,
-        audio_mask: Tensor,
+        audio: Tensor | None = None,
+        audio_lengths: Tensor | None = None,
+        audio_mask: Tensor | None = None,
         video: Tensor | None = None,
         video_mask: Tensor | None = None,
+        audio_rows: Tensor | None = None,
         video_rows: Tensor | None = None,
+        audio_unmasked: Tensor | None = None,
         reconstruct: bool = True,
         contrast: bool = False,
-        audio_unmasked: Tensor | None = None,
     ) -> tuple[Reconstruction | None, Embeddings | None]:
         """
         Args:
-            audio: ``(B, T, F)``, normalised by what the mask leaves visible.
-            audio_lengths: ``(B,)`` frames.
-            audio_mask: ``(B, ceil(T / 4))``, True = masked.
-            video: ``(V, 3, T, H, W)`` for the V clips that have video.
+            audio: ``(A, T, F)`` of the A clips that have sound, normalised by what the mask
+                leaves visible.
+            audio_lengths: ``(A,)`` frames.
+            audio_mask: ``(A, ceil(T / 4))``, True = masked.
+            video: ``(V, 3, T, H, W)`` of the V clips that have video.
             video_mask: ``(V, L)``, True = masked.
-            video_rows: ``(V,)`` which of the B clips those are.
+            audio_rows, video_rows: ``(A,)``, ``(V,)`` which clips of the batch those are.
+            audio_unmasked: ``(A, T, F)``, normalised by the whole clip: CLR's input.
             reconstruct, contrast: which objectives to compute.
-            audio_unmasked: ``(B, T, F)``, normalised by the whole clip: CLR's input.
         """
         reconstruction = embeddings = None
+        encoded: dict[str, Encoded] = {}
+        if reconstruct or self.contrast_masked:
+            if audio is not None:
+                encoded["audio"] = self.encode_audio(audio, audio_lengths, audio_mask, audio_rows)
+            if video is not None:
+                encoded["video"] = self.encode_video(video, video_mask, video_rows)
         if reconstruct:
-            reconstruction = self.reconstruct(audio, audio_lengths, audio_mask, video, video_mask)
-        if contrast and video is not None:
-            rows = video_rows
-            embeddings = self.embed(audio_unmasked[rows], audio_lengths[rows], video)
-        elif contrast:
-            # No pair here, but with several processes all must take part in the gathering.
-            # Single precision as in `embed`, or those that have pairs could not gather from it.
-            width = self.audio_projection.out_features
-            nothing = self.log_scale.float() * audio.new_zeros(0, width, dtype=torch.float32)
-            embeddings = Embeddings(nothing, nothing, self.log_scale)
+            reconstruction = self.reconstruct(
+                encoded, audio, audio_lengths, audio_mask, video, video_mask
+            )
+        if contrast:
+            sound, pictures = pairs(audio_rows, video_rows)
+            if not len(sound):
+                embeddings = self.no_pairs()
+            elif self.contrast_masked:
+                embeddings = self.embed_visible(encoded["audio"], encoded["video"])
+            else:
+                lengths = audio_lengths[sound]
+                embeddings = self.embed(audio_unmasked[sound], lengths, video[pictures])
         return reconstruction, embeddings
+
+    def encode_audio(self, audio: Tensor, lengths: Tensor, mask: Tensor, rows: Tensor) -> Encoded:
+        """The visible frames of the clips that have sound."""
+        encoded = self.audio_encoder(audio, lengths, mask)
+        padding = beyond(encoded.lengths, mask.size(1))
+        return Encoded(encoded.states, encoded.visible, padding, None, rows)
+
+    def encode_video(self, video: Tensor, mask: Tensor, rows: Tensor) -> Encoded:
+        """The visible patches of the clips that have video."""
+        states, visible = self.video_encoder(video, mask)
+        positions = self.video_encoder.patches.positions(self.decoder.dim, video.device)
+        return Encoded(states, visible, None, positions, rows)
 
     def reconstruct(
         self,
-        audio: Tensor,
-        lengths: Tensor,
-        audio_mask: Tensor,
+        encoded: dict[str, Encoded],
+        audio: Tensor | None,
+        lengths: Tensor | None,
+        audio_mask: Tensor | None,
         video: Tensor | None,
         video_mask: Tensor | None,
     ) -> Reconstruction:
-        """Encode what is visible, decode everything, compare where it was masked."""
-        encoded = self.audio_encoder(audio, lengths, audio_mask)
-        padding = beyond(encoded.lengths, audio_mask.size(1))
-        predicted = self.decoder("audio", encoded.states, encoded.visible, padding)
-        exists = ~beyond(lengths, audio.size(1))[..., None].expand_as(audio)
-        weight = audio_patches(exists.to(audio.dtype), SUBSAMPLING)
-        target = audio_patches(audio, SUBSAMPLING)
-        audio_error, predicted = self._compare(predicted, target, audio_mask & ~padding, weight)
-        predicted_video, video_error = None, audio.new_zeros(0)
-        if video is not None:
-            states, visible = self.video_encoder(video, video_mask)
-            patches = self.video_encoder.patches
-            positions = patches.positions(self.decoder.dim, video.device)
-            predicted_video = self.decoder("video", states, visible, positions=positions)
-            video_error, predicted_video = self._compare(
-                predicted_video, patches.cut(video), video_mask
+        """Decode everything from what was visible, compare where it was masked."""
+        predicted = self.decoder(encoded, self.joint_decoding)
+        errors = dict.fromkeys(("audio", "video"), torch.zeros(0, device=self.log_scale.device))
+        if audio is not None:
+            exists = ~beyond(lengths, audio.size(1))[..., None].expand_as(audio)
+            errors["audio"], predicted["audio"] = self._compare(
+                predicted["audio"],
+                audio_patches(audio, SUBSAMPLING),
+                audio_mask & ~encoded["audio"].padding,
+                audio_patches(exists.to(audio.dtype), SUBSAMPLING),
             )
-        return Reconstruction(audio_error, video_error, predicted, predicted_video)
+        if video is not None:
+            target = self.video_encoder.patches.cut(video)
+            errors["video"], predicted["video"] = self._compare(
+                predicted["video"], target, video_mask
+            )
+        return Reconstruction(
+            errors["audio"], errors["video"], predicted.get("audio"), predicted.get("video")
+        )
 
     def _compare(
         self, predicted: Tensor, target: Tensor, mask: Tensor, weight: Tensor | None = None
@@ -239,10 +259,42 @@ class AVPretrainingModel(BaseFairseqModel):
         return error, predicted * scale + mean
 
     def embed(self, audio: Tensor, lengths: Tensor, video: Tensor) -> Embeddings:
-        """Unmasked clips, averaged over time (and space), projected and normalised."""
+        """Unmasked pairs; the pictures' patches averaged over space before the ViT."""
         encoded = self.audio_encoder(audio, lengths)
-        a = self.audio_projection(masked_mean(encoded.states, encoded.padding))
-        v = self.video_projection(masked_mean(self.video_encoder.encode_slices(video)))
+        a = self.pool_audio(encoded.states, encoded.padding)
+        return self._project(a, self.pool_video(self.video_encoder.encode_slices(video)))
+
+    def embed_visible(self, audio: Encoded, video: Encoded) -> Embeddings:
+        """Pairs by their visible tokens alone; a clip with none in a modality is no pair."""
+        sound, pictures = pairs(audio.rows, video.rows)
+        unseen = audio.visible.padding[sound].all(1) | video.visible.padding[pictures].all(1)
+        sound, pictures = sound[~unseen], pictures[~unseen]
+        a = self.pool_audio(audio.states[sound], audio.visible.padding[sound])
+        v = self.pool_video(video.states[pictures], video.visible.padding[pictures])
+        return self._project(a, v)
+
+    def no_pairs(self) -> Embeddings:
+        """No embedding: with several processes all must take part in the gathering.
+
+        Single precision as in `_project`, or those that have pairs could not gather from it.
+        """
+        scale = self.log_scale.float()
+        nothing = scale * scale.new_zeros(0, self.audio_projection.out_features)
+        return Embeddings(nothing, nothing, self.log_scale)
+
+    def _project(self, audio: Tensor, video: Tensor) -> Embeddings:
+        """Into the common space, normalised there in single precision at least."""
+        a, v = self.audio_projection(audio), self.video_projection(video)
+        exact = torch.promote_types(a.dtype, torch.float32)
         # The cap on the scale is CLIP's: it keeps the logits' gradient finite.
         scale = self.log_scale.clamp(max=torch.tensor(100.0).log().item())
-        return Embeddings(F.normalize(a.float(), dim=-1), F.normalize(v.float(), dim=-1), scale)
+        return Embeddings(F.normalize(a.to(exact), dim=-1), F.normalize(v.to(exact), dim=-1), scale)
+
+
+def pairs(audio_rows: Tensor | None, video_rows: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Where the clips that have both stand among those with sound and those with video."""
+    if audio_rows is None or video_rows is None:
+        nothing = torch.zeros(0, dtype=torch.long)
+        return nothing, nothing
+    sound, pictures = (audio_rows[:, None] == video_rows[None]).nonzero(as_tuple=True)
+    return sound, pictures

@@ -26,7 +26,10 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, padding: Tensor | None = None, positions: Tensor | None = None
     ) -> Tensor:
-        """``x`` ``(B, T, D)``, ``padding`` ``(B, T)`` True = padded, ``positions`` ``(B, T)``."""
+        """``x`` ``(B, T, D)``, ``padding`` ``(B, T)`` True = padded, ``positions`` ``(B, T)``.
+
+        A row of nothing but padding attends to that: its output is not to be read, but finite.
+        """
         batch, length, dim = x.shape
         q, k, v = (
             t.view(batch, length, self.heads, -1).transpose(1, 2)  # (B, heads, T, D / heads)
@@ -36,12 +39,10 @@ class SelfAttention(nn.Module):
             if positions is None:
                 positions = torch.arange(length, device=x.device).expand(batch, length)
             q, k = rotate(q, positions), rotate(k, positions)
-        attended = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=None if padding is None else ~padding[:, None, None, :],
-        )
+        seen = None
+        if padding is not None:
+            seen = (~padding | padding.all(1, keepdim=True))[:, None, None, :]
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         return self.out(attended.transpose(1, 2).reshape(batch, length, dim))
 
 

@@ -2,7 +2,8 @@
 
 import torch
 import torch.distributed
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def masked_mean(x: Tensor, padding: Tensor | None = None) -> Tensor:
@@ -11,6 +12,33 @@ def masked_mean(x: Tensor, padding: Tensor | None = None) -> Tensor:
         return x.mean(dim=1)
     weight = (~padding).to(x.dtype)[..., None]
     return (x * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+
+
+class AttentionPooling(nn.Module):
+    """An average weighted by one learnt query in each head (arXiv 1810.00825, PMA with one seed).
+
+    Args:
+        dim: width D, a multiple of ``heads``.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(0.02 * torch.randn(heads, 1, dim // heads))
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """``x`` ``(B, T, D)``, ``padding`` ``(B, T)`` True = padded -> ``(B, D)``."""
+        batch, length, dim = x.shape
+        heads = self.query.size(0)
+        k, v = (
+            t.view(batch, length, heads, -1).transpose(1, 2)  # (B, heads, T, D / heads)
+            for t in self.key_value(x).chunk(2, dim=-1)
+        )
+        query = self.query.to(k.dtype).expand(batch, -1, -1, -1)
+        seen = None if padding is None else ~padding[:, None, None, :]
+        pooled = F.scaled_dot_product_attention(query, k, v, attn_mask=seen)
+        return self.out(pooled.reshape(batch, dim))
 
 
 def gather_from_all_processes(x: Tensor, rows: int) -> tuple[Tensor, int]:

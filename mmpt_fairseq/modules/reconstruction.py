@@ -1,8 +1,13 @@
 """The small decoder that both modalities share, and the masked squared error.
 
+Each modality is reconstructed by itself, or both jointly: then what is masked in the one can be
+filled in from what is visible in the other.
+
 Encoders hand over visible tokens; the decoder sees them among mask tokens, at their positions,
 with a vector that says which modality this is, and predicts the patches (arXiv 2111.06377).
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +19,27 @@ from mmpt_fairseq.modules.vit import Transformer
 MIN_VARIANCE = 1e-6  # of a patch, as in MAE's code: a constant patch has none
 
 
+@dataclass
+class Encoded:
+    """What an encoder made of the visible tokens of the clips that have its modality.
+
+    Attributes:
+        states: ``(A, N, encoder width)``.
+        visible: where these tokens stand among the L positions.
+        padding: ``(A, L)``, True = past the end of the clip; or None.
+        positions: ``(1, L, decoder width)``; sinusoids in time where there are none.
+        rows: ``(A,)`` which clips of the batch these are.
+    """
+
+    states: Tensor
+    visible: VisibleTokens
+    padding: Tensor | None
+    positions: Tensor | None
+    rows: Tensor
+
+
 class SharedDecoder(nn.Module):
-    """Reconstructs audio, then video, with the same blocks (paper: 4 of width 512).
+    """Reconstructs audio and video with the same blocks (paper: 4 of width 512, in turn).
 
     Args:
         audio_dim, video_dim: widths of the encoders.
@@ -46,32 +70,41 @@ class SharedDecoder(nn.Module):
             {"audio": nn.Linear(dim, audio_patch), "video": nn.Linear(dim, video_patch)}
         )
 
-    def forward(
-        self,
-        modality: str,
-        encoded: Tensor,
-        visible: VisibleTokens,
-        padding: Tensor | None = None,
-        positions: Tensor | None = None,
-    ) -> Tensor:
-        """Predict every patch of one modality.
+    def forward(self, encoded: dict[str, Encoded], jointly: bool = False) -> dict[str, Tensor]:
+        """Predict every patch of ``audio`` and ``video``, whichever there are: ``(A, L, patch)``.
 
         Args:
-            modality: ``audio`` or ``video``.
-            encoded: ``(B, N, encoder width)`` visible tokens.
-            visible: where they stand among the L positions.
-            padding: ``(B, L)``, True = past the end of the clip.
-            positions: ``(1, L, dim)``; sinusoids in time by default.
-
-        Returns:
-            ``(B, L, patch)``.
+            jointly: let each clip's modalities see one another; otherwise one after the other.
         """
-        x = visible.scatter(self.project[modality](encoded), fill=self.mask_token)  # (B, L, dim)
+        tokens = {name: self.tokens(name, part) for name, part in encoded.items()}
+        if jointly:
+            decoded = self._together(tokens, encoded)
+        else:
+            decoded = {n: self.transformer(x, encoded[n].padding) for n, x in tokens.items()}
+        return {name: self.predict[name](x) for name, x in decoded.items()}
+
+    def tokens(self, modality: str, part: Encoded) -> Tensor:
+        """``(A, L, dim)``: encoded tokens among mask tokens, with their positions."""
+        x = part.visible.scatter(self.project[modality](part.states), fill=self.mask_token)
+        positions = part.positions
         if positions is None:
-            time = torch.arange(visible.length, device=x.device)
+            time = torch.arange(part.visible.length, device=x.device)
             positions = sinusoidal_positions(time, self.dim)[None]
-        x = x + positions.to(x.dtype) + self.modality[modality]
-        return self.predict[modality](self.transformer(x, padding))
+        return x + positions.to(x.dtype) + self.modality[modality]
+
+    def _together(self, tokens: dict[str, Tensor], encoded: dict[str, Encoded]) -> dict:
+        """One sequence a clip; a modality that a clip lacks is padding there."""
+        clips = 1 + max(int(part.rows.max()) for part in encoded.values())
+        sequence, hidden = [], []
+        for name, x in tokens.items():
+            rows, padding = encoded[name].rows, encoded[name].padding
+            if padding is None:
+                padding = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+            sequence.append(x.new_zeros(clips, *x.shape[1:]).index_copy(0, rows, x))
+            hidden.append(padding.new_ones(clips, x.size(1)).index_copy(0, rows, padding))
+        decoded = self.transformer(torch.cat(sequence, 1), torch.cat(hidden, 1))
+        parts = decoded.split([x.size(1) for x in sequence], dim=1)
+        return {n: part[encoded[n].rows] for n, part in zip(tokens, parts, strict=True)}
 
 
 def audio_patches(features: Tensor, size: int) -> Tensor:
@@ -108,7 +141,8 @@ def masked_squared_error(
     Returns:
         ``(B,)``; 0 for a clip without a masked patch.
     """
-    weight = mask[..., None].float() * (1.0 if weight is None else weight)
+    exact = torch.promote_types(predicted.dtype, torch.float32)  # at least single precision
+    weight = mask[..., None].to(exact) * (1.0 if weight is None else weight)
     weight = weight.expand(target.shape)
-    error = (predicted.float() - target.float()) ** 2 * weight
+    error = (predicted.to(exact) - target.to(exact)) ** 2 * weight
     return error.sum((1, 2)) / weight.sum((1, 2)).clamp(min=1.0)

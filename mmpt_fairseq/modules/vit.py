@@ -6,6 +6,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
 from mmpt_fairseq.modules.dropout import Dropout
+from mmpt_fairseq.modules.masking import VisibleTokens
 
 
 class Block(nn.Module):
@@ -116,3 +117,33 @@ class VideoPatches(nn.Module):
             dim=-1,
         )
         return grid.reshape(1, t * h * w, dim)
+
+
+class VideoEncoder(nn.Module):
+    """ViT over the visible space-time patches, or over one embedding per slice of time."""
+
+    def __init__(self, patches: VideoPatches, dim: int, layers: int, heads: int, recompute: bool):
+        super().__init__()
+        self.patches = patches
+        self.transformer = Transformer(dim, layers, heads, checkpoint_activations=recompute)
+        self.dim = dim
+
+    def embed(self, patches: Tensor) -> Tensor:
+        return self.patches.embed(patches) + self.patches.positions(self.dim, patches.device).to(
+            patches.dtype
+        )
+
+    def forward(self, video: Tensor, hidden: Tensor) -> tuple[Tensor, VisibleTokens]:
+        """``video`` ``(V, 3, T, H, W)``, ``hidden`` ``(V, L)`` True = masked -> ``(V, N, D)``."""
+        visible = VisibleTokens.from_hidden(hidden)
+        # Gathering before embedding: masked pixels never enter a product.
+        patches = visible.gather(self.patches.cut(video))
+        positions = self.patches.positions(self.dim, video.device).to(patches.dtype)
+        positions = visible.gather(positions.expand(len(video), -1, -1))
+        return self.transformer(self.patches.embed(patches) + positions, visible.padding), visible
+
+    def encode_slices(self, video: Tensor) -> Tensor:
+        """Patches averaged over space before the blocks (paper, CLR) -> ``(V, t, D)``."""
+        t, h, w = self.patches.grid
+        x = self.embed(self.patches.cut(video))
+        return self.transformer(x.view(-1, t, h * w, self.dim).mean(2))

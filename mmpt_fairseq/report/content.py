@@ -144,7 +144,9 @@ def _draw_masked(run: Run) -> tuple[str, list[Picture]]:
     manifest = validation_manifest(run.locate(str(run.get("task.data", ""))), splits)
     clip = reconstruct(run.checkpoint, manifest)
     name = f"{clip.name} by {run.name}"
-    pictures = [reconstruction_sound(clip.sound, clip.masked, clip.rebuilt, name)]
+    pictures = []
+    if clip.sound is not None:
+        pictures.append(reconstruction_sound(clip.sound, clip.masked, clip.rebuilt, name))
     if clip.pictures is not None:
         pictures.append(reconstruction_frames(*clip.pictures, name))
     return clip.name, pictures

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -100,6 +101,13 @@ def to_picture(figure: Figure, alt: str) -> Picture:
     return Picture(svg, alt)
 
 
+def to_pixels(figure: Figure) -> NDArray[np.uint8]:
+    """The figure as ``(H, W, 3)``, dark on white."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def colour_of(system: str, systems: Sequence[str]) -> str:
     """The colour of a legend entry."""
     return COLOURS[list(systems).index(system) % len(COLOURS)]
@@ -175,15 +183,26 @@ def reconstruction_sound(
     name: str,
 ) -> Picture:
     """Three spectrograms ``(T, F)``: heard, masked, reconstructed; ``masked`` ``(T,)``."""
+    with drawing(8.0, 4.6) as figure:
+        share = draw_sound(figure, original, masked, rebuilt)
+        return to_picture(figure, f"spectrogram of {name}: input, {share}, reconstructed")
+
+
+def draw_sound(
+    figure: Figure,
+    original: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    rebuilt: NDArray[np.float32],
+) -> str:
+    """What :func:`reconstruction_sound` shows; returns the share masked, in words."""
     limits = tuple(np.quantile(original, [0.02, 0.998]))
     share = f"{masked.mean():.0%} masked"
-    with drawing(8.0, 4.6) as figure:
-        axes = figure.subplots(3, 1, sharex=True)
-        spectrogram(axes[0], original, "input", limits=limits)
-        spectrogram(axes[1], original, share, masked, limits)
-        spectrogram(axes[2], rebuilt, "reconstructed where it was masked", limits=limits)
-        axes[2].set_xlabel("seconds")
-        return to_picture(figure, f"spectrogram of {name}: input, {share}, reconstructed")
+    axes = figure.subplots(3, 1, sharex=True)
+    spectrogram(axes[0], original, "input", limits=limits)
+    spectrogram(axes[1], original, share, masked, limits)
+    spectrogram(axes[2], rebuilt, "reconstructed where it was masked", limits=limits)
+    axes[2].set_xlabel("seconds")
+    return share
 
 
 def reconstruction_frames(
@@ -193,16 +212,30 @@ def reconstruction_frames(
     name: str,
 ) -> Picture:
     """Three strips of pictures ``(T, H, W, 3)`` in [0, 1]."""
-    strips = {"input": original, "masked": masked, "reconstructed": rebuilt}
-    columns = len(original)
-    with drawing(8.0, 3 * (8.0 / columns) + 0.6) as figure:
-        axes = figure.subplots(3, columns, squeeze=False)
-        for line, (title, pictures) in zip(axes, strips.items(), strict=True):
-            for axis, picture in zip(line, pictures, strict=True):
-                axis.imshow(picture.clip(0, 1), interpolation="nearest")
-                axis.set_axis_off()
-            line[0].set_title(title)
+    with drawing(8.0, frames_height(len(original))) as figure:
+        draw_frames(figure, original, masked, rebuilt)
         return to_picture(figure, f"pictures of {name}: input, masked, reconstructed")
+
+
+def frames_height(columns: int) -> float:
+    """Inches of three strips of so many pictures, 8 inches wide."""
+    return 3 * (8.0 / columns) + 0.6
+
+
+def draw_frames(
+    figure: Figure,
+    original: NDArray[np.float32],
+    masked: NDArray[np.float32],
+    rebuilt: NDArray[np.float32],
+) -> None:
+    """What :func:`reconstruction_frames` shows."""
+    strips = {"input": original, "masked": masked, "reconstructed": rebuilt}
+    axes = figure.subplots(3, len(original), squeeze=False)
+    for line, (title, pictures) in zip(axes, strips.items(), strict=True):
+        for axis, picture in zip(line, pictures, strict=True):
+            axis.imshow(picture.clip(0, 1), interpolation="nearest")
+            axis.set_axis_off()
+        line[0].set_title(title)
 
 
 def alignment(clip: Alignment, name: str) -> Picture:

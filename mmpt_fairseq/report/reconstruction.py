@@ -10,13 +10,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmpt_fairseq.data.audio import MIN_VARIANCE, read_filterbank
-from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.modules.conformer import SUBSAMPLING
-from mmpt_fairseq.report.probes import Probe, load_probe, usable
+from mmpt_fairseq.models.av_pretraining import AVPretrainingModel
+from mmpt_fairseq.modules.conformer import SUBSAMPLING, subsampled
+from mmpt_fairseq.modules.vit import VideoPatches
+from mmpt_fairseq.report.probes import load_probe, usable
 
 GREY = 0.55
 Pictures = NDArray[np.float32]  # (T, H, W, 3) in [0, 1]
+
+
+@dataclass
+class Rebuilt:
+    """A clip of a batch before and after, in the scale of the model's input.
+
+    Attributes:
+        sound: ``(T, F)`` normalised log mel energies; None without sound, as all of these.
+        masked: ``(T,)``, True = masked.
+        predicted: ``(T, F)``, visible frames too.
+        pictures: input, masked (grey) and rebuilt where masked, or None without video.
+    """
+
+    sound: NDArray[np.float32] | None = None
+    masked: NDArray[np.bool_] | None = None
+    predicted: NDArray[np.float32] | None = None
+    pictures: tuple[Pictures, Pictures, Pictures] | None = None
 
 
 @dataclass
@@ -25,15 +43,15 @@ class MaskedClip:
 
     Attributes:
         name: its id.
-        sound: ``(T, F)`` log mel energies, rebuilt only where masked.
+        sound: ``(T, F)`` log mel energies, rebuilt only where masked; None without sound.
         masked: ``(T,)``, True = masked.
         pictures: input, masked (grey) and rebuilt, or None without video.
     """
 
     name: str
-    sound: NDArray[np.float32]
-    masked: NDArray[np.bool_]
-    rebuilt: NDArray[np.float32]
+    sound: NDArray[np.float32] | None
+    masked: NDArray[np.bool_] | None
+    rebuilt: NDArray[np.float32] | None
     pictures: tuple[Pictures, Pictures, Pictures] | None
 
 
@@ -43,25 +61,59 @@ def reconstruct(checkpoint: Path, manifest: Path) -> MaskedClip:
     Raises:
         InputError: checkpoint, manifest or clip cannot be read, or this model never reconstructs.
     """
-    rows = Manifest(manifest)
-    row = next((i for i, video in enumerate(rows.column("video")) if video), 0)
     probe = load_probe(checkpoint, manifest)
-    clip = usable(probe.dataset[row])
-    batch = probe.dataset.collater([clip])["net_input"]
-    video, video_mask = batch.get("video"), batch.get("video_mask")
-    with torch.no_grad():
-        result = probe.model.reconstruct(
-            batch["audio"], batch["audio_lengths"], batch["audio_mask"], video, video_mask
-        )
+    rows = probe.dataset.manifest
+    row = next((i for i, video in enumerate(rows.column("video")) if video), 0)
+    batch = probe.dataset.collater([usable(probe.dataset[row])])["net_input"]
+    rebuilt = rebuild(probe.model, batch)
+    name = rows.column("id")[row]
+    if rebuilt.sound is None:
+        return MaskedClip(name, None, None, None, rebuilt.pictures)
     raw = read_filterbank(rows.resolve("audio", row, probe.task.cfg.audio_root))
-    raw = raw[: len(clip.audio)]
-    masked = clip.audio_mask.numpy().repeat(SUBSAMPLING)[: len(raw)]
-    predicted = result.audio[0].float().reshape(-1, raw.shape[1])[: len(raw)].numpy()
-    rebuilt = np.where(masked[:, None], denormalise(predicted, raw, ~masked), raw)
-    pictures = None
-    if video is not None:
-        pictures = _pictures(probe, video, video_mask, result.video)
-    return MaskedClip(rows.column("id")[row], raw, masked, rebuilt, pictures)
+    raw, masked = raw[: len(rebuilt.sound)], rebuilt.masked
+    sound = np.where(masked[:, None], denormalise(rebuilt.predicted, raw, ~masked), raw)
+    return MaskedClip(name, raw, masked, sound, rebuilt.pictures)
+
+
+@torch.no_grad()
+def rebuild(model: AVPretrainingModel, batch: dict[str, Tensor]) -> Rebuilt:
+    """What the model, in evaluation mode, makes of one clip of a batch: the first with video.
+
+    Args:
+        batch: the model's input, as the dataset's collater makes it.
+    """
+    batch = first_clip(batch)
+    result, _ = model(**batch)
+    rebuilt = Rebuilt()
+    if result.audio is not None:
+        rebuilt.sound = batch["audio"][0].float().cpu().numpy()
+        frames, bins = rebuilt.sound.shape
+        masked = batch["audio_mask"][0].cpu().numpy()
+        rebuilt.masked = masked.repeat(SUBSAMPLING)[:frames]
+        predicted = result.audio[0].float().cpu().reshape(-1, bins)
+        rebuilt.predicted = predicted[:frames].numpy()
+    if result.video is not None:
+        patches = model.video_encoder.patches
+        rebuilt.pictures = _pictures(patches, batch["video"], batch["video_mask"], result.video)
+    return rebuilt
+
+
+def first_clip(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a batch that is one clip, without padding: the first with video if any has."""
+    row = int(batch["video_rows" if "video_rows" in batch else "audio_rows"][0])
+    clip = {}
+    for modality in ("audio", "video"):
+        rows = batch.get(f"{modality}_rows")
+        for index in [] if rows is None else (rows == row).nonzero().flatten().tolist():
+            of_it = {name: x for name, x in batch.items() if name.startswith(modality)}
+            clip |= {name: x[index : index + 1] for name, x in of_it.items()}
+            clip[f"{modality}_rows"] = torch.zeros_like(rows[:1])
+    if "audio" in clip:
+        frames = int(clip["audio_lengths"])
+        clip["audio"] = clip["audio"][:, :frames]
+        clip["audio_unmasked"] = clip["audio_unmasked"][:, :frames]
+        clip["audio_mask"] = clip["audio_mask"][:, : subsampled(frames)]
+    return clip
 
 
 def reconstructs(criterion: str) -> bool:
@@ -85,11 +137,10 @@ def denormalise(
 
 
 def _pictures(
-    probe: Probe, video: Tensor, mask: Tensor, predicted: Tensor
+    patches: VideoPatches, video: Tensor, mask: Tensor, predicted: Tensor
 ) -> tuple[Pictures, Pictures, Pictures]:
-    patches = probe.model.video_encoder.patches
     hidden = mask[..., None]
-    original = patches.cut(video)
+    original = patches.cut(video).float()
     grey = original.new_tensor(2 * GREY - 1)
     strips = (
         original,
@@ -101,7 +152,7 @@ def _pictures(
 
 def _to_pictures(video: Tensor) -> Pictures:
     """``(3, T, H, W)`` in [-1, 1] -> ``(T, H, W, 3)`` in [0, 1]."""
-    return ((video.permute(1, 2, 3, 0) + 1) / 2).clamp(0, 1).numpy()
+    return ((video.permute(1, 2, 3, 0) + 1) / 2).clamp(0, 1).cpu().numpy()
 
 
 def validation_manifest(data: Path, splits: Sequence[str]) -> Path:

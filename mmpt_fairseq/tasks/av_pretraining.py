@@ -2,17 +2,21 @@
 
 import logging
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Optional
 
 from fairseq.dataclass import FairseqDataclass
+from fairseq.distributed.utils import get_global_rank
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
 
+from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start, is_training_split
+from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 
 logger = logging.getLogger(__name__)
 
@@ -37,39 +41,116 @@ class AVPretrainingConfig(FairseqDataclass):
     )
     audio_mask_ratio: float = field(default=0.6, metadata={"help": "share of frames masked"})
     video_mask_ratio: float = field(default=0.6, metadata={"help": "share of patches masked"})
+    audio_mask_span: int = field(
+        default=1,
+        metadata={"help": "mask runs of so many encoder frames (40 ms each); 1: single ones"},
+    )
+    video_tubes: bool = field(
+        default=False, metadata={"help": "mask the same places in all pictures of a clip"}
+    )
+    modality_dropout: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the clips with both in which all of the sound or all of the "
+            "pictures is masked; needs model.joint_decoding"
+        },
+    )
+    try_largest_batch: bool = field(
+        default=True,
+        metadata={"help": "run the most expensive batch before the first update, and forget it"},
+    )
+    pictures: bool = field(
+        default=True,
+        metadata={"help": "draw a reconstruction for TensorBoard after every validation"},
+    )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
     decodes_with: Optional[str] = II("common_eval.path")
+    tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
 
 
 @register_task("mmpt_av_pretraining", dataclass=AVPretrainingConfig)
-class AVPretrainingTask(EveryRowMixin, FairseqTask):
+class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     """Reads ``<data>/<split>.tsv``; see :mod:`mmpt_fairseq.data.manifest` for its columns."""
 
     cfg: AVPretrainingConfig
-    contrasts = False  # whether the criterion compares sound with pictures
+    contrasts = reconstructs = False  # what the criterion does
+    retrieval: Optional[Retrieval] = None
+    updates = 0
+    shown: Optional[dict] = None  # the validation batch that a picture is drawn of
 
     @classmethod
     def setup_task(cls, cfg: AVPretrainingConfig, **kwargs) -> "AVPretrainingTask":
         with exit_on_input_error():
             check_start(cfg, kwargs.get("from_checkpoint", False))
-            for name in ("audio_mask_ratio", "video_mask_ratio"):
-                if not 0 <= getattr(cfg, name) < 1:
-                    raise InputError(
-                        f"task.{name}={getattr(cfg, name)} must be at least 0 and below 1"
-                    )
+            check_masking(cfg)
             return cls(cfg)
 
     def build_model(self, cfg: FairseqDataclass, from_checkpoint: bool = False):
         with exit_on_input_error():
+            if self.cfg.modality_dropout and not cfg.joint_decoding:
+                raise InputError(
+                    "task.modality_dropout needs model.joint_decoding=true: a modality that is "
+                    "masked altogether can be reconstructed from the other alone"
+                )
             model = super().build_model(cfg, from_checkpoint)
-        self.num_patches = model.video_encoder.patches.num_patches
+        self.patch_grid = model.video_encoder.patches.grid
         return model
 
     def build_criterion(self, cfg: FairseqDataclass):
         self.contrasts = "contrastive" in cfg._name
-        return super().build_criterion(cfg)
+        self.reconstructs = "reconstruction" in cfg._name
+        with exit_on_input_error():
+            if self.reconstructs and not (
+                self.cfg.audio_mask_ratio or (self.cfg.use_video and self.cfg.video_mask_ratio)
+            ):
+                raise InputError(
+                    "nothing is masked, so there is nothing to reconstruct; set "
+                    "task.audio_mask_ratio or task.video_mask_ratio above 0, or "
+                    "criterion._name=mmpt_contrastive"
+                )
+        criterion = super().build_criterion(cfg)
+        self.retrieval = getattr(criterion, "retrieval", None)
+        return criterion
+
+    def get_batch_iterator(self, *args, **kwargs):
+        """fairseq's; the most expensive batch is tried first if that is wanted."""
+        iterator = super().get_batch_iterator(*args, **kwargs)
+        if not self.cfg.try_largest_batch:
+            self._untried = None
+        return iterator
+
+    def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        """fairseq's."""
+        self.updates = update_num + 1
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def begin_valid_epoch(self, epoch: int, model) -> None:
+        """Nothing is left of another validation, one that was broken off for example."""
+        self.shown = None
+        if self.retrieval is not None:
+            self.retrieval.reset()
+
+    def valid_step(self, sample, model, criterion):
+        """fairseq's; the first batch is kept for a picture."""
+        result = super().valid_step(sample, model, criterion)
+        if self.shown is None and not sample.get("is_dummy"):
+            self.shown = sample
+        return result
+
+    def post_validate(self, model, stats: dict, aggregate) -> None:
+        """After each validation set: recall over all of it, and a picture."""
+        if self.retrieval is not None:
+            stats.update(self.retrieval.recalls())
+            self.retrieval.reset()
+        sample, self.shown = self.shown, None
+        wanted = self.cfg.pictures and self.reconstructs and self.cfg.tensorboard_logdir
+        if wanted and sample and get_global_rank() == 0:
+            from mmpt_fairseq.report.tensorboard import add_reconstruction
+
+            folder = os.path.join(self.cfg.tensorboard_logdir, "reconstruction")
+            add_reconstruction(folder, model, sample["net_input"], self.updates)
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:
         cfg = self.cfg
@@ -79,19 +160,27 @@ class AVPretrainingTask(EveryRowMixin, FairseqTask):
             num_frames=cfg.video_num_frames,
             stride=cfg.video_stride,
             size=cfg.video_size,
-            num_patches=self.num_patches,
+            patch_grid=self.patch_grid,
             audio_mask_ratio=cfg.audio_mask_ratio,
             video_mask_ratio=cfg.video_mask_ratio,
+            audio_mask_span=cfg.audio_mask_span,
+            video_tubes=cfg.video_tubes,
+            modality_dropout=cfg.modality_dropout,
             crop_scale=cfg.video_crop_scale,
         )
         with exit_on_input_error():
-            manifest = Manifest(os.path.join(cfg.data, f"{split}.tsv"))
-            with_video = sum(1 for path in manifest.column("video") if path and cfg.use_video)
-            logger.info("%s: %d of %d rows have video", split, with_video, len(manifest))
-            if self.contrasts and not with_video:
+            manifest = Manifest(os.path.join(cfg.data, f"{split}.tsv"), silent=cfg.use_video)
+            counts = modality_counts(manifest, cfg.use_video)
+            logger.info(
+                "%s: %d rows with sound and video, %d with sound alone, %d with video alone",
+                split,
+                *counts,
+            )
+            if self.contrasts and not counts[0]:
                 raise InputError(
-                    f"the contrastive loss needs video and no row of {manifest.path} has any; fill "
-                    "the column video, or set criterion._name=mmpt_masked_reconstruction"
+                    f"the contrastive loss needs video and sound and no row of {manifest.path} has "
+                    "both; fill the columns video and audio, or set "
+                    "criterion._name=mmpt_masked_reconstruction"
                 )
             self.datasets[split] = AVDataset(
                 manifest,
@@ -103,3 +192,28 @@ class AVPretrainingTask(EveryRowMixin, FairseqTask):
 
     def max_positions(self) -> None:
         return None
+
+
+def check_masking(cfg: AVPretrainingConfig) -> None:
+    """Refuse shares and spans that cannot be.
+
+    Raises:
+        InputError: names the key and its limits.
+    """
+    for name in ("audio_mask_ratio", "video_mask_ratio"):
+        if not 0 <= getattr(cfg, name) < 1:
+            raise InputError(
+                f"task.{name}={getattr(cfg, name)} must be at least 0 and below 1: at 0 nothing is "
+                "masked, and an encoder needs something to see"
+            )
+    if cfg.audio_mask_span < 1:
+        raise InputError(f"task.audio_mask_span={cfg.audio_mask_span} must be at least 1")
+    if not 0 <= cfg.modality_dropout <= 1:
+        raise InputError(f"task.modality_dropout={cfg.modality_dropout} must be from 0 to 1")
+
+
+def modality_counts(manifest: Manifest, use_video: bool) -> tuple[int, int, int]:
+    """How many rows have both sound and video, sound alone, video alone."""
+    columns = zip(manifest.column("audio"), manifest.column("video"), strict=True)
+    kinds = Counter((bool(sound), bool(video) and use_video) for sound, video in columns)
+    return kinds[True, True], kinds[True, False], kinds[False, True]

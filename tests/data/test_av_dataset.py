@@ -7,12 +7,12 @@ from torch.utils.data import DataLoader
 
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.av_dataset import AVDataset, Clip, ClipOptions
-from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.video import read_frames, transform_clip
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from tests.helpers import clips, picture_number, write_clips
 
-SMALL = {"max_frames": 60, "num_frames": 4, "stride": 3, "size": 16, "num_patches": 32}
+SMALL = {"max_frames": 60, "num_frames": 4, "stride": 3, "size": 16, "patch_grid": (2, 4, 4)}
 FIELDS = ("audio", "audio_unmasked", "audio_mask", "video", "video_mask")
 
 
@@ -207,3 +207,68 @@ def test_a_video_without_pictures_is_refused(tmp_path):
     path.write_text(path.read_text().replace("\t30\t\n", "\t0\t\n"))
     data = dataset(Manifest(path))
     assert "video_frames" in str(data[0])
+
+
+def silent_manifest(tmp_path):
+    """Two clips with sound and pictures, the first again without sound, and without pictures."""
+    manifest = clips(tmp_path, [0.5, 0.3], video=True)
+    both = [dict(zip(manifest.columns, manifest.fields(i), strict=True)) for i in range(2)]
+    pictures = {**both[0], "id": "pictures", "audio": "", "n_frames": ""}
+    sound = {**both[0], "id": "sound", "video": "", "video_frames": ""}
+    write_manifest(tmp_path / "mixed.tsv", [*both, pictures, sound])
+    return Manifest(tmp_path / "mixed.tsv", silent=True)
+
+
+def test_clips_without_sound_or_without_pictures_share_a_batch(tmp_path):
+    manifest = silent_manifest(tmp_path)
+    data = dataset(manifest, training=False)
+    assert data.sizes.tolist() == [48 + 128, 28 + 128, 128, 48]
+    both, other, pictures, sound = (data[i] for i in range(4))
+    assert pictures.audio is pictures.audio_mask is sound.video is None
+    assert torch.equal(pictures.video, both.video)
+    assert torch.equal(sound.audio, data[3].audio)
+    batch = data.collater([pictures, both, sound, other])
+    net_input = batch["net_input"]
+    assert net_input["audio_rows"].tolist() == [1, 2, 3]
+    assert net_input["video_rows"].tolist() == [0, 1, 3]
+    assert net_input["audio_lengths"].tolist() == [48, 48, 28]
+    assert torch.equal(net_input["audio"][1], sound.audio)
+    assert torch.equal(net_input["video"][0], pictures.video)
+    assert batch["ntokens"] == 12 + 12 + 7 + 3 * 32
+    assert {n for n in data.collater([pictures])["net_input"] if n.startswith("audio")} == set()
+
+
+def test_masks_are_of_the_kind_asked_for(manifest):
+    plain = dataset(manifest, audio_mask_ratio=0.4)
+    spans = dataset(manifest, audio_mask_ratio=0.4, audio_mask_span=6, video_tubes=True)
+    for i in range(4):
+        tubes = spans[i].video_mask.view(2, 16)
+        assert torch.equal(tubes[0], tubes[1])
+        assert int(tubes[0].sum()) == 10
+        mask = spans[i].audio_mask
+        assert int(mask.sum()) == int(plain[i].audio_mask.sum())
+        # One run of 6 at most, on a circle.
+        assert int((mask != mask.roll(1)).sum()) == 2
+    clip = plain[2].video_mask.view(2, 16)
+    assert not torch.equal(clip[0], clip[1])
+
+
+def test_modality_dropout_masks_all_of_one_modality(manifest):
+    kinds = []
+    for epoch in range(60):
+        data = dataset(manifest, epoch=epoch, modality_dropout=0.5)
+        clip, plain = data[1], dataset(manifest, epoch=epoch)[1]
+        silent, blind = bool(clip.audio_mask.all()), bool(clip.video_mask.all())
+        kinds.append((silent, blind))
+        assert torch.equal(clip.video, plain.video)
+        if silent:
+            assert torch.equal(clip.audio, clip.audio_unmasked)
+        else:
+            assert torch.equal(clip.audio, plain.audio)
+    counts = {kind: kinds.count(kind) for kind in set(kinds)}
+    assert counts.keys() == {(False, False), (True, False), (False, True)}
+    assert 18 <= counts[False, False] <= 42
+    assert min(counts.values()) >= 5
+    held = dataset(manifest, training=False, modality_dropout=1.0)[1]
+    assert not held.audio_mask.all()
+    assert not held.video_mask.all()

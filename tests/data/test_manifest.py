@@ -169,3 +169,22 @@ def test_fairseq_reads_ours_and_we_read_fairseqs(tmp_path):
         theirs = SpeechToTextDatasetCreator._load_samples_from_tsv(str(tmp_path), split)
         read = Manifest(tmp_path / f"{split}.tsv")
         assert [dict(zip(read.columns, read.fields(i), strict=True)) for i in range(5)] == theirs
+
+
+def test_rows_without_sound_are_for_those_who_ask(tmp_path):
+    rows = [
+        {"id": "a", "audio": "a.wav", "n_frames": 7},
+        {"id": "b", "video": "b.mp4", "video_frames": 31},
+    ]
+    write_manifest(tmp_path / "train.tsv", rows)
+    read = Manifest(tmp_path / "train.tsv", silent=True)
+    assert read.n_frames.tolist() == [7, 0]
+    assert list(read.column("audio")) == ["a.wav", ""]
+    with pytest.raises(InputError, match="line 3, column audio is empty"):
+        Manifest(tmp_path / "train.tsv")
+    with pytest.raises(InputError, match="missing columns"):
+        write_manifest(tmp_path / "train.tsv", [{"id": "c"}])
+    lines = (tmp_path / "train.tsv").read_text().replace("b.mp4", "")
+    (tmp_path / "train.tsv").write_text(lines)
+    with pytest.raises(InputError, match="line 3, column audio is empty"):
+        Manifest(tmp_path / "train.tsv", silent=True)

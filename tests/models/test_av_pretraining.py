@@ -70,6 +70,7 @@ def test_batch_mates_and_padding_do_not_matter():
             batch["video"][row : row + 1],
             batch["video_mask"][row : row + 1],
             torch.tensor([0]),
+            torch.tensor([0]),
             audio_unmasked=batch["audio_unmasked"][row : row + 1, :length],
             contrast=True,
         )

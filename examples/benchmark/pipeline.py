@@ -1,0 +1,85 @@
+"""How fast clips become tensors: seconds of clip per second of one core, for sound and pictures.
+
+    python -m examples.benchmark.pipeline data/pretrain/train.tsv
+
+Files are read once before, so that a slow disk is not measured.
+"""
+
+import argparse
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+from tqdm import tqdm
+
+from examples.benchmark.timing import add_clock, machine, seconds
+from mmpt_fairseq.data.audio import read_filterbank
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
+from mmpt_fairseq.errors import InputError, exit_on_input_error
+
+
+def sound(manifest: Manifest, row: int) -> Callable[[], object]:
+    """Decoding and filterbanks of one clip."""
+    return lambda: read_filterbank(manifest.resolve("audio", row))
+
+
+def pictures(
+    manifest: Manifest, row: int, count: int, stride: int, size: int
+) -> Callable[[], object]:
+    """Decoding, cropping and resizing of a random window of one clip, other for each call."""
+    rng = np.random.default_rng(row)
+    available = int(manifest.video_frames[row])
+
+    def read() -> None:
+        wanted = sample_frame_indices(available, count, stride, rng)
+        transform_clip(read_frames(manifest.resolve("video", row), wanted), size, rng)
+
+    return read
+
+
+def rates(manifest: Manifest, rows: list[int], args: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds for each clip by what was read."""
+    taken: dict[str, list[float]] = {"sound": [], "pictures": []}
+    for row in tqdm(rows, desc="clips", leave=False):
+        reads = {"sound": sound(manifest, row)} if manifest.column("audio")[row] else {}
+        if manifest.column("video")[row]:
+            reads["pictures"] = pictures(
+                manifest, row, args.video_num_frames, args.video_stride, args.video_size
+            )
+        for name, read in reads.items():
+            read()
+            taken[name].append(median(seconds(read, args.clock) for _ in range(args.repeats)))
+    return taken
+
+
+def main() -> None:
+    """Print real-time factors."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("manifest")
+    parser.add_argument("--clips", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--video-num-frames", type=int, default=16)
+    parser.add_argument("--video-stride", type=int, default=4)
+    parser.add_argument("--video-size", type=int, default=224)
+    add_clock(parser)
+    args = parser.parse_args()
+    with exit_on_input_error():
+        if args.clips < 1:
+            raise InputError(f"--clips {args.clips} must be at least 1")
+        manifest = Manifest(args.manifest, silent=True)
+        rows = np.linspace(0, len(manifest) - 1, min(args.clips, len(manifest))).round()
+        rows = sorted({int(row) for row in rows})
+        taken = rates(manifest, rows, args)
+    length = 0.01 * float(np.mean(manifest.n_frames[rows]))
+    print(f"{machine()}; {len(rows)} clips of {length:.1f} s on average")
+    for name, times in taken.items():
+        if times:
+            print(
+                f"{name}: {1000 * np.mean(times):.0f} ms a clip (median of {args.repeats} reads "
+                f"each), {length / np.mean(times):.0f} times real time on one core"
+            )
+
+
+if __name__ == "__main__":
+    main()

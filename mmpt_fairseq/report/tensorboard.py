@@ -1,0 +1,49 @@
+"""Pictures of stage 1 in TensorBoard while it trains: the page's, of a clip of the validation."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboardX import SummaryWriter
+from torch import Tensor
+
+from mmpt_fairseq.models.av_pretraining import AVPretrainingModel
+from mmpt_fairseq.report.figures import (
+    draw_frames,
+    draw_sound,
+    drawing,
+    frames_height,
+    to_pixels,
+)
+from mmpt_fairseq.report.reconstruction import Rebuilt, rebuild
+
+
+def add_reconstruction(
+    folder: str | Path, model: AVPretrainingModel, batch: dict[str, Tensor], update: int
+) -> None:
+    """Add spectrogram and frames of one clip: input, masked, reconstructed.
+
+    Args:
+        folder: of the event files.
+        model: in evaluation mode.
+        batch: the model's input; its first clip with video is shown.
+    """
+    pictures = reconstruction_pixels(rebuild(model, batch))
+    with SummaryWriter(str(folder)) as writer:
+        for name, pixels in pictures.items():
+            writer.add_image(f"reconstruction/{name}", pixels, update, dataformats="HWC")
+
+
+def reconstruction_pixels(rebuilt: Rebuilt) -> dict[str, NDArray[np.uint8]]:
+    """``sound`` and ``frames`` as ``(H, W, 3)``, whichever the clip has."""
+    pixels = {}
+    if rebuilt.sound is not None:
+        with drawing(8.0, 4.6) as figure:
+            shown = np.where(rebuilt.masked[:, None], rebuilt.predicted, rebuilt.sound)
+            draw_sound(figure, rebuilt.sound, rebuilt.masked, shown)
+            pixels["sound"] = to_pixels(figure)
+    if rebuilt.pictures is not None:
+        with drawing(8.0, frames_height(len(rebuilt.pictures[0]))) as figure:
+            draw_frames(figure, *rebuilt.pictures)
+            pixels["frames"] = to_pixels(figure)
+    return pixels

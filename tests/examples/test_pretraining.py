@@ -1,0 +1,97 @@
+"""The nine configs of stage 1: each composes, names what exists, and one is trained."""
+
+import re
+from dataclasses import fields
+
+import pytest
+from fairseq.dataclass.initialize import hydra_init
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.models.av_pretraining import AVPretrainingModelConfig
+from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig
+from tests.commands import BIN, ROOT, TINY, run, succeeded
+
+CONFIG = ROOT / "examples" / "pretraining" / "config"
+OBJECTIVES = {
+    "mae": "mmpt_masked_reconstruction",
+    "clr": "mmpt_contrastive",
+    "mae_clr": "mmpt_masked_reconstruction_and_contrastive",
+}
+CORPORA = ("kinetics600", "voxceleb2", "lrs3")
+# Hydra's about how fairseq gives its schema.
+pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
+NAMES = [f"{objective}_{corpus}" for objective in OBJECTIVES for corpus in CORPORA]
+
+
+@pytest.fixture(scope="module")
+def hydra():
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG), version_base=None):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def composed(name, *overrides):
+    hydra_init(name)  # as fairseq-hydra-train does: its own config is a schema of the same name
+    return compose(name, overrides=["checkpoint.save_dir=runs/x", *overrides])
+
+
+def test_there_are_nine():
+    assert sorted(path.stem for path in CONFIG.glob("*.yaml")) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_composes_from_keys_that_exist(name, hydra):
+    objective, corpus = name.rsplit("_", 1)
+    cfg = composed(name, "optimization.max_update=7")
+    assert cfg.optimization.max_update == 7
+    assert cfg.criterion._name == OBJECTIVES[objective]
+    assert cfg.task.data == f"data/{corpus}"
+    for part, known in ((cfg.task, AVPretrainingConfig), (cfg.model, AVPretrainingModelConfig)):
+        assert set(part) <= {"_name", *(field.name for field in fields(known))}
+    text = (CONFIG / f"{name}.yaml").read_text()
+    assert f"--config-name {name} " in text.splitlines()[1]
+    assert f"task.data={cfg.task.data} " in text
+
+
+def test_base_is_the_paper_and_the_others_are_smaller(hydra):
+    widths = []
+    for size in ("base", "small", "tiny"):
+        cfg = composed("mae_lrs3", f"size={size}")
+        task = AVPretrainingConfig(**{k: v for k, v in cfg.task.items() if k != "_name"})
+        model = AVPretrainingModelConfig(**{k: v for k, v in cfg.model.items() if k != "_name"})
+        patches = task.video_num_frames // model.video_patch_frames
+        patches *= (task.video_size // model.video_patch_size) ** 2
+        widths.append(
+            (model.encoder_layers, model.video_embed_dim, model.decoder_embed_dim, patches)
+        )
+        if size == "base":
+            conformer = (model.encoder_embed_dim, model.encoder_layers)
+            assert conformer == (256, 16)
+            assert (model.encoder_attention_heads, model.depthwise_conv_kernel_size) == (4, 31)
+            assert (model.video_layers, model.decoder_layers) == (12, 4)
+            assert (model.video_patch_frames, model.video_patch_size) == (2, 16)
+            assert (task.video_num_frames, task.video_size, task.video_stride) == (16, 224, 4)
+            assert (task.audio_mask_ratio, task.video_mask_ratio) == (0.6, 0.6)
+            assert task.max_audio_frames == 1000
+    assert widths == [(16, 768, 512, 1568), (12, 384, 256, 392), (4, 128, 128, 64)]
+
+
+def test_one_is_trained(corpora, tmp_path):
+    """Tiny, one update, with the options that no other test trains with."""
+    options = [*TINY, "optimization.max_update=1", "size=tiny", "dataset.max_tokens=null"]
+    options += ["+dataset.batch_size=4", "task.video_size=32", "model.video_layers=1"]
+    options += ["model.encoder_layers=1", "+model.joint_decoding=true"]
+    options += ["+model.contrast_masked=true", "+model.pooling=attention"]
+    options += ["+task.audio_mask_span=3", "+task.video_tubes=true", "+task.modality_dropout=0.5"]
+    command = [BIN / "fairseq-hydra-train", "--config-dir", CONFIG, "--config-name", "mae_clr_lrs3"]
+    run_dir = tmp_path / "run"
+    output = succeeded(
+        run([*command, f"task.data={corpora / 'av'}", f"checkpoint.save_dir={run_dir}", *options])
+    )
+    assert re.search(r"tried the most expensive batch \(4 clips, \d+ tokens\) first", output)
+    assert "valid_audio_to_video_recall_5" in output
+    state = load_checkpoint(run_dir / "checkpoint_last.pt")["model"]
+    assert "pool_audio.query" in state

@@ -1,0 +1,235 @@
+"""Clips that lack a modality, joint decoding, contrast on masked input: how modalities meet."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.helpers import av_batch, av_model
+
+AUDIO = ("audio", "audio_unmasked", "audio_lengths", "audio_mask")
+VIDEO = ("video", "video_mask")
+
+
+def mixed_batch():
+    """Three clips: sound and pictures, sound alone, pictures alone."""
+    batch = av_batch()
+    return {**batch, "audio_rows": torch.tensor([0, 1]), "video_rows": torch.tensor([0, 2])}
+
+
+def with_masked_values(model, batch, value):
+    """The batch with ``value`` wherever the masks hide something."""
+    hidden = batch["audio_mask"].repeat_interleave(4, dim=1)[:, : batch["audio"].size(1)]
+    patches = model.video_encoder.patches
+    pixels = patches.cut(batch["video"]).masked_fill(batch["video_mask"][..., None], value)
+    audio = batch["audio"].masked_fill(hidden[..., None], value)
+    return {**batch, "audio": audio, "video": patches.join(pixels)}
+
+
+@pytest.mark.parametrize("joint", [False, True])
+@torch.no_grad()
+def test_a_clip_gives_the_same_alone_and_among_others(joint):
+    model, batch = av_model(joint_decoding=joint), mixed_batch()
+    together, pairs = model(**batch, contrast=True)
+    assert len(together.audio_error) == len(together.video_error) == 2
+    one = torch.tensor([0])
+    both = {name: batch[name][:1] for name in (*AUDIO, *VIDEO)}
+    alone, pair = model(**both, audio_rows=one, video_rows=one, contrast=True)
+    assert alone.audio_error.item() == pytest.approx(together.audio_error[0].item(), rel=1e-4)
+    assert alone.video_error.item() == pytest.approx(together.video_error[0].item(), rel=1e-4)
+    assert torch.allclose(pair.audio, pairs.audio, atol=1e-5)
+    assert torch.allclose(pair.video, pairs.video, atol=1e-5)
+    length = int(batch["audio_lengths"][1])
+    heard = {n: batch[n][1:] for n in ("audio_lengths", "audio_mask")}
+    heard["audio_mask"] = heard["audio_mask"][:, : math.ceil(length / 4)]
+    alone, none = model(audio=batch["audio"][1:, :length], **heard, audio_rows=one, contrast=True)
+    assert alone.audio_error.item() == pytest.approx(together.audio_error[1].item(), rel=1e-4)
+    assert len(alone.video_error) == len(none.audio) == 0
+    seen = {name: batch[name][1:] for name in VIDEO}
+    alone, none = model(**seen, video_rows=one, contrast=True)
+    assert alone.video_error.item() == pytest.approx(together.video_error[1].item(), rel=1e-4)
+    assert len(alone.audio_error) == len(none.audio) == 0
+
+
+@torch.no_grad()
+def test_joint_decoding_lets_each_modality_see_the_visible_part_of_the_other():
+    for joint in (False, True):
+        model, batch = av_model(joint_decoding=joint), av_batch()
+        first, _ = model(**batch)
+        audio, video = batch["audio"].clone(), batch["video"].clone()
+        audio[0, 4 * int((~batch["audio_mask"][0]).nonzero()[0])] += 1
+        heard, _ = model(**{**batch, "audio": audio})
+        assert torch.equal(heard.video[0], first.video[0]) is not joint
+        pixels = model.video_encoder.patches.cut(video)
+        pixels[0, int((~batch["video_mask"][0]).nonzero()[0])] += 1
+        seen, _ = model(**{**batch, "video": model.video_encoder.patches.join(pixels)})
+        assert torch.equal(seen.audio[0], first.audio[0]) is not joint
+        assert torch.allclose(seen.audio[1, :9], first.audio[1, :9], atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
+@torch.no_grad()
+def test_masked_values_reach_neither_joint_predictions_nor_masked_embeddings(positions, pooling):
+    """To the bit, and whatever the hidden values are."""
+    model = av_model(
+        joint_decoding=True, contrast_masked=True, encoder_positions=positions, pooling=pooling
+    )
+    batch = av_batch()
+    first, pairs = model(**batch, contrast=True)
+    for value in (0.0, 1e6, float("nan")):
+        changed = {**with_masked_values(model, batch, value), "audio_unmasked": None}
+        second, again = model(**changed, contrast=True)
+        assert torch.equal(second.audio[0], first.audio[0])
+        assert torch.equal(second.audio[1, :9], first.audio[1, :9])
+        assert torch.equal(second.video, first.video)
+        assert torch.equal(again.audio, pairs.audio)
+        assert torch.equal(again.video, pairs.video)
+    visible = batch["audio"].masked_fill(~batch["audio_mask"].repeat_interleave(4, 1)[..., None], 5)
+    _, other = model(**{**batch, "audio": visible}, contrast=True)
+    assert not torch.allclose(other.audio, pairs.audio, atol=1e-3)
+
+
+@torch.no_grad()
+def test_masked_embeddings_are_means_over_visible_states():
+    model, batch = av_model(contrast_masked=True), av_batch()
+    _, pairs = model(**batch, contrast=True, reconstruct=False)
+    for row, length in enumerate(batch["audio_lengths"].tolist()):
+        mask = batch["audio_mask"][row : row + 1, : math.ceil(length / 4)]
+        encoded = model.audio_encoder(
+            batch["audio"][row : row + 1, :length], batch["audio_lengths"][row : row + 1], mask
+        )
+        expected = model.audio_projection(sum(encoded.states[0]) / len(encoded.states[0]))
+        assert torch.allclose(pairs.audio[row], expected / expected.norm(), atol=1e-5)
+        encoder = model.video_encoder
+        kept = ~batch["video_mask"][row]
+        tokens = encoder.embed(encoder.patches.cut(batch["video"][row : row + 1]))[0, kept]
+        states = encoder.transformer(tokens[None])[0]
+        expected = model.video_projection(sum(states) / len(states))
+        assert torch.allclose(pairs.video[row], expected / expected.norm(), atol=1e-5)
+
+
+@pytest.mark.parametrize("modality", ["audio", "video"])
+def test_a_modality_masked_altogether_is_filled_in_from_the_other(modality):
+    """Finite, independent of what is hidden, dependent on the other, and no pair of CLR."""
+    model = av_model(joint_decoding=True, contrast_masked=True)
+    batch = av_batch()
+    batch[f"{modality}_mask"][0] = True
+    first, pairs = model(**batch, contrast=True)
+    assert len(pairs.audio) == 1
+    loss = first.audio_error.sum() + first.video_error.sum() + pairs.audio.sum()
+    loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    with torch.no_grad():
+        second, again = model(**with_masked_values(model, batch, 1e3), contrast=True)
+        assert torch.equal(getattr(second, modality)[0], getattr(first, modality)[0])
+        assert torch.equal(again.audio, pairs.audio)
+        other = "video" if modality == "audio" else "audio"
+        third, _ = model(**{**batch, other: batch[other] + 1})
+        assert not torch.equal(getattr(third, modality)[0], getattr(first, modality)[0])
+    assert first.audio_error[0].item() > 0
+    assert first.video_error[0].item() > 0
+
+
+def options_of(objective):
+    return {
+        "mae": {},
+        "mae_joint": {"joint_decoding": True, "normalise_targets": True},
+        "clr": {"pooling": "attention"},
+        "mae_clr": {"contrast_masked": True},
+    }[objective]
+
+
+def objective_loss(model, batch, objective):
+    """The objective written down from its definition, on the model's outputs."""
+    contrast, reconstruct = "clr" in objective, "mae" in objective
+    result, pairs = model(**batch, reconstruct=reconstruct, contrast=contrast)
+    loss = 0.0
+    if reconstruct:
+        loss = result.audio_error.sum() + result.video_error.sum()
+    if contrast:
+        logits = pairs.log_scale.exp() * pairs.audio @ pairs.video.t()
+        for row in range(len(logits)):
+            for line in (logits[row], logits[:, row]):
+                loss = loss + 0.5 * (line.logsumexp(0) - line[row])
+    return loss
+
+
+@pytest.mark.parametrize("objective", ["mae", "mae_joint", "clr", "mae_clr"])
+def test_gradients_by_finite_differences(objective):
+    """Along random directions through all parameters, in double precision."""
+    model = av_model(**options_of(objective)).double()
+    batch = {k: v.double() if v.is_floating_point() else v for k, v in av_batch().items()}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    objective_loss(model, batch, objective).backward()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        directions = [torch.randn(p.shape, generator=generator).double() for p in parameters]
+        slope = sum(
+            float((p.grad * d).sum())
+            for p, d in zip(parameters, directions, strict=True)
+            if p.grad is not None
+        )
+        ends = []
+        for step in (1e-6, -2e-6):
+            with torch.no_grad():
+                for p, d in zip(parameters, directions, strict=True):
+                    p += step * d
+                ends.append(float(objective_loss(model, batch, objective)))
+        with torch.no_grad():
+            for p, d in zip(parameters, directions, strict=True):
+                p += 1e-6 * d
+        assert slope == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(("objective", "updates"), [("mae", 120), ("clr", 60), ("mae_clr", 120)])
+def test_one_batch_is_learnt_by_heart(objective, updates):
+    """Random clips, so that nothing but memory helps."""
+    model = av_model(**options_of(objective), dropout=0.0, decoder_embed_dim=64).train()
+    batch, optimizer = av_batch(), torch.optim.Adam(model.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(updates):
+        loss = objective_loss(model, batch, objective)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.03 * losses[0]
+
+
+@pytest.mark.parametrize("objective", ["mae", "mae_joint", "clr", "mae_clr"])
+def test_autocast_to_bfloat16_is_close(objective):
+    """Forward and backward, as mixed precision runs them."""
+    model, batch = av_model(**options_of(objective)).train(), av_batch()
+    for module in model.modules():
+        if hasattr(module, "p"):
+            module.p = 0.0
+    exact = objective_loss(model, batch, objective)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = objective_loss(model, batch, objective)
+    loss.backward()
+    assert loss.item() == pytest.approx(exact.item(), rel=0.05)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_attention_pooling_is_a_weighted_average():
+    from mmpt_fairseq.modules.pooling import AttentionPooling
+
+    torch.manual_seed(0)
+    pool = AttentionPooling(8, 2).double()
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+    padding = torch.tensor([[False] * 5, [False, False, True, True, True]])
+    torch.nn.init.normal_(pool.query)
+    pooled = pool(x, padding)
+    for row, length in enumerate((5, 2)):
+        heads = []
+        for head in range(2):
+            part = slice(4 * head, 4 * head + 4)
+            kv = F.linear(x[row, :length], pool.key_value.weight, pool.key_value.bias)
+            keys, values = kv[:, :8][:, part], kv[:, 8:][:, part]
+            weights = [math.exp(float(k @ pool.query[head, 0]) / 2) for k in keys]
+            total = sum(weights)
+            heads.append(sum(w / total * v for w, v in zip(weights, values, strict=True)))
+        assert torch.allclose(pooled[row], pool.out(torch.cat(heads)))
+    assert torch.allclose(pool(x)[0], pooled[0])

@@ -1,0 +1,146 @@
+"""Stage 1's task by itself: what it refuses, tries first, and shows."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
+from omegaconf import OmegaConf
+
+from mmpt_fairseq.models.av_pretraining import AVPretrainingModel
+from mmpt_fairseq.report.figures import GREY
+from mmpt_fairseq.report.reconstruction import first_clip, rebuild
+from mmpt_fairseq.report.tensorboard import reconstruction_pixels
+from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
+from tests.helpers import av_batch, av_model, write_clips
+
+MAE = {"_name": "mmpt_masked_reconstruction", "video_weight": 1.0}
+
+
+def config(data, **options):
+    """What fairseq hands to ``setup_task``: interpolations are resolved by then."""
+    resolved = {"seed": 1, "train_subset": "train", "decodes_with": None}
+    resolved |= {"tensorboard_logdir": None, "distributed_world_size": 1}
+    sizes = {"video_num_frames": 4, "video_size": 16, "video_stride": 1}
+    return AVPretrainingConfig(data=str(data), **{**resolved, **sizes, **options})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("task"), [0.2, 0.3, 0.9, 0.25], video=True).parent
+
+
+def loaded(folder, **options) -> AVPretrainingTask:
+    """A task with its training data, and the patches of :func:`av_model`."""
+    task = AVPretrainingTask.setup_task(config(folder, **options))
+    task.patch_grid = av_model().video_encoder.patches.grid
+    task.load_dataset("train")
+    return task
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"audio_mask_ratio": 1.0}, "audio_mask_ratio=1.0 must be at least 0 and below 1"),
+        ({"video_mask_ratio": -0.1}, "video_mask_ratio=-0.1 must be at least 0 and below 1"),
+        ({"audio_mask_span": 0}, "audio_mask_span=0 must be at least 1"),
+        ({"modality_dropout": 1.5}, "modality_dropout=1.5 must be from 0 to 1"),
+    ],
+)
+def test_masks_that_cannot_be(folder, options, sentence):
+    with pytest.raises(SystemExit, match=sentence):
+        AVPretrainingTask.setup_task(config(folder, **options))
+
+
+def test_nothing_masked_is_nothing_to_reconstruct(folder):
+    options = {"audio_mask_ratio": 0.0, "video_mask_ratio": 0.0}
+    cfg = OmegaConf.create(MAE)
+    with pytest.raises(SystemExit, match="nothing is masked"):
+        loaded(folder, **options).build_criterion(cfg)
+    options = {"audio_mask_ratio": 0.0, "video_mask_ratio": 0.6}
+    loaded(folder, **options).build_criterion(cfg)
+    with pytest.raises(SystemExit, match="nothing is masked"):
+        loaded(folder, use_video=False, **options).build_criterion(cfg)
+
+
+@torch.no_grad()
+def test_a_ratio_of_zero_masks_nothing_and_costs_nothing(folder):
+    task = loaded(folder, audio_mask_ratio=0.0)
+    batch = task.dataset("train").collater([task.dataset("train")[i] for i in range(2)])
+    result, _ = av_model()(**batch["net_input"])
+    assert result.audio_error.tolist() == [0.0, 0.0]
+    assert (result.video_error > 0).all()
+
+
+def test_modality_dropout_wants_joint_decoding(folder):
+    task = AVPretrainingTask.setup_task(config(folder, modality_dropout=0.1))
+    with pytest.raises(SystemExit, match=r"needs model\.joint_decoding=true"):
+        task.build_model(SimpleNamespace(joint_decoding=False))
+
+
+def first_updates(folder, try_largest_batch):
+    """Weights after the first batch of clips 0 and 1, and the clips of every forward pass."""
+    task = loaded(folder, try_largest_batch=try_largest_batch)
+    criterion = task.build_criterion(OmegaConf.create(MAE))
+    model = av_model(dropout=0.3)
+    seen = []
+    model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["audio_lengths"].tolist()), with_kwargs=True
+    )
+    dataset = task.dataset("train")
+    task.get_batch_iterator(dataset, max_sentences=2)
+    cfg = FairseqAdamConfig(lr=[0.01], adam_betas="(0.9, 0.98)", tpu=False, fp16_adam_stats=False)
+    optimizer = FairseqAdam(cfg, list(model.parameters()))
+    torch.manual_seed(3)
+    for update in range(2):
+        batch = dataset.collater([dataset[0], dataset[1]])
+        task.train_step(batch, model, criterion, optimizer, update)
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.state_dict(), seen
+
+
+def test_the_most_expensive_batch_comes_first_and_leaves_no_trace(folder):
+    plain, order = first_updates(folder, False)
+    tried, with_trial = first_updates(folder, True)
+    assert order == [[18, 28], [18, 28]]
+    assert with_trial == [[88, 28], *order]
+    assert all(torch.equal(plain[name], tried[name]) for name in plain)
+
+
+def test_a_batch_that_does_not_fit_is_one_sentence(folder, monkeypatch):
+    def overflow(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(AVPretrainingModel, "forward", overflow)
+    with pytest.raises(SystemExit, match=r"most expensive batch \(2 clips, \d+ tokens\) does not"):
+        first_updates(folder, True)
+
+
+@torch.no_grad()
+def test_pictures_are_of_the_first_clip_with_video():
+    """Of a batch in which clip 0 has sound alone, and clip 1 is shorter than the batch."""
+    model, batch = av_model(), av_batch()
+    for name in ("video", "video_mask"):
+        batch[name] = batch[name][:1]
+    batch["video_rows"] = torch.tensor([1])
+    rebuilt = rebuild(model, batch)
+    result, _ = model(**batch)
+    assert rebuilt.sound.shape == rebuilt.predicted.shape == (33, 80)
+    assert np.array_equal(rebuilt.sound, batch["audio"][1, :33].numpy())
+    assert rebuilt.masked.tolist() == batch["audio_mask"][1].repeat_interleave(4)[:33].tolist()
+    predicted = result.audio[1].reshape(-1, 80)[:33].numpy()
+    assert rebuilt.predicted == pytest.approx(predicted, abs=1e-5)
+    original, masked, filled = rebuilt.pictures
+    grey = np.isclose(masked, GREY[0]).all(-1)
+    assert 0.5 < grey.mean() < 0.7
+    assert np.array_equal(masked[~grey], original[~grey])
+    assert np.array_equal(filled[~grey], original[~grey])
+    assert not np.isclose(filled[grey], original[grey]).all(-1).any()
+    pixels = reconstruction_pixels(rebuilt)
+    assert pixels["sound"].shape == (460, 800, 3)
+    assert pixels["frames"].dtype == np.uint8
+    del batch["video"], batch["video_mask"], batch["video_rows"]
+    assert first_clip(batch)["audio"].shape == (1, 40, 80)
+    assert set(reconstruction_pixels(rebuild(model, batch))) == {"sound"}
