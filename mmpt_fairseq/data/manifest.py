@@ -11,6 +11,7 @@
 ``video``      path, like ``audio``; empty where a clip has no picture
 ``video_frames``  pictures in the video
 ``recording``  where ``audio`` holds cached features: the clip's own file, to listen to
+``segments``   who speaks when, in seconds: ``anna:0.31-2.5;ben:2.1-4.02`` (SUPERB's diarization)
 =============  ====================================================================
 
 A manifest of a million rows stays one memory-mapped file and a few integer arrays: rows are
@@ -41,6 +42,7 @@ COLUMNS = (
     "video",
     "video_frames",
     "recording",
+    "segments",
 )
 REQUIRED = ("id", "audio", "n_frames")
 COUNTS = ("n_frames", "video_frames")

@@ -7,6 +7,13 @@ from torch import Tensor, nn
 from mmpt_fairseq.errors import InputError
 
 
+def kept_frames(labels: Tensor, blank: int) -> Tensor:
+    """``(T,)``, True where a label stands that is neither blank nor a repetition."""
+    starts = torch.ones_like(labels, dtype=torch.bool)
+    starts[1:] = labels[1:] != labels[:-1]
+    return starts & (labels != blank)
+
+
 class CTCGreedyGenerator(nn.Module):
     """Best label per frame, repeats merged, blanks dropped.
 
@@ -43,9 +50,7 @@ class CTCGreedyGenerator(nn.Module):
         ]
 
     def _collapse(self, labels: Tensor, scores: Tensor) -> dict:
-        starts = torch.ones_like(labels, dtype=torch.bool)
-        starts[1:] = labels[1:] != labels[:-1]
-        keep = starts & (labels != self.blank)
+        keep = kept_frames(labels, self.blank)
         tokens = torch.cat([labels[keep], labels.new_tensor([self.eos])])
         positional = torch.cat([scores[keep], scores.new_zeros(1)])
         return {
