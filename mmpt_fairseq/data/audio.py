@@ -75,10 +75,18 @@ def read_filterbank(source: str) -> Features:
     cached = _cached_features(source)
     if cached is not None:
         return cached
-    waveform = read_waveform(source)
+    return floored_filterbank(read_waveform(source), source)
+
+
+def floored_filterbank(waveform: Waveform, name: str) -> Features:
+    """Log mel energies ``(T, 80)`` of ``(samples,)``, floored at 16-bit rounding noise.
+
+    Raises:
+        UnreadableClip: shorter than one 25 ms window.
+    """
     if len(waveform) < FRAME_LENGTH:
         raise UnreadableClip(
-            f"{source} lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than one 25 ms frame"
+            f"{name} lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than one 25 ms frame"
         )
     return np.maximum(filterbank(waveform), ROUNDING_NOISE)
 
