@@ -4,16 +4,15 @@ All give ``(B, N, T, D)``: the states of N layers, the input to the first among 
 collects them. All depend on their own clip alone, whatever it is batched with.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from mmpt_fairseq.data.audio import NUM_MEL_BINS
+from mmpt_fairseq.data.audio import FRAME_SHIFT, NUM_MEL_BINS
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder
-
-FRAME = 160  # samples in a 10 ms frame
 
 
 @dataclass
@@ -110,11 +109,12 @@ class FairseqUpstream(Upstream):
     """
 
     def __init__(self, model: nn.Module, normalise: bool) -> None:
-        samples = 1
-        for _, _, stride in model.feature_extractor.conv_layers_config:
-            samples *= stride
+        convolutions = [block[0] for block in model.feature_extractor.conv_layers]
+        samples = math.prod(convolution.stride[0] for convolution in convolutions)
         layers = model.encoder.layers
-        super().__init__("waveform", len(layers) + 1, model.encoder.embedding_dim, samples // FRAME)
+        super().__init__(
+            "waveform", len(layers) + 1, model.encoder.embedding_dim, samples // FRAME_SHIFT
+        )
         self.model, self.normalise = model, normalise
         self._inputs: list[Tensor] = []
         for layer in layers:
