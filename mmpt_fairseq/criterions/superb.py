@@ -96,7 +96,7 @@ class SuperbCriterion(FairseqCriterion):
         total, scoring = DiarizationErrors(), self.task.scoring
         for row, frames in enumerate(sample["target_lengths"].tolist()):
             logits = output.logits[row, : output.lengths[row]]
-            probabilities = in_frames(logits.sigmoid(), model.upstream.stride, frames)
+            probabilities = in_frames(logits.detach().sigmoid(), model.upstream.stride, frames)
             active = speech_activity(
                 probabilities.float().cpu().numpy(), scoring.threshold, scoring.median
             )

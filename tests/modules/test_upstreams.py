@@ -28,7 +28,7 @@ from mmpt_fairseq.modules.upstreams import (
     StoredUpstream,
     differences,
 )
-from tests.helpers import av_model
+from tests.helpers import save_checkpoint, stage_1_checkpoint
 
 SIZES = {
     "conv_feature_layers": "[(16, 10, 5), (16, 3, 4), (16, 2, 4), (16, 2, 4)]",
@@ -40,22 +40,6 @@ SIZES = {
     "conv_pos_groups": 2,
     "final_dim": 8,
 }
-
-
-def save(path, cfg: dict, model: dict, task_state: dict) -> str:
-    """A checkpoint as fairseq's trainer writes it."""
-    history = [{"criterion_name": "x", "optimizer_name": "x", "num_updates": 1}]
-    state = {
-        "args": None,
-        "cfg": cfg,
-        "model": model,
-        "task_state": task_state,
-        "optimizer_history": [{**history[0], "lr_scheduler_state": {"best": 0}}],
-        "last_optimizer_state": None,
-        "extra_state": {"epoch": 1, "train_iterator": {"epoch": 1}},
-    }
-    torch.save(state, path)
-    return str(path)
 
 
 def whole_config(model, task) -> dict:
@@ -74,7 +58,7 @@ def theirs(tmp_path):
     w2v = Wav2Vec2Config(_name="wav2vec2", **SIZES)
     task = AudioPretrainingConfig(_name="audio_pretraining", data=str(tmp_path), normalize=True)
     paths = {
-        "wav2vec2": save(
+        "wav2vec2": save_checkpoint(
             tmp_path / "w2v.pt", whole_config(w2v, task), Wav2Vec2Model(w2v).state_dict(), {}
         )
     }
@@ -89,7 +73,7 @@ def theirs(tmp_path):
     cfg = whole_config(hubert, task)
     cfg["task"]["label_rate"] = 50
     state = {"dictionaries": [phones]}
-    paths["hubert"] = save(tmp_path / "hubert.pt", cfg, model.state_dict(), state)
+    paths["hubert"] = save_checkpoint(tmp_path / "hubert.pt", cfg, model.state_dict(), state)
     return paths
 
 
@@ -157,11 +141,7 @@ def test_fairseqs_models_are_upstreams(theirs, name):
 
 
 def test_a_checkpoint_of_ours_brings_its_sizes(tmp_path):
-    model = av_model()
-    cfg = {"model": {"_name": "mmpt_av_pretraining", "encoder_embed_dim": 16, "encoder_layers": 2}}
-    cfg["model"] |= {"encoder_ffn_embed_dim": 32, "depthwise_conv_kernel_size": 7}
-    path = tmp_path / "stage1.pt"
-    save(path, cfg, model.state_dict(), {})
+    model, path = stage_1_checkpoint(tmp_path / "stage1.pt")
     upstream = open_upstream(str(path))
     assert (upstream.layers, upstream.dim) == (3, 16)
     weights = upstream.encoder.state_dict()
@@ -177,7 +157,7 @@ def test_a_checkpoint_of_ours_brings_its_sizes(tmp_path):
 def test_what_is_no_upstream(tmp_path):
     with pytest.raises(InputError, match="there is no checkpoint"):
         open_upstream(str(tmp_path / "none.pt"))
-    save(tmp_path / "x.pt", {"model": {"_name": "x"}}, {}, {})
+    save_checkpoint(tmp_path / "x.pt", {"model": {"_name": "x"}}, {}, {})
     with pytest.raises(InputError, match=r"x.pt \(x\) is no upstream"):
         open_upstream(str(tmp_path / "x.pt"))
     with pytest.raises(InputError, match=r"upstream=cached but there is no .*upstream.json"):
