@@ -152,24 +152,32 @@ def _write_archive(
             if isinstance(array, str):
                 print(f"left as it is: {array}", file=sys.stderr)
                 continue
-            # A ZipInfo of its own carries no time of writing: the same bytes in every run.
-            out.writestr(zipfile.ZipInfo(f"{i:09d}.npy"), array)
-            # A member's bytes follow its header, its name and (here) no extra field.
-            member = out.infolist()[-1]
-            offset = member.header_offset + zipfile.sizeFileHeader + len(member.filename)
-            places[source] = (offset, len(array))
+            places[source] = add_member(out, f"{i:09d}.npy", array)
     return places
+
+
+def add_member(archive: zipfile.ZipFile, name: str, data: bytes) -> tuple[int, int]:
+    """Store ``data`` uncompressed; returns (offset, length) in bytes of it in the archive."""
+    # A ZipInfo of its own carries no time of writing: the same bytes in every run.
+    archive.writestr(zipfile.ZipInfo(name), data)
+    # A member's bytes follow its header, its name and (here) no extra field.
+    member = archive.infolist()[-1]
+    return member.header_offset + zipfile.sizeFileHeader + len(member.filename), len(data)
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """The bytes of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
 
 
 def _npy(source: str, dtype: str) -> bytes | str:
     """The features ``(T, 80)`` as the bytes of a .npy file, or what is wrong with the clip."""
     try:
-        features = read_filterbank(source)
+        return npy_bytes(read_filterbank(source).astype(dtype))
     except UnreadableClip as error:
         return str(error)
-    buffer = io.BytesIO()
-    np.save(buffer, features.astype(dtype))
-    return buffer.getvalue()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import omegaconf
 import torch
 from fairseq import checkpoint_utils
+from fairseq.data import Dictionary
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
@@ -38,6 +39,7 @@ SAFE_CLASSES = [
     int,
     list,
     typing.Any,
+    Dictionary,  # HuBERT's checkpoints carry theirs
     # fairseq's broadcast of the optimizer's state when several processes resume
     distributed_utils._TensorPlaceholder,
 ]

@@ -203,3 +203,33 @@ def speech_batch(frames: list[int], targets: list[list[int]]) -> dict:
             "prev_output_tokens": table([[eos, *t] for t in targets], longest + 1),
         },
     }
+
+
+def save_checkpoint(path: Path, cfg: dict, model: dict, task_state: dict) -> str:
+    """A checkpoint as fairseq's trainer writes it."""
+    history = [{"criterion_name": "x", "optimizer_name": "x", "num_updates": 1}]
+    state = {
+        "args": None,
+        "cfg": cfg,
+        "model": model,
+        "task_state": task_state,
+        "optimizer_history": [{**history[0], "lr_scheduler_state": {"best": 0}}],
+        "last_optimizer_state": None,
+        "extra_state": {"epoch": 1, "train_iterator": {"epoch": 1}},
+    }
+    torch.save(state, path)
+    return str(path)
+
+
+def stage_1_checkpoint(path: Path) -> tuple[AVPretrainingModel, Path]:
+    """:func:`av_model` as a checkpoint of stage 1."""
+    model = av_model()
+    sizes = {
+        "_name": "mmpt_av_pretraining",
+        "encoder_embed_dim": 16,
+        "encoder_layers": 2,
+        "encoder_ffn_embed_dim": 32,
+        "depthwise_conv_kernel_size": 7,
+    }
+    save_checkpoint(path, {"model": sizes}, model.state_dict(), {})
+    return model, path

@@ -171,7 +171,29 @@ def is_cached(source: str) -> bool:
         return source.endswith(".npy")
 
 
+def read_states(source: str) -> NDArray[np.float32]:
+    """Stored hidden states ``(layers, T, D)`` of an upstream, as examples/superb/cache.py writes.
+
+    Raises:
+        UnreadableClip: no such array, or another kind of array.
+    """
+    states = _read_array(source)
+    if states is None or states.ndim != 3 or not states.size:
+        raise UnreadableClip(f"{source} holds no hidden states (layers, frames, width)")
+    return states
+
+
 def _cached_features(source: str) -> Features | None:
+    features = _read_array(source)
+    if features is None:
+        return None
+    if features.ndim != 2 or features.shape[1] != NUM_MEL_BINS or not len(features):
+        raise UnreadableClip(f"{source} has shape {features.shape}, not (frames, {NUM_MEL_BINS})")
+    return features
+
+
+def _read_array(source: str) -> NDArray[np.float32] | None:
+    """A ``.npy`` file or ZIP member as float32; None where the source is something else."""
     path, offset, length = split_slice(source)
     if path.endswith(".npy"):
         data = Path(path).read_bytes() if os.path.isfile(path) else b""
@@ -182,14 +204,12 @@ def _cached_features(source: str) -> Features | None:
     if data[:6] != b"\x93NUMPY":
         return None
     try:
-        features = np.load(io.BytesIO(data), allow_pickle=False)
+        array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise UnreadableClip(f"{source} is not a readable .npy array ({error})") from None
-    if features.ndim != 2 or features.shape[1] != NUM_MEL_BINS or not len(features):
-        raise UnreadableClip(f"{source} has shape {features.shape}, not (frames, {NUM_MEL_BINS})")
-    if features.dtype.kind != "f" or not np.isfinite(features).all():
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
         raise UnreadableClip(f"{source} holds values that are not finite floating-point numbers")
-    return features.astype(np.float32)
+    return array.astype(np.float32)
 
 
 def _zip_member(path: str, offset: int, length: int) -> bytes:

@@ -12,6 +12,13 @@ from mmpt_fairseq.decoding.prefix_beam import prefix_beam_search
 from mmpt_fairseq.errors import InputError
 
 
+def kept_frames(labels: Tensor, blank: int) -> Tensor:
+    """``(T,)``, True where a label stands that is neither blank nor a repetition."""
+    starts = torch.ones_like(labels, dtype=torch.bool)
+    starts[1:] = labels[1:] != labels[:-1]
+    return starts & (labels != blank)
+
+
 def require_ctc(models: list[nn.Module]) -> nn.Module:
     """The one model, which must have a CTC head.
 
@@ -74,9 +81,7 @@ class CTCGreedyGenerator(CTCGenerator):
         ]
 
     def _collapse(self, labels: Tensor, scores: Tensor) -> dict:
-        starts = torch.ones_like(labels, dtype=torch.bool)
-        starts[1:] = labels[1:] != labels[:-1]
-        keep = starts & (labels != self.blank)
+        keep = kept_frames(labels, self.blank)
         tokens = torch.cat([labels[keep], labels.new_tensor([self.eos])])
         positional = torch.cat([scores[keep], scores.new_zeros(1)])
         return {

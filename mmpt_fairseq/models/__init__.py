@@ -1,5 +1,5 @@
 """Registered models; importing this package registers them."""
 
-from mmpt_fairseq.models import av_pretraining, speech_to_text
+from mmpt_fairseq.models import av_pretraining, speech_to_text, superb
 
-__all__ = ["av_pretraining", "speech_to_text"]
+__all__ = ["av_pretraining", "speech_to_text", "superb"]

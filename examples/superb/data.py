@@ -1,0 +1,223 @@
+"""Small data for SUPERB's four tasks, where its own corpora are not at hand.
+
+    python -m examples.superb.data --data DIR --out data/superb
+
+``ks``  ``DIR/keywords/``: six wake words; files, whose speakers are not known, go to the splits by
+        a hash of their names (70/10/20 %).
+``ic``  ``DIR/coffee_orders/``: three slots (drink, shots, roast); split by file in the same way.
+``sd``  ``DIR/librispeech/train-clean-100/``: pairs of speakers mixed, no speaker in two splits.
+        Who speaks when is told from the loudness of each speaker alone, not from an alignment.
+``pr``  sentences of the generated corpus spoken by eSpeak NG, with the phones that it reports; no
+        speaker and no sentence in two splits. It needs no ``DIR``.
+
+SUPERB's own: Speech Commands v1, Fluent Speech Commands, LibriSpeech and Libri2Mix; write them as
+the same manifests (data/superb_labels.py says what is in their cells).
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from examples.mboshi.prepare import measure
+from manifests.common import CorpusError, parallel_map
+from manifests.generated.grammar import sentences
+from manifests.generated.speech import Speaker, draw_speakers, speak
+from mmpt_fairseq.data.audio import FRAME_LENGTH, FRAME_SHIFT, SAMPLE_RATE, read_waveform
+from mmpt_fairseq.data.manifest import write_manifest
+from mmpt_fairseq.data.superb_labels import format_segments
+from mmpt_fairseq.errors import InputError, exit_on_input_error
+
+SPLITS = ("train", "valid", "test")
+SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
+SLOTS = ("coffeeDrink", "numberOfShots", "roast")
+MIXTURES = {"train": 150, "valid": 20, "test": 40}
+SENTENCES = {"train": 400, "valid": 40, "test": 80}
+VOICES = 30
+SPEECH_SECONDS = 6.0  # of each speaker in a mixture
+PAUSE = 0.3  # seconds of silence that part two segments
+BELOW_PEAK = 30.0  # dB under a speaker's loud frames that still count as speech
+
+
+def keyword_spotting(data: Path, out: Path, jobs: int) -> None:
+    """Wake words; the folder's name is the class."""
+    folder = _folder(data, "keywords")
+    files = sorted(folder.glob("*/*.ogg"))
+    rows = [_row(f"{path.parent.name}_{path.stem}", path, path.parent.name) for path in files]
+    _write_split_by_file(rows, out, jobs)
+
+
+def intent_classification(data: Path, out: Path, jobs: int) -> None:
+    """Coffee orders; a slot that is not mentioned is ``none``."""
+    folder = _folder(data, "coffee_orders")
+    orders = json.loads((folder / "label.json").read_text(encoding="utf-8"))
+    rows = []
+    for name, order in sorted(orders.items()):
+        values = [order["slots"].get(slot, "none").strip() for slot in SLOTS]
+        text = " ".join(value.replace(" ", "_") for value in values)
+        rows.append(_row(Path(name).stem, folder / "audio" / name, text))
+    _write_split_by_file(rows, out, jobs)
+
+
+def phoneme_recognition(data: Path | None, out: Path, jobs: int) -> None:
+    """eSpeak NG's phones; stress marks and pauses are left out."""
+    speakers = draw_speakers(1, VOICES)
+    texts = iter(sentences(1, sum(SENTENCES.values())))
+    start = 0
+    for split, count in SENTENCES.items():
+        # A sixth of the voices each for valid and test.
+        voices = max(1, VOICES // 6) if split != "train" else VOICES - 2 * max(1, VOICES // 6)
+        pool = speakers[start : start + voices]
+        start += voices
+        items = [
+            (out / "clips" / f"{split}_{i:04d}.flac", next(texts)["en"], pool[i % len(pool)])
+            for i in range(count)
+        ]
+        write_manifest(out / f"{split}.tsv", parallel_map(_spoken, items, jobs, f"pr {split}"))
+
+
+def speaker_diarization(data: Path, out: Path, jobs: int) -> None:
+    """Pairs of speakers, the second beginning somewhere within the first."""
+    files = sorted(_folder(data, "librispeech/train-clean-100").glob("*.ogg"))
+    by_split: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    for path in files:
+        by_split[split_of(path.stem.split("-")[0])].append(path)
+    for split, count in MIXTURES.items():
+        pool = by_split[split]
+        if len(pool) < 2:
+            raise InputError(f"{files[0].parent} has too few speakers for the split {split}")
+        rng = np.random.default_rng([1, SPLITS.index(split)])
+        pairs = [rng.choice(len(pool), 2, replace=False) for _ in range(count)]
+        items = [
+            (out / "clips" / f"{split}_{i:04d}.flac", pool[first], pool[second], i)
+            for i, (first, second) in enumerate(pairs)
+        ]
+        write_manifest(out / f"{split}.tsv", parallel_map(_mixed, items, jobs, f"sd {split}"))
+
+
+TASKS: dict[str, Callable[[Path, Path, int], None]] = {
+    "ks": keyword_spotting,
+    "ic": intent_classification,
+    "pr": phoneme_recognition,
+    "sd": speaker_diarization,
+}
+
+
+def split_of(name: str) -> str:
+    """The split that a file or speaker belongs to: a function of its name alone."""
+    position = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
+    if position < SHARES["train"]:
+        return "train"
+    return "valid" if position < SHARES["train"] + SHARES["valid"] else "test"
+
+
+def speech_segments(waveform: NDArray[np.float32]) -> list[tuple[float, float]]:
+    """Where one speaker alone speaks: (start, end) in seconds, from loudness."""
+    count = 1 + (len(waveform) - FRAME_LENGTH) // FRAME_SHIFT
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, FRAME_LENGTH)[::FRAME_SHIFT][:count]
+    level = 10 * np.log10((frames.astype(np.float64) ** 2).mean(axis=1) + 1e-10)
+    loud = np.flatnonzero(level > np.percentile(level, 95) - BELOW_PEAK)
+    step = FRAME_SHIFT / SAMPLE_RATE
+    runs = np.split(loud, np.flatnonzero(np.diff(loud) > PAUSE / step) + 1)
+    return [(run[0] * step, (run[-1] + 1) * step) for run in runs]
+
+
+def mix(first: NDArray[np.float32], second: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+    """The sum of two speakers of equal loudness, the second from sample ``start`` on."""
+    length = max(len(first), start + len(second))
+    total = np.zeros(length, dtype=np.float32)
+    for waveform, offset in ((first, 0), (second, start)):
+        level = np.sqrt(np.mean(waveform.astype(np.float64) ** 2)) + 1e-8
+        total[offset : offset + len(waveform)] += (0.05 / level) * waveform
+    return np.clip(total, -1, 1)
+
+
+def _mixed(item: tuple[Path, Path, Path, int]) -> dict:
+    path, first, second, index = item
+    rng = np.random.default_rng([2, index])
+    wanted = round(SPEECH_SECONDS * SAMPLE_RATE)
+    voices = [read_waveform(str(source))[:wanted] for source in (first, second)]
+    start = int(rng.integers(len(voices[0])))
+    waveform = mix(*voices, start)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, waveform, SAMPLE_RATE)
+    segments = [
+        (source.stem.split("-")[0], begin + offset / SAMPLE_RATE, end + offset / SAMPLE_RATE)
+        for source, voice, offset in zip((first, second), voices, (0, start), strict=True)
+        for begin, end in speech_segments(voice)
+    ]
+    return {**_clip(path, len(waveform)), "segments": format_segments(segments)}
+
+
+def _spoken(item: tuple[Path, str, Speaker]) -> dict:
+    path, text, speaker = item
+    speech = speak(text, speaker)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, speech.samples, SAMPLE_RATE)
+    phones = [phone for _, name in speech.phonemes if (phone := bare_phone(name))]
+    row = _clip(path, len(speech.samples))
+    return {**row, "tgt_text": " ".join(phones), "src_text": text, "speaker": speaker.name}
+
+
+def bare_phone(mnemonic: str) -> str:
+    """eSpeak's phoneme without stress and length of pauses; empty where it is a pause."""
+    phone = mnemonic.strip().strip("',%=")
+    return "" if phone.startswith(("_", "|")) else phone
+
+
+def _clip(path: Path, samples: int) -> dict:
+    frames = 1 + (samples - FRAME_LENGTH) // FRAME_SHIFT
+    return {"id": path.stem, "audio": f"clips/{path.name}", "n_frames": frames}
+
+
+def _row(name: str, path: Path, text: str) -> dict:
+    return {"id": name, "audio": str(path.resolve()), "tgt_text": text}
+
+
+def _folder(data: Path | None, name: str) -> Path:
+    if data is None or not (data / name).is_dir():
+        raise InputError(f"there is no {data}/{name}; --data must name the folder that holds it")
+    return data / name
+
+
+def _write_split_by_file(rows: list[dict], out: Path, jobs: int) -> None:
+    measured = parallel_map(measure, rows, jobs, out.name)
+    for row in measured:
+        if "fault" in row:
+            print(f"left out {row['id']}: {row['fault']}", file=sys.stderr)
+    for split in SPLITS:
+        chosen = [r for r in measured if "fault" not in r and split_of(r["id"]) == split]
+        write_manifest(out / f"{split}.tsv", chosen)
+
+
+def prepare(data: Path | None, out: Path, tasks: Sequence[str], jobs: int) -> None:
+    """Write ``out/<task>/{train,valid,test}.tsv``; a task that is there already is left alone."""
+    for task in tasks:
+        if all((out / task / f"{split}.tsv").is_file() for split in SPLITS):
+            continue
+        TASKS[task](data, out / task, jobs)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of the corpora")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        try:
+            prepare(args.data, args.out, args.tasks, args.jobs)
+        except CorpusError as error:
+            raise InputError(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""A trained model on a split: its score, layer weights and predictions.
+
+    python -m examples.superb.evaluate runs/ks/checkpoint_best.pt data/superb/ks --split test \\
+        --out runs/ks/test
+
+writes ``score.json`` and ``predictions.tsv`` (id, reference, prediction) into the folder.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from manifests.common import atomic_path
+from mmpt_fairseq.data.superb_labels import label_column
+from mmpt_fairseq.decoding.superb_predictions import load, score
+from mmpt_fairseq.errors import exit_on_input_error
+
+
+def evaluate(checkpoint: Path, data: Path, split: str, tuned_on: str, out: Path) -> dict:
+    """Score and predictions of ``split`` in ``out``; returns what ``score.json`` holds."""
+    model, task = load(checkpoint, data)
+    found, predictions = score(model, task, split, tuned_on)
+    found |= {"kind": task.kind, "split": split, "weights": model.mix.weights.tolist()}
+    manifest = task.dataset(split).manifest
+    rows = zip(
+        manifest.column("id"),
+        manifest.column(label_column(task.kind)),
+        predictions.texts,
+        strict=True,
+    )
+    lines = ["id\treference\tprediction", *("\t".join(row) for row in rows)]
+    for name, text in (
+        ("predictions.tsv", "\n".join(lines) + "\n"),
+        ("score.json", json.dumps(found, indent=1) + "\n"),
+    ):
+        with atomic_path(out / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("data", type=Path, help="folder of the manifests, or of stored states")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--tuned-on", default="valid", help="chooses diarization's threshold")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        found = evaluate(args.checkpoint, args.data, args.split, args.tuned_on, args.out)
+    print(f"{found['kind']}, {args.split}: {found['metric']} {found['value']:.2f} %")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""SUPERB's objectives: cross entropy a slot, CTC, permutation-invariant binary cross entropy.
+
+Sources: arXiv 2105.01051 and s3prl's downstream experts. Slots' cross entropies are added
+(fluent_commands); CTC has ``zero_infinity`` (ctc/libriphone); diarization takes the better of the
+speakers' permutations in each clip (diarization, after EEND, arXiv 1909.05952).
+"""
+
+from itertools import permutations
+
+import torch
+import torch.nn.functional as F
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+from torch import Tensor
+
+from mmpt_fairseq.decoding.superb import (
+    DiarizationErrors,
+    at_states,
+    correct_clips,
+    diarization_errors,
+    in_frames,
+    phone_errors,
+    predict_phones,
+    predict_slots,
+    slot_logits,
+    speech_activity,
+)
+from mmpt_fairseq.models.superb import SuperbOutput
+from mmpt_fairseq.modules.conformer import beyond
+
+
+@register_criterion("mmpt_superb", dataclass=FairseqDataclass)
+class SuperbCriterion(FairseqCriterion):
+    """The objective of the task's kind; in validation also its metric."""
+
+    def forward(self, model, sample, reduce=True):
+        """fairseq's (loss, sample size, logging output)."""
+        output = model(**sample["net_input"])
+        kind = self.task.kind
+        if kind == "phoneme_recognition":
+            loss, size = self._ctc(output, sample), sample["nsentences"]
+        elif kind == "speaker_diarization":
+            target = at_states(sample["target"], model.upstream.stride, output.logits.size(1))
+            loss = permutation_invariant_loss(output.logits, target, output.lengths)
+            size = int(output.lengths.sum())
+        else:
+            loss, size = self._cross_entropy(output, sample), sample["nsentences"]
+        logs = {
+            "loss": loss.detach(),
+            "sample_size": size,
+            "nsentences": sample["nsentences"],
+            "ntokens": sample["ntokens"],
+        }
+        if not model.training:
+            logs |= self._measure(model, output, sample)
+        return loss, size, logs
+
+    def _cross_entropy(self, output: SuperbOutput, sample: dict) -> Tensor:
+        parts = slot_logits(output.logits.float(), self._slots())
+        pairs = zip(parts, sample["target"].unbind(dim=1), strict=True)
+        return sum(F.cross_entropy(part, target, reduction="sum") for part, target in pairs)
+
+    def _ctc(self, output: SuperbOutput, sample: dict) -> Tensor:
+        """Mean over a clip's phones, summed over clips, as torch's own mean weighs them."""
+        losses = F.ctc_loss(
+            output.logits.float().log_softmax(-1).transpose(0, 1),
+            sample["target"],
+            output.lengths,
+            sample["target_lengths"],
+            blank=self.task.labels.dictionary.bos(),
+            reduction="none",
+            zero_infinity=True,
+        )
+        return (losses / sample["target_lengths"]).sum()
+
+    def _slots(self) -> list[int]:
+        return [len(slot) for slot in self.task.labels.inventory]
+
+    def _measure(self, model, output: SuperbOutput, sample: dict) -> dict:
+        """Sums of which :meth:`reduce_metrics` makes the metric."""
+        kind, labels = self.task.kind, self.task.labels
+        if kind == "phoneme_recognition":
+            blank, sizes = labels.dictionary.bos(), sample["target_lengths"].tolist()
+            targets = [t[:n].tolist() for t, n in zip(sample["target"], sizes, strict=True)]
+            found = predict_phones(output.logits, output.lengths, blank)
+            pairs = zip(targets, found, strict=True)
+            errors = sum(phone_errors(target, phones.tolist()) for target, phones in pairs)
+            return {"phone_errors": errors, "phones": sum(sizes)}
+        if kind == "speaker_diarization":
+            return vars(self._diarize(model, output, sample))
+        predicted = predict_slots(output.logits, self._slots())
+        return {"correct": correct_clips(predicted, sample["target"]), "clips": len(predicted)}
+
+    def _diarize(self, model, output: SuperbOutput, sample: dict) -> DiarizationErrors:
+        total, scoring = DiarizationErrors(), self.task.scoring
+        for row, frames in enumerate(sample["target_lengths"].tolist()):
+            logits = output.logits[row, : output.lengths[row]]
+            probabilities = in_frames(logits.detach().sigmoid(), model.upstream.stride, frames)
+            active = speech_activity(
+                probabilities.float().cpu().numpy(), scoring.threshold, scoring.median
+            )
+            reference = sample["target"][row, :frames].bool().cpu().numpy()
+            total = total + diarization_errors(reference, active, scoring.collar)
+        return total
+
+    @staticmethod
+    def reduce_metrics(logging_outputs: list[dict]) -> None:
+        """Loss per clip (diarization: per frame) and the metric in percent."""
+
+        def total(key: str) -> float:
+            return float(sum(logs.get(key, 0) for logs in logging_outputs))
+
+        size = total("sample_size")
+        metrics.log_scalar("loss", total("loss") / max(size, 1), size, round=4)
+        for name, wrong, count in (
+            ("accuracy", ("correct",), "clips"),
+            ("per", ("phone_errors",), "phones"),
+            ("der", ("missed", "false_alarms", "confused"), "spoken"),
+        ):
+            if total(count):
+                value = 100 * sum(map(total, wrong)) / total(count)
+                metrics.log_scalar(name, value, total(count), round=2)
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True
+
+
+def permutation_invariant_loss(logits: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
+    """Binary cross entropy under each clip's better order of speakers, summed over frames.
+
+    Args:
+        logits, target: ``(B, T, S)``.
+        lengths: ``(B,)``.
+    """
+    inside = ~beyond(lengths, logits.size(1))
+    losses = []
+    for order in permutations(range(target.size(-1))):
+        loss = F.binary_cross_entropy_with_logits(
+            logits.float(), target[..., list(order)], reduction="none"
+        )
+        losses.append((loss.mean(dim=-1) * inside).sum(dim=1))
+    return torch.stack(losses).min(dim=0).values.sum()

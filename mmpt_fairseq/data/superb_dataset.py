@@ -1,0 +1,115 @@
+"""SUPERB's dataset: what an upstream reads (filterbanks, samples or stored states) and a target."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from fairseq.data import FairseqDataset
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states, read_waveform
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.skipping import SkippedClips
+from mmpt_fairseq.data.superb_labels import Labels
+from mmpt_fairseq.errors import UnreadableClip
+
+# By what an upstream reads. States come as (T, layers, D), so that all are padded in front.
+READERS = {
+    "filterbank": lambda source: normalise(read_filterbank(source)),
+    "waveform": read_waveform,
+    "states": lambda source: read_states(source).transpose(1, 0, 2),
+}
+
+
+@dataclass
+class Example:
+    """One clip: ``source`` ``(T, F)``, ``(samples,)`` or ``(T, layers, D)``, and its target."""
+
+    index: int
+    source: Tensor
+    target: Tensor
+
+
+class SuperbDataset(FairseqDataset):
+    """Clips of a manifest with the labels of one of SUPERB's tasks.
+
+    Args:
+        manifest: rows with the column that ``labels`` reads.
+        reads: ``filterbank``, ``waveform`` or ``states``: what the upstream takes.
+        labels: targets.
+        training: random order; unusable clips are skipped and counted. Otherwise the order is
+            fixed and an unusable clip stops the run.
+        audio_root: what paths are relative to; the manifest's folder by default.
+        weights: how likely each row is drawn in training; without them every row comes once.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        reads: str,
+        labels: Labels,
+        training: bool,
+        audio_root: str | None = None,
+        weights: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.manifest, self.reads, self.labels = manifest, reads, labels
+        self.training, self.root = training, audio_root
+        self.weights = weights if training else None
+        self.skipped = SkippedClips(tolerate=training)
+        self.sizes = manifest.n_frames
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def num_tokens(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.sizes[indices].astype(np.int64)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """10 ms frames; and one, where other tasks have a target's tokens."""
+        return int(self.sizes[index]), 1
+
+    def ordered_indices(self) -> NDArray[np.int64]:
+        """Longest first; among equals at random in training (fairseq seeds numpy per epoch)."""
+        rows = np.arange(len(self))
+        if self.weights is not None:
+            # fairseq's ResamplingDataset cannot be put into batches: it hides batch_by_size.
+            rows = np.random.choice(len(self), len(self), p=self.weights / self.weights.sum())
+        elif self.training:
+            rows = np.random.permutation(len(self))
+        return rows[np.argsort(-self.sizes[rows], kind="stable")]
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        """Not where every epoch draws its rows."""
+        return self.weights is None
+
+    def __getitem__(self, index: int) -> Example | UnreadableClip:
+        index = int(index)
+        self.skipped.count_read()
+        try:
+            source = READERS[self.reads](self.manifest.resolve("audio", index, self.root))
+        except UnreadableClip as error:
+            return self.skipped.report(self.manifest.where(index), error)
+        target = self.labels.target(self.manifest, index)
+        return Example(index, torch.from_numpy(np.ascontiguousarray(source)), target)
+
+    def collater(self, samples: list[Example | UnreadableClip]) -> dict:
+        """Batch of the usable clips, in fairseq's form."""
+        examples, replacement = self.skipped.sort_out(samples)
+        if replacement is not None:
+            return replacement
+        sources = [e.source for e in examples]
+        return {
+            "id": torch.tensor([e.index for e in examples]),
+            "net_input": {
+                "source": torch.nn.utils.rnn.pad_sequence(sources, batch_first=True),
+                "lengths": torch.tensor([len(s) for s in sources]),
+            },
+            "nsentences": len(examples),
+            "ntokens": int(sum(self.sizes[e.index] for e in examples)),
+            **self.labels.collate([e.target for e in examples]),
+        }

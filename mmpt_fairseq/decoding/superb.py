@@ -1,0 +1,124 @@
+"""SUPERB's outputs as predictions, and its metrics.
+
+Accuracy: all slots of a clip must be right (with one slot, plain accuracy). PER: edits between
+phones over the phones of the references. DER (NIST's md-eval): time missed, falsely alarmed and
+confused between speakers, over the time spoken, in 10 ms frames, speakers matched within each
+recording as suits the hypothesis best.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import editdistance
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from mmpt_fairseq.decoding.ctc import kept_frames
+
+Activity = NDArray[np.bool_]  # (T, speakers), 10 ms frames
+
+
+def slot_logits(logits: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """``(B, classes of all slots)`` -> ``(B, classes)`` a slot."""
+    return list(logits.split(list(sizes), dim=-1))
+
+
+def predict_slots(logits: Tensor, sizes: Sequence[int]) -> Tensor:
+    """``(B, slots)`` the likeliest class of each."""
+    return torch.stack([part.argmax(dim=-1) for part in slot_logits(logits, sizes)], dim=-1)
+
+
+def correct_clips(predicted: Tensor, target: Tensor) -> int:
+    """Rows of ``(B, slots)`` in which every slot is right."""
+    return int((predicted == target).all(dim=-1).sum())
+
+
+def predict_phones(logits: Tensor, lengths: Tensor, blank: int) -> list[Tensor]:
+    """Greedy CTC on ``(B, T, V)``: tokens of each clip."""
+    labels = [row[:n] for row, n in zip(logits.argmax(dim=-1), lengths.tolist(), strict=True)]
+    return [row[kept_frames(row, blank)] for row in labels]
+
+
+def phone_errors(reference: Sequence, hypothesis: Sequence) -> int:
+    """Insertions, deletions and substitutions."""
+    return int(editdistance.eval(list(reference), list(hypothesis)))
+
+
+@dataclass(frozen=True)
+class DiarizationErrors:
+    """Speaker frames missed, falsely alarmed, given to the wrong speaker; and those spoken."""
+
+    missed: int = 0
+    false_alarms: int = 0
+    confused: int = 0
+    spoken: int = 0
+
+    def __add__(self, other: "DiarizationErrors") -> "DiarizationErrors":
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return DiarizationErrors(*(a + b for a, b in pairs))
+
+    @property
+    def wrong(self) -> int:
+        return self.missed + self.false_alarms + self.confused
+
+    @property
+    def rate(self) -> float:
+        """DER; where nobody speaks, 0 without a false alarm and infinite with one."""
+        if not self.spoken:
+            return float("inf") if self.wrong else 0.0
+        return self.wrong / self.spoken
+
+
+def diarization_errors(
+    reference: Activity, hypothesis: Activity, collar: int = 0
+) -> DiarizationErrors:
+    """Errors of one recording, any number of speakers on either side, overlaps included.
+
+    Args:
+        reference, hypothesis: ``(T, speakers)``.
+        collar: frames on either side of a reference's boundary that do not count.
+    """
+    scored = ~near_boundaries(reference, collar)
+    # Speakers are matched on what is scored, as dscore does.
+    reference, hypothesis = reference[scored], hypothesis[scored]
+    overlap = reference.T.astype(np.int64) @ hypothesis.astype(np.int64)
+    correct = int(overlap[linear_sum_assignment(-overlap)].sum())
+    spoken, heard = reference.sum(axis=1), hypothesis.sum(axis=1)
+    return DiarizationErrors(
+        missed=int(np.maximum(spoken - heard, 0).sum()),
+        false_alarms=int(np.maximum(heard - spoken, 0).sum()),
+        confused=int(np.minimum(spoken, heard).sum()) - correct,
+        spoken=int(spoken.sum()),
+    )
+
+
+def near_boundaries(reference: Activity, collar: int) -> NDArray[np.bool_]:
+    """``(T,)``, True within ``collar`` frames of where a speaker of the reference changes."""
+    near = np.zeros(len(reference), dtype=bool)
+    if collar:
+        padded = np.pad(reference, ((1, 1), (0, 0)))
+        for boundary in np.flatnonzero((padded[1:] != padded[:-1]).any(axis=1)):
+            near[max(0, boundary - collar) : boundary + collar] = True
+    return near
+
+
+def in_frames(values: Tensor, stride: int, frames: int) -> Tensor:
+    """``(T / stride, S)`` of an upstream's states as ``(frames, S)`` of 10 ms, by repetition."""
+    index = torch.arange(frames, device=values.device) // stride
+    return values[index.clamp(max=len(values) - 1)]
+
+
+def at_states(target: Tensor, stride: int, states: int) -> Tensor:
+    """``(B, frames, S)`` labels of 10 ms as ``(B, states, S)``: those in the middle of a state."""
+    index = torch.arange(states, device=target.device) * stride + stride // 2
+    return target[:, index.clamp(max=target.size(1) - 1)]
+
+
+def speech_activity(probabilities: NDArray, threshold: float, median: int) -> Activity:
+    """``(T, S)`` above the threshold, smoothed by a median over ``median`` frames (1: not)."""
+    active = probabilities > threshold
+    return median_filter(active, size=(median, 1), mode="constant") if median > 1 else active

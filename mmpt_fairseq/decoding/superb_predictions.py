@@ -1,0 +1,172 @@
+"""What a SUPERB model predicts on a split, and the split's score."""
+
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from fairseq import checkpoint_utils
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mmpt_fairseq.data.superb_labels import FRAMES_A_SECOND, format_segments
+from mmpt_fairseq.decoding.superb import (
+    Activity,
+    DiarizationErrors,
+    correct_clips,
+    diarization_errors,
+    in_frames,
+    phone_errors,
+    predict_phones,
+    predict_slots,
+    speech_activity,
+)
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.models.superb import SuperbModel
+from mmpt_fairseq.tasks._every_row import refuse_unreadable
+from mmpt_fairseq.tasks.superb import Scoring, SuperbTask
+
+# s3prl's downstream/diarization/score.sh tries these and reports the best on the test set itself;
+# here the validation split chooses.
+THRESHOLDS, MEDIANS = (0.3, 0.4, 0.5, 0.6, 0.7), (1, 11)
+METRICS = {
+    "keyword_spotting": "accuracy",
+    "intent_classification": "accuracy",
+    "phoneme_recognition": "per",
+    "speaker_diarization": "der",
+}
+
+
+@dataclass
+class Predictions:
+    """Of one split, in the manifest's order.
+
+    Attributes:
+        texts: label, slots or phones (not diarization).
+        probabilities: ``(T, 2)`` in 10 ms frames (diarization alone).
+        references: ``(T, 2)``, likewise.
+        wrong, total: clips, phones or speaker frames.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    probabilities: list[NDArray[np.float32]] = field(default_factory=list)
+    references: list[Activity] = field(default_factory=list)
+    wrong: int = 0
+    total: int = 0
+
+
+def load(checkpoint: str | Path, data: str | Path) -> tuple[SuperbModel, SuperbTask]:
+    """A trained model and its task, to be used on the manifests in ``data``.
+
+    Raises:
+        InputError: not a checkpoint of this model.
+    """
+    if not Path(checkpoint).is_file():
+        raise InputError(f"there is no checkpoint {checkpoint}")
+    overrides = {"data": str(data)}
+    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
+    if not isinstance(task, SuperbTask):
+        raise InputError(f"{checkpoint} is not of the task mmpt_superb")
+    return models[0].eval(), task
+
+
+@torch.no_grad()
+def predict(model: SuperbModel, task: SuperbTask, split: str, batch: int = 16) -> Predictions:
+    """Run a split; every row gets its prediction, or InputError says which could not be read."""
+    task.load_dataset(split)
+    dataset = task.dataset(split)
+    batches = task.get_batch_iterator(
+        dataset, max_sentences=batch, max_positions=task.max_positions()
+    ).next_epoch_itr(shuffle=False)
+    found: dict[int, dict] = {}
+    scores = Predictions()
+    for sample in tqdm(batches, desc=split, unit="batch"):
+        refuse_unreadable(sample)
+        output = model(**sample["net_input"])
+        batch_found = _predict_batch(model, task, output, sample, scores)
+        found.update(zip(sample["id"].tolist(), batch_found, strict=True))
+    for row in range(len(dataset)):
+        for name, value in found[row].items():
+            getattr(scores, name).append(value)
+    return scores
+
+
+def _predict_batch(model, task: SuperbTask, output, sample: dict, scores: Predictions) -> list:
+    target = sample["target"]
+    if task.kind == "speaker_diarization":
+        rows = []
+        for i, frames in enumerate(sample["target_lengths"].tolist()):
+            logits = output.logits[i, : output.lengths[i]]
+            values = in_frames(logits.sigmoid(), model.upstream.stride, frames).numpy()
+            reference = target[i, :frames].bool().numpy()
+            rows.append({"probabilities": values, "references": reference})
+        return rows
+    if task.kind == "phoneme_recognition":
+        found = predict_phones(output.logits, output.lengths, task.labels.dictionary.bos())
+        lengths = sample["target_lengths"].tolist()
+        scores.total += sum(lengths)
+        for i, phones in enumerate(found):
+            scores.wrong += phone_errors(target[i, : lengths[i]].tolist(), phones.tolist())
+    else:
+        found = predict_slots(output.logits, [len(slot) for slot in task.labels.inventory])
+        scores.total += len(found)
+        scores.wrong += len(found) - correct_clips(found, target)
+    return [{"texts": task.labels.text(row)} for row in found]
+
+
+def diarization_score(predictions: Predictions, scoring: Scoring) -> DiarizationErrors:
+    """Errors summed over the recordings."""
+    pairs = zip(predictions.references, predictions.probabilities, strict=True)
+    return sum(
+        (
+            diarization_errors(
+                reference,
+                speech_activity(values, scoring.threshold, scoring.median),
+                scoring.collar,
+            )
+            for reference, values in pairs
+        ),
+        DiarizationErrors(),
+    )
+
+
+def choose_scoring(predictions: Predictions, scoring: Scoring) -> Scoring:
+    """Threshold and median filter with the lowest DER on (validation) predictions."""
+    choices = [
+        replace(scoring, threshold=threshold, median=median)
+        for threshold, median in product(THRESHOLDS, MEDIANS)
+    ]
+    return min(choices, key=lambda choice: diarization_score(predictions, choice).rate)
+
+
+def score(
+    model: SuperbModel, task: SuperbTask, split: str, tuned_on: str
+) -> tuple[dict, Predictions]:
+    """The task's metric in percent on ``split``; diarization is tuned on ``tuned_on``."""
+    metric = METRICS[task.kind]
+    found = predict(model, task, split)
+    if metric != "der":
+        rate = 100 * found.wrong / found.total
+        value = 100 - rate if metric == "accuracy" else rate
+        return {"metric": metric, "value": value, "wrong": found.wrong, "of": found.total}, found
+    scoring = choose_scoring(predict(model, task, tuned_on), task.scoring)
+    errors = diarization_score(found, scoring)
+    found.texts = [
+        activity_text(speech_activity(p, scoring.threshold, scoring.median))
+        for p in found.probabilities
+    ]
+    details = {**asdict(errors), **asdict(scoring)}
+    return {"metric": metric, "value": 100 * errors.rate, **details}, found
+
+
+def activity_text(active: Activity) -> str:
+    """``(T, speakers)`` as a manifest's column ``segments``; speakers are called 1 and 2."""
+    segments = []
+    for speaker, row in enumerate(np.pad(active, ((1, 1), (0, 0))).T.astype(np.int8), 1):
+        starts, ends = np.flatnonzero(np.diff(row) > 0), np.flatnonzero(np.diff(row) < 0)
+        segments += [
+            (str(speaker), float(start) / FRAMES_A_SECOND, float(end) / FRAMES_A_SECOND)
+            for start, end in zip(starts, ends, strict=True)
+        ]
+    return format_segments(sorted(segments, key=lambda segment: segment[1]))

@@ -1,0 +1,74 @@
+"""SUPERB (arXiv 2105.01051): a frozen upstream, a weighted sum of its layers, a small head."""
+
+from dataclasses import dataclass, field
+
+import torch
+from fairseq.models import BaseFairseqModel, register_model
+from torch import Tensor, nn
+
+from mmpt_fairseq.models.upstreams import UpstreamConfig, build_upstream
+from mmpt_fairseq.modules.superb_heads import (
+    DiarizationHead,
+    FrameHead,
+    UtteranceHead,
+    WeightedSum,
+)
+from mmpt_fairseq.modules.upstreams import Upstream
+
+
+@dataclass
+class SuperbModelConfig(UpstreamConfig):
+    """The heads' sizes are s3prl's; the upstream's are read from its checkpoint."""
+
+    upstream: str = field(
+        default="fbank",
+        metadata={
+            "help": "fbank, random, random:CKPT, cached, or a checkpoint of any stage, of "
+            "wav2vec 2.0 or of HuBERT"
+        },
+    )
+    projector_dim: int = field(default=256, metadata={"help": "width between the linear layers"})
+    lstm_dim: int = field(default=512, metadata={"help": "width of diarization's LSTM"})
+
+
+@dataclass
+class SuperbOutput:
+    """``logits`` ``(B, classes)`` or ``(B, T, outputs)``; ``lengths`` ``(B,)`` of the states."""
+
+    logits: Tensor
+    lengths: Tensor
+
+
+@register_model("mmpt_superb", dataclass=SuperbModelConfig)
+class SuperbModel(BaseFairseqModel):
+    """The upstream is never trained and stays in evaluation mode."""
+
+    def __init__(self, upstream: Upstream, head: nn.Module) -> None:
+        super().__init__()
+        self.upstream = upstream.requires_grad_(False)
+        self.mix, self.head = WeightedSum(upstream.layers), head
+
+    @classmethod
+    def build_model(cls, cfg: SuperbModelConfig, task) -> "SuperbModel":
+        upstream, size = build_upstream(cfg), task.labels.size
+        if task.kind == "speaker_diarization":
+            head = DiarizationHead(upstream.dim, size, cfg.lstm_dim)
+        elif task.kind == "phoneme_recognition":
+            head = FrameHead(upstream.dim, size, cfg.projector_dim)
+        else:
+            head = UtteranceHead(upstream.dim, size, cfg.projector_dim)
+        return cls(upstream, head)
+
+    def train(self, mode: bool = True) -> "SuperbModel":
+        super().train(mode)
+        self.upstream.eval()
+        return self
+
+    def forward(self, source: Tensor, lengths: Tensor) -> SuperbOutput:
+        """``source`` ``(B, T, F)``, ``(B, samples)`` or stored ``(B, T, N, D)``."""
+        with torch.no_grad():
+            hidden = self.upstream(source, lengths)
+        return SuperbOutput(self.head(self.mix(hidden.states), hidden.lengths), hidden.lengths)
+
+    def max_positions(self) -> None:
+        return None

@@ -1,0 +1,130 @@
+"""An upstream by its name: filterbanks, a checkpoint of ours or of fairseq's, stored states.
+
+``fbank``             SUPERB's FBANK
+``random``            an untrained Conformer of the model's ``encoder_*`` sizes
+``random:CKPT``       an untrained Conformer of a checkpoint's sizes
+``cached``            states beside the manifests, stored by ``python -m examples.superb.cache``
+a checkpoint          of any stage of ours, or fairseq's wav2vec 2.0 or HuBERT
+"""
+
+import json
+import logging
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from fairseq import checkpoint_utils
+
+from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_encoder
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
+from mmpt_fairseq.modules.upstreams import (
+    ConformerUpstream,
+    FairseqUpstream,
+    FilterbankUpstream,
+    StoredUpstream,
+    Upstream,
+)
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = "upstream.json"  # beside stored states: of what they are
+THEIRS = ("wav2vec2", "hubert")
+SIZES = [f.name for f in fields(ConformerConfig) if f.name not in ("_name", "dropout")]
+
+
+@dataclass
+class UpstreamConfig(ConformerConfig):
+    """What a name stands for; kept in a checkpoint, so that a model needs no other file.
+
+    Attributes:
+        upstream_kind: ``fbank``, ``conformer``, ``stored`` or ``fairseq``.
+        upstream_layers, upstream_dim, upstream_stride: of stored states.
+    """
+
+    upstream: str = "fbank"
+    upstream_kind: str = ""
+    upstream_layers: int = 0
+    upstream_dim: int = 0
+    upstream_stride: int = 0
+
+
+def open_upstream(name: str, folder: Path | None = None) -> Upstream:
+    """The upstream of this name, with its weights, frozen.
+
+    Raises:
+        InputError: no such file, a checkpoint of something else.
+    """
+    cfg = UpstreamConfig(upstream=name)
+    settle(cfg, folder)
+    upstream = build_upstream(cfg)
+    fill(upstream, cfg)
+    return upstream.eval().requires_grad_(False)
+
+
+def settle(cfg: UpstreamConfig, folder: Path | None) -> None:
+    """Write into ``cfg`` what its upstream is; ``folder`` holds the manifests."""
+    name = str(cfg.upstream)
+    if name == "fbank":
+        cfg.upstream_kind = "fbank"
+    elif name == "cached":
+        cfg.upstream_kind = "stored"
+        _settle_stored(cfg, folder)
+    elif name == "random":
+        cfg.upstream_kind = "conformer"
+    else:
+        _settle_checkpoint(cfg, name.removeprefix("random:"), name.startswith("random:"))
+
+
+def build_upstream(cfg: UpstreamConfig) -> Upstream:
+    """The module that a settled ``cfg`` describes, without the weights of a checkpoint of ours."""
+    if cfg.upstream_kind == "fbank":
+        return FilterbankUpstream()
+    if cfg.upstream_kind == "stored":
+        return StoredUpstream(cfg.upstream_layers, cfg.upstream_dim, cfg.upstream_stride)
+    if cfg.upstream_kind == "fairseq":
+        return _fairseqs(str(cfg.upstream))
+    return ConformerUpstream(build_conformer(cfg), cfg.encoder_embed_dim)
+
+
+def fill(upstream: Upstream, cfg: UpstreamConfig) -> None:
+    """Load the weights of a checkpoint of ours; an untrained encoder stays untrained."""
+    if isinstance(upstream, ConformerUpstream) and not str(cfg.upstream).startswith("random"):
+        load_encoder(upstream.encoder, cfg.upstream)
+
+
+def _settle_stored(cfg: UpstreamConfig, folder: Path | None) -> None:
+    path = Path(folder or ".") / DESCRIPTION
+    if not path.is_file():
+        raise InputError(
+            f"model.upstream=cached but there is no {path}; store states there with python -m "
+            "examples.superb.cache, or name another upstream"
+        )
+    description = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("layers", "dim", "stride"):
+        setattr(cfg, f"upstream_{name}", description[name])
+
+
+def _settle_checkpoint(cfg: UpstreamConfig, path: str, sizes_alone: bool) -> None:
+    checkpoint = load_checkpoint(path)
+    saved = (checkpoint.get("cfg") or {}).get("model") or {}
+    kind = str(saved.get("_name", ""))
+    if kind in THEIRS and not sizes_alone:
+        cfg.upstream_kind = "fairseq"
+        return
+    if not encoder_state(checkpoint["model"]):
+        raise InputError(
+            f"{path} ({kind or 'of no known model'}) is no upstream; give a checkpoint of any "
+            "stage, fairseq's wav2vec 2.0 or HuBERT before fine-tuning, fbank or random"
+        )
+    cfg.upstream_kind = "conformer"
+    for name in SIZES:
+        if name in saved:
+            setattr(cfg, name, saved[name])
+
+
+def _fairseqs(path: str) -> FairseqUpstream:
+    if not Path(path).is_file():
+        raise InputError(f"the upstream {path} is gone; model.upstream must name its checkpoint")
+    models, _, task = checkpoint_utils.load_model_ensemble_and_task([path])
+    logger.info("upstream %s: fairseq's %s", path, type(models[0]).__name__)
+    return FairseqUpstream(models[0].float(), bool(task.cfg.normalize))

@@ -1,0 +1,64 @@
+"""SUPERB's heads (arXiv 2105.01051), with the sizes of s3prl's downstream configs.
+
+The states of a frozen upstream are summed with learned weights; a head stands on the sum.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mmpt_fairseq.modules.conformer import beyond
+from mmpt_fairseq.modules.pooling import masked_mean
+
+
+class WeightedSum(nn.Module):
+    """One softmax-normalised weight a layer, equal at the start (s3prl's Featurizer)."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.scores = nn.Parameter(torch.zeros(layers))
+
+    @property
+    def weights(self) -> Tensor:
+        """``(N,)``, their sum is 1."""
+        return self.scores.softmax(dim=0)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """``(B, N, T, D)`` -> ``(B, T, D)``."""
+        return torch.einsum("n,bntd->btd", self.weights, states)
+
+
+class UtteranceHead(nn.Module):
+    """Linear to 256, mean over time, linear (s3prl: speech_commands, fluent_commands)."""
+
+    def __init__(self, dim: int, classes: int, hidden: int) -> None:
+        super().__init__()
+        self.projector, self.output = nn.Linear(dim, hidden), nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, T, D)`` -> logits ``(B, classes)``."""
+        return self.output(masked_mean(self.projector(x), beyond(lengths, x.size(1))))
+
+
+class FrameHead(nn.Module):
+    """Linear to 256 and a linear layer in each frame, for CTC (s3prl: ctc, libriphone)."""
+
+    def __init__(self, dim: int, tokens: int, hidden: int) -> None:
+        super().__init__()
+        self.projector, self.output = nn.Linear(dim, hidden), nn.Linear(hidden, tokens)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, T, D)`` -> logits ``(B, T, tokens)``."""
+        return self.output(self.projector(x))
+
+
+class DiarizationHead(nn.Module):
+    """One LSTM and a linear layer; one logit a speaker and frame (s3prl: diarization)."""
+
+    def __init__(self, dim: int, speakers: int, hidden: int) -> None:
+        super().__init__()
+        # In one direction alone: padding stands behind a clip and does not reach it.
+        self.lstm, self.output = nn.LSTM(dim, hidden, batch_first=True), nn.Linear(hidden, speakers)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, T, D)`` -> logits ``(B, T, speakers)``."""
+        return self.output(self.lstm(x)[0])

@@ -1,0 +1,179 @@
+"""SUPERB's keyword spotting, intent classification, phoneme recognition and diarization.
+
+Sources: arXiv 2105.01051; s3prl's downstream speech_commands, fluent_commands, ctc (libriphone) and
+diarization. Ours where they differ: filterbanks for our encoders are those of all stages, and a
+row beyond ``max_source_positions`` is never cut (s3prl cuts diarization into chunks of 2000
+frames).
+"""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.tasks import FairseqTask, register_task
+from numpy.typing import NDArray
+from omegaconf import II, MISSING
+
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.superb_dataset import SuperbDataset
+from mmpt_fairseq.data.superb_labels import (
+    FRAMES_A_SECOND,
+    KINDS,
+    Labels,
+    check_rows,
+    label_column,
+    make_labels,
+    training_labels,
+)
+from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.models.upstreams import fill, settle
+from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start, is_training_split
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SuperbConfig(FairseqDataclass):
+    data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})
+    kind: ChoiceEnum(list(KINDS)) = field(
+        default="keyword_spotting", metadata={"help": "which of SUPERB's tasks"}
+    )
+    audio_root: Optional[str] = field(
+        default=None, metadata={"help": "what paths are relative to, if not the manifest"}
+    )
+    max_source_positions: int = field(
+        default=6000, metadata={"help": "longest clip in 10 ms frames that the upstream is given"}
+    )
+    balance_classes: bool = field(
+        default=False,
+        metadata={"help": "draw training clips so that classes are equally likely (s3prl's KS)"},
+    )
+    der_threshold: float = field(
+        default=0.5, metadata={"help": "probability above which a speaker speaks (validation)"}
+    )
+    der_median: int = field(
+        default=11, metadata={"help": "median filter over decisions in 10 ms frames; 1: none"}
+    )
+    der_collar: float = field(
+        default=0.0,
+        metadata={
+            "help": "seconds around a boundary that do not count; SUPERB scores without a collar, "
+            "NIST's evaluations with 0.25"
+        },
+    )
+    seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
+    decodes_with: Optional[str] = II("common_eval.path")
+    distributed_world_size: int = II("distributed_training.distributed_world_size")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How diarization is scored: probability, frames of the median filter and of the collar."""
+
+    threshold: float = 0.5
+    median: int = 11
+    collar: int = 0
+
+
+@register_task("mmpt_superb", dataclass=SuperbConfig)
+class SuperbTask(EveryRowMixin, FairseqTask):
+    """Reads ``<data>/<split>.tsv``; the labels are those of training and travel in checkpoints."""
+
+    cfg: SuperbConfig
+
+    def __init__(self, cfg: SuperbConfig, labels: Labels | None) -> None:
+        super().__init__(cfg)
+        self.kind, self.labels, self.reads = str(cfg.kind), labels, ""
+        collar = round(cfg.der_collar * FRAMES_A_SECOND)
+        self.scoring = Scoring(cfg.der_threshold, cfg.der_median, collar)
+
+    @classmethod
+    def setup_task(cls, cfg: SuperbConfig, **kwargs) -> "SuperbTask":
+        with exit_on_input_error():
+            from_checkpoint = kwargs.get("from_checkpoint", False)
+            check_start(cfg, from_checkpoint)
+            if from_checkpoint:  # load_state_dict brings the labels
+                return cls(cfg, None)
+            training = cls._manifest(cfg, cfg.train_subset)
+            return cls(cfg, training_labels(str(cfg.kind), training))
+
+    @staticmethod
+    def _manifest(cfg: SuperbConfig, split: str) -> Manifest:
+        return Manifest(Path(cfg.data) / f"{split}.tsv", [label_column(str(cfg.kind))])
+
+    def state_dict(self) -> dict:
+        """What a checkpoint needs to predict anywhere."""
+        return {"kind": self.kind, "inventory": self.labels.inventory}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take the labels from a checkpoint; those of a training folder must be the same."""
+        with exit_on_input_error():
+            if state.get("kind") != self.kind:
+                raise InputError(
+                    f"the checkpoint is of {state.get('kind', 'another task')}, not of {self.kind}"
+                )
+            if self.labels is not None and self.labels.inventory != state["inventory"]:
+                raise InputError(
+                    f"the labels of {self.cfg.data} are not the checkpoint's; train in another "
+                    "folder"
+                )
+            self.labels = make_labels(self.kind, state["inventory"])
+
+    def build_model(self, cfg: FairseqDataclass, from_checkpoint: bool = False):
+        """The model; when training starts, the upstream's weights go into it."""
+        with exit_on_input_error():
+            if not from_checkpoint:
+                settle(cfg, Path(self.cfg.data))
+            model = super().build_model(cfg, from_checkpoint)
+            if not from_checkpoint:
+                fill(model.upstream, cfg)
+        self.reads = model.upstream.reads
+        upstream = model.upstream
+        logger.info("upstream %s: %d states of %d", cfg.upstream, upstream.layers, upstream.dim)
+        return model
+
+    def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:
+        training = is_training_split(self.cfg, split)
+        with exit_on_input_error():
+            manifest = self._manifest(self.cfg, split)
+            check_rows(self.labels, manifest)
+            self._check_lengths(manifest, training)
+            self.datasets[split] = SuperbDataset(
+                manifest,
+                self.reads,
+                self.labels,
+                training,
+                self.cfg.audio_root,
+                class_weights(manifest) if self.cfg.balance_classes else None,
+            )
+
+    def _check_lengths(self, manifest: Manifest, training: bool) -> None:
+        limit, longest = self.cfg.max_source_positions, int(np.argmax(manifest.n_frames))
+        if not training and manifest.n_frames[longest] > limit:
+            raise InputError(
+                f"{manifest.where(longest)} has {manifest.n_frames[longest]} frames of 10 ms, more "
+                f"than the upstream's {limit} positions; cut it or raise task.max_source_positions"
+            )
+
+    def max_positions(self) -> tuple[int, int]:
+        return self.cfg.max_source_positions, 1
+
+    @property
+    def source_dictionary(self) -> None:
+        return None
+
+    @property
+    def target_dictionary(self) -> None:
+        return None
+
+
+def class_weights(manifest: Manifest) -> NDArray[np.float64]:
+    """One over how often each row's label occurs."""
+    _, rows, counts = np.unique(
+        list(manifest.column("tgt_text")), return_inverse=True, return_counts=True
+    )
+    return 1 / counts[rows]

@@ -1,0 +1,184 @@
+"""SUPERB's one command on a tiny corpus, its data from real speech, and s3prl's interface."""
+
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from examples.superb.data import bare_phone, speech_segments, split_of
+from examples.superb.data import main as prepare
+from examples.superb.evaluate import evaluate
+from examples.superb.run import main
+from examples.superb.systems import check_upstreams, folder_name
+from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states, read_waveform
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.superb_labels import parse_segments
+from mmpt_fairseq.errors import InputError, UnreadableClip
+from mmpt_fairseq.models.upstreams import open_upstream
+from tests.commands import BIN, ROOT, USER_DIR, run, succeeded
+from tests.helpers import RATE, noise, stage_1_checkpoint
+from tests.tasks.test_superb import superb  # noqa: F401  (a fixture)
+
+
+def upstream_checkpoint(folder):
+    """A checkpoint of stage 1 in a folder that gives it its name."""
+    folder.mkdir()
+    return stage_1_checkpoint(folder / "checkpoint_best.pt")[1]
+
+
+@pytest.mark.slow
+def test_one_command(superb, tmp_path, monkeypatch, capfd):  # noqa: F811
+    """States stored, heads trained at a rate, the test split scored, tables drawn; then again."""
+    checkpoint, out = upstream_checkpoint(tmp_path / "pretrained"), tmp_path / "run"
+    options = ["--upstream", str(checkpoint), "--data", str(superb), "--out", str(out)]
+    options += ["--tasks", "sd", "--lrs", "0.01", "--updates", "2", "--checkpoints", "1"]
+    options += ["--no-fbank", "--override", "dataset.num_workers=0"]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    main(options)
+    printed = capfd.readouterr().out
+    score = json.loads((out / "results.json").read_text())["pretrained"]["sd"][0]
+    assert (score["metric"], score["rate"]) == ("der", 0.01)
+    assert score["spoken"] == 6 * 58
+    assert score["missed"] + score["false_alarms"] + score["confused"] > 0
+    assert np.isclose(sum(score["weights"]), 1)
+    assert len(score["weights"]) == 3
+    assert f"{score['value']:.2f}" in printed
+    assert "10.05" in printed
+    assert (out / "layer_weights.svg").read_text().startswith("<svg")
+    states = out / "pretrained" / "sd" / "states"
+    stored = Manifest(states / "test.tsv")
+    source = torch.from_numpy(normalise(read_filterbank(stored.resolve("recording", 0))))
+    hidden = open_upstream(str(checkpoint))(source[None], torch.tensor([len(source)]))
+
+    kept = torch.from_numpy(read_states(stored.resolve("audio", 0)))
+    assert torch.allclose(kept, hidden.states[0], atol=1e-2)
+
+    finished = {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")}
+    main(options)
+    assert "\n$ " not in f"\n{capfd.readouterr().err}"
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")} == finished
+
+
+@pytest.mark.slow
+def test_one_task_alone(superb, tmp_path):  # noqa: F811
+    """Phonemes with the encoder in the loop; the checkpoint then needs neither it nor training."""
+    checkpoint = upstream_checkpoint(tmp_path / "pretrained")
+    command = [BIN / "fairseq-hydra-train", "--config-dir", ROOT / "examples/superb/config"]
+    command += ["--config-name", "phoneme_recognition", f"task.data={superb / 'pr'}"]
+    command += [f"checkpoint.save_dir={tmp_path / 'run'}", f"common.user_dir={USER_DIR}"]
+    command += ["optimization.max_update=2", "dataset.num_workers=0"]
+    succeeded(run([*command, f"model.upstream={checkpoint}"]))
+    checkpoint.unlink()
+    found = evaluate(
+        tmp_path / "run" / "checkpoint_best.pt", superb / "pr", "test", "valid", tmp_path / "test"
+    )
+    assert (found["metric"], found["of"]) == ("per", 12)
+    lines = (tmp_path / "test" / "predictions.tsv").read_text().splitlines()
+    assert len(lines) == 7
+    assert lines[1].split("\t")[:2] == ["ab", "a b"]
+
+
+def test_upstreams_are_told_apart(superb, tmp_path):  # noqa: F811
+    first, second = (upstream_checkpoint(tmp_path / name) for name in ("one", "two"))
+    names = [str(first), "x/hubert_base.pt", "fbank", f"random:{first}"]
+    assert [folder_name(name) for name in names] == ["one", "hubert_base", "fbank", "random"]
+    check_upstreams([str(first), str(second)], superb, ["ks"])
+    with pytest.raises(InputError, match="two upstreams are called 'one'"):
+        check_upstreams([str(first), str(first)], superb, ["ks"])
+    with pytest.raises(InputError, match=r"there is no .*gone.pt"):
+        check_upstreams([str(tmp_path / "gone.pt")], superb, ["ks"])
+    with pytest.raises(InputError, match=r"there is no .*train.tsv"):
+        check_upstreams(["fbank"], tmp_path, ["ks"])
+
+
+def test_segments_from_loudness():
+    """Half a second of sound, as much silence, sound again."""
+    silence = np.zeros(RATE // 2, np.float32)
+    waveform = np.concatenate([noise(0.5), silence, noise(0.5, seed=1), silence])
+    segments = speech_segments(waveform)
+    assert np.allclose(segments, [(0, 0.5), (1.0, 1.5)], atol=0.03)
+
+
+def test_phones_and_splits():
+    phones = [bare_phone(name) for name in ("'eI", "_:", "t#", "", "@", "%I2", "_")]
+    assert phones == ["eI", "", "t#", "", "@", "I2", ""]
+    splits = [split_of(f"speaker{i}") for i in range(2000)]
+    shares = [splits.count(s) / 2000 for s in ("train", "valid", "test")]
+    assert np.allclose(shares, [0.7, 0.1, 0.2], atol=0.03)
+
+
+@pytest.mark.real_data
+def test_real_data_becomes_manifests(real_data, tmp_path):
+    """A few clips of each corpus, linked: splits are disjoint in files, and in speakers for SD."""
+    corpora = tmp_path / "data"
+    for pattern in ("keywords/*/1?.ogg", "librispeech/train-clean-100/1*.ogg"):
+        for path in sorted(real_data.glob(pattern))[:90]:
+            target = corpora / path.relative_to(real_data)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(path)
+    import examples.superb.data as data
+
+    small = {"train": 3, "valid": 1, "test": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "MIXTURES", small)
+        prepare(["--data", str(corpora), "--out", str(tmp_path / "out"), "--tasks", "ks", "sd"])
+    ids, speakers = [], []
+    for split, count in small.items():
+        classes = Manifest(tmp_path / "out" / "ks" / f"{split}.tsv")
+        ids += list(classes.column("id"))
+        assert set(classes.column("tgt_text")) <= {p.name for p in (corpora / "keywords").iterdir()}
+        mixtures = Manifest(tmp_path / "out" / "sd" / f"{split}.tsv")
+        assert len(mixtures) == count
+        found = set()
+        for row in range(count):
+            parsed = list(parse_segments(mixtures.column("segments")[row], "here"))
+            assert len({name for name, _, _ in parsed}) == 2
+            end = len(read_waveform(mixtures.resolve("audio", row))) / RATE
+            assert max(last for _, _, last in parsed) <= end + 0.03
+            found |= {name for name, _, _ in parsed}
+        speakers.append(found)
+    assert len(ids) == len(set(ids)) == 60
+    assert len(set.union(*speakers)) == sum(map(len, speakers))
+
+
+@pytest.fixture
+def expert(tmp_path):
+    """The two files as s3prl loads them: modules of a package of its own."""
+    name = "superb_s3prl_upstream"
+    spec = importlib.util.spec_from_file_location(
+        name, ROOT / "examples/s3prl/hubconf.py", submodule_search_locations=[]
+    )
+    module = importlib.util.module_from_spec(spec)
+    module.__path__ = [str(ROOT / "examples/s3prl")]
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    yield module.mmpt_local(str(upstream_checkpoint(tmp_path / "stage1")))
+    for loaded in [m for m in sys.modules if m.startswith(name)]:
+        del sys.modules[loaded]
+
+
+def test_s3prls_interface(expert):
+    """What s3prl's Featurizer asks: a list of layers, lengths by the stride, batch-invariance."""
+    clips = [torch.from_numpy(noise(seconds, seed=i)) for i, seconds in enumerate([1.0, 0.73, 0.3])]
+    found = expert(clips)
+    rate = expert.get_downsample_rates("hidden_states")
+    assert rate == 640
+    states = found["hidden_states"]
+    assert [tuple(s.shape) for s in states] == [(3, 25, 16)] * 3
+    assert torch.equal(found["last_hidden_state"], states[-1])
+    for i, clip in enumerate(clips):
+        # s3prl keeps round(samples / rate) states of a clip and tolerates a difference below 5.
+        alone = expert([clip])["hidden_states"]
+        assert abs(alone[0].size(1) - round(len(clip) / rate)) <= 1
+        for layer, single in zip(states, alone, strict=True):
+            assert torch.allclose(layer[i, : single.size(1)], single[0], atol=1e-5)
+            assert not layer[i, single.size(1) :].any()
+    assert not any(s.requires_grad for s in states)
+    with pytest.raises(UnreadableClip, match="less than one 25 ms frame"):
+        expert([torch.zeros(100)])
+    with pytest.raises(FileNotFoundError, match="give it with -k"):
+        sys.modules["superb_s3prl_upstream"].mmpt_local("nowhere.pt")

@@ -1,0 +1,180 @@
+"""SUPERB's tasks without fairseq's trainer: heads learn, checkpoints stand alone, faults."""
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from mmpt_fairseq.criterions.superb import SuperbCriterion
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.decoding.superb_predictions import choose_scoring, diarization_score, predict
+from mmpt_fairseq.models.superb import SuperbModelConfig
+from mmpt_fairseq.tasks.superb import SuperbConfig, SuperbTask, class_weights
+from tests.helpers import RATE, stage_1_checkpoint, write_audio
+
+KINDS = {
+    "ks": "keyword_spotting",
+    "ic": "intent_classification",
+    "pr": "phoneme_recognition",
+    "sd": "speaker_diarization",
+}
+TONES = {"a": 300.0, "b": 900.0, "c": 2500.0}
+
+
+def tones(*names: str, seconds: float = 0.3) -> np.ndarray:
+    """Tones one after another, ``-`` for silence, with a little noise."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    parts = [np.sin(2 * np.pi * TONES[n] * time) if n != "-" else 0 * time for n in names]
+    noise = np.random.default_rng(0).standard_normal(len(time) * len(names))
+    return (0.3 * np.concatenate(parts) + 0.001 * noise).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def superb(tmp_path_factory):
+    """``ks``, ``ic``, ``pr`` and ``sd`` on clips of two tones each, six in every split."""
+    root = tmp_path_factory.mktemp("superb")
+    tables: dict[str, list[dict]] = {task: [] for task in KINDS}
+    for first in TONES:
+        for second in TONES:
+            if first == second:
+                continue
+            path = write_audio(root / f"{first}{second}.wav", tones(first, "-", second))
+            row = {"id": f"{first}{second}", "audio": f"../{path.name}", "n_frames": 88}
+            tables["ks"].append({**row, "tgt_text": f"x{first}"})
+            tables["ic"].append({**row, "tgt_text": f"x{first} y{second}"})
+            tables["pr"].append({**row, "tgt_text": f"{first} {second}"})
+            segments = f"{first}:0-0.3;{second}:0.6-0.9"
+            tables["sd"].append({**row, "segments": segments})
+    for task, rows in tables.items():
+        for split in ("train", "valid", "test"):
+            write_manifest(root / task / f"{split}.tsv", rows)
+    return root
+
+
+def set_up(data, kind: str, **options) -> SuperbTask:
+    """The task as fairseq-hydra-train sets it up."""
+    fixed = {"seed": 1, "train_subset": "train", "decodes_with": None}
+    cfg = SuperbConfig(data=str(data), kind=kind, distributed_world_size=1, **{**fixed, **options})
+    return SuperbTask.setup_task(cfg)
+
+
+def model_config(**options):
+    """The model's config as Hydra hands it to a task."""
+    return OmegaConf.structured(SuperbModelConfig(_name="mmpt_superb", **options))
+
+
+def batch_of(task: SuperbTask, split: str = "train") -> dict:
+    task.load_dataset(split)
+    dataset = task.dataset(split)
+    return dataset.collater([dataset[i] for i in range(len(dataset))])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_head_on_filterbanks_learns(superb, name):
+    """Every metric goes to its best on a batch that is learnt by heart, but not FBANK's accuracy.
+
+    Each bin of FBANK has zero mean over a clip: linear layers and a mean over time see nothing.
+    """
+    torch.manual_seed(0)
+    task = set_up(superb / name, KINDS[name])
+    model = task.build_model(model_config(lstm_dim=32))
+    criterion, batch = SuperbCriterion(task), batch_of(task)
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    model.train()
+    first = None
+    for _ in range(60):
+        loss, size, _ = criterion(model, batch)
+        first = first or float(loss)
+        optimiser.zero_grad()
+        (loss / size).backward()
+        optimiser.step()
+    found = predict(model.eval(), task, "test")
+    if name == "pr":
+        assert (found.wrong, found.total) == (0, 12)
+        assert found.texts == list(Manifest(superb / "pr" / "test.tsv").column("tgt_text"))
+    elif name == "sd":
+        assert diarization_score(found, choose_scoring(found, task.scoring)).rate < 0.1
+        logs = criterion(model, batch)[2]
+        errors = diarization_score(found, task.scoring)
+        assert (logs["missed"], logs["spoken"]) == (errors.missed, errors.spoken)
+    else:
+        assert float(loss) > 0.9 * first
+        pooled = model.head.projector(model.mix(model.upstream(**batch["net_input"]).states))
+        assert pooled.mean(dim=1).std(dim=0).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["ks", "ic"])
+def test_a_head_on_an_encoder_learns_classes(superb, tmp_path, name):
+    torch.manual_seed(0)
+    _, path = stage_1_checkpoint(tmp_path / "stage1.pt")
+    task = set_up(superb / name, KINDS[name])
+    model = task.build_model(model_config(upstream=str(path)))
+    before = {name: tensor.clone() for name, tensor in model.upstream.state_dict().items()}
+    criterion, batch = SuperbCriterion(task), batch_of(task)
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    model.train()
+    for _ in range(60):
+        loss, size, _ = criterion(model, batch)
+        optimiser.zero_grad()
+        (loss / size).backward()
+        optimiser.step()
+    found = predict(model.eval(), task, "test", batch=4)
+    assert found.wrong == 0
+    assert found.texts == list(Manifest(superb / name / "test.tsv").column("tgt_text"))
+    assert model.mix.scores.abs().max() > 0
+    for name, tensor in model.upstream.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_a_checkpoint_needs_no_upstream_and_no_training_data(superb, tmp_path):
+    """fairseq loads a model by its saved config, the task's state and the weights alone."""
+    _, path = stage_1_checkpoint(tmp_path / "stage1.pt")
+    task = set_up(superb / "ic", KINDS["ic"])
+    cfg = model_config(upstream=str(path))
+    model = task.build_model(cfg).eval()
+    expected = predict(model, task, "test")
+    path.unlink()
+    again = SuperbTask.setup_task(SuperbConfig(data="gone", kind=KINDS["ic"]), from_checkpoint=True)
+    again.load_state_dict(task.state_dict())
+    copy = again.build_model(cfg, from_checkpoint=True).eval()
+    copy.load_state_dict(model.state_dict())
+    again.cfg.data, again.cfg.train_subset, again.cfg.decodes_with = superb / "ic", "train", None
+    assert predict(copy, again, "test").texts == expected.texts
+
+
+def test_rare_classes_are_drawn_as_often(tmp_path):
+    rows = [
+        {"id": f"{i}", "audio": "a.wav", "n_frames": 50, "tgt_text": "rare" if i < 3 else "often"}
+        for i in range(300)
+    ]
+    write_manifest(tmp_path / "train.tsv", rows)
+    manifest = Manifest(tmp_path / "train.tsv")
+    assert class_weights(manifest)[[0, 5]].tolist() == [1 / 3, 1 / 297]
+    task = set_up(tmp_path, "keyword_spotting", balance_classes=True)
+    task.load_dataset("train")
+    np.random.seed(0)
+    drawn = task.dataset("train").ordered_indices()
+    assert len(drawn) == 300
+    assert 110 < sum(row < 3 for row in drawn) < 190
+
+
+def test_audio_longer_than_the_upstreams_positions(superb):
+    task = set_up(superb / "ks", KINDS["ks"], max_source_positions=80)
+    with pytest.raises(SystemExit, match="has 88 frames of 10 ms, more than the upstream's 80"):
+        task.load_dataset("valid")
+
+
+def test_faults_end_in_a_sentence(superb, tmp_path):
+    (tmp_path / "train.tsv").write_text("id\taudio\tn_frames\ntext\ta.wav\t5\n")
+    with pytest.raises(SystemExit, match="lacks the column segments") as refused:
+        set_up(tmp_path, KINDS["sd"])
+    assert str(refused.value).startswith("mmpt_fairseq: ")
+    with pytest.raises(SystemExit, match="has 2 labels where keyword_spotting takes one"):
+        set_up(superb / "pr", KINDS["ks"])
+    task = set_up(superb / "ks", KINDS["ks"])
+    with pytest.raises(SystemExit, match="there is no checkpoint"):
+        task.build_model(model_config(upstream="nowhere.pt"))
+    with pytest.raises(SystemExit, match="is of intent_classification, not of keyword_spotting"):
+        task.load_state_dict({"kind": "intent_classification", "inventory": []})
+    with pytest.raises(SystemExit, match="are not the checkpoint's"):
+        task.load_state_dict({"kind": KINDS["ks"], "inventory": [["no"]]})
