@@ -109,7 +109,10 @@ def _part(candidate: Candidate, sound: Recording, limits: Limits) -> Measured:
     seconds = length / sound.rate
     if seconds < limits.shortest:
         return Measured(reason=TOO_SHORT, detail=f"{seconds:.3f} s")
-    if limits.longest is not None and seconds > limits.longest:
+    longest = limits.longest
+    if longest is None and candidate.text is not None:
+        longest = limits.longest_text
+    if longest is not None and seconds > longest:
         return Measured(reason=TOO_LONG, detail=f"{seconds:.2f} s")
     # As scipy's resample_poly rounds, with which clips are brought to 16 kHz.
     samples = -(-length * SAMPLE_RATE // sound.rate)

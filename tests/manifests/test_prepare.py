@@ -259,6 +259,8 @@ def test_lengths_that_are_too_short_or_too_long(wav):
     clip = Candidate("a", "train", wav)
     assert measure(clip, Limits(longest=0.9)).reason == "too long"
     assert measure(clip, Limits(shortest=1.1)).reason == "too short"
+    assert not measure(clip, Limits(longest_text=0.9)).reason
+    assert measure(replace(clip, text="a"), Limits(longest_text=0.9)).reason == "too long"
     assert measure(replace(clip, video=wav), Limits()).reason == "no video track"
     text_only = replace(clip, text=" ")
     assert measure(text_only, Limits()).reason == "empty transcript"
