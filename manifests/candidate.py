@@ -21,6 +21,7 @@ NO_TEXT = "no transcript"
 OUT_OF_LEXICON = "word out of the lexicon"
 DUPLICATE = "duplicate id"
 BAD_NAME = "unusable name"
+BAD_TIMES = "unusable times"
 
 
 def held_out(name: str, every: int) -> bool:

@@ -262,6 +262,7 @@ def test_lengths_that_are_too_short_or_too_long(wav):
     assert not measure(clip, Limits(longest_text=0.9)).reason
     assert measure(replace(clip, text="a"), Limits(longest_text=0.9)).reason == "too long"
     assert measure(replace(clip, video=wav), Limits()).reason == "no video track"
+    assert measure(replace(clip, seconds=float("nan")), Limits()).reason == "unusable times"
     text_only = replace(clip, text=" ")
     assert measure(text_only, Limits()).reason == "empty transcript"
 
