@@ -21,6 +21,7 @@ NO_TEXT = "no transcript"
 OUT_OF_LEXICON = "word out of the lexicon"
 DUPLICATE = "duplicate id"
 BAD_NAME = "unusable name"
+BAD_TIMES = "unusable times"
 
 
 def held_out(name: str, every: int) -> bool:
@@ -63,11 +64,15 @@ class Limits:
     """Lengths that are kept, in seconds; and whether everything is decoded to see that it can be.
 
     Attributes:
+        longest: of every clip.
+        longest_text: of a clip with a text, where ``longest`` is None; stages 2 and 3 read such a
+            clip whole, stage 1 reads the beginning.
         decode: decode every file, also those whose header is exact.
     """
 
     shortest: float = 0.1
     longest: float | None = None
+    longest_text: float | None = None
     decode: bool = False
 
 

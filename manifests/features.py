@@ -103,7 +103,8 @@ def manifests_in(folder: Path) -> list[Path]:
     Raises:
         InputError: there is none, or its config moves the root of the paths.
     """
-    found = sorted(folder.glob("*.tsv"))
+    # skipped.tsv tells which clips a recipe left out.
+    found = sorted(path for path in folder.glob("*.tsv") if path.name != "skipped.tsv")
     if not found:
         raise InputError(f"there is no manifest (*.tsv) in {folder}")
     config = folder / "config.yaml"

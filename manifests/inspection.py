@@ -11,6 +11,7 @@ anything else      decoded (FFmpeg), sound and pictures
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from functools import lru_cache
 
 from manifests.candidate import (
     BAD_NAME,
+    BAD_TIMES,
     EMPTY_TEXT,
     MISSING,
     NO_AUDIO,
@@ -98,6 +100,8 @@ def _part(candidate: Candidate, sound: Recording, limits: Limits) -> Measured:
     """The sound of the candidate's part of its recording."""
     offset, length, audio = 0, sound.samples, candidate.audio
     if candidate.seconds is not None:
+        if not math.isfinite(candidate.start + candidate.seconds):
+            return Measured(reason=BAD_TIMES, detail=f"{candidate.start} {candidate.seconds}")
         offset = round(candidate.start * sound.rate)
         length = round(candidate.seconds * sound.rate)
         over = offset + length - sound.samples
@@ -109,7 +113,10 @@ def _part(candidate: Candidate, sound: Recording, limits: Limits) -> Measured:
     seconds = length / sound.rate
     if seconds < limits.shortest:
         return Measured(reason=TOO_SHORT, detail=f"{seconds:.3f} s")
-    if limits.longest is not None and seconds > limits.longest:
+    longest = limits.longest
+    if longest is None and candidate.text is not None:
+        longest = limits.longest_text
+    if longest is not None and seconds > longest:
         return Measured(reason=TOO_LONG, detail=f"{seconds:.2f} s")
     # As scipy's resample_poly rounds, with which clips are brought to 16 kHz.
     samples = -(-length * SAMPLE_RATE // sound.rate)
@@ -188,7 +195,7 @@ def _container(path: str, decode: bool) -> Recording:
             if container.format.name == INDEXED and not decode:
                 indexed = _from_index(sound, video, os.path.getsize(path))
             samples, pictures = indexed or _by_decoding(container, sound, video)
-    except (av.error.FFmpegError, ValueError, OSError, IndexError) as error:
+    except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
         return Recording(fault=(UNREADABLE, _sentence(error)))
     if (sound and not samples) or (video and not pictures):
         return Recording(fault=(UNREADABLE, "no samples or no pictures in a track"))

@@ -7,10 +7,12 @@ and nothing is doubled.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from manifests.candidate import Candidate, Measured
 from manifests.common import CorpusError
@@ -25,32 +27,40 @@ def journal_path(out: Path, rank: int, shards: int) -> Path:
 
 
 class Journal:
-    """One shard's journal, opened for appending.
+    """One shard's journal, open for appending in a ``with`` block.
 
     Args:
         path: the file; made if it is not there.
         settings: what must be the same for its lines to hold.
 
     Raises:
-        CorpusError: the file was written with other settings.
+        CorpusError: the file was written with other settings, or is being written.
     """
 
     def __init__(self, path: Path, settings: dict) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        end = _whole_lines(path)
-        if end:
-            with path.open(encoding="ascii") as file:
-                stored = json.loads(file.readline()).get("settings", {})
-            _compare(path, stored, settings)
-        self._file = path.open("r+b" if path.exists() else "w+b")
-        self._file.truncate(end)
-        self._file.seek(end)
-        if not end:
-            self._append([{"settings": settings}])
+        self.path, self._settings = path, settings
 
     def __enter__(self) -> Journal:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a+b")
+        try:
+            self._begin()
+        except CorpusError:
+            self._file.close()
+            raise
         return self
+
+    def _begin(self) -> None:
+        """Drop a line that was cut; see that the settings are those of the lines before."""
+        _lock(self._file, self.path)
+        end = _whole_lines(self.path)
+        if end:
+            with self.path.open(encoding="ascii") as file:
+                stored = json.loads(file.readline()).get("settings", {})
+            _compare(self.path, stored, self._settings)
+        self._file.truncate(end)
+        if not end:
+            self._append([{"settings": self._settings}])
 
     def __exit__(self, *_) -> None:
         self._file.close()
@@ -131,6 +141,16 @@ def is_whole(path: Path) -> bool:
         file.seek(max(0, path.stat().st_size - 64))
         tail = file.read()
     return tail.endswith(b"}\n") and tail.splitlines()[-1].startswith(b'{"clips":')
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    """For as long as the file is open; some network file systems know no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CorpusError(f"another process writes {path}; wait for it, or end it") from None
+    except OSError:
+        pass
 
 
 def _whole_lines(path: Path) -> int:

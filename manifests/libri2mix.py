@@ -6,7 +6,8 @@ LABELS are the directories ``train``, ``dev``, ``test`` that SUPERB's preparatio
 ``downstream/diarization``; the speech in LibriSpeech was aligned by Kaldi): ``rttm`` with the turns
 of each mixture, ``wav.scp`` with its path. Where the paths of ``wav.scp`` no longer hold, the
 mixture is looked for in ``--mixtures``, in the official ``{train-100,dev,test}/mix_both/<id>.wav``
-of train-clean-100, dev-clean and test-clean. The column ``segments`` holds ``speaker:start-end``.
+of train-clean-100, dev-clean and test-clean. ``dev`` is written as ``valid``. The column
+``segments`` holds ``speaker:start-end``, in seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from manifests.common import CorpusError
 from manifests.kaldi import read_pairs
 from manifests.prepare import Recipe, main
 
-SPLITS = {"train": "train-100", "dev": "dev", "test": "test"}
+OFFICIAL = {"train": "train-100", "dev": "dev", "test": "test"}
 RTTM_CELLS = 8  # SPEAKER mixture channel start seconds <NA> <NA> speaker ...
 
 Turn = tuple[str, float, float]
@@ -33,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """Mixtures of each split, sorted."""
-    for split, official in SPLITS.items():
+    for split, official in OFFICIAL.items():
         labels = args.corpus / split / "rttm"
         if not labels.is_file():
             raise CorpusError(f"there is no {labels}; SUPERB's preparation writes it")
@@ -48,7 +49,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
             cell = ";".join(f"{who}:{start:.2f}-{end:.2f}" for who, start, end in turns)
             yield Candidate(
                 id=name,
-                split=split,
+                split="valid" if split == "dev" else split,
                 audio=str(path.absolute()),
                 columns={"segments": cell},
                 fault=fault,

@@ -2,7 +2,8 @@
 
     python -m manifests.librispeech_phones LibriSpeech OUT --lexicon librispeech-lexicon.txt
 
-train-clean-100, dev-clean and test-clean in the layout of ``manifests.librispeech``. The lexicon
+train-clean-100, dev-clean and test-clean in the layout of ``manifests.librispeech``, written as
+``train``, ``valid`` and ``test``, as all of SUPERB's tasks here are. The lexicon
 (https://www.openslr.org/11, with g2p for the rest) has a word and its phones on a line; of several
 pronunciations the first counts, over all files given, as in SUPERB's recipe. An utterance with a
 word that no file has is left out; ``skipped.tsv`` names the words.
@@ -21,20 +22,19 @@ from manifests.common import CorpusError
 from manifests.librispeech import chapter_candidates
 from manifests.prepare import Recipe, main
 
-SPLITS = ("train-clean-100", "dev-clean", "test-clean")
+SPLITS = {"train-clean-100": "train", "dev-clean": "valid", "test-clean": "test"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--lexicon", type=Path, nargs="+", required=True, metavar="FILE")
-    add("--splits", nargs="+", default=SPLITS, help="(%(default)s)")
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """LibriSpeech's utterances with phones as targets."""
     lexicon = read_lexicon(args.lexicon)
-    for split in args.splits:
-        for chapter in sorted((args.corpus / split).glob("*/*/")):
+    for official, split in SPLITS.items():
+        for chapter in sorted((args.corpus / official).glob("*/*/")):
             for clip in chapter_candidates(chapter, split):
                 yield clip if clip.fault or not clip.text else spell(clip, lexicon)
 

@@ -45,7 +45,7 @@ class Recipe:
         add_options: further options of the command.
         roles: what splits are for where their names do not tell.
         allowed: leaks that the official release is known to have; counted, not refused.
-        longest: seconds of the longest clip kept by default.
+        longest: seconds of the longest clip with a text that is kept by default.
         corpus: what the first argument is called in the help.
     """
 
@@ -85,8 +85,8 @@ def parse(recipe: Recipe, arguments: list[str] | None = None) -> argparse.Namesp
     add("--nshard", type=int, default=1, help="machines; the last to end writes the manifests")
     add("--decode", action="store_true", help="decode also what a header tells exactly")
     add("--min-seconds", type=float, default=Limits.shortest, help="shortest clip (%(default)s)")
-    longest = recipe.longest if recipe.longest is not None else "none"
-    add("--max-seconds", type=float, default=recipe.longest, help=f"longest clip ({longest})")
+    longest = f"{recipe.longest:g} with a text, else any" if recipe.longest else "any"
+    add("--max-seconds", type=float, help=f"longest clip ({longest})")
     add("--allow-leaks", default="", metavar="KINDS", help=f"of {', '.join(LEAKS)}; or all")
     add("--restart", action="store_true", help="forget what an earlier run found")
     if recipe.add_options:
@@ -142,7 +142,7 @@ def prepare(recipe: Recipe, args: argparse.Namespace) -> dict | None:
 def look_at_clips(recipe: Recipe, args: argparse.Namespace, path: Path) -> None:
     """Complete this machine's journal."""
     inspect.cache_clear()
-    limits = Limits(args.min_seconds, args.max_seconds, args.decode)
+    limits = Limits(args.min_seconds, args.max_seconds, recipe.longest, args.decode)
     count = 0
 
     def mine() -> Iterator[Numbered]:

@@ -14,6 +14,7 @@ from manifests import folder
 from manifests.candidate import Candidate, Limits
 from manifests.common import CorpusError
 from manifests.inspection import inspect, measure
+from manifests.journal import Journal, journal_path
 from manifests.prepare import Recipe, main, parse, prepare
 from tests.helpers import noise, write_video
 from tests.manifests.corpora import empty, film, m4a, rows, run, skipped, sound, text, truncated
@@ -86,6 +87,14 @@ def test_a_killed_run_goes_on_without_loss_or_doubles(corpus, tmp_path):
     assert summary["clips"] == 38
     assert manifests(out) == manifests(tmp_path / "whole")
     assert journal.read_bytes().count(b"\n") == 42  # settings, forty clips, the end
+
+
+def test_two_processes_do_not_write_one_journal(corpus, tmp_path):
+    with (
+        Journal(journal_path(tmp_path / "out", 0, 1), {}),
+        pytest.raises(CorpusError, match="another process writes"),
+    ):
+        run("folder", corpus, tmp_path / "out")
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200])
@@ -259,7 +268,10 @@ def test_lengths_that_are_too_short_or_too_long(wav):
     clip = Candidate("a", "train", wav)
     assert measure(clip, Limits(longest=0.9)).reason == "too long"
     assert measure(clip, Limits(shortest=1.1)).reason == "too short"
+    assert not measure(clip, Limits(longest_text=0.9)).reason
+    assert measure(replace(clip, text="a"), Limits(longest_text=0.9)).reason == "too long"
     assert measure(replace(clip, video=wav), Limits()).reason == "no video track"
+    assert measure(replace(clip, seconds=float("nan")), Limits()).reason == "unusable times"
     text_only = replace(clip, text=" ")
     assert measure(text_only, Limits()).reason == "empty transcript"
 

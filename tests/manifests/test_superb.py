@@ -59,7 +59,7 @@ def test_librispeech_phones(tmp_path):
     second = text(tmp_path / "second.txt", "WORLD  W ER1 L D", "HELLO X X")
     lexicon = ("--lexicon", str(first), str(second))
     run("librispeech_phones", corpus, tmp_path / "out", *lexicon)
-    [row] = rows(tmp_path / "out/train-clean-100.tsv")
+    [row] = rows(tmp_path / "out/train.tsv")
     assert row["tgt_text"] == "HH AH0 L OW1 W ER1 L D"
     assert row["src_text"] == "hello world"
     assert set(skipped(tmp_path / "out").values()) == {"word out of the lexicon"}

@@ -1,8 +1,11 @@
 """From a folder of videos with subtitles to trainings, by the commands that the README gives."""
 
+import shutil
+
 import pytest
 
 from manifests import folder, vocabulary
+from manifests.features import cache_features
 from manifests.prepare import main
 from tests.commands import succeeded, train
 from tests.manifests.corpora import film, rows, text
@@ -39,3 +42,12 @@ def test_segments_of_videos_train_an_update(data, tmp_path, stage):
     assert "skipped" not in output
     assert "train_loss" in output
     assert (tmp_path / "checkpoint_last.pt").is_file()
+
+
+def test_filterbanks_of_prepared_clips_are_cached(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    assert (tmp_path / "data/skipped.tsv").is_file()
+    assert cache_features(tmp_path / "features.zip", [tmp_path / "data"]) == (6, 0)
+    row = rows(tmp_path / "data/train.tsv")[0]
+    assert ".zip:" in row["audio"]
+    assert row["recording"].count(":") == 2
