@@ -8,11 +8,12 @@
 ``n_frames``   10 ms filterbank frames
 ``tgt_text``   transcript or translation (absent or empty in pre-training)
 ``speaker``, ``src_text``, ``src_lang``, ``tgt_lang``   as in fairseq S2T
-``video``      path, like ``audio``; empty where a clip has no picture. In stage 1 a row with
-               ``video`` may leave ``audio`` and ``n_frames`` empty: pictures without sound
+``video``      path, like ``audio``; empty where a clip has no picture
 ``video_frames``  pictures in the video
 ``recording``  where ``audio`` holds cached features: the clip's own file, to listen to
 =============  ====================================================================
+
+In stage 1 a row with ``video`` may leave ``audio`` and ``n_frames`` empty: pictures without sound.
 
 A manifest of a million rows stays one memory-mapped file and a few integer arrays: rows are
 parsed when they are asked for, so that workers share it and start at once.
