@@ -8,13 +8,13 @@
 ``n_frames``   10 ms filterbank frames
 ``tgt_text``   transcript or translation (absent or empty in pre-training)
 ``speaker``, ``src_text``, ``src_lang``, ``tgt_lang``   as in fairseq S2T
-``video``      path, or ``recording.mp4:first:count`` in pictures; empty where there are none.
-               In stage 1 a row with ``video`` may leave ``audio`` and ``n_frames`` empty:
-               pictures without sound
+``video``      path, or ``recording.mp4:first:count`` in pictures; empty where there are none
 ``video_frames``  pictures in the video
 ``recording``  where ``audio`` holds cached features: the clip's own file, to listen to
 ``segments``   who speaks when, in seconds: ``anna:0.31-2.5;ben:2.1-4.02`` (SUPERB's diarization)
 =============  ====================================================================
+
+In stage 1 a row with ``video`` may leave ``audio`` and ``n_frames`` empty: pictures without sound.
 
 A manifest of a million rows stays one memory-mapped file and a few integer arrays: rows are
 parsed when they are asked for, so that workers share it and start at once.

@@ -87,10 +87,9 @@ class VisibleTokens:
 
     def scatter(self, x: Tensor, fill: Tensor | float = 0.0) -> Tensor:
         """``(B, N, D)`` -> ``(B, L, D)`` with ``fill`` (a number or ``(D,)``) elsewhere."""
-        full = x.new_zeros(x.size(0), self.length, x.size(-1)) + torch.as_tensor(
-            fill, dtype=x.dtype
-        )
         # Padded entries are parked behind the end, so that they overwrite nothing.
-        full = torch.cat([full, full.new_zeros(full.size(0), 1, full.size(-1))], dim=1)
+        full = x.new_zeros(x.size(0), self.length + 1, x.size(-1))
+        if isinstance(fill, Tensor) or fill:
+            full = full + torch.as_tensor(fill, dtype=x.dtype)
         index = self.index.masked_fill(self.padding, self.length)
         return full.scatter(1, index[..., None].expand_as(x), x)[:, : self.length]

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from fairseq.dataclass.initialize import hydra_init
@@ -9,9 +10,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModelConfig
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig
-from tests.commands import BIN, ROOT, TINY, run, succeeded
+from tests.commands import BIN, ROOT, TINY, losses, run, succeeded
 
 CONFIG = ROOT / "examples" / "pretraining" / "config"
 OBJECTIVES = {
@@ -79,19 +81,38 @@ def test_base_is_the_paper_and_the_others_are_smaller(hydra):
     assert widths == [(16, 768, 512, 1568), (12, 384, 256, 392), (4, 128, 128, 64)]
 
 
+def mixed(av: Path, folder: Path) -> Path:
+    """The clips of ``av``: four whole, two without sound, two without pictures."""
+    manifest = Manifest(av / "train.tsv")
+    rows = []
+    for i in range(8):
+        row = dict(zip(manifest.columns, manifest.fields(i), strict=True))
+        row |= {"audio": manifest.resolve("audio", i), "video": manifest.resolve("video", i)}
+        if i in (1, 6):
+            row |= {"audio": "", "n_frames": ""}
+        elif i in (2, 5):
+            row |= {"video": "", "video_frames": ""}
+        rows.append(row)
+    for split in ("train", "valid"):
+        write_manifest(folder / f"{split}.tsv", rows)
+    return folder
+
+
 def test_one_is_trained(corpora, tmp_path):
-    """Tiny, one update, with the options that no other test trains with."""
+    """Tiny, one update, on clips that lack something, with options that no other test trains."""
+    data = mixed(corpora / "av", tmp_path / "data")
     options = [*TINY, "optimization.max_update=1", "size=tiny", "dataset.max_tokens=null"]
-    options += ["+dataset.batch_size=4", "task.video_size=32", "model.video_layers=1"]
-    options += ["model.encoder_layers=1", "+model.joint_decoding=true"]
+    options += ["+dataset.batch_size=3", "task.video_size=32", "model.video_layers=1"]
+    options += ["model.encoder_layers=1", "+model.joint_decoding=true", "common.bf16=true"]
     options += ["+model.contrast_masked=true", "+model.pooling=attention"]
     options += ["+task.audio_mask_span=3", "+task.video_tubes=true", "+task.modality_dropout=0.5"]
     command = [BIN / "fairseq-hydra-train", "--config-dir", CONFIG, "--config-name", "mae_clr_lrs3"]
-    run_dir = tmp_path / "run"
-    output = succeeded(
-        run([*command, f"task.data={corpora / 'av'}", f"checkpoint.save_dir={run_dir}", *options])
-    )
-    assert re.search(r"tried the most expensive batch \(4 clips, \d+ tokens\) first", output)
-    assert "valid_audio_to_video_recall_5" in output
-    state = load_checkpoint(run_dir / "checkpoint_last.pt")["model"]
-    assert "pool_audio.query" in state
+    folder = tmp_path / "run"
+    command += [f"task.data={data}", f"checkpoint.save_dir={folder}", *options]
+    output = succeeded(run(command))
+    assert "4 rows with sound and video, 2 with sound alone, 2 with video alone" in output
+    assert re.search(r"tried the most expensive batch \(3 clips, \d+ tokens\) first", output)
+    found = float(losses(output, "valid_audio_to_video_recall_5")[-1])
+    assert found == 1.0  # of four pairs
+    assert 0 < float(losses(output, "valid_mae_audio")[-1]) < 10
+    assert "pool_audio.query" in load_checkpoint(folder / "checkpoint_last.pt")["model"]
