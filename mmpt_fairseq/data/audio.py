@@ -63,7 +63,7 @@ def read_waveform(source: str) -> Waveform:
     if not len(waveform):
         raise UnreadableClip(f"{source} holds no samples")
     check_finite(waveform, source)
-    return _resample(waveform, rate)
+    return resample(waveform, *resampling_ratio(rate))
 
 
 def check_file(path: str) -> None:
@@ -318,15 +318,16 @@ def _sound_from(container, stream, start: int) -> tuple[Iterator, int]:
     return container.decode(stream), 0
 
 
-def _resample(waveform: Waveform, rate: int) -> Waveform:
-    if rate == SAMPLE_RATE:
-        return waveform
-    from scipy.signal import resample_poly
-
-    return resample_poly(waveform, *resampling_ratio(rate)).astype(np.float32)
-
-
 def resampling_ratio(rate: int) -> tuple[int, int]:
     """By how much to go up and down from ``rate`` to 16 kHz, in lowest terms."""
     divisor = gcd(rate, SAMPLE_RATE)
     return SAMPLE_RATE // divisor, rate // divisor
+
+
+def resample(waveform: Waveform, up: int, down: int) -> Waveform:
+    """``(samples,)`` -> ``(ceil(samples * up / down),)``."""
+    if up == down:
+        return waveform
+    from scipy.signal import resample_poly
+
+    return resample_poly(waveform, up, down).astype(np.float32)

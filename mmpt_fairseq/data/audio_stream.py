@@ -12,6 +12,7 @@ from mmpt_fairseq.data.audio import (
     check_finite,
     container_blocks,
     is_soundfile,
+    resample,
     resampling_ratio,
     soundfile_faults,
 )
@@ -42,15 +43,19 @@ def waveform_blocks(path: str) -> Iterator[Waveform]:
 
 def duration(path: str) -> float | None:
     """Seconds according to the file's header, which may err; None where it says nothing."""
+    if is_soundfile(path):
+        import soundfile
+
+        try:
+            return soundfile.info(path).duration
+        except (soundfile.LibsndfileError, RuntimeError):
+            return None
     import av
-    import soundfile
 
     try:
-        if is_soundfile(path):
-            return soundfile.info(path).duration
         with av.open(path) as container:
             return container.duration and container.duration / av.time_base
-    except (soundfile.LibsndfileError, RuntimeError, av.error.FFmpegError, OSError):
+    except (av.error.FFmpegError, OSError):
         return None
 
 
@@ -70,8 +75,6 @@ def resampled_blocks(blocks: Iterable[tuple[Waveform, int]]) -> Iterator[Wavefor
     in between. Each block is resampled with that much of its neighbours, which is then cut off;
     all cuts are at multiples of ``down`` samples, where an output sample falls on an input one.
     """
-    from scipy.signal import resample_poly
-
     held, left, up, down = np.zeros(0, np.float32), 0, 1, 1
     for block, rate in blocks:
         if rate == SAMPLE_RATE:
@@ -84,10 +87,10 @@ def resampled_blocks(blocks: Iterable[tuple[Waveform, int]]) -> Iterator[Wavefor
         # Not in every small block of a container: each call filters the context anew.
         if ready < max(context, rate):
             continue
-        resampled = resample_poly(held[: left + ready + context], up, down)
-        yield resampled[left * up // down : (left + ready) * up // down].astype(np.float32)
+        resampled = resample(held[: left + ready + context], up, down)
+        yield resampled[left * up // down : (left + ready) * up // down]
         done = left + ready
         left = min(context, done)
         held = held[done - left :]
     if len(held) > left:
-        yield resample_poly(held, up, down)[left * up // down :].astype(np.float32)
+        yield resample(held, up, down)[left * up // down :]

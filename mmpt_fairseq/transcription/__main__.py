@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 from collections import Counter
@@ -79,9 +80,17 @@ def transcribe(args: argparse.Namespace) -> int:
                 tqdm.write(render_failure(path, str(transcript), args.format), sys.stdout, end="")
         elif output is None:
             tqdm.write(render(transcript, args.format), file=sys.stdout, end="")
+            sys.stdout.flush()
         else:
-            output.write_text(render(transcript, args.format), encoding="utf-8")
+            _write(output, render(transcript, args.format))
     return failed
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _outputs(args: argparse.Namespace) -> list[Path | None]:
@@ -109,8 +118,17 @@ def main(arguments: list[str] | None = None) -> None:
     # fairseq logs and warns as in a training; stderr is for the bar and for faults.
     logging.basicConfig(level=logging.ERROR, force=True)
     warnings.simplefilter("ignore")
-    with exit_on_input_error():
-        failed = transcribe(args)
+    # A file name need not be UTF-8; it is written as it came.
+    sys.stdout.reconfigure(errors="surrogateescape")
+    try:
+        with exit_on_input_error():
+            failed = transcribe(args)
+    except KeyboardInterrupt:
+        raise SystemExit("\nmmpt-transcribe: interrupted") from None
+    except BrokenPipeError:
+        # Whoever reads has had enough (`| head`). Python would complain once more on closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     if failed:
         raise SystemExit(f"mmpt-transcribe: {failed} of {len(args.files)} files failed")
 

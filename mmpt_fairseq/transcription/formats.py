@@ -43,7 +43,7 @@ def render_failure(path: str, reason: str, style: str) -> str:
 
 
 def as_dict(transcript: Transcript) -> dict:
-    """What JSON holds; times in seconds to the millisecond, None where the search tells none."""
+    """What JSON holds; times in seconds to the millisecond, None where nothing tells them."""
     return {
         "file": transcript.path,
         "duration": round(transcript.duration, 3),

@@ -199,9 +199,11 @@ def _decode(heard: list[Piece], batch_size: int, search: Search, bar: tqdm) -> l
 def _bar(paths: list[str], shown: bool) -> tqdm:
     """A bar over seconds of sound, without an end where a header does not say how many."""
     lengths = [duration(path) for path in paths] if shown else []
+    known = bool(lengths) and None not in lengths
+    heard, done = "{desc}: {n:.0f}", "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     return tqdm(
-        total=round(sum(lengths), 1) if lengths and None not in lengths else None,
-        unit="s",
+        total=sum(lengths) if known else None,
         desc="transcribed",
+        bar_format=f"{heard} of {{total:.0f}} s {done}" if known else f"{heard} s in {{elapsed}}",
         disable=not shown,
     )

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmpt_fairseq.data.audio import FRAME_SHIFT, SAMPLE_RATE, Features
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
+from mmpt_fairseq.decoding.ctc_alignment import first_frames
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.conformer import SUBSAMPLING
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
@@ -51,12 +52,12 @@ class Search:
         self.model = model
         self.dictionary: Dictionary = task.target_dictionary
         self.bpe, self.tokenizer = task.build_bpe(None), task.build_tokenizer(None)
-        has_ctc = model.encoder.ctc_projection is not None
-        if options.decoding == "ctc" and not has_ctc:
+        self.has_ctc = model.encoder.ctc_projection is not None
+        if options.decoding == "ctc" and not self.has_ctc:
             raise InputError("this model has no CTC head; decode with attention")
         if options.beam < 1:
             raise InputError(f"beam={options.beam} must be at least 1")
-        task.cfg.decoding = options.decoding or ("ctc" if has_ctc else "attention")
+        task.cfg.decoding = options.decoding or ("ctc" if self.has_ctc else "attention")
         task.cfg.results_path = None  # as fairseq-generate has it; nothing is recorded here
         longest = min(LONGEST_HYPOTHESIS, task.cfg.max_target_positions - 1)
         generation = GenerationConfig(beam=options.beam, max_len_b=longest)
@@ -75,7 +76,25 @@ class Search:
         if self.prefix is not None:
             prefix = lengths.new_full((len(batch), 1), self.prefix)
         found = self.generator.generate([self.model], sample, prefix_tokens=prefix)
-        return [self._words(hypotheses[0]) for hypotheses in found]
+        best = [hypotheses[0] for hypotheses in found]
+        if self.has_ctc and "frames" not in best[0]:
+            self._align(best, sample["net_input"])
+        return [self._words(hypothesis) for hypothesis in best]
+
+    def _align(self, hypotheses: list[dict[str, Tensor]], net_input: dict[str, Tensor]) -> None:
+        """Give hypotheses of other searches the frames that the CTC head sees their tokens in."""
+        encoded = self.model.encoder(**net_input)
+        lprobs = encoded["ctc_logits"][0].float().log_softmax(-1).transpose(0, 1).cpu().numpy()
+        lengths = encoded["src_lengths"][0].tolist()
+        for row, hypothesis in enumerate(hypotheses):
+            tokens = hypothesis["tokens"].tolist()
+            kept = [i for i, token in enumerate(tokens) if token not in self.ignored]
+            frames = first_frames(
+                lprobs[row, : lengths[row]], [tokens[i] for i in kept], self.dictionary.bos()
+            )
+            if frames is not None:
+                hypothesis["frames"] = torch.zeros(len(tokens), dtype=torch.long)
+                hypothesis["frames"][kept] = torch.tensor(frames, dtype=torch.long)
 
     def _language_tag(self, language: str | None) -> int | None:
         """The token that a hypothesis starts with, if the model was trained with such."""

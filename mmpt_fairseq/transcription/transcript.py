@@ -9,7 +9,8 @@ class Word:
 
     Attributes:
         text: without spaces.
-        start, end: seconds in the recording; None where the search does not tell (attention).
+        start, end: seconds in the recording; None where the model has no CTC head to tell,
+            or the piece is too short for what was written.
         confidence: geometric mean of its tokens' probabilities, 0 to 1.
     """
 

@@ -119,3 +119,21 @@ def test_one_sentence_for_what_cannot_start(checkpoint, stage_1, folder, tmp_pat
         assert sentence.startswith("mmpt_fairseq: ")
         assert fault in sentence
         assert "\n" not in sentence
+
+
+def test_a_reader_that_has_had_enough(checkpoint, folder):
+    """``mmpt-transcribe ... | head -0`` ends without a complaint of Python's."""
+    script = "from mmpt_fairseq.transcription.__main__ import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, checkpoint, "a.wav", "b.flac"],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert "BrokenPipe" not in errors

@@ -33,7 +33,9 @@ def scripted(labels: list[str], symbols: tuple[str, ...] = SYMBOLS, **options) -
     logits = torch.full((1, len(labels), vocabulary), rest)
     for time, label in enumerate(labels):
         logits[0, time, task.target_dictionary.index(label)] = math.log(SHARE)
-    model.encoder.ctc_projection.register_forward_hook(lambda *_: logits)
+    model.encoder.ctc_projection.register_forward_hook(
+        lambda _, inputs, __: logits.expand(len(inputs[0]), -1, -1)
+    )
     return Search(model, task, SearchOptions(**options))
 
 
@@ -92,6 +94,26 @@ def test_languages():
     )
     search([np.zeros((20, 80), np.float32), np.zeros((9, 80), np.float32)])
     assert started[0].tolist() == [[search.dictionary.index("<lang:it>")]] * 2
+
+
+def test_other_searches_get_their_times_from_the_ctc_head():
+    """What the decoder writes, it is placed where the head sees it; nowhere if it cannot fit."""
+    labels = [BLANK, "a", "a", BLANK, "b", BLANK, "▁", BLANK, "c", BLANK]
+    search = scripted(labels, decoding="attention")
+    tokens = [search.dictionary.index(symbol) for symbol in ("a", "b", "▁", "c")]
+    hypothesis = {
+        "tokens": torch.tensor([*tokens, search.dictionary.eos()]),
+        "positional_scores": torch.zeros(5),
+    }
+    search.generator.generate = lambda *_, **__: [[dict(hypothesis)]]
+    [[first, second]] = search([np.zeros((40, 80), np.float32)])
+    assert (first.text, second.text) == ("ab", "c")
+    times = [first.start, first.end, second.start, second.end]
+    assert times == pytest.approx([0.04, 0.2, 0.32, 0.36])
+    short = scripted(["a", "b"], decoding="attention")
+    short.generator.generate = search.generator.generate
+    [words] = short([np.zeros((8, 80), np.float32)])
+    assert [(word.start, word.end) for word in words] == [(None, None)] * 2
 
 
 def test_without_a_ctc_head_attention_is_the_default():
