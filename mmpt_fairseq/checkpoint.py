@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from mmpt_fairseq.compat import load_checkpoint_to_cpu
@@ -14,7 +15,6 @@ logger = logging.getLogger(__name__)
 
 ENCODER = "audio_encoder."
 DECODER = ("decoder.", "encoder.ctc_projection.")
-VOCABULARY = ("vocabulary", "sentencepiece")  # in the task's state
 
 
 def load_checkpoint(path: str | Path) -> dict:
@@ -82,7 +82,8 @@ def load_decoder(model: nn.Module, path: str | Path, task_state: dict) -> None:
     saved = checkpoint.get("task_state") or {}
     if "vocabulary" not in saved:
         raise InputError(f"{path} holds no decoder; give model.init_decoder_from one of stage 2")
-    if any(list(task_state[name]) != list(saved[name]) for name in VOCABULARY):
+    same = list(task_state["vocabulary"]) == list(saved["vocabulary"])
+    if not same or not torch.equal(task_state["sentencepiece"], saved["sentencepiece"]):
         raise InputError(
             f"the decoder in {path} writes another vocabulary ({len(saved['vocabulary'])} entries) "
             f"than the data folder's ({len(task_state['vocabulary'])}); train on that vocabulary's "

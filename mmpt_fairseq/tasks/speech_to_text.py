@@ -15,7 +15,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 
-from mmpt_fairseq.checkpoint import VOCABULARY, load_checkpoint, load_decoder, load_encoder
+from mmpt_fairseq.checkpoint import load_checkpoint, load_decoder, load_encoder
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
@@ -52,25 +52,25 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
     seed = 1
     needs = ("tgt_text",)
     augmentation: Augmentation | None = None
+    ctc_from_source = False
 
     @classmethod
     def _from_tsv(cls, root, cfg, split, is_train_split, speaker_to_id, multitask, **parts):
         manifest = Manifest(os.path.join(root, f"{split}.tsv"), cls.needs)
         return ManifestSpeechToTextDataset(
-            manifest, cfg, is_train_split, cls.seed, cls.augmentation, **parts
+            manifest,
+            cfg,
+            is_train_split,
+            cls.seed,
+            cls.augmentation,
+            ctc_from_source=cls.ctc_from_source,
+            **parts,
         )
 
     @classmethod
-    def from_tsv(
-        cls,
-        *args,
-        seed: int,
-        needs: tuple[str, ...],
-        augmentation: Augmentation | None,
-        **kwargs,
-    ):
-        ours = {"seed": seed, "needs": needs, "augmentation": augmentation}
-        creator = type(cls.__name__, (cls,), ours)
+    def from_tsv(cls, *args, seed: int, ours: dict[str, object], **kwargs):
+        """fairseq's, with ``ours`` for the dataset beside what fairseq hands on."""
+        creator = type(cls.__name__, (cls,), {**ours, "seed": seed})
         return super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
 
 
@@ -94,7 +94,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         self.speaker_to_id, self.multitask_tasks, self.tgt_dict_mt = None, {}, None
         self._on_short_clips = False
         self.encoder_lr_scale, self.validation = 1.0, None
-        self.sentencepiece = b""
+        self.sentencepiece, self.ctc_text = b"", str(cfg.ctc_text)
         self.data_cfg = TravellingDataConfig({}, Path(cfg.data))
         path = Path(cfg.data) / cfg.config_yaml
         # A model that is loaded alone brings everything; the folder it was trained on may be gone.
@@ -134,6 +134,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             "vocabulary": list(self.tgt_dict.symbols[self.tgt_dict.nspecial :]),
             "sentencepiece": torch.from_numpy(np.frombuffer(self.sentencepiece, np.uint8).copy()),
             "data_config": config,
+            "ctc_text": self.ctc_text,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -149,6 +150,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         local = {k: v for k, v in self.data_cfg.config.items() if k in LOCAL_SETTINGS}
         self.data_cfg = TravellingDataConfig({**state["data_config"], **local}, self.data_cfg.root)
         self.sentencepiece = state["sentencepiece"].numpy().tobytes()
+        self.ctc_text = state.get("ctc_text", "target")
 
     def _check_vocabulary(self, state: dict) -> None:
         """Raise InputError unless the data folder's vocabulary, if any, is the checkpoint's."""
@@ -157,7 +159,9 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 "the checkpoint holds no vocabulary: it is not of stage 2 or 3; give one of those"
             )
         ours = self.state_dict()
-        same = all(list(ours[name]) == list(state[name]) for name in VOCABULARY)
+        same = list(ours["vocabulary"]) == list(state["vocabulary"]) and torch.equal(
+            ours["sentencepiece"], state["sentencepiece"]
+        )
         if self.has_vocabulary and not same:
             raise InputError(
                 f"the vocabulary {self.data_cfg.vocab_filename} in {self.cfg.data} "
@@ -250,10 +254,19 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 is_train_split=training,
                 epoch=epoch,
                 seed=self.cfg.seed,
-                # New speech has no text yet; it is decoded all the same.
-                needs=("tgt_text",) if self.cfg.decodes_with is None else (),
-                augmentation=Augmentation.from_config(self.cfg) if training else None,
+                ours=self._dataset_options(training),
             )
+
+    def _dataset_options(self, training: bool) -> dict[str, object]:
+        """What our dataset takes beside fairseq's arguments."""
+        from_source = self.ctc_text == "source"
+        needs = ("tgt_text", "src_text") if from_source else ("tgt_text",)
+        decodes = self.cfg.decodes_with is not None  # new speech has no text yet
+        return {
+            "needs": () if decodes else needs,
+            "augmentation": Augmentation.from_config(self.cfg) if training else None,
+            "ctc_from_source": from_source and not decodes,
+        }
 
     def get_batch_iterator(self, dataset: FairseqDataset, *args, epoch: int = 1, **kwargs):
         """fairseq's iterator; in the first epochs over the short training clips alone.
@@ -281,6 +294,11 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         is_tag = ManifestSpeechToTextDataset.is_lang_tag
         tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
         with exit_on_input_error():
+            if decoding == "joint" and self.ctc_text == "source":
+                raise InputError(
+                    "the CTC head of this model writes the source's transcripts and its decoder "
+                    "translations, which cannot be joined; use --decoding attention"
+                )
             language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
             check_language_model(language_model, self.tgt_dict, decoding)
             if decoding in CTC_GENERATORS:
