@@ -131,7 +131,7 @@ def _advance(state: Prefixes, blank: Tensor, lprobs: Tensor, labels: Tensor) -> 
 def _select(
     state: Prefixes, stay_blank: Tensor, stay_label: Tensor, grown: Tensor, added: Tensor
 ) -> Prefixes:
-    """The best K prefixes of those as they are ``(B, K)`` and grown by ``added`` ``(B, K, 1+M)``."""
+    """The best K of the prefixes ``(B, K)`` and of those grown by ``added`` ``(B, K, 1 + M)``."""
     beam, ways = grown.shape[1:]
     stay = torch.logaddexp(stay_blank, stay_label)
     _, chosen = torch.cat([stay, grown.flatten(1)], dim=1).topk(beam, dim=1)
