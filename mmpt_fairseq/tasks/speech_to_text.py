@@ -27,7 +27,7 @@ from mmpt_fairseq.decoding.choice import (
 from mmpt_fairseq.decoding.joint import JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-from mmpt_fairseq.models.freezing import Freezing, scaled_encoder_lr
+from mmpt_fairseq.models.freezing import Freezing, refuse_decay, scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
@@ -218,9 +218,12 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
 
     def optimizer_step(self, optimizer, model: SpeechToTextModel, update_num: int) -> None:
         """fairseq's step, with the encoder's own learning rate, and nothing of what is frozen."""
-        model.encoder.drop_frozen_gradients()
-        with exit_on_input_error(), scaled_encoder_lr(optimizer, self.encoder_lr_scale):
-            super().optimizer_step(optimizer, model, update_num)
+        with exit_on_input_error():
+            if model.encoder.thaws:
+                refuse_decay(optimizer)
+                model.encoder.drop_frozen_gradients()
+            with scaled_encoder_lr(optimizer, self.encoder_lr_scale):
+                super().optimizer_step(optimizer, model, update_num)
 
     def valid_step(self, sample: dict, model: SpeechToTextModel, criterion) -> tuple:
         """fairseq's validation loss; with ``eval_wer`` or ``eval_bleu`` the search's errors too."""
