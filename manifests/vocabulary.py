@@ -1,6 +1,6 @@
 """Vocabulary and data config for a folder of manifests.
 
-    python -m manifests.vocabulary DATA [--kind char|unigram|bpe] [--size N]
+    python -m manifests.vocabulary DATA [--kind char|unigram|bpe] [--size N] [--with-source]
 
 reads the targets of the training split alone and writes ``spm.model``, ``dict.txt`` (fairseq's
 dictionary) and ``config.yaml`` (fairseq's S2T data config) beside the manifests.
@@ -31,13 +31,18 @@ SPECAUGMENT = {
 
 
 def build_vocabulary(
-    folder: Path, kind: str = "char", size: int = 1000, splits: Iterable[str] = ("train",)
+    folder: Path,
+    kind: str = "char",
+    size: int = 1000,
+    splits: Iterable[str] = ("train",),
+    with_source: bool = False,
 ) -> int:
     """Train a SentencePiece model on the targets of ``splits``; returns the vocabulary's size.
 
     Args:
         folder: of the manifests; the files are written there.
         kind: ``char``, ``unigram`` or ``bpe``.
+        with_source: cover ``src_text`` too, for CTC on it (``task.ctc_text=source``).
         size: entries wanted (``char`` takes every character instead); fewer if the text is small.
 
     Raises:
@@ -49,6 +54,8 @@ def build_vocabulary(
     for split in splits:
         manifest = Manifest(folder / f"{split}.tsv", needs=["tgt_text"])
         texts += [t for t in manifest.column("tgt_text") if t.strip()]
+        if with_source:
+            texts += [t for t in manifest.column("src_text") if t.strip()]
         languages |= set(manifest.column("tgt_lang")) - {""}
     if not texts:
         raise InputError(f"the training manifests in {folder} hold no target text")
@@ -108,9 +115,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--kind", choices=["char", "unigram", "bpe"], default="char")
     parser.add_argument("--size", type=int, default=1000, help="entries, unless --kind char")
     parser.add_argument("--splits", default="train", help="training splits, comma-separated")
+    parser.add_argument("--with-source", action="store_true", help="cover src_text too")
     args = parser.parse_args(arguments)
     with exit_on_input_error():
-        entries = build_vocabulary(args.folder, args.kind, args.size, args.splits.split(","))
+        splits = args.splits.split(",")
+        entries = build_vocabulary(args.folder, args.kind, args.size, splits, args.with_source)
     print(f"{args.folder}: vocabulary of {entries} entries", file=sys.stderr)
 
 

@@ -36,6 +36,8 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
             unusable clip stops the run.
         seed: of every random draw, with the epoch and the row.
         augmentation: speed and noise of the waveform, which cached features have no more.
+        ctc_from_source: CTC aligns ``src_text`` (the transcript of a translation) and not the
+            target.
     """
 
     def __init__(
@@ -45,9 +47,12 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         training: bool,
         seed: int,
         augmentation: Augmentation | None = None,
+        ctc_from_source: bool = False,
         **parts,
     ) -> None:
         self.manifest, self.seed, self.augmentation = manifest, seed, augmentation
+        self.ctc_from_source = ctc_from_source
+        self._unknown: dict[str, tuple[int, int]] = {}  # column -> unknown and all tokens
         self.skipped = SkippedClips(tolerate=training)
         # Shared memory, because loader workers outlive an epoch.
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
@@ -87,21 +92,52 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
     def get_tgt_lens_and_check_oov(self) -> NDArray[np.int32]:
         lengths = np.zeros(self.n_samples, dtype=np.int32)
         self.ctc_lens = np.zeros(self.n_samples, dtype=np.int32)
-        unknown = 0
         for i in range(self.n_samples):
-            tokens = self.get_tokenized_tgt_text(i).split()
+            labels = tokens = self.get_tokenized_tgt_text(i).split()
+            if self.ctc_from_source:
+                labels = self._tokenized_source(i).split()
+                self._count_unknown(labels, "src_text")
+            self._count_unknown(tokens, "tgt_text")
             lengths[i] = len(tokens)
             # CTC puts a blank between a token and its repetition.
-            self.ctc_lens[i] = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
-            unknown += sum(self.tgt_dict.index(t) == self.tgt_dict.unk() for t in tokens)
-        total = int(lengths.sum())
-        logger.info("%s: %d of %d target tokens are unknown", self.split, unknown, total)
-        if total and unknown > total / 2:
-            raise InputError(
-                f"{self.manifest.path}: {unknown} of {total} target tokens are not in the "
-                "vocabulary; it was built for other text (check vocab_filename and bpe_tokenizer)"
-            )
+            self.ctc_lens[i] = len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
+        for column, (unknown, total) in self._unknown.items():
+            logger.info("%s: %d of %d tokens of %s are unknown", self.split, unknown, total, column)
+            if total and unknown > total / 2:
+                raise InputError(
+                    f"{self.manifest.path}: {unknown} of {total} tokens of {column} are not in the "
+                    "vocabulary; it was built for other text (check vocab_filename and "
+                    "bpe_tokenizer, and --with-source for src_text)"
+                )
         return lengths
+
+    def _count_unknown(self, tokens: list[str], column: str) -> None:
+        unknown, total = self._unknown.get(column, (0, 0))
+        unknown += sum(self.tgt_dict.index(t) == self.tgt_dict.unk() for t in tokens)
+        self._unknown[column] = (unknown, total + len(tokens))
+
+    def _tokenized_source(self, row: int) -> str:
+        """``src_text`` as space-separated tokens.
+
+        Raises:
+            InputError: there is none.
+        """
+        text = self.src_texts[row]
+        if not text.strip():
+            raise InputError(
+                f"{self.manifest.where(row)} has no src_text, which task.ctc_text=source aligns; "
+                "leave such rows out, or set task.ctc_text=target"
+            )
+        return self.tokenize(self.bpe_tokenizer, self.tokenize(self.pre_tokenizer, text))
+
+    def _ctc_target(self, item: SpeechToTextDatasetItem) -> Tensor:
+        """Neither EOS nor language tag."""
+        if self.ctc_from_source:
+            return self.tgt_dict.encode_line(
+                self._tokenized_source(item.index), add_if_not_exist=False, append_eos=False
+            ).long()
+        # The last token is EOS.
+        return item.target[1 if self.cfg.prepend_tgt_lang_tag else 0 : -1]
 
     def _refuse_what_is_not_done(self) -> None:
         """Options of fairseq's that this dataset would leave out in silence, or get wrong."""
@@ -175,8 +211,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         if replacement is not None:
             return replacement
         batch = super().collater(samples, return_order=True)
-        first = 1 if self.cfg.prepend_tgt_lang_tag else 0
-        targets = [s.target[first:-1] for s in samples]  # the last token is EOS
+        targets = [self._ctc_target(s) for s in samples]
         order = batch.pop("order")
         batch["ctc_target"] = collate_tokens(targets, self.tgt_dict.pad()).index_select(0, order)
         lengths = torch.tensor([len(t) for t in targets])

@@ -79,56 +79,66 @@ def prefix_beam_search(
     labels[..., excluded.to(labels.device)] = -torch.inf
     labels[..., blank] = -torch.inf
     state = Prefixes.start(rows, beam, frames, blank, lprobs)
+    shortest = int(lengths.min())
     for t in range(frames):
         going = (t < lengths)[:, None]
         grown = _advance(state, lprobs[:, t, blank], lprobs[:, t], labels[:, t])
-        state = Prefixes(
-            *(
-                torch.where(going[..., None] if new.dim() == 3 else going, new, old)
-                for new, old in zip(vars(grown).values(), vars(state).values(), strict=True)
-            )
-        )
+        state = grown if t < shortest else _where(going, grown, state)
     return [_best(state, row) for row in range(rows)]
+
+
+def _where(going: Tensor, new: Prefixes, old: Prefixes) -> Prefixes:
+    """``new`` in the rows ``(B, 1)`` that go on, ``old`` in those that have ended."""
+    pairs = zip(vars(new).values(), vars(old).values(), strict=True)
+    return Prefixes(
+        *(torch.where(going[..., None] if a.dim() == 3 else going, a, b) for a, b in pairs)
+    )
 
 
 def _advance(state: Prefixes, blank: Tensor, lprobs: Tensor, labels: Tensor) -> Prefixes:
     """One frame: every prefix stays as it is or grows by one label; the best K go on.
+
+    Only labels that can be among the best are looked at: the best K of a prefix lie within the
+    best 2 K of the frame, for at most K are merged; its own last label is looked at apart.
 
     Args:
         blank: ``(B,)`` log probability of the blank.
         lprobs, labels: ``(B, V)``, all labels and those that may be added.
     """
     beam = state.blank.size(1)
+    value, label = labels.topk(min(2 * beam + 1, labels.size(1)), dim=1)  # (B, M)
+    own = labels.gather(1, state.last)  # (B, K), of each prefix's last label
+    is_last = label[:, None] == state.last[..., None]  # (B, K, M)
     # Growing by the last label takes a blank in between.
-    grown = state.total[..., None] + labels[:, None]  # (B, K, V)
-    again = (state.blank + labels.gather(1, state.last))[..., None]
-    grown = grown.scatter(2, state.last[..., None], again)
-    stay_blank = state.total + blank[:, None]
-    stay_label = state.label + lprobs.gather(1, state.last)
+    again = (state.blank + own)[..., None]
+    grown = torch.where(is_last, again, state.total[..., None] + value[:, None])
+    again = again.masked_fill(is_last.any(-1, keepdim=True), -torch.inf)
     # Prefix i grown by the last label of prefix j is j, where i is j without its last label.
     same = state.name[:, :, None] == state.parent[:, None]  # (B, K of i, K of j)
-    into = grown.gather(2, state.last[:, None].expand(-1, beam, -1))
-    merged = into.masked_fill(~same, -torch.inf)
-    stay_label = torch.logaddexp(stay_label, merged.logsumexp(1))
-    # Not a candidate of its own then. Several j may share a last label: any of them counts.
-    taken = torch.zeros_like(grown).scatter_reduce(
-        2, state.last[:, None].expand(-1, beam, -1), same.to(grown.dtype), "amax"
-    )
-    grown = grown.masked_fill(taken.bool(), -torch.inf)
-    stay = torch.logaddexp(stay_blank, stay_label)
-    _, chosen = torch.cat([stay, grown.flatten(1)], dim=1).topk(beam, dim=1)
-    return _select(state, chosen, stay_blank, stay_label, grown)
+    repeats = state.last[:, :, None] == state.last[:, None]
+    into = torch.where(repeats, state.blank[..., None], state.total[..., None]) + own[:, None]
+    merged = into.masked_fill(~same, -torch.inf).logsumexp(1)
+    # Not candidates of their own then.
+    taken = (same[..., None] & is_last[:, None]).any(2)
+    again = again.masked_fill((same & repeats).any(2, keepdim=True), -torch.inf)
+    grown = torch.cat([again, grown.masked_fill(taken, -torch.inf)], dim=2)  # (B, K, 1 + M)
+    added = torch.cat([state.last[..., None], label[:, None].expand(-1, beam, -1)], dim=2)
+    stay_blank = state.total + blank[:, None]
+    stay_label = torch.logaddexp(state.label + lprobs.gather(1, state.last), merged)
+    return _select(state, stay_blank, stay_label, grown, added)
 
 
 def _select(
-    state: Prefixes, chosen: Tensor, stay_blank: Tensor, stay_label: Tensor, grown: Tensor
+    state: Prefixes, stay_blank: Tensor, stay_label: Tensor, grown: Tensor, added: Tensor
 ) -> Prefixes:
-    """The chosen candidates ``(B, K)``: the first K stay, the others are ``(prefix, label)``."""
-    beam, vocabulary = grown.shape[1:]
+    """The best K of the prefixes ``(B, K)`` and of those grown by ``added`` ``(B, K, 1 + M)``."""
+    beam, ways = grown.shape[1:]
+    stay = torch.logaddexp(stay_blank, stay_label)
+    _, chosen = torch.cat([stay, grown.flatten(1)], dim=1).topk(beam, dim=1)
     extends = chosen >= beam
     place = (chosen - beam).clamp(min=0)
-    source = torch.where(extends, place // vocabulary, chosen)
-    token = place % vocabulary
+    source = torch.where(extends, place // ways, chosen)
+    token = added.flatten(1).gather(1, place)
 
     def pick(values: Tensor) -> Tensor:
         return values.gather(1, source)

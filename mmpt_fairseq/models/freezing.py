@@ -80,6 +80,21 @@ def mark_encoder(encoder: nn.Module) -> None:
         parameter.param_group = ENCODER_GROUP
 
 
+def refuse_decay(optimizer: FairseqOptimizer) -> None:
+    """fairseq's 16-bit optimizers put zeros for absent gradients, so that weight decay acts.
+
+    Raises:
+        InputError: this is one, with weight decay.
+    """
+    copies = hasattr(optimizer, "fp32_params")
+    if copies and any(group.get("weight_decay") for group in optimizer.param_groups):
+        raise InputError(
+            "model.freeze_encoder_updates would not keep weight decay from the encoder in 16 bits; "
+            "set common.amp=true instead of common.fp16 or common.bf16, or "
+            "optimizer.weight_decay=0"
+        )
+
+
 @contextlib.contextmanager
 def scaled_encoder_lr(optimizer: FairseqOptimizer, scale: float) -> Iterator[None]:
     """While it lasts, the encoder's parameters form a group with ``scale`` times the rate.

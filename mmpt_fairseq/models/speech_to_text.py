@@ -92,11 +92,15 @@ class SpeechEncoder(FairseqEncoder):
         self.num_updates = num_updates
         self.train(self.training)
 
+    @property
+    def thaws(self) -> bool:
+        """Whether it is frozen now and will not be later, so that the optimizer holds it."""
+        return self.frozen and not self.freezing.whole
+
     def drop_frozen_gradients(self) -> None:
         """Distributed training puts zeros for absent ones, and weight decay would act."""
-        if self.frozen:
-            for parameter in self.audio_encoder.parameters():
-                parameter.grad = None
+        for parameter in self.audio_encoder.parameters():
+            parameter.grad = None
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor, **unused) -> dict[str, list[Tensor]]:
         """``src_tokens`` ``(B, T, F)`` -> fairseq's encoder output (states ``(T, B, D)``)."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import List, Optional  # noqa: UP035 (what fairseq's argument parser understands)
 
 from fairseq.data.audio.data_cfg import S2TDataConfig
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II, MISSING
 
 from mmpt_fairseq.decoding.choice import Decoding
@@ -48,6 +48,13 @@ class SpeechToTextConfig(FairseqDataclass):
     )
     noise_sources: int = field(
         default=1, metadata={"help": "rows of the noise manifest in one noise: several are babble"}
+    )
+    ctc_text: ChoiceEnum(["target", "source"]) = field(
+        default="target",
+        metadata={
+            "help": "what the CTC term aligns: the target, or in stage 2 the manifest's src_text, "
+            "which the vocabulary must cover"
+        },
     )
     decoding: Decoding = field(
         default="attention",

@@ -32,7 +32,7 @@ from mmpt_fairseq.decoding.choice import (
 from mmpt_fairseq.decoding.joint import JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-from mmpt_fairseq.models.freezing import Freezing, scaled_encoder_lr
+from mmpt_fairseq.models.freezing import Freezing, refuse_decay, scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
@@ -57,25 +57,25 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
     seed = 1
     needs = ("tgt_text",)
     augmentation: Augmentation | None = None
+    ctc_from_source = False
 
     @classmethod
     def _from_tsv(cls, root, cfg, split, is_train_split, speaker_to_id, multitask, **parts):
         manifest = Manifest(os.path.join(root, f"{split}.tsv"), cls.needs)
         return ManifestSpeechToTextDataset(
-            manifest, cfg, is_train_split, cls.seed, cls.augmentation, **parts
+            manifest,
+            cfg,
+            is_train_split,
+            cls.seed,
+            cls.augmentation,
+            ctc_from_source=cls.ctc_from_source,
+            **parts,
         )
 
     @classmethod
-    def from_tsv(
-        cls,
-        *args,
-        seed: int,
-        needs: tuple[str, ...],
-        augmentation: Augmentation | None,
-        **kwargs,
-    ):
-        ours = {"seed": seed, "needs": needs, "augmentation": augmentation}
-        creator = type(cls.__name__, (cls,), ours)
+    def from_tsv(cls, *args, seed: int, ours: dict[str, object], **kwargs):
+        """fairseq's, with ``ours`` for the dataset beside what fairseq hands on."""
+        creator = type(cls.__name__, (cls,), {**ours, "seed": seed})
         return super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
 
 
@@ -99,7 +99,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         self.speaker_to_id, self.multitask_tasks, self.tgt_dict_mt = None, {}, None
         self._on_short_clips = False
         self.encoder_lr_scale, self.validation = 1.0, None
-        self.sentencepiece = b""
+        self.sentencepiece, self.ctc_text = b"", str(cfg.ctc_text)
         self.data_cfg = TravellingDataConfig({}, Path(cfg.data))
         path = Path(cfg.data) / cfg.config_yaml
         # A model that is loaded alone brings everything; the folder it was trained on may be gone.
@@ -139,6 +139,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             "vocabulary": list(self.tgt_dict.symbols[self.tgt_dict.nspecial :]),
             "sentencepiece": torch.from_numpy(np.frombuffer(self.sentencepiece, np.uint8).copy()),
             "data_config": config,
+            "ctc_text": self.ctc_text,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -154,6 +155,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         local = {k: v for k, v in self.data_cfg.config.items() if k in LOCAL_SETTINGS}
         self.data_cfg = TravellingDataConfig({**state["data_config"], **local}, self.data_cfg.root)
         self.sentencepiece = state["sentencepiece"].numpy().tobytes()
+        self.ctc_text = state.get("ctc_text", "target")
 
     def _check_vocabulary(self, state: dict) -> None:
         """Raise InputError unless the data folder's vocabulary, if any, is the checkpoint's."""
@@ -218,9 +220,12 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
 
     def optimizer_step(self, optimizer, model: SpeechToTextModel, update_num: int) -> None:
         """fairseq's step, with the encoder's own learning rate, and nothing of what is frozen."""
-        model.encoder.drop_frozen_gradients()
-        with exit_on_input_error(), scaled_encoder_lr(optimizer, self.encoder_lr_scale):
-            super().optimizer_step(optimizer, model, update_num)
+        with exit_on_input_error():
+            if model.encoder.thaws:
+                refuse_decay(optimizer)
+                model.encoder.drop_frozen_gradients()
+            with scaled_encoder_lr(optimizer, self.encoder_lr_scale):
+                super().optimizer_step(optimizer, model, update_num)
 
     def valid_step(self, sample: dict, model: SpeechToTextModel, criterion) -> tuple:
         """fairseq's validation loss; with ``eval_wer`` or ``eval_bleu`` the search's errors too."""
@@ -254,10 +259,19 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                 is_train_split=training,
                 epoch=epoch,
                 seed=self.cfg.seed,
-                # New speech has no text yet; it is decoded all the same.
-                needs=("tgt_text",) if self.cfg.decodes_with is None else (),
-                augmentation=Augmentation.from_config(self.cfg) if training else None,
+                ours=self._dataset_options(training),
             )
+
+    def _dataset_options(self, training: bool) -> dict[str, object]:
+        """What our dataset takes beside fairseq's arguments."""
+        from_source = self.ctc_text == "source"
+        needs = ("tgt_text", "src_text") if from_source else ("tgt_text",)
+        decodes = self.cfg.decodes_with is not None  # new speech has no text yet
+        return {
+            "needs": () if decodes else needs,
+            "augmentation": Augmentation.from_config(self.cfg) if training else None,
+            "ctc_from_source": from_source and not decodes,
+        }
 
     def get_batch_iterator(self, dataset: FairseqDataset, *args, epoch: int = 1, **kwargs):
         """fairseq's iterator; in the first epochs over the short training clips alone.
@@ -285,6 +299,11 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         is_tag = ManifestSpeechToTextDataset.is_lang_tag
         tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
         with exit_on_input_error():
+            if decoding == "joint" and self.ctc_text == "source":
+                raise InputError(
+                    "the CTC head of this model writes the source's transcripts and its decoder "
+                    "translations, which cannot be joined; use --decoding attention"
+                )
             language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
             check_language_model(language_model, self.tgt_dict, decoding)
             if decoding in CTC_GENERATORS:

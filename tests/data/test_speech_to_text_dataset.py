@@ -44,12 +44,12 @@ def dataset(
     seed=1,
     epoch=1,
     vocabulary=None,
-    augmentation=None,
+    **options,
 ):
     vocabulary = vocabulary or words("ja", "nein", "<lang:de>", "<lang:it>")
     config = data_config(tmp_path, config)
     built = ManifestSpeechToTextDataset(
-        manifest, config, training, seed, augmentation, tgt_dict=vocabulary
+        manifest, config, training, seed, tgt_dict=vocabulary, **options
     )
     built.set_epoch(epoch)
     return built
@@ -190,7 +190,7 @@ def test_bad_clips(tmp_path):
 
 
 def test_a_foreign_vocabulary_is_refused(manifest, tmp_path):
-    with pytest.raises(InputError, match="6 of 6 target tokens are not in the vocabulary"):
+    with pytest.raises(InputError, match="6 of 6 tokens of tgt_text are not in the vocabulary"):
         dataset(manifest, tmp_path, vocabulary=words("yes", "no"))
     assert len(dataset(manifest, tmp_path, vocabulary=words("ja"))) == 3  # 2 of 6 unknown
     with pytest.raises(InputError, match="no tag <lang:it>"):
@@ -267,3 +267,27 @@ def test_evaluation_batches_carry_their_texts(manifest, tmp_path):
     data = dataset(manifest, tmp_path, training=False)
     batch = data.collater([data[i] for i in (0, 1, 2)])
     assert batch["texts"] == [TEXTS[i] for i in batch["id"].tolist()]
+
+
+def test_ctc_may_align_the_source_text(tmp_path):
+    texts = {"tgt_text": ["ja nein", "ja"], "src_text": ["nein nein ja", "nein"]}
+    manifest = clips(tmp_path, [0.3, 0.5], tgt_lang=["de", "de"], **texts)
+    config = "prepend_tgt_lang_tag: true\n"
+    data = dataset(manifest, tmp_path, config, ctc_from_source=True)
+    index = data.tgt_dict.index
+    batch = data.collater([data[0], data[1]])
+    rows = dict(zip(batch["id"].tolist(), range(2), strict=True))
+    aligned = batch["ctc_target"][rows[0], : batch["ctc_target_lengths"][rows[0]]]
+    assert aligned.tolist() == [index("nein"), index("nein"), index("ja")]
+    target = batch["target"][rows[0]].tolist()
+    assert target == [index(t) for t in ("<lang:de>", "ja", "nein", "</s>")]
+    assert data.ctc_lens.tolist() == [4, 1]
+
+
+def test_source_text_must_be_there_and_known(tmp_path):
+    manifest = clips(tmp_path, [0.3, 0.5], tgt_text=["ja", "ja"], src_text=["nein", " "])
+    with pytest.raises(InputError, match=r"line 3 \(clip1\) has no src_text"):
+        dataset(manifest, tmp_path, ctc_from_source=True)
+    manifest = clips(tmp_path, [0.3], tgt_text=["ja"], src_text=["yes"])
+    with pytest.raises(InputError, match=r"1 of 1 tokens of src_text .*--with-source"):
+        dataset(manifest, tmp_path, ctc_from_source=True)

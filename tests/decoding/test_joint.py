@@ -19,10 +19,12 @@ LABELS = (4, 5, 6)
 EXCLUDED = torch.tensor([PAD, EOS, 3])
 
 
-def emissions(rows: int, frames: int, seed: int = 0, labels=(BLANK, *LABELS)) -> torch.Tensor:
-    """``(rows, frames, 7)`` log probabilities over ``labels`` alone."""
+def emissions(
+    rows: int, frames: int, seed: int = 0, labels=(BLANK, *LABELS), vocabulary: int = 7
+) -> torch.Tensor:
+    """``(rows, frames, vocabulary)`` log probabilities over ``labels`` alone."""
     torch.manual_seed(seed)
-    logits = torch.full((rows, frames, 7), -torch.inf)
+    logits = torch.full((rows, frames, vocabulary), -torch.inf)
     logits[..., list(labels)] = 2 * torch.randn(rows, frames, len(labels))
     return logits.log_softmax(-1)
 
@@ -52,14 +54,14 @@ def test_a_wide_beam_finds_every_text_with_its_probability(seed):
         assert scores == sorted(scores, reverse=True)
 
 
-def reference_beam(lprobs: torch.Tensor, beam: int) -> dict[tuple[int, ...], float]:
+def reference_beam(lprobs: torch.Tensor, beam: int, labels=LABELS) -> dict[tuple[int, ...], float]:
     """The algorithm of arXiv 1408.2873 with dictionaries of prefixes."""
     state = {(): (1.0, 0.0)}
     for frame in lprobs.exp().double().tolist():
         found: dict[tuple[int, ...], list[float]] = {}
         for prefix, (blank, label) in state.items():
             found.setdefault(prefix, [0.0, 0.0])[0] += (blank + label) * frame[BLANK]
-            for c in LABELS:
+            for c in labels:
                 if prefix and c == prefix[-1]:
                     found[prefix][1] += label * frame[c]
                     found.setdefault((*prefix, c), [0.0, 0.0])[1] += blank * frame[c]
@@ -78,6 +80,18 @@ def test_a_narrow_beam_is_the_published_algorithm(beam, seed):
     expected = reference_beam(lprobs[0], beam)
     got = {tuple(tokens.tolist()): score.exp().item() for tokens, score in found}
     assert got == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_labels_are_searched_as_exactly_as_few(seed):
+    """More than twice the beam, of which a frame looks at the best only."""
+    labels = tuple(range(4, 44))
+    lprobs = emissions(1, 20, seed, (BLANK, *labels), vocabulary=44)
+    for beam in (1, 3, 6):
+        (found,) = prefix_beam_search(lprobs, torch.tensor([20]), beam, BLANK, EXCLUDED)
+        expected = reference_beam(lprobs[0], beam, labels)
+        got = {tuple(tokens.tolist()): score.exp().item() for tokens, score in found}
+        assert got == pytest.approx(expected, rel=1e-4)
 
 
 def test_prefix_scores_are_sums_over_alignments():

@@ -1,10 +1,14 @@
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
+from fairseq.optim import FP16Optimizer
 from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 from omegaconf import OmegaConf
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.models.freezing import scaled_encoder_lr
+from mmpt_fairseq.models.freezing import refuse_decay, scaled_encoder_lr
 from tests.helpers import speech_batch, speech_model, speech_task
 
 BATCH = speech_batch([40, 21], [[4], [5]])
@@ -108,6 +112,21 @@ def test_flattened_gradients_are_refused():
     lower = scaled_encoder_lr(adam([flat]), 0.1)
     with pytest.raises(InputError, match="fp16_no_flatten_grads"), lower:
         pass
+
+
+def test_weight_decay_on_copies_is_refused():
+    """fairseq's FP16Optimizer: zeros take the place of absent gradients in its 32-bit copies."""
+    common = SimpleNamespace(bf16=True, fp16_scale_window=1)
+    cfg = SimpleNamespace(optimizer=None, common=common)
+    parameters = [torch.nn.Parameter(torch.zeros(3))]
+    for decay in (0.1, 0.0):
+        inner = adam(parameters)
+        inner.param_groups[0]["weight_decay"] = decay
+        copies = FP16Optimizer(cfg, parameters, inner, parameters)
+        refused = pytest.raises(InputError, match="weight_decay=0") if decay else nullcontext()
+        with refused:
+            refuse_decay(copies)
+    refuse_decay(adam(parameters))
 
 
 @pytest.mark.parametrize(

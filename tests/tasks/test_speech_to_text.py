@@ -1,0 +1,42 @@
+"""What the task of stages 2 and 3 hands to a search, and refuses."""
+
+from argparse import Namespace
+
+import pytest
+
+from manifests.vocabulary import build_vocabulary
+from mmpt_fairseq.decoding.joint import JointEnsemble
+from tests.helpers import speech_model, speech_task, write_clips
+
+SEARCH = {"beam": 2, "eos_token": None}
+
+
+def joint_task():
+    task = speech_task()
+    task.cfg.decoding, task.cfg.results_path, task.cfg.ctc_decoding_weight = "joint", None, 0.3
+    return task
+
+
+def test_the_ctc_head_of_source_texts_is_not_joined():
+    """The setting travels in the checkpoint; one without it is of targets."""
+    saved = joint_task()
+    generator = saved.build_generator([speech_model()], Namespace(**SEARCH))
+    assert isinstance(generator.model, JointEnsemble)
+    state = saved.state_dict()
+    assert state["ctc_text"] == "target"
+    loaded = joint_task()
+    loaded.load_state_dict({**state, "ctc_text": "source"})
+    with pytest.raises(SystemExit, match="cannot be joined"):
+        loaded.build_generator([speech_model()], Namespace(**SEARCH))
+    del state["ctc_text"]
+    loaded.load_state_dict(state)
+    assert loaded.ctc_text == "target"
+
+
+def test_a_vocabulary_may_cover_the_source(tmp_path):
+    write_clips(tmp_path, [0.3, 0.3], tgt_text=["ja", "nein"], src_text=["yes", "no"])
+    build_vocabulary(tmp_path)
+    assert "y" not in (tmp_path / "dict.txt").read_text()
+    build_vocabulary(tmp_path, with_source=True)
+    symbols = {line.split()[0] for line in (tmp_path / "dict.txt").read_text().splitlines()}
+    assert set("yesnojai") <= symbols
