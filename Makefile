@@ -26,7 +26,7 @@ demo: $(STAMP) ## run the three stages on generated speech
 
 demo-full: $(STAMP) ## the same at larger size with three seeds (about two hours on two cores)
 	$(VENV)/bin/python -m examples.demo.run --out runs/demo-full --compare full --seeds 1 2 3 \
-	    --translated 5000 --phrases 8000 --midtraining-updates 5000 --finetuning-updates 800 $(ARGS)
+	    --midtraining-updates 4500 --finetuning-updates 400 $(ARGS)
 
 test: $(STAMP) ## run the tests; ARGS="-k name" goes to pytest, MMPT_REAL_DATA to the tests
 	$(VENV)/bin/python -m pytest $(ARGS)

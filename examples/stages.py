@@ -6,6 +6,7 @@ an interrupted training goes on from its last checkpoint; a step that would mix 
 another command or of other files is refused.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from manifests.common import atomic_path
-from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.report.scores import score
 
 BIN = Path(sys.executable).parent
@@ -37,6 +38,17 @@ Result = TypeVar("Result")
 _alive: set[subprocess.Popen] = set()  # commands that run now
 _stopped = threading.Event()  # no further command starts
 _threads = threading.local()  # OpenMP threads of the commands that this thread starts
+
+
+@contextlib.contextmanager
+def exit_in_a_sentence() -> Iterator[None]:
+    """End an example with one sentence where its input is at fault or a person stops it."""
+    try:
+        with exit_on_input_error():
+            yield
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def side_by_side(

@@ -24,19 +24,18 @@ from examples.mboshi.systems import (
     Settings,
     levels,
 )
-from examples.stages import side_by_side
+from examples.stages import exit_in_a_sentence, side_by_side
 from manifests.common import atomic_path
-from mmpt_fairseq.errors import exit_on_input_error
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     args = _parser().parse_args(arguments)
     comparison = Comparison(args.data, args.out, _settings(args))
-    chosen = args.systems, args.transcripts, args.seeds
+    chosen = args.systems, args.transcripts, list(dict.fromkeys(args.seeds))
     threads = max(1, (os.cpu_count() or 1) // max(1, args.jobs))
     started = time.monotonic()
-    with exit_on_input_error():
+    with exit_in_a_sentence():
         comparison.prepare()
         for level in levels(comparison, *chosen):
             side_by_side(level, args.jobs, threads)

@@ -36,6 +36,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--size", type=int, default=Settings.size, help="pixels of a frame's side (%(default)s)")
     add("--max-words", type=int, default=Settings.max_words, help="in a sentence (%(default)s)")
     add(
+        "--vocabulary",
+        type=int,
+        default=Settings.vocabulary,
+        metavar="N",
+        help="only the N words that the grammar uses most (%(default)s: all)",
+    )
+    add(
         "--plain-speech",
         action="store_true",
         help="FLAC without pictures for the clips with texts, as in MuST-C and LibriSpeech",

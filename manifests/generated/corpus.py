@@ -12,11 +12,12 @@ from pathlib import Path
 
 from ..common import CorpusError, atomic_path, parallel_map, remove_stale
 from .clip import Clip, Made, make_clip
-from .grammar import MAX_WORDS, MIN_WORDS, Sentence, phrases, sentences
+from .grammar import MAX_WORDS, MIN_WORDS, Sentence, frequent_words, phrases, sentences
 from .speech import SAMPLE_RATE, draw_speakers, require_espeak
 
 _FORMAT = 1  # raised when the same settings would give other clips
 _TARGETS = ("de", "it", "nl")
+MIN_VOCABULARY = 100  # with fewer words hardly a sentence is left
 
 Row = dict[str, object]
 
@@ -38,6 +39,7 @@ class Settings:
     test: int = 300
     text: Path | None = None
     max_words: int = MAX_WORDS
+    vocabulary: int = 0  # English words of the language, 0 for all that the grammar knows
     phrases: int = 0
     plain_speech: bool = False
 
@@ -66,8 +68,15 @@ class Settings:
             raise CorpusError(
                 f"--max-words must be from {MIN_WORDS + 1} to {MAX_WORDS}, not {self.max_words}."
             )
-        if self.text and self.phrases:
-            raise CorpusError("--phrases come from the grammar; they do not go with --text.")
+        if self.vocabulary < 0 or 0 < self.vocabulary < MIN_VOCABULARY:
+            raise CorpusError(
+                f"--vocabulary must be 0 (all words) or at least {MIN_VOCABULARY}, not "
+                f"{self.vocabulary}."
+            )
+        if self.text and (self.phrases or self.vocabulary):
+            raise CorpusError(
+                "--phrases and --vocabulary are for the grammar; they do not go with --text."
+            )
         if self.text and not self.text.is_file():
             raise CorpusError(f"There is no file {self.text}.")
 
@@ -146,8 +155,10 @@ def _texts(settings: Settings, count: int) -> list[Sentence]:
     """A text for each clip, split by split; the phrases end the translated training split."""
     if settings.text is None:
         whole = count - settings.phrases
-        full = sentences(settings.seed, whole, max_words=settings.max_words)
-        short = phrases(settings.seed, settings.phrases, {text["en"] for text in full})
+        words = frequent_words(settings.vocabulary) if settings.vocabulary else ()
+        full = sentences(settings.seed, whole, max_words=settings.max_words, words=words)
+        said = {text["en"] for text in full}
+        short = phrases(settings.seed, settings.phrases, said, words)
         place = settings.pretrain + settings.pretrain_valid + settings.translated
         return full[:place] + short + full[place:]
     found = {row["en"]: row for row in _parallel_text(settings.text)}

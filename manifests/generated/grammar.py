@@ -9,7 +9,8 @@ and Dutch, and Italian adjectives follow their nouns.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Container
 
 from ..common import CorpusError
 from .clauses import Clause
@@ -19,6 +20,7 @@ from .phrases import LANGUAGES, WEATHER, NounPhrase, join
 
 Sentence = dict[str, str]
 MIN_WORDS, MAX_WORDS = 4, 14
+_PATIENCE = 5000  # draws in a row that bring nothing new: there is nothing more to be had
 
 # conjunction: de, nl, it, whether both clauses must be in the present
 _CONJUNCTIONS = {
@@ -70,43 +72,74 @@ _IMPERSONAL = (
 )
 
 
+def frequent_words(count: int) -> frozenset[str]:
+    """The `count` English words that the grammar uses most, always the same ones.
+
+    A language of few words is learnt from few clips, as a small demonstration needs it.
+    """
+    rng = random.Random("frequent words")
+    drawn = [_sentence(rng) for _ in range(3000)] + [_phrase(rng) for _ in range(3000)]
+    words = Counter(word for sentence in drawn for word in sentence["en"].split())
+    return frozenset(sorted(words, key=lambda word: (-words[word], word))[:count])
+
+
 def sentences(
-    seed: int | str, n: int, exclude: Collection[str] = (), max_words: int = MAX_WORDS
+    seed: int | str,
+    n: int,
+    exclude: Collection[str] = (),
+    max_words: int = MAX_WORDS,
+    words: Collection[str] = (),
 ) -> list[Sentence]:
     """`n` distinct sentences, each a dict of en, de, nl and it; the same for the same seed.
 
-    No English sentence is one of `exclude`; each has 4 to `max_words` words.
+    No English sentence is one of `exclude`; each has 4 to `max_words` words, all of them among
+    `words` unless that is empty.
     """
     rng = random.Random(f"sentences {seed}")
-    seen, out = set(exclude), []
-    while len(out) < n:
-        sentence = _sentence(rng)
-        if sentence["en"] in seen or not MIN_WORDS <= len(sentence["en"].split()) <= max_words:
-            continue
-        seen.add(sentence["en"])
-        out.append(sentence)
-    return out
+    return _distinct(lambda: _sentence(rng), n, exclude, range(MIN_WORDS, max_words + 1), words)
 
 
-def phrases(seed: int | str, n: int, exclude: Collection[str] = ()) -> list[Sentence]:
+def phrases(
+    seed: int | str, n: int, exclude: Collection[str] = (), words: Collection[str] = ()
+) -> list[Sentence]:
     """`n` distinct noun phrases and short clauses of at most four words, as :func:`sentences`.
 
     Few words leave little doubt which sound belongs to which of them: what is learnt from
     phrases comes sooner than what is learnt from sentences alone.
     """
     rng = random.Random(f"phrases {seed}")
+    return _distinct(lambda: _phrase(rng), n, exclude, range(1, MIN_WORDS + 1), words)
+
+
+def _distinct(
+    draw: Callable[[], Sentence],
+    n: int,
+    exclude: Collection[str],
+    lengths: Container[int],
+    words: Collection[str],
+) -> list[Sentence]:
+    """The first `n` draws that are new, of a length in `lengths` and of `words` alone."""
     seen, out, misses = set(exclude), [], 0
     while len(out) < n:
-        phrase = _noun_phrase(rng) if rng.random() < 0.6 else _short_clause(rng)
-        if phrase["en"] in seen or len(phrase["en"].split()) > MIN_WORDS:
+        sentence = draw()
+        used = sentence["en"].split()
+        fits = len(used) in lengths and (not words or words.issuperset(used))
+        if sentence["en"] in seen or not fits:
             misses += 1
-            if misses > 1000:
-                raise CorpusError(f"There are no {n} different phrases; ask for fewer.")
+            if misses > _PATIENCE:
+                raise CorpusError(
+                    f"There are no {n} different sentences of such words and lengths; ask for "
+                    "fewer, or for more words."
+                )
             continue
         misses = 0
-        seen.add(phrase["en"])
-        out.append(phrase)
+        seen.add(sentence["en"])
+        out.append(sentence)
     return out
+
+
+def _phrase(rng: random.Random) -> Sentence:
+    return _noun_phrase(rng) if rng.random() < 0.6 else _short_clause(rng)
 
 
 def _noun_phrase(rng: random.Random) -> Sentence:

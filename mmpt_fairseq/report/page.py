@@ -24,6 +24,7 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.count = 0
+        self.written: set[str] = set()
 
     def picture(self, picture: Picture) -> str:
         return self._write(picture.alt, "svg", picture.file.encode())
@@ -33,16 +34,23 @@ class Files:
 
     def recipe(self, setup: Setup) -> str:
         # Hydra looks it up by this very name.
-        path = self.folder / f"{configs.file_name(setup.run)}.yaml"
-        path.write_text(setup.recipe, encoding="utf-8")
-        return f"{self.folder.name}/{path.name}"
+        return self._keep(f"{configs.file_name(setup.run)}.yaml", setup.recipe.encode())
 
     def _write(self, name: str, suffix: str, content: bytes) -> str:
         self.count += 1
         readable = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50]
-        path = self.folder / f"{self.count:02d}-{readable}.{suffix}"
-        path.write_bytes(content)
-        return f"{self.folder.name}/{path.name}"
+        return self._keep(f"{self.count:02d}-{readable}.{suffix}", content)
+
+    def _keep(self, name: str, content: bytes) -> str:
+        (self.folder / name).write_bytes(content)
+        self.written.add(name)
+        return f"{self.folder.name}/{name}"
+
+    def remove_stale(self) -> None:
+        """Remove what an earlier page left and this one does not name."""
+        for path in self.folder.iterdir():
+            if OURS.fullmatch(path.name) and path.name not in self.written:
+                path.unlink()
 
 
 def write(page: Page, out: Path) -> list[Path]:
@@ -52,15 +60,13 @@ def write(page: Page, out: Path) -> list[Path]:
     """
     folder = files_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if OURS.fullmatch(path.name):
-            path.unlink()
-    markdown = out.with_suffix(".md")
-    texts = {out: render_html(page), markdown: render_markdown(page, Files(folder))}
+    files, markdown = Files(folder), out.with_suffix(".md")
+    texts = {out: render_html(page), markdown: render_markdown(page, files)}
     for path, text in texts.items():
         partial = path.with_name(f".{path.name}.part")
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
+    files.remove_stale()
     return [out, markdown]
 
 

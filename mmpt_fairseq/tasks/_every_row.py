@@ -1,5 +1,6 @@
 """What every task of ours does with rows: none is lost in silence, bad ones are counted."""
 
+import gc
 import logging
 import os
 import resource
@@ -19,6 +20,12 @@ logger = logging.getLogger(__name__)
 class MarkingIterator(EpochBatchIterator):
     """fairseq keeps processes in step with copies of ``first_batch``, and never says which batch
     is one: they are marked, because their clips must not be anyone's negatives."""
+
+    def _get_iterator_for_epoch(self, *args, **kwargs):
+        # The loader of the epoch before lies in a reference cycle. Workers that are forked while
+        # it does would find it, and fill the log with tracebacks: it is not theirs to shut down.
+        gc.collect()
+        return super()._get_iterator_for_epoch(*args, **kwargs)
 
     @property
     def first_batch(self) -> dict:

@@ -1,9 +1,14 @@
 """The demo's corpus can be asked for again, and what is done stays as it is."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from examples.demo.run import Demo, Sizes
 from mmpt_fairseq.data.manifest import Manifest
+from tests.commands import ROOT
 
 pytest.importorskip("espeakng_loader")
 
@@ -20,3 +25,18 @@ def test_the_corpus_is_made_once(tmp_path):
     assert after == before
     manifest = Manifest(demo.corpus / "asr" / "train.tsv")
     assert all("features.zip:" in source for source in manifest.column("audio"))
+
+
+def test_ctrl_c_ends_with_a_sentence(tmp_path):
+    command = [sys.executable, "-m", "examples.demo.run", "--out", tmp_path / "demo"]
+    started = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+    )
+    for line in started.stderr:
+        if line.startswith("$ python -m manifests.generated"):
+            break
+    started.send_signal(signal.SIGINT)
+    rest = started.stderr.read()
+    assert started.wait(60) == 130
+    assert rest.splitlines()[-1] == "interrupted; the same command goes on from here"
+    assert "Traceback" not in rest

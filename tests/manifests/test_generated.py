@@ -25,7 +25,7 @@ from manifests.generated.clauses import Clause
 from manifests.generated.clip import Made
 from manifests.generated.corpus import Item, Settings, check, manifests, plan
 from manifests.generated.drawing import draw_clause
-from manifests.generated.grammar import phrases, sentences
+from manifests.generated.grammar import frequent_words, phrases, sentences
 from manifests.generated.lexicon import ADJECTIVE_LIST, ADVERB_LIST, NOUN_LIST, PLACE_LIST
 from manifests.generated.mouth import mouth_path
 from manifests.generated.phrases import LANGUAGES, SHE, WE, I, NounPhrase, join
@@ -335,6 +335,21 @@ def test_phrases_are_short_and_other_than_the_sentences():
 
 
 # Files
+
+
+def test_a_language_of_few_words():
+    words = frequent_words(150)
+    assert len(words) == 150
+    assert words < frequent_words(200)
+    full, short = sentences(1, 200, max_words=8, words=words), phrases(1, 200, words=words)
+    used = {word for sentence in full + short for word in sentence["en"].split()}
+    assert used <= words
+    assert len(used) > 120
+
+
+def test_more_sentences_than_there_are_end_in_a_sentence():
+    with pytest.raises(CorpusError, match="no 100 different sentences"):
+        phrases(1, 100, words={"the", "a", "cook", "king"})
 
 
 def test_plain_speech_and_phrases(tmp_path):
