@@ -21,7 +21,8 @@ class UpstreamExpert(nn.Module):
 
     def __init__(self, ckpt: str, model_config: str | None = None, **kwargs) -> None:
         super().__init__()
-        self.upstream = open_upstream(ckpt)
+        # s3prl itself freezes an upstream, or trains it when it is told to.
+        self.upstream = open_upstream(ckpt).requires_grad_(True)
 
     def get_downsample_rates(self, key: str) -> int:
         """Samples from one state to the next."""

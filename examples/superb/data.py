@@ -7,8 +7,8 @@
 ``ic``  ``DIR/coffee_orders/``: three slots (drink, shots, roast); split by file in the same way.
 ``sd``  ``DIR/librispeech/train-clean-100/``: pairs of speakers mixed, no speaker in two splits.
         Who speaks when is told from the loudness of each speaker alone, not from an alignment.
-``pr``  sentences of the generated corpus spoken by eSpeak NG, with the phones that it reports; no
-        speaker and no sentence in two splits. It needs no ``DIR``.
+``pr``  sentences of the generated corpus spoken by American voices of eSpeak NG, with the phones
+        that it reports; no voice and no sentence in two splits. It needs no ``DIR``.
 
 SUPERB's own: Speech Commands v1, Fluent Speech Commands, LibriSpeech and Libri2Mix; write them as
 the same manifests (data/superb_labels.py says what is in their cells).
@@ -19,6 +19,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from examples.mboshi.prepare import measure
 from manifests.common import CorpusError, parallel_map
 from manifests.generated.grammar import sentences
-from manifests.generated.speech import Speaker, draw_speakers, speak
+from manifests.generated.speech import ACCENTS, VARIANTS, Speaker, draw_speakers, speak
 from mmpt_fairseq.data.audio import FRAME_LENGTH, FRAME_SHIFT, SAMPLE_RATE, read_waveform
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.data.superb_labels import format_segments
@@ -39,7 +40,8 @@ SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
 SLOTS = ("coffeeDrink", "numberOfShots", "roast")
 MIXTURES = {"train": 150, "valid": 20, "test": 40}
 SENTENCES = {"train": 400, "valid": 40, "test": 80}
-VOICES = 30
+VOICES = {"train": 9, "valid": 2, "test": 2}
+ACCENT = "en-us+"  # one accent, so that all splits have the same phones
 SPEECH_SECONDS = 6.0  # of each speaker in a mixture
 PAUSE = 0.3  # seconds of silence that part two segments
 BELOW_PEAK = 30.0  # dB under a speaker's loud frames that still count as speech
@@ -67,19 +69,26 @@ def intent_classification(data: Path, out: Path, jobs: int) -> None:
 
 def phoneme_recognition(data: Path | None, out: Path, jobs: int) -> None:
     """eSpeak NG's phones; stress marks and pauses are left out."""
-    speakers = draw_speakers(1, VOICES)
+    everyone = draw_speakers(1, len(ACCENTS) * len(VARIANTS))
+    speakers = iter([s for s in everyone if s.voice.startswith(ACCENT)])
     texts = iter(sentences(1, sum(SENTENCES.values())))
-    start = 0
+    known: set[str] = set()
     for split, count in SENTENCES.items():
-        # A sixth of the voices each for valid and test.
-        voices = max(1, VOICES // 6) if split != "train" else VOICES - 2 * max(1, VOICES // 6)
-        pool = speakers[start : start + voices]
-        start += voices
+        pool = list(islice(speakers, VOICES[split]))
         items = [
             (out / "clips" / f"{split}_{i:04d}.flac", next(texts)["en"], pool[i % len(pool)])
             for i in range(count)
         ]
-        write_manifest(out / f"{split}.tsv", parallel_map(_spoken, items, jobs, f"pr {split}"))
+        rows = parallel_map(_spoken, items, jobs, f"pr {split}")
+        known = known or {phone for row in rows for phone in row["tgt_text"].split()}
+        write_manifest(out / f"{split}.tsv", [r for r in rows if _says_only(r, known)])
+
+
+def _says_only(row: dict, known: set[str]) -> bool:
+    unknown = sorted(set(row["tgt_text"].split()) - known)
+    if unknown:
+        print(f"left out {row['id']}: {unknown[0]} does not occur in training", file=sys.stderr)
+    return not unknown
 
 
 def speaker_diarization(data: Path, out: Path, jobs: int) -> None:
@@ -168,7 +177,8 @@ def _spoken(item: tuple[Path, str, Speaker]) -> dict:
 def bare_phone(mnemonic: str) -> str:
     """eSpeak's phoneme without stress and length of pauses; empty where it is a pause."""
     phone = mnemonic.strip().strip("',%=")
-    return "" if phone.startswith(("_", "|")) else phone
+    audible = any(sign.isalnum() or sign == "@" for sign in phone)
+    return phone if audible and not phone.startswith(("_", "|")) else ""
 
 
 def _clip(path: Path, samples: int) -> dict:

@@ -12,11 +12,10 @@ import json
 import sys
 from pathlib import Path
 
-from examples.stages import side_by_side
+from examples.stages import exit_in_a_sentence, side_by_side
 from examples.superb.results import draw_weights, table
 from examples.superb.systems import KINDS, Settings, System, check_upstreams
 from manifests.common import atomic_path
-from mmpt_fairseq.errors import exit_on_input_error
 
 
 def run(systems: list[System], jobs: int) -> dict[str, dict[str, list[dict]]]:
@@ -54,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         for task in args.tasks
         for seed in args.seeds
     ]
-    with exit_on_input_error():
+    with exit_in_a_sentence():
         check_upstreams(upstreams, args.data, args.tasks)
         found = run(systems, args.jobs)
     with atomic_path(args.out / "results.json") as partial:

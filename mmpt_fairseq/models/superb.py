@@ -45,7 +45,7 @@ class SuperbModel(BaseFairseqModel):
 
     def __init__(self, upstream: Upstream, head: nn.Module) -> None:
         super().__init__()
-        self.upstream = upstream.requires_grad_(False)
+        self.upstream = upstream.requires_grad_(False).eval()
         self.mix, self.head = WeightedSum(upstream.layers), head
 
     @classmethod

@@ -42,7 +42,7 @@ def test_one_command(superb, tmp_path, monkeypatch, capfd):  # noqa: F811
     printed = capfd.readouterr().out
     score = json.loads((out / "results.json").read_text())["pretrained"]["sd"][0]
     assert (score["metric"], score["rate"]) == ("der", 0.01)
-    assert score["spoken"] == 6 * 58
+    assert score["spoken"] == 6 * 88
     assert score["missed"] + score["false_alarms"] + score["confused"] > 0
     assert np.isclose(sum(score["weights"]), 1)
     assert len(score["weights"]) == 3
@@ -104,7 +104,7 @@ def test_segments_from_loudness():
 
 
 def test_phones_and_splits():
-    phones = [bare_phone(name) for name in ("'eI", "_:", "t#", "", "@", "%I2", "_")]
+    phones = [bare_phone(name) for name in ("'eI", "_:", "t#", "", "@", "%I2", ";")]
     assert phones == ["eI", "", "t#", "", "@", "I2", ""]
     splits = [split_of(f"speaker{i}") for i in range(2000)]
     shares = [splits.count(s) / 2000 for s in ("train", "valid", "test")]
@@ -115,8 +115,8 @@ def test_phones_and_splits():
 def test_real_data_becomes_manifests(real_data, tmp_path):
     """A few clips of each corpus, linked: splits are disjoint in files, and in speakers for SD."""
     corpora = tmp_path / "data"
-    for pattern in ("keywords/*/1?.ogg", "librispeech/train-clean-100/1*.ogg"):
-        for path in sorted(real_data.glob(pattern))[:90]:
+    for pattern in ("keywords/*/[0-9].ogg", "librispeech/train-clean-100/1*.ogg"):
+        for path in sorted(real_data.glob(pattern)):
             target = corpora / path.relative_to(real_data)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(path)
@@ -127,6 +127,7 @@ def test_real_data_becomes_manifests(real_data, tmp_path):
         patch.setattr(data, "MIXTURES", small)
         prepare(["--data", str(corpora), "--out", str(tmp_path / "out"), "--tasks", "ks", "sd"])
     ids, speakers = [], []
+    recordings = sorted(corpora.glob("keywords/*/*.ogg"))
     for split, count in small.items():
         classes = Manifest(tmp_path / "out" / "ks" / f"{split}.tsv")
         ids += list(classes.column("id"))
@@ -141,7 +142,7 @@ def test_real_data_becomes_manifests(real_data, tmp_path):
             assert max(last for _, _, last in parsed) <= end + 0.03
             found |= {name for name, _, _ in parsed}
         speakers.append(found)
-    assert len(ids) == len(set(ids)) == 60
+    assert sorted(ids) == sorted(f"{path.parent.name}_{path.stem}" for path in recordings)
     assert len(set.union(*speakers)) == sum(map(len, speakers))
 
 
@@ -164,6 +165,8 @@ def expert(tmp_path):
 def test_s3prls_interface(expert):
     """What s3prl's Featurizer asks: a list of layers, lengths by the stride, batch-invariance."""
     clips = [torch.from_numpy(noise(seconds, seed=i)) for i, seconds in enumerate([1.0, 0.73, 0.3])]
+    assert all(p.requires_grad for p in expert.parameters())  # s3prl may train it
+    expert.eval().requires_grad_(False)  # as it does unless told to
     found = expert(clips)
     rate = expert.get_downsample_rates("hidden_states")
     assert rate == 640
@@ -177,7 +180,6 @@ def test_s3prls_interface(expert):
         for layer, single in zip(states, alone, strict=True):
             assert torch.allclose(layer[i, : single.size(1)], single[0], atol=1e-5)
             assert not layer[i, single.size(1) :].any()
-    assert not any(s.requires_grad for s in states)
     with pytest.raises(UnreadableClip, match="less than one 25 ms frame"):
         expert([torch.zeros(100)])
     with pytest.raises(FileNotFoundError, match="give it with -k"):
