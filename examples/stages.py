@@ -114,7 +114,7 @@ def train(
         *overrides,
     ]
     total = _override(overrides, "optimization.max_update")
-    run_step(command, save_dir, [*manifests_in(data)], total, interrupt_at)
+    run_step(command, save_dir, [*data_files(data)], total, interrupt_at)
     return save_dir / "checkpoint_best.pt"
 
 
@@ -135,7 +135,7 @@ def decode(
     return score(data / f"{split}.tsv", results / f"generate-{split}.txt", metric)
 
 
-def manifests_in(data: Path) -> list[Path]:
+def data_files(data: Path) -> list[Path]:
     """The files of a data folder that decide what is trained."""
     return sorted(p for p in data.iterdir() if p.suffix in (".tsv", ".yaml", ".txt", ".model"))
 

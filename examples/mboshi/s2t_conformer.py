@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from examples.stages import manifests_in, run_step
+from examples.stages import data_files, run_step
 from manifests.common import atomic_path
 from manifests.vocabulary import SPECAUGMENT
 
@@ -129,7 +129,7 @@ def train_conformer(
         *("--log-format", "json", "--log-interval", "5"),
         *("--tensorboard-logdir", str(save_dir / "tensorboard")),
     ]
-    run_step(command, save_dir, manifests_in(data), updates)
+    run_step(command, save_dir, data_files(data), updates)
     return save_dir / "checkpoint_best.pt"
 
 
@@ -144,4 +144,4 @@ def decode_conformer(
         *("--max-tokens", "20000", "--required-batch-size-multiple", "1", "--scoring", "wer"),
         *options,
     ]
-    run_step(command, results, [checkpoint, *manifests_in(data)])
+    run_step(command, results, [checkpoint, *data_files(data)])

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from manifests.common import atomic_path
-from manifests.features import add_member, npy_bytes
+from manifests.features import add_member, manifests_in, npy_bytes
 from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
 from mmpt_fairseq.data.superb_dataset import READERS
 from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
@@ -33,9 +33,7 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1) -> None:
     Raises:
         InputError: no manifests, no such upstream, or ``out`` holds another upstream's states.
     """
-    manifests = [Manifest(path) for path in sorted(data.glob("*.tsv"))]
-    if not manifests:
-        raise InputError(f"there is no manifest (*.tsv) in {data}")
+    manifests = [Manifest(path) for path in manifests_in(data)]
     torch.manual_seed(seed)
     upstream = open_upstream(name, data)
     description = {

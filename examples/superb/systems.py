@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.stages import fingerprint, manifests_in, run_step, train
+from examples.stages import fingerprint, data_files, run_step, train
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.decoding.superb_predictions import METRICS
 from mmpt_fairseq.errors import InputError
@@ -81,7 +81,7 @@ class System:
             return
         source = self.data / self.task
         command = ["python", "-m", "examples.superb.cache", self.upstream, str(source)]
-        inputs = [*manifests_in(source), *self._checkpoints()]
+        inputs = [*data_files(source), *self._checkpoints()]
         command += [str(self.states), "--seed", str(self.seed if "random" in self.upstream else 1)]
         run_step(command, self.states, inputs)
 
@@ -121,7 +121,7 @@ class System:
         out = self.folder / "test"
         command = ["python", "-m", "examples.superb.evaluate", str(checkpoint)]
         command += [str(self.manifests), "--out", str(out)]
-        run_step(command, out, [checkpoint, *manifests_in(self.manifests)])
+        run_step(command, out, [checkpoint, *data_files(self.manifests)])
         found = json.loads((out / "score.json").read_text(encoding="utf-8"))
         swept = {f"{rate:g}" if rate else "s3prl": self.validated(rate) for rate in self.rates()}
         return {**found, "rate": self.best_rate(), "validated": swept}
