@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.stages import fingerprint, data_files, run_step, train
+from examples.stages import data_files, fingerprint, run_step, train
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.decoding.superb_predictions import METRICS
 from mmpt_fairseq.errors import InputError
