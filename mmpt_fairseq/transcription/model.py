@@ -19,6 +19,7 @@ from mmpt_fairseq.data.audio import FRAME_SHIFT, SAMPLE_RATE
 from mmpt_fairseq.data.audio_stream import duration
 from mmpt_fairseq.errors import InputError, UnreadableClip, input_error_on_exit
 from mmpt_fairseq.modules.conformer import ConformerEncoder
+from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.features import Piece, pieces
 from mmpt_fairseq.transcription.search import Search, SearchOptions
@@ -72,8 +73,15 @@ class SpeechModel:
 
     @property
     def encoder(self) -> ConformerEncoder:
-        """Convolutional subsampling and Conformer, of whichever stage."""
-        return getattr(self.model, "encoder", self.model).audio_encoder
+        """Convolutional subsampling and Conformer, of whichever stage.
+
+        Raises:
+            InputError: the model has none of ours.
+        """
+        encoder = getattr(getattr(self.model, "encoder", self.model), "audio_encoder", None)
+        if encoder is None:
+            raise InputError(f"{self.path} holds no audio encoder; give a checkpoint of stage 1-3")
+        return encoder
 
     def transcribe(
         self, path: AnyPath | Sequence[AnyPath], **options
@@ -115,8 +123,10 @@ class SpeechModel:
             InputError: the model is no recogniser, or cannot follow the options.
         """
         if not isinstance(self.task, ManifestSpeechToTextTask):
+            stage_1 = isinstance(self.task, AVPretrainingTask)
+            kind = "stage 1" if stage_1 else type(self.task).__name__
             raise InputError(
-                f"{self.path} is of stage 1, which learns no text; give a checkpoint of stage 3 "
+                f"{self.path} is of {kind}, which learns no text; give a checkpoint of stage 3 "
                 "(or 2, to translate)"
             )
         if batch_size < 1:
