@@ -112,14 +112,16 @@ def test_phones_and_splits():
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_real_data_becomes_manifests(real_data, tmp_path):
     """A few clips of each corpus, linked: splits are disjoint in files, and in speakers for SD."""
     corpora = tmp_path / "data"
-    for pattern in ("keywords/*/[0-9].ogg", "librispeech/train-clean-100/1*.ogg"):
-        for path in sorted(real_data.glob(pattern)):
-            target = corpora / path.relative_to(real_data)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(path)
+    folders = sorted((real_data / "keywords").iterdir())
+    chosen = [path for folder in folders for path in sorted(folder.glob("*.ogg"))[:8]]
+    for path in (*chosen, *real_data.glob("librispeech/train-clean-100/1*.ogg")):
+        target = corpora / path.relative_to(real_data)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(path)
     import examples.superb.data as data
 
     small = {"train": 3, "valid": 1, "test": 2}
