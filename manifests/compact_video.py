@@ -35,8 +35,8 @@ def compact(out: Path, folders: list[Path], jobs: int = 1) -> tuple[int, int]:
 
     # Imported here because they bring fairseq, which no worker needs.
     from manifests.features import manifest_rows, manifests_in
-    from mmpt_fairseq.data.audio import split_slice
     from mmpt_fairseq.data.manifest import write_manifest
+    from mmpt_fairseq.data.waveform import split_slice
 
     def source(path: Path, row: dict[str, str]) -> str:
         return os.path.normpath(path.parent.absolute() / split_slice(row["video"])[0])

@@ -13,9 +13,9 @@ import jinja2
 import numpy as np
 
 from manifests.common import atomic_path
-from mmpt_fairseq.data.audio import SAMPLE_RATE, read_waveform
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.video import read_frames
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
 from mmpt_fairseq.errors import InputError
 
 FRAMES_PER_HOUR = 360_000

@@ -20,8 +20,8 @@ from mmpt_fairseq.data.audio import (
     MIN_VARIANCE,
     NUM_MEL_BINS,
     ROUNDING_NOISE,
-    SAMPLE_RATE,
 )
+from mmpt_fairseq.data.waveform import SAMPLE_RATE
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mmpt_fairseq.data.audio import SAMPLE_RATE, read_waveform
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 PAUSE = SAMPLE_RATE // 2  # samples of near silence between clips

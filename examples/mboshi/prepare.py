@@ -22,8 +22,9 @@ from examples.mboshi.s2t_conformer import write_data_config
 from manifests.common import atomic_path, parallel_map
 from manifests.features import cache_features
 from manifests.vocabulary import build_vocabulary
-from mmpt_fairseq.data.audio import num_frames, read_waveform
+from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
 from mmpt_fairseq.report.scores import normalise_text
 

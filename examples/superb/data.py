@@ -30,9 +30,10 @@ from examples.mboshi.prepare import measure
 from manifests.common import CorpusError, parallel_map
 from manifests.generated.grammar import sentences
 from manifests.generated.speech import ACCENTS, VARIANTS, Speaker, draw_speakers, speak
-from mmpt_fairseq.data.audio import FRAME_LENGTH, FRAME_SHIFT, SAMPLE_RATE, read_waveform
+from mmpt_fairseq.data.audio import FRAME_LENGTH, FRAME_SHIFT
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.data.superb_labels import format_segments
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 SPLITS = ("train", "valid", "test")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmpt_fairseq.data.audio import Waveform, read_waveform
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.waveform import Waveform, read_waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip
 
 PERCENT = 100  # speeds are taken to the percent, so that resampling stays short

@@ -16,10 +16,11 @@ from fairseq.data.data_utils import collate_tokens, numpy_seed
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmpt_fairseq.data.audio import Waveform, is_cached, normalise, read_filterbank
+from mmpt_fairseq.data.audio import is_cached, normalise, read_filterbank
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.skipping import SkippedClips
+from mmpt_fairseq.data.waveform import Waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.modules.conformer import subsampled
 

@@ -21,8 +21,9 @@ from fairseq.data import Dictionary
 from fairseq.data.data_utils import collate_tokens
 from torch import Tensor
 
-from mmpt_fairseq.data.audio import FRAME_SHIFT, SAMPLE_RATE
+from mmpt_fairseq.data.audio import FRAME_SHIFT
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.waveform import SAMPLE_RATE
 from mmpt_fairseq.errors import InputError
 
 KINDS = (

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmpt_fairseq.data.audio import split_slice
+from mmpt_fairseq.data.waveform import split_slice
 from mmpt_fairseq.errors import UnreadableClip
 
 # Decoding on is cheaper than seeking for gaps of up to this many frames.

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 import yaml
 
-from mmpt_fairseq.data.audio import SAMPLE_RATE, read_waveform
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
 from mmpt_fairseq.report.diff import Pair, align, error_shares, worst

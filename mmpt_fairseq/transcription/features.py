@@ -3,14 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mmpt_fairseq.data.audio import (
-    ROUNDING_NOISE,
-    SAMPLE_RATE,
-    Features,
-    floored_filterbank,
-    normalise,
-)
-from mmpt_fairseq.data.audio_stream import waveform_blocks
+from mmpt_fairseq.data.audio import ROUNDING_NOISE, Features, floored_filterbank, normalise
+from mmpt_fairseq.data.waveform import SAMPLE_RATE
+from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from mmpt_fairseq.transcription.segments import segments
 
 

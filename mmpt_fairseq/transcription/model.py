@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from mmpt_fairseq.checkpoint import load_checkpoint
-from mmpt_fairseq.data.audio import FRAME_SHIFT, SAMPLE_RATE
-from mmpt_fairseq.data.audio_stream import duration
+from mmpt_fairseq.data.audio import FRAME_SHIFT
+from mmpt_fairseq.data.waveform import SAMPLE_RATE
+from mmpt_fairseq.data.waveform_stream import duration
 from mmpt_fairseq.errors import InputError, UnreadableClip, input_error_on_exit
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask

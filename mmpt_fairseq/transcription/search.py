@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mmpt_fairseq.data.audio import FRAME_SHIFT, SAMPLE_RATE, Features
+from mmpt_fairseq.data.audio import FRAME_SHIFT, Features
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
+from mmpt_fairseq.data.waveform import SAMPLE_RATE
 from mmpt_fairseq.decoding.ctc_alignment import first_frames
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.conformer import SUBSAMPLING

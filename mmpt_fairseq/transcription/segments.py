@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmpt_fairseq.data.audio import FRAME_SHIFT, SAMPLE_RATE, Waveform
+from mmpt_fairseq.data.audio import FRAME_SHIFT
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform
 
 QUIET_FRAMES = 30  # of 10 ms: how long a pause must be to count as one
 

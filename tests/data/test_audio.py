@@ -10,8 +10,8 @@ from mmpt_fairseq.data.audio import (
     normalise,
     num_frames,
     read_filterbank,
-    read_waveform,
 )
+from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.errors import UnreadableClip
 from tests.helpers import RATE, noise, write_audio, write_video
 

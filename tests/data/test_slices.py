@@ -4,8 +4,8 @@ import av
 import numpy as np
 import pytest
 
-from mmpt_fairseq.data.audio import read_waveform
 from mmpt_fairseq.data.video import read_frames
+from mmpt_fairseq.data.waveform import read_waveform
 from tests.helpers import RATE, noise, picture_number, write_video
 
 

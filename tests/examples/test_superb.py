@@ -13,9 +13,10 @@ from examples.superb.data import main as prepare
 from examples.superb.evaluate import evaluate
 from examples.superb.run import main
 from examples.superb.systems import check_upstreams, folder_name
-from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states, read_waveform
+from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.superb_labels import parse_segments
+from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.models.upstreams import open_upstream
 from tests.commands import BIN, ROOT, USER_DIR, run, succeeded

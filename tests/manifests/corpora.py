@@ -8,8 +8,9 @@ import av
 import numpy as np
 
 from manifests.prepare import parse, prepare
-from mmpt_fairseq.data.audio import num_frames, read_waveform
+from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.waveform import read_waveform
 from tests.helpers import noise, write_audio, write_video
 
 

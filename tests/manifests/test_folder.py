@@ -5,7 +5,7 @@ import pytest
 
 from manifests.captions import Cue, read_cues
 from manifests.common import CorpusError
-from mmpt_fairseq.data.audio import read_waveform
+from mmpt_fairseq.data.waveform import read_waveform
 from tests.manifests.corpora import check_lengths, film, rows, run, skipped, sound, text
 
 SRT = """\ufeff1

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from manifests.common import CorpusError
-from mmpt_fairseq.data.audio import read_waveform
 from mmpt_fairseq.data.video import read_frames
+from mmpt_fairseq.data.waveform import read_waveform
 from tests.helpers import noise, picture_number, write_audio
 from tests.manifests.corpora import (
     check_lengths,

@@ -8,8 +8,8 @@ import numpy as np
 import soundfile
 
 from manifests.features import cache_features
-from mmpt_fairseq.data.audio import read_waveform
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.report.clips import _flac
 
 

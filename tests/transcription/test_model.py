@@ -10,8 +10,9 @@ from fairseq.dataclass.configs import GenerationConfig
 from omegaconf import OmegaConf
 
 import mmpt_fairseq
-from mmpt_fairseq.data.audio import normalise, read_filterbank, read_waveform
-from mmpt_fairseq.data.audio_stream import waveform_blocks
+from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.data.waveform import read_waveform
+from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.report.probes import load_probe
 from mmpt_fairseq.transcription.segments import segments

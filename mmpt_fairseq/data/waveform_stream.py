@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from mmpt_fairseq.data.audio import (
+from mmpt_fairseq.data.waveform import (
     SAMPLE_RATE,
     Waveform,
     check_file,

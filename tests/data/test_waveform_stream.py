@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mmpt_fairseq.data import audio_stream
-from mmpt_fairseq.data.audio import read_waveform
-from mmpt_fairseq.data.audio_stream import duration, resampled_blocks, waveform_blocks
+from mmpt_fairseq.data import waveform_stream
+from mmpt_fairseq.data.waveform import read_waveform
+from mmpt_fairseq.data.waveform_stream import duration, resampled_blocks, waveform_blocks
 from mmpt_fairseq.errors import UnreadableClip
 from tests.helpers import noise, write_audio, write_video
 
@@ -14,7 +14,7 @@ SECONDS = 2.3
 
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch):
-    monkeypatch.setattr(audio_stream, "BLOCK_SECONDS", 1)
+    monkeypatch.setattr(waveform_stream, "BLOCK_SECONDS", 1)
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])

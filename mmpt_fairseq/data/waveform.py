@@ -1,0 +1,192 @@
+"""Sound: any file, or a part of one, to 16 kHz mono."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpt_fairseq.errors import UnreadableClip
+
+SAMPLE_RATE = 16_000
+# Decoders of compressed sound need some of what comes before the part that is wanted.
+PREROLL = 0.5  # seconds
+SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff"}
+
+Waveform = NDArray[np.float32]
+
+
+def read_waveform(source: str) -> Waveform:
+    """Decode a file, a slice of a recording or a slice of a ZIP to 16 kHz mono.
+
+    Args:
+        source: a path, ``recording.wav:offset:length`` (samples of the recording, which may be a
+            video) or ``archive.zip:offset:length`` (bytes).
+
+    Returns:
+        ``(samples,)`` in [-1, 1].
+
+    Raises:
+        UnreadableClip: no such file, not audio, no audio track, no samples, or NaN among them.
+    """
+    path, offset, length = split_slice(source)
+    check_file(path)
+    if path.endswith(".zip"):
+        waveform, rate = _decode(zip_member(path, offset, length), source, 0, -1)
+    else:
+        waveform, rate = _decode(path, source, offset, length)
+    if not len(waveform):
+        raise UnreadableClip(f"{source} holds no samples")
+    check_finite(waveform, source)
+    return resample(waveform, *resampling_ratio(rate))
+
+
+def check_file(path: str) -> None:
+    """Raise UnreadableClip unless ``path`` is a file with something in it."""
+    if os.path.isdir(path):
+        raise UnreadableClip(f"{path} is a folder; name the audio files in it")
+    if not os.path.isfile(path):
+        raise UnreadableClip(f"there is no audio file {path}")
+    if os.path.getsize(path) == 0:
+        raise UnreadableClip(f"{path} is a file of zero bytes")
+
+
+def check_finite(waveform: Waveform, name: str) -> None:
+    """Raise UnreadableClip where a sample is NaN or infinite, as broken float WAVs have them."""
+    if not np.isfinite(waveform).all():
+        raise UnreadableClip(f"{name} holds samples that are infinite or not numbers")
+
+
+def split_slice(source: str) -> tuple[str, int, int]:
+    """``path[:offset:length]`` as (path, offset, length), length -1 for the whole file."""
+    parts = source.rsplit(":", 2)
+    if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
+        return parts[0], int(parts[1]), int(parts[2])
+    return source, 0, -1
+
+
+def zip_member(path: str, offset: int, length: int) -> bytes:
+    if length < 0:
+        raise UnreadableClip(f"{path} needs :offset:length behind it to name a member")
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read(length)
+    if len(data) != length:
+        raise UnreadableClip(f"{path}:{offset}:{length} reaches past the end of the archive")
+    return data
+
+
+def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Waveform, int]:
+    """``(samples,)`` mono at the file's own rate, and that rate."""
+    import soundfile
+
+    if isinstance(file, bytes) or is_soundfile(file):
+        with soundfile_faults(name):
+            data, rate = soundfile.read(
+                io.BytesIO(file) if isinstance(file, bytes) else file,
+                dtype="float32",
+                always_2d=True,
+                start=start,
+                frames=frames,
+            )
+        return data.mean(axis=1), rate
+    decoded = list(container_blocks(file, name, start, frames))
+    rate = decoded[0][1] if decoded else SAMPLE_RATE
+    return np.concatenate([np.zeros(0, np.float32), *(block for block, _ in decoded)]), rate
+
+
+def is_soundfile(path: str) -> bool:
+    """Whether libsndfile reads this kind of file; FFmpeg reads the others."""
+    return Path(path).suffix.lower() in SOUNDFILE_SUFFIXES
+
+
+@contextlib.contextmanager
+def soundfile_faults(name: str) -> Iterator[None]:
+    """Turn what soundfile raises into UnreadableClip."""
+    import soundfile
+
+    try:
+        yield
+    except (soundfile.LibsndfileError, ValueError, RuntimeError) as error:
+        if isinstance(error, UnreadableClip):
+            raise
+        reason = str(error).splitlines()[0].split(": ", 1)[-1]
+        raise UnreadableClip(f"{name} cannot be read as audio: {reason}") from None
+
+
+def container_blocks(
+    path: str, name: str, start: int = 0, length: int = -1
+) -> Iterator[tuple[Waveform, int]]:
+    """Blocks ``(samples,)`` of the audio track of mp4, mpg, m4a ... (PyAV), each with its rate.
+
+    Args:
+        start, length: the part that is wanted, in samples of the track; -1 is all from ``start``.
+    """
+    import av
+
+    try:
+        with av.open(path) as container:
+            if not container.streams.audio:
+                raise UnreadableClip(f"{name} has no audio track")
+            stream = container.streams.audio[0]
+            decoded, position = _sound_from(container, stream, start)
+            end = start + length if length >= 0 else sys.maxsize
+            for block in _mono(decoded, stream.rate):
+                wanted = block[max(0, start - position) : max(0, end - position)]
+                position += len(block)
+                if len(wanted):
+                    yield wanted, stream.rate
+                if position >= end:
+                    break
+    except (av.error.FFmpegError, ValueError) as error:
+        if isinstance(error, UnreadableClip):
+            raise
+        raise UnreadableClip(f"{name} cannot be read as audio: {error}") from None
+
+
+def _mono(frames: Iterable, rate: int) -> Iterator[Waveform]:
+    """Decoded frames of any layout and format as ``(samples,)`` each."""
+    import av
+
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+    for frame in chain(frames, [None]):  # None brings out what it holds back
+        for block in resampler.resample(frame):
+            yield block.to_ndarray()[0]
+
+
+def _sound_from(container, stream, start: int) -> tuple[Iterator, int]:
+    """Decoded frames from at most sample ``start``, and the first one's place in samples.
+
+    Seeks only where timestamps count samples (mp4); elsewhere all is decoded from the beginning.
+    """
+    early = start - round(PREROLL * stream.rate)
+    if early > 0 and stream.time_base * stream.rate == 1:
+        begin = stream.start_time or 0
+        container.seek(begin + early, stream=stream, backward=True)
+        decoded = container.decode(stream)
+        first = next(decoded, None)
+        if first is not None and first.pts is not None and first.pts - begin <= early:
+            return chain([first], decoded), first.pts - begin
+        container.seek(begin, stream=stream, backward=True)
+    return container.decode(stream), 0
+
+
+def resampling_ratio(rate: int) -> tuple[int, int]:
+    """By how much to go up and down from ``rate`` to 16 kHz, in lowest terms."""
+    divisor = gcd(rate, SAMPLE_RATE)
+    return SAMPLE_RATE // divisor, rate // divisor
+
+
+def resample(waveform: Waveform, up: int, down: int) -> Waveform:
+    """``(samples,)`` -> ``(ceil(samples * up / down),)``."""
+    if up == down:
+        return waveform
+    from scipy.signal import resample_poly
+
+    return resample_poly(waveform, up, down).astype(np.float32)
