@@ -12,6 +12,12 @@ class UnreadableClip(InputError):
     """One clip cannot be used; training skips and counts it, evaluation stops."""
 
 
+def reason_of(error: Exception) -> str:
+    """What a library says is wrong, in one line and without its error numbers."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return getattr(error, "strerror", None) or lines[0]
+
+
 @contextlib.contextmanager
 def exit_on_input_error() -> Iterator[None]:
     """End the process with the sentence alone instead of a traceback.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmpt_fairseq.data.waveform import split_slice
-from mmpt_fairseq.errors import UnreadableClip
+from mmpt_fairseq.errors import UnreadableClip, reason_of
 
 # Decoding on is cheaper than seeking for gaps of up to this many frames.
 SEEK_GAP = 64
@@ -60,7 +60,7 @@ def read_frames(source: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, UnreadableClip):
             raise
-        raise UnreadableClip(f"{path} cannot be read as video: {error}") from None
+        raise UnreadableClip(f"{path} cannot be read as video: {reason_of(error)}") from None
     if not pictures:
         raise UnreadableClip(f"{path} holds no decodable picture")
     last = pictures[max(pictures)]

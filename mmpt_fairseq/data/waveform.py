@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmpt_fairseq.errors import UnreadableClip
+from mmpt_fairseq.errors import UnreadableClip, reason_of
 
 SAMPLE_RATE = 16_000
 # Decoders of compressed sound need some of what comes before the part that is wanted.
@@ -147,7 +147,7 @@ def container_blocks(
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, UnreadableClip):
             raise
-        raise UnreadableClip(f"{name} cannot be read as audio: {error}") from None
+        raise UnreadableClip(f"{name} cannot be read as audio: {reason_of(error)}") from None
 
 
 def _mono(frames: Iterable, rate: int) -> Iterator[Waveform]:
