@@ -30,7 +30,7 @@ NAMES = [f"{objective}_{corpus}" for objective in OBJECTIVES for corpus in CORPO
 @pytest.fixture(scope="module")
 def hydra():
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG), version_base=None):
+    with initialize_config_dir(str(CONFIG), version_base="1.1"):
         yield
     GlobalHydra.instance().clear()
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against Conf
 
 def composed(stage, name, *overrides):
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(EXAMPLES / stage / "config"), version_base=None):
+    with initialize_config_dir(str(EXAMPLES / stage / "config"), version_base="1.1"):
         hydra_init(name)  # as fairseq-hydra-train does: its own config is a schema of the same name
         return compose(name, overrides=["checkpoint.save_dir=runs/x", *overrides])
 
