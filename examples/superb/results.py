@@ -22,7 +22,7 @@ def table(found: dict[str, dict[str, list[dict]]], tasks: Sequence[str]) -> str:
     for name, scores in found.items():
         cells = [_cell([s["value"] for s in scores[task]]) for task in tasks]
         lines.append(f"{name:<24}" + "".join(f"{cell:>18}" for cell in cells))
-    lines.append("published by SUPERB on its own corpora (arXiv 2105.01051):")
+    lines.append("SUPERB on its own corpora (arXiv 2105.01051; not yet compared with the paper):")
     for name, scores in PUBLISHED.items():
         lines.append(f"  {name:<22}" + "".join(f"{scores[task]:>18.2f}" for task in tasks))
     lines.append("learning rates tried (metric on validation; * chosen):")
