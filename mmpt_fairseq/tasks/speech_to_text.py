@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from fairseq.data import Dictionary, FairseqDataset, encoders
 from fairseq.data.audio.data_cfg import get_config_from_yaml
-from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
@@ -22,8 +21,11 @@ from mmpt_fairseq.checkpoint import (
     same_vocabulary,
 )
 from mmpt_fairseq.data.augment import Augmentation
-from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
+from mmpt_fairseq.data.speech_to_text_dataset import (
+    ManifestDatasetCreator,
+    ManifestSpeechToTextDataset,
+)
+from mmpt_fairseq.data.states import StoredStates
 from mmpt_fairseq.decoding.choice import (
     CTC_GENERATORS,
     check_language_model,
@@ -51,34 +53,6 @@ from mmpt_fairseq.tasks._validation import ValidationScorer, log_scores
 logger = logging.getLogger(__name__)
 
 
-class ManifestDatasetCreator(SpeechToTextDatasetCreator):
-    """fairseq's joining and temperature sampling of several splits, over our dataset."""
-
-    seed = 1
-    needs = ("tgt_text",)
-    augmentation: Augmentation | None = None
-    ctc_from_source = False
-
-    @classmethod
-    def _from_tsv(cls, root, cfg, split, is_train_split, speaker_to_id, multitask, **parts):
-        manifest = Manifest(os.path.join(root, f"{split}.tsv"), cls.needs)
-        return ManifestSpeechToTextDataset(
-            manifest,
-            cfg,
-            is_train_split,
-            cls.seed,
-            cls.augmentation,
-            ctc_from_source=cls.ctc_from_source,
-            **parts,
-        )
-
-    @classmethod
-    def from_tsv(cls, *args, seed: int, ours: dict[str, object], **kwargs):
-        """fairseq's, with ``ours`` for the dataset beside what fairseq hands on."""
-        creator = type(cls.__name__, (cls,), {**ours, "seed": seed})
-        return super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
-
-
 @register_task("mmpt_speech_to_text", dataclass=SpeechToTextConfig)
 class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
     """Reads ``<data>/<split>.tsv`` and ``<data>/config.yaml`` with the vocabulary it names.
@@ -104,6 +78,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         path = Path(cfg.data) / cfg.config_yaml
         # A model that is loaded alone brings everything; the folder it was trained on may be gone.
         self.has_vocabulary = path.is_file() and not from_checkpoint
+        self.states = None if from_checkpoint else StoredStates.describing(Path(cfg.data))
         if self.has_vocabulary:
             self._read_data_folder(path)
 
@@ -140,6 +115,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             "sentencepiece": torch.from_numpy(np.frombuffer(self.sentencepiece, np.uint8).copy()),
             "data_config": config,
             "ctc_text": self.ctc_text,
+            **({"states_of": self.states.encoder} if self.states else {}),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -191,7 +167,10 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                     "with python -m manifests.vocabulary"
                 )
             model = FairseqTask.build_model(self, cfg, from_checkpoint)
+            model.encoder.given_states = self.states is not None
             if not from_checkpoint:
+                if self.states is not None:
+                    self.states.check_frozen(cfg.freeze_encoder)
                 self._initialise(model, cfg)
                 self.encoder_lr_scale = cfg.encoder_lr_scale
                 self.validation = ValidationScorer.for_training(self, model)
@@ -202,7 +181,10 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         resumed = os.path.join(self.cfg.save_dir, self.cfg.restore_file)
         if os.path.isfile(resumed):
             # fairseq loads the weights; it would not look at the vocabulary.
-            self._check_vocabulary(load_checkpoint(resumed).get("task_state", {}))
+            state = load_checkpoint(resumed).get("task_state", {})
+            self._check_vocabulary(state)
+            if self.states is not None:
+                self.states.check_resumed(state.get("states_of"), resumed)
             return
         if cfg.init_encoder_from:
             load_encoder(
@@ -215,6 +197,8 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             )
         else:
             logger.info("the encoder starts from scratch (model.init_encoder_from is not set)")
+        if self.states is not None:
+            self.states.check(model.encoder.audio_encoder)
         if cfg.init_decoder_from:
             load_decoder(model, cfg.init_decoder_from, self.state_dict())
 
@@ -271,6 +255,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             "needs": () if decodes else needs,
             "augmentation": Augmentation.from_config(self.cfg) if training else None,
             "ctc_from_source": from_source and not decodes,
+            "stored_states": self.states is not None,
         }
 
     def get_batch_iterator(self, dataset: FairseqDataset, *args, epoch: int = 1, **kwargs):
@@ -304,6 +289,9 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                     "the CTC head of this model writes the source's transcripts and its decoder "
                     "translations, which cannot be joined; use --decoding attention"
                 )
+            if self.states is not None and self.cfg.decodes_with:
+                for model in models:
+                    self.states.check(model.encoder.audio_encoder)
             language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
             check_language_model(language_model, self.tgt_dict, decoding)
             if decoding in CTC_GENERATORS:
