@@ -66,7 +66,7 @@ SYSTEMS = {
     "encoder frozen": System(options=tuple(FROZEN), averaged=True),
     "encoder frozen for 100 updates": System(options=tuple(SCHEDULED), averaged=True),
     "encoder free": System(searched=True, averaged=True),
-    "decoder fresh": System("continued", searched=True),
+    "decoder fresh": System("continued"),
     "decoder carried over": System("continued", carried=True, searched=True),
 }
 CURVE = {
