@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from examples.demo.run import CONFIG, FROZEN, TAKEN_OVER, Demo, Sizes
-from examples.finetuning.table import tables
+from examples.finetuning.table import Tables
 from examples.stages import decode, exit_in_a_sentence, side_by_side, train
 from manifests.common import atomic_path
 from manifests.features import manifest_rows
@@ -232,7 +232,7 @@ def main() -> None:
     )
     with exit_in_a_sentence():
         run(comparison, systems, args.seeds, args.jobs)
-        print(tables(comparison, systems, args.seeds))
+        print(Tables(comparison, systems, args.seeds))
 
 
 if __name__ == "__main__":
