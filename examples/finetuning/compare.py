@@ -221,12 +221,10 @@ def main() -> None:
         "--continued", type=int, default=500, help="updates of stage 2 with both languages' letters"
     )
     add("--jobs", type=int, default=1, help="trainings side by side")
-    add("--only", choices=["methods", "curve"], help="one part of the comparison")
+    add("--only", nargs="+", choices=[*SYSTEMS, *CURVE], metavar="SYSTEM", help="a part of it")
     args = parser.parse_args()
-    systems = {
-        **({} if args.only == "curve" else SYSTEMS),
-        **({} if args.only == "methods" else CURVE),
-    }
+    systems = {**SYSTEMS, **CURVE}
+    systems = {name: systems[name] for name in args.only or systems}
     comparison = Comparison(
         Demo(args.demo, Sizes(), args.language), args.out, args.updates, args.continued
     )
