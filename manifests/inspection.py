@@ -38,7 +38,7 @@ PLAIN = {".wav", ".aif", ".aiff"}
 COMPRESSED = {".flac", ".ogg", ".oga", ".opus", ".mp3"}
 INDEXED = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the format
 # A segment may end this much after its recording (rounded times); it is cut there.
-TOLERANCE = 0.1
+TOLERANCE = 0.1  # seconds, as where mmpt_fairseq reads it
 BLOCK = 1 << 20
 
 
