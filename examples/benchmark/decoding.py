@@ -11,8 +11,8 @@ the same round: what slows the machine down slows both.
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from fairseq.sequence_generator import SequenceGenerator
@@ -20,6 +20,7 @@ from torch import nn
 from tqdm import trange
 
 from examples.benchmark.models import FRAMES, add_sizes, build_fairseqs, build_ours, vocabulary
+from examples.benchmark.timing import add_clock, machine, seconds
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, CTCPrefixBeamGenerator
 from mmpt_fairseq.decoding.joint import JointEnsemble
 
@@ -65,10 +66,9 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     times: dict[str, list[float]] = {name: [] for name in systems}
     for round_number in trange(args.pairs + 1, desc="rounds"):
         for name, decode in systems.items():
-            start = time.perf_counter()
-            decode(sample)
+            taken = seconds(partial(decode, sample), args.clock)
             if round_number:  # the first warms up
-                times[name].append(time.perf_counter() - start)
+                times[name].append(taken)
     return {
         name: {
             "seconds": round(statistics.median(own), 4),
@@ -84,9 +84,12 @@ def main() -> None:
     """The command line: a table as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_sizes(parser, batch=8)
+    add_clock(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(json.dumps({"settings": vars(args), "systems": measure(args)}, indent=1))
+    systems = measure(args)
+    settings = {name: value for name, value in vars(args).items() if name != "clock"}
+    print(json.dumps({"machine": machine(), "settings": settings, "systems": systems}, indent=1))
 
 
 if __name__ == "__main__":
