@@ -138,6 +138,8 @@ def test_an_encoder_that_learns_or_is_another_is_refused(stored, plain, checkpoi
         states.check_frozen(False)
     with pytest.raises(InputError, match="holds something else"):
         store_states(checkpoint, plain, plain, True)
+    with pytest.raises(InputError, match="holds an encoder's states; give the manifests"):
+        store_states(checkpoint, stored, stored.parent / "again", True)
 
 
 def test_specaugment_is_left_out_when_asked(corpora, checkpoint, tmp_path):
