@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fairseq.data import Dictionary, FairseqDataset, encoders
+from fairseq.data import Dictionary, encoders
 from fairseq.data.audio.data_cfg import get_config_from_yaml
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
-from numpy.typing import NDArray
 
 from mmpt_fairseq.checkpoint import (
     load_checkpoint,
@@ -37,13 +36,8 @@ from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.models.freezing import Freezing, refuse_decay, scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
-from mmpt_fairseq.tasks._every_row import (
-    EveryRowMixin,
-    check_start,
-    dataset_is_training,
-    is_training_split,
-    manifest_datasets,
-)
+from mmpt_fairseq.tasks._every_row import check_start, is_training_split
+from mmpt_fairseq.tasks._rows_with_text import RowsWithTextMixin
 from mmpt_fairseq.tasks._speech_to_text_config import (
     LOCAL_SETTINGS,
     SpeechToTextConfig,
@@ -56,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 @register_task("mmpt_speech_to_text", dataclass=SpeechToTextConfig)
-class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
+class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
     """Reads ``<data>/<split>.tsv`` and ``<data>/config.yaml`` with the vocabulary it names.
 
     Vocabulary, SentencePiece model and feature settings are saved in every checkpoint and read
@@ -73,7 +67,6 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         self.args = cfg  # what fairseq's methods read
         self.tgt_dict = Dictionary()
         self.speaker_to_id, self.multitask_tasks, self.tgt_dict_mt = None, {}, None
-        self._on_short_clips = False
         self.encoder_lr_scale, self.validation = 1.0, None
         self.sentencepiece, self.ctc_text = b"", str(cfg.ctc_text)
         self.data_cfg = TravellingDataConfig({}, Path(cfg.data))
@@ -260,31 +253,6 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             "stored_states": self.states is not None,
         }
 
-    def get_batch_iterator(self, dataset: FairseqDataset, *args, epoch: int = 1, **kwargs):
-        """fairseq's iterator; in the first epochs over the short training clips alone.
-
-        Few words leave little doubt which sound belongs to which of them, so that CTC and
-        attention align much sooner (a curriculum: Bengio et al., ICML 2009).
-        """
-        self._on_short_clips = dataset_is_training(dataset) and epoch <= self.cfg.short_first_epochs
-        if self._on_short_clips:
-            frames, tokens = kwargs["max_positions"]
-            short = min(frames, self.cfg.short_first_frames)
-            logger.info("epoch %d is on clips of up to %d frames", epoch, short)
-            kwargs["max_positions"] = (short, tokens)
-        return super().get_batch_iterator(dataset, *args, epoch=epoch, **kwargs)
-
-    def filter_indices_by_size(self, indices, dataset: FairseqDataset, *args, **kwargs):
-        """Rows that have a text and are within the limits."""
-        if self.cfg.decodes_with is None:
-            with exit_on_input_error():
-                indices = _with_text(indices, dataset)
-        return super().filter_indices_by_size(indices, dataset, *args, **kwargs)
-
-    def can_reuse_epoch_itr(self, dataset: FairseqDataset) -> bool:
-        """Not while an epoch's batches are of short clips alone."""
-        return not self._on_short_clips and super().can_reuse_epoch_itr(dataset)
-
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
         if self.data_cfg.prepend_tgt_lang_tag:
             args.prefix_size = 1  # every search starts with the row's language tag
@@ -309,22 +277,3 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             if decoding == "joint":
                 generator.model = JointEnsemble(models, self.cfg.ctc_decoding_weight, tags)
             return generator
-
-
-def _with_text(indices: NDArray[np.int64], dataset: FairseqDataset) -> NDArray[np.int64]:
-    """Training leaves rows without ``tgt_text`` out: they would teach that nothing was said.
-
-    Raises:
-        InputError: such a row is to be validated on, or there is no other.
-    """
-    parts = [part for part in manifest_datasets(dataset) if not part.tgt_lens.all()]
-    if not parts:
-        return indices
-    first = parts[0].manifest.where(int(np.argmin(parts[0].tgt_lens)))
-    if not dataset_is_training(dataset):
-        raise InputError(f"{first} has no tgt_text to validate on; leave such rows out")
-    kept = np.array([row for row in indices if dataset.size(row)[1]], dtype=np.int64)
-    if not len(kept):
-        raise InputError(f"no row has a tgt_text to learn, beginning with {first}")
-    logger.warning("left out %d rows without tgt_text (%s)", len(indices) - len(kept), first)
-    return kept
