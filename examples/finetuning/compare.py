@@ -34,7 +34,6 @@ from mmpt_fairseq.data.manifest import write_manifest
 SPLITS = ("train", "valid", "test")
 VOCABULARY = ("dict.txt", "spm.model", "config.yaml")
 WEIGHTS = (0.3, 0.5, 0.7)  # of CTC in joint decoding; the best on the validation split is taken
-BEAM = ["--beam", "5", "--max-len-b", "100"]
 INTERVAL = 25  # updates from one checkpoint to the next
 AVERAGED = 5  # checkpoints
 SHARES = (10, 30)  # percent of the transcripts; the demo's own trainings have all of them
@@ -50,7 +49,7 @@ class System:
         share: percent of the transcripts.
         options: of the training.
         carried: whether the decoder is that of ``start`` too.
-        searched: whether attention and joint decoding are tried beside CTC.
+        searches: how the test split is decoded: ``ctc``, ``attention``, ``joint``.
         averaged: whether the mean of the best checkpoints is decoded too.
     """
 
@@ -58,16 +57,16 @@ class System:
     share: int = 100
     options: tuple[str, ...] = ()
     carried: bool = False
-    searched: bool = False
+    searches: tuple[str, ...] = ("ctc",)
     averaged: bool = False
 
 
 SYSTEMS = {
     "encoder frozen": System(options=tuple(FROZEN), averaged=True),
     "encoder frozen for 100 updates": System(options=tuple(SCHEDULED), averaged=True),
-    "encoder free": System(searched=True, averaged=True),
-    "decoder fresh": System("continued"),
-    "decoder carried over": System("continued", carried=True, searched=True),
+    "encoder free": System(searches=("ctc", "attention", "joint"), averaged=True),
+    "decoder fresh": System("continued", searches=("ctc", "attention")),
+    "decoder carried over": System("continued", carried=True, searches=("ctc", "attention")),
 }
 CURVE = {
     f"{share} %, {start or 'scratch'}": System(start, share, tuple(TAKEN_OVER if start else ()))
@@ -136,27 +135,32 @@ class Comparison:
             *([f"+model.init_decoder_from={start}"] if system.carried else []),
         ]
         best = train(CONFIG, "finetuning", self.data(system), folder, overrides)
-        self._decode(system, best, "test", folder / "ctc", ["--decoding", "ctc"])
-        if system.searched:
-            self._search(system, best, folder)
+        for search in system.searches:
+            weight = self._weight(system, best, folder) if search == "joint" else None
+            self._decode(system, best, "test", folder / search, _options(search, weight))
         if system.averaged:
             mean = folder / "averaged" / "mean.pt"
             if not mean.is_file():
                 mean.parent.mkdir(exist_ok=True)
                 average.main([str(folder), "--best", str(AVERAGED), "--output", str(mean)])
-            self._decode(system, mean, "test", folder / "ctc_averaged", ["--decoding", "ctc"])
+            self._decode(system, mean, "test", folder / "ctc_averaged", _options("ctc"))
 
-    def _search(self, system: System, best: Path, folder: Path) -> None:
-        """Attention and joint decoding; the weight is chosen on the validation split."""
-        wer = {"ctc": self._decode(system, best, "valid", folder / "valid_ctc", ["--decoding=ctc"])}
-        for weight in (0.0, *WEIGHTS):
-            name, options = _joint(weight)
-            wer[name] = self._decode(system, best, "valid", folder / f"valid_{name}", options)
-        chosen = min(WEIGHTS, key=lambda weight: wer[_joint(weight)[0]])
-        for weight, name in ((0.0, "attention"), (chosen, "joint")):
-            self._decode(system, best, "test", folder / name, _joint(weight)[1])
+    def _weight(self, system: System, best: Path, folder: Path) -> float:
+        """The weight of CTC with which joint decoding is best on the validation split."""
+        wer = {
+            search: self._decode(
+                system, best, "valid", folder / f"valid_{search}", _options(search)
+            )
+            for search in ("ctc", "attention")
+        }
+        joint = {}
+        for weight in WEIGHTS:
+            results = folder / f"valid_joint_{weight}"
+            joint[weight] = self._decode(system, best, "valid", results, _options("joint", weight))
+            wer[f"joint, {weight} of CTC"] = joint[weight]
         with atomic_path(folder / "valid.json") as partial_file:
-            partial_file.write_text(json.dumps({"wer": wer, "weight": chosen}))
+            partial_file.write_text(json.dumps(wer), encoding="utf-8")
+        return min(joint, key=joint.get)
 
     def _decode(
         self, system: System, checkpoint: Path, split: str, results: Path, options: list[str]
@@ -165,11 +169,12 @@ class Comparison:
         return decode(checkpoint, self.data(system), split, results, "wer", options)["wer"]
 
 
-def _joint(weight: float) -> tuple[str, list[str]]:
-    """Name and options of joint decoding with this weight of CTC; 0 is attention alone."""
-    if not weight:
-        return "attention", ["--decoding", "attention", *BEAM]
-    return f"joint_{weight}", ["--decoding", "joint", f"--ctc-decoding-weight={weight}", *BEAM]
+def _options(search: str, weight: float | None = None) -> list[str]:
+    """Of ``fairseq-generate``; ``weight`` of CTC in joint decoding."""
+    if search == "ctc":
+        return ["--decoding", "ctc"]
+    mixed = [] if weight is None else [f"--ctc-decoding-weight={weight}"]
+    return ["--decoding", search, *mixed, "--beam", "5", "--max-len-b", "100"]
 
 
 def share_transcripts(data: Path, out: Path, share: int, seed: int = 1) -> None:

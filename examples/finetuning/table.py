@@ -10,7 +10,6 @@ from mmpt_fairseq.report.intervals import Counts, count, mean_interval, relative
 from mmpt_fairseq.report.scores import read_hypotheses
 
 DEMOS = {"100 %, scratch": "asr_scratch", "100 %, midtrained": "asr_midtrained"}
-SEARCHES = {"CTC": "ctc", "attention": "attention", "joint": "joint"}  # label -> folder
 
 
 class Tables:
@@ -30,29 +29,29 @@ class Tables:
         """Error rates on the test split with the 95 % interval of the first."""
         lines = ["| system | decoding | WER % | CER % |", "|---|---|---|---|"]
         for name, system in self.systems.items():
-            for label in SEARCHES if system.searched else ["CTC"]:
-                folders = self._decodes(name, SEARCHES[label])
-                lines.append(f"| {name} | {label} | {self._rates(folders)} |")
+            for search in system.searches:
+                rates = self._rates(self._decodes(name, search))
+                lines.append(f"| {name} | {search} | {rates} |")
         for name, folder in DEMOS.items():
             demos = [self.comparison.demo.folder(s, folder) / "decoded" for s in self.seeds]
-            lines.append(f"| {name} (the demo's) | CTC | {self._rates(demos)} |")
+            lines.append(f"| {name} (the demo's) | ctc | {self._rates(demos)} |")
         return lines
 
     def valid(self) -> list[str]:
         """WER on the validation split, on which the weight of CTC is chosen."""
         found = {
             name: [
-                json.loads((self.comparison.folder(seed, name) / "valid.json").read_text())["wer"]
+                json.loads((self.comparison.folder(seed, name) / "valid.json").read_text())
                 for seed in self.seeds
             ]
             for name, system in self.systems.items()
-            if system.searched
+            if "joint" in system.searches
         }
         if not found:
             return []
         ways = list(next(iter(found.values()))[0])
         lines = [
-            f"| WER % on valid | {' | '.join(way.replace('_', ' ') for way in ways)} |",
+            f"| WER % on valid | {' | '.join(ways)} |",
             f"|---|{'---|' * len(ways)}",
         ]
         for name, wers in found.items():

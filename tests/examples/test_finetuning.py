@@ -49,14 +49,14 @@ def test_tables(comparison):
             right = way == "joint" or name == "encoder frozen"
             texts = TEXTS if right else ["a blue boat", "the cat"]
             decoded(comparison.folder(1, name) / way, texts)
-        wer = {"ctc": 20.0, "attention": 20.0, "joint_0.3": 0.0}
-        (comparison.folder(1, name) / "valid.json").write_text(json.dumps({"wer": wer}))
+        wer = {"ctc": 20.0, "attention": 20.0, "joint, 0.3 of CTC": 0.0}
+        (comparison.folder(1, name) / "valid.json").write_text(json.dumps(wer))
     for folder in DEMOS.values():
         decoded(comparison.demo.folder(1, folder) / "decoded", ["a red", "the cat"])
     text = str(Tables(comparison, {name: SYSTEMS[name] for name in names}, [1]))
-    assert "| encoder frozen | CTC | 0.0 [0.0, 0.0] | 0.0 |" in text
-    assert "| encoder free | CTC | 20.0 [0.0, 33.3] | 23.5 |" in text
+    assert "| encoder frozen | ctc | 0.0 [0.0, 0.0] | 0.0 |" in text
+    assert "| encoder free | ctc | 20.0 [0.0, 33.3] | 23.5 |" in text
     assert "| encoder free | joint | 0.0 [0.0, 0.0] | 0.0 |" in text
-    assert "| WER % on valid | ctc | attention | joint 0.3 |" in text
-    assert "| 100 %, scratch (the demo's) | CTC | 20.0 [0.0, 33.3] | 29.4 |" in text
+    assert "| WER % on valid | ctc | attention | joint, 0.3 of CTC |" in text
+    assert "| 100 %, scratch (the demo's) | ctc | 20.0 [0.0, 33.3] | 29.4 |" in text
     assert "| encoder free | 20.0 [0.0, 33.3] | 23.5 | +0.0 % [+0.0, +0.0] |" in text
