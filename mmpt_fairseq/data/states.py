@@ -76,5 +76,5 @@ def fingerprint(encoder: ConformerEncoder) -> str:
     digest.update(f"{encoder.layers[0].attention.heads} {encoder.positions}".encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.float().cpu().numpy().tobytes())
     return digest.hexdigest()
