@@ -66,7 +66,9 @@ SYSTEMS = {
     "encoder frozen for 100 updates": System(options=tuple(SCHEDULED), averaged=True),
     "encoder free": System(searches=("ctc", "attention", "joint"), averaged=True),
     "decoder fresh": System("continued", searches=("ctc", "attention")),
-    "decoder carried over": System("continued", carried=True, searches=("ctc", "attention")),
+    "decoder carried over": System(
+        "continued", carried=True, searches=("ctc", "attention", "joint")
+    ),
 }
 CURVE = {
     f"{share} %, {start or 'scratch'}": System(start, share, tuple(TAKEN_OVER if start else ()))
