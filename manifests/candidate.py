@@ -22,6 +22,11 @@ OUT_OF_LEXICON = "word out of the lexicon"
 DUPLICATE = "duplicate id"
 BAD_NAME = "unusable name"
 BAD_TIMES = "unusable times"
+BAD_TEXT = "unreadable text"
+BAD_ROW = "unusable row"
+NO_FILE = "no file of its own"
+ONE_CHANNEL = "one channel of several"
+NOT_TWO_SPEAKERS = "not two speakers"
 
 
 def held_out(name: str, every: int) -> bool:
@@ -37,9 +42,10 @@ class Candidate:
         id: unique within its split.
         split: name of the manifest that it belongs to.
         audio: path of the sound; a video file has it too.
+        audio_else: path of the same sound, where ``audio`` cannot be used.
         video: path of the pictures; empty where the corpus has none.
         video_optional: a file without pictures gives sound alone instead of being left out.
-        start, seconds: the part of the recording; all of it where ``seconds`` is None.
+        start, seconds: the part of the recording; to its end where ``seconds`` is None.
         text: the target; None where the corpus has no texts.
         source: video or recording that it comes from, for the leak check.
         columns: further columns of the manifest (speaker, src_text, src_lang, tgt_lang ...).
@@ -49,6 +55,7 @@ class Candidate:
     id: str
     split: str
     audio: str
+    audio_else: str = ""
     video: str = ""
     video_optional: bool = False
     start: float = 0.0

@@ -14,11 +14,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from manifests.candidate import (
     BAD_NAME,
+    BAD_TEXT,
     BAD_TIMES,
     EMPTY_TEXT,
     MISSING,
@@ -74,6 +75,10 @@ def measure(candidate: Candidate, limits: Limits) -> Measured:
     if fault is not None:
         return Measured(reason=fault[0], detail=fault[1])
     sound = inspect(candidate.audio, limits.decode)
+    if candidate.audio_else and (sound.fault or not sound.rate):
+        found = inspect(candidate.audio_else, limits.decode)
+        if found.rate:
+            sound, candidate = found, replace(candidate, audio=candidate.audio_else)
     if sound.fault or not sound.rate:
         reason, detail = sound.fault or (NO_AUDIO, "")
         return Measured(reason=reason, detail=detail)
@@ -85,27 +90,31 @@ def measure(candidate: Candidate, limits: Limits) -> Measured:
 
 def _named_badly(candidate: Candidate) -> tuple[str, str] | None:
     """What a line of a manifest cannot hold."""
-    cells = [candidate.id, candidate.audio, candidate.video, candidate.text or ""]
-    cells += map(str, candidate.columns.values())
-    if any(character in cell for cell in cells for character in "\t\r\n"):
-        return (BAD_NAME, "tab or line break")
-    try:
-        "".join(cells).encode("utf-8")
-    except UnicodeEncodeError:
-        return (BAD_NAME, "not UTF-8")
+    names = [candidate.id, candidate.audio, candidate.video]
+    texts = [candidate.text or "", *map(str, candidate.columns.values())]
+    for reason, cells in ((BAD_NAME, names), (BAD_TEXT, texts)):
+        if any(character in cell for cell in cells for character in "\t\r\n"):
+            return (reason, "tab or line break")
+        try:
+            "".join(cells).encode("utf-8")
+        except UnicodeEncodeError:
+            return (reason, "not UTF-8")
     return None
 
 
 def _part(candidate: Candidate, sound: Recording, limits: Limits) -> Measured:
     """The sound of the candidate's part of its recording."""
     offset, length, audio = 0, sound.samples, candidate.audio
-    if candidate.seconds is not None:
-        if not math.isfinite(candidate.start + candidate.seconds):
+    if candidate.start or candidate.seconds is not None:
+        seconds = candidate.seconds
+        if seconds is None:
+            seconds = max(0.0, sound.samples / sound.rate - candidate.start)
+        if not math.isfinite(candidate.start + seconds) or min(candidate.start, seconds) < 0:
             return Measured(reason=BAD_TIMES, detail=f"{candidate.start} {candidate.seconds}")
         offset = round(candidate.start * sound.rate)
-        length = round(candidate.seconds * sound.rate)
+        length = round(seconds * sound.rate)
         over = offset + length - sound.samples
-        if offset < 0 or over > TOLERANCE * sound.rate:
+        if over > TOLERANCE * sound.rate:
             ends, has = (offset + length) / sound.rate, sound.samples / sound.rate
             return Measured(reason=PAST_END, detail=f"ends at {ends:.2f} s of {has:.2f} s")
         length -= max(0, over)
@@ -131,9 +140,11 @@ def _with_pictures(candidate: Candidate, measured: Measured, limits: Limits) -> 
         reason, detail = pictures.fault or (NO_VIDEO, "")
         return Measured(reason=reason, detail=detail)
     video, count = candidate.video, pictures.pictures
-    if candidate.seconds is not None:
+    if candidate.start or candidate.seconds is not None:
         first = round(candidate.start * pictures.picture_rate)
-        count = min(round(candidate.seconds * pictures.picture_rate), pictures.pictures - first)
+        count = pictures.pictures - first
+        if candidate.seconds is not None:
+            count = min(round(candidate.seconds * pictures.picture_rate), count)
         if count < 1:
             return Measured(reason=PAST_END, detail=f"{pictures.pictures} pictures")
         video = f"{video}:{first}:{count}"

@@ -292,6 +292,32 @@ def test_lengths_that_are_too_short_or_too_long(wav):
     assert measure(text_only, Limits()).reason == "empty transcript"
 
 
+def test_a_part_without_an_end_goes_to_the_end(tmp_path):
+    path = str(film(tmp_path / "a.mp4", 2.0))
+    clip = Candidate("a", "train", path, video=path, start=1.5)
+    found = measure(clip, Limits())
+    samples = inspect(path).samples
+    assert found.row["audio"] == f"{path}:24000:{samples - 24_000}"
+    assert (found.row["video"], found.row["video_frames"]) == (f"{path}:38:12", 12)
+    assert measure(replace(clip, start=2.5), Limits()).reason == "past the end of its recording"
+    assert measure(replace(clip, start=-1.0), Limits()).reason == "unusable times"
+    assert measure(replace(clip, seconds=-1.0), Limits()).reason == "unusable times"
+
+
+def test_sound_that_cannot_be_used_gives_way_to_the_other(wav, tmp_path):
+    broken = str(empty(tmp_path / "b.wav"))
+    assert measure(Candidate("a", "train", broken, audio_else=wav), Limits()).row["audio"] == wav
+    assert measure(Candidate("a", "train", wav, audio_else=broken), Limits()).row["audio"] == wav
+    neither = Candidate("a", "train", broken, audio_else="/nowhere.wav")
+    assert measure(neither, Limits()).reason == "unreadable"
+
+
+def test_a_text_that_is_not_utf_8_is_told_as_such(wav):
+    clip = Candidate("a", "train", wav, text=b"na\xefve".decode("utf-8", "surrogateescape"))
+    assert measure(clip, Limits()).reason == "unreadable text"
+    assert measure(replace(clip, text="a", id="a\udcef"), Limits()).reason == "unusable name"
+
+
 def test_a_text_file_named_like_a_clip(tmp_path):
     text(tmp_path / "a.mp4", "not a film")
     assert inspect(str(tmp_path / "a.mp4")).fault[0] == "unreadable"
