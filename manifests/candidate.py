@@ -34,6 +34,11 @@ def held_out(name: str, every: int) -> bool:
     return every > 0 and crc32(name.encode("utf-8", "surrogateescape")) % every == 0
 
 
+def piece_id(name: str, place: int) -> str:
+    """The id of one of the pieces in which a recording is cut."""
+    return f"{name}_{place:04d}"
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A clip that a corpus offers, before anything of it was looked at.
@@ -46,6 +51,8 @@ class Candidate:
         video: path of the pictures; empty where the corpus has none.
         video_optional: a file without pictures gives sound alone instead of being left out.
         start, seconds: the part of the recording; to its end where ``seconds`` is None.
+        cut: seconds, about, of the equal pieces that a recording is cut in; it then becomes as many
+            clips.
         text: the target; None where the corpus has no texts.
         source: video or recording that it comes from, for the leak check.
         columns: further columns of the manifest (speaker, src_text, src_lang, tgt_lang ...).
@@ -60,6 +67,7 @@ class Candidate:
     video_optional: bool = False
     start: float = 0.0
     seconds: float | None = None
+    cut: float | None = None
     text: str | None = None
     source: str = ""
     columns: dict[str, str] = field(default_factory=dict)
@@ -91,9 +99,13 @@ class Measured:
         samples: length of the sound in samples at 16 kHz.
         row: the cells that come from the files (audio, video, video_frames).
         reason, detail: empty for a usable clip.
+        pieces: of a recording that was cut; nothing else but ``stamp`` holds then.
+        stamp: sizes and times of change of the files that were looked at.
     """
 
     samples: int = 0
     row: dict[str, object] = field(default_factory=dict)
     reason: str = ""
     detail: str = ""
+    pieces: tuple[Measured, ...] = ()
+    stamp: str = ""

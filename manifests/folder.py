@@ -16,7 +16,6 @@ goes as it is, or in pieces of ``--cut`` seconds, and cannot be used for transla
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -25,8 +24,8 @@ from pathlib import Path
 from manifests.candidate import Candidate
 from manifests.captions import SUFFIXES, read_cues
 from manifests.catalogue import role_of
-from manifests.inspection import COMPRESSED, PLAIN, inspect
 from manifests.prepare import Recipe, add_valid_every, main
+from manifests.recording import COMPRESSED, PLAIN
 from manifests.tables import read_table, row_candidate
 from manifests.text import clean, spoken
 
@@ -147,10 +146,8 @@ def recording_candidates(
     elif beside:
         text = beside.read_text(encoding="utf-8-sig", errors="replace")
         yield Candidate(id=name, **base, text=rule(text))
-    elif args.cut:
-        yield from _pieces(name, base, args.cut)
     else:
-        yield Candidate(id=name, **base)
+        yield Candidate(id=name, **base, cut=args.cut)
 
 
 def sidecar(recording: tuple[Path, Path | None], language: str) -> Path | None:
@@ -163,19 +160,6 @@ def sidecar(recording: tuple[Path, Path | None], language: str) -> Path | None:
             if path.is_file():
                 return path
     return None
-
-
-def _pieces(name: str, base: dict, seconds: float) -> Iterator[Candidate]:
-    """Equal pieces of about ``seconds``; a recording that cannot be read is told as a whole."""
-    found = inspect(base["audio"])
-    whole = found.samples / found.rate if found.rate else 0.0
-    count = max(1, math.floor(whole / seconds + 0.5))
-    if count == 1:
-        yield Candidate(id=name, **base)
-        return
-    for i in range(count):
-        start, length = i * whole / count, whole / count
-        yield Candidate(id=f"{name}_{i:04d}", **base, start=start, seconds=length)
 
 
 RECIPE = Recipe(

@@ -21,7 +21,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from manifests.folder import SOUND, VIDEO
-from manifests.inspection import inspect
+from manifests.recording import inspect
 
 MOST = 400  # files of a kind
 

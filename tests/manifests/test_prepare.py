@@ -1,5 +1,6 @@
 """What all recipes share: resuming, shards, duplicates, leaks, the summary, the command."""
 
+import csv
 import json
 import os
 import signal
@@ -13,11 +14,11 @@ import pytest
 from manifests import folder
 from manifests.candidate import Candidate, Limits
 from manifests.common import CorpusError
-from manifests.inspection import inspect, measure
+from manifests.inspection import measure
 from manifests.journal import Journal, journal_path
 from manifests.prepare import Recipe, main, parse, prepare
-from tests.helpers import noise, write_video
-from tests.manifests.corpora import empty, film, m4a, rows, run, skipped, sound, text, truncated
+from manifests.recording import inspect
+from tests.manifests.corpora import empty, film, rows, run, skipped, sound, text
 
 
 def candidates(*ids, split="train", **kwargs):
@@ -109,7 +110,7 @@ def test_a_journal_cut_anywhere_is_completed(corpus, tmp_path, cut):
 
 def test_a_finished_run_looks_at_nothing_again(corpus, tmp_path, monkeypatch):
     run("folder", corpus, tmp_path / "out")
-    monkeypatch.setattr("manifests.inspection.inspect", None)
+    monkeypatch.setattr(Journal, "write", None)
     assert run("folder", corpus, tmp_path / "out")["clips"] == 38
 
 
@@ -127,6 +128,84 @@ def test_shards_and_processes_change_nothing(corpus, tmp_path):
     assert manifests(tmp_path / "three") == manifests(tmp_path / "one")
     with pytest.raises(CorpusError, match="begun with --nshard 3"):
         run("folder", corpus, tmp_path / "three")
+
+
+def shard(corpus, out, rank, *options):
+    return run("folder", corpus, out, "--nshard", "2", "--rank", str(rank), *options)
+
+
+def test_shards_of_other_settings_are_not_merged(corpus, tmp_path):
+    out = tmp_path / "out"
+    shard(corpus, out, 0, "--max-seconds", "0.4")
+    with pytest.raises(CorpusError, match=r"longest 0.4 there, None here.*also --rank 0"):
+        shard(corpus, out, 1)
+    with pytest.raises(CorpusError, match=r"longest None there, 0.4 here.*run --rank 1"):
+        shard(corpus, out, 1, "--restart")
+    assert shard(corpus, out, 0, "--restart")["clips"] == 38
+
+
+def test_shards_of_two_states_of_a_corpus_are_not_merged(corpus, tmp_path):
+    out = tmp_path / "out"
+    assert shard(corpus, out, 0) is None
+    assert shard(corpus, out, 1)["clips"] == 38
+    sound(corpus / "04b.wav", 0.5)
+    with pytest.raises(CorpusError, match="when --rank 0 and --rank 1 looked at it; run the latt"):
+        shard(corpus, out, 0, "--restart")
+    assert shard(corpus, out, 1, "--restart")["clips"] == 39
+    assert len(rows(out / "train.tsv") + rows(out / "valid.tsv")) == 39
+
+
+def test_what_has_changed_is_looked_at_again(corpus, tmp_path, capsys):
+    out, told = tmp_path / "out", "clips had changed and were looked at again"
+    for i in (1, 2, 3):
+        text(corpus / f"{i:02d}.txt", f"the first text of {i}")
+    run("folder", corpus, out)
+    text(corpus / "01.txt", "another text")
+    sound(corpus / "02.wav", 0.9)
+    sound(corpus / "97.wav", 0.7)  # was empty
+    assert run("folder", corpus, out)["clips"] == 39
+    assert f"3 {told}" in capsys.readouterr().err
+    found = {r["id"]: r for r in rows(out / "train.tsv")}
+    assert found["01"]["tgt_text"] == "another text"
+    assert (found["02"]["n_frames"], found["97"]["n_frames"]) == ("88", "68")
+    run("folder", corpus, tmp_path / "anew")
+    assert manifests(out) == manifests(tmp_path / "anew")
+    # Nor is anything forgotten or told twice, whatever a kill takes away.
+    journal = out / ".journal/0-of-1.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-250])
+    sound(corpus / "02.wav", 0.8)
+    run("folder", corpus, out)
+    run("folder", corpus, out)
+    assert told not in capsys.readouterr().err.split("looked at again")[-1]
+    run("folder", corpus, tmp_path / "anew", "--restart")
+    assert manifests(out) == manifests(tmp_path / "anew")
+
+
+def test_a_clip_that_was_missing_is_found_later(wav, tmp_path):
+    clips = [*candidates("a", audio=wav), *candidates("b", audio=str(tmp_path / "b.wav"))]
+    assert run_candidates(clips, tmp_path)["skipped"] == {"missing file": 1}
+    sound(tmp_path / "b.wav", 0.5)
+    assert run_candidates(clips, tmp_path)["clips"] == 2
+
+
+def test_relative_paths_are_made_absolute(wav, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    run_candidates(candidates("a", audio="a.wav", video_optional=True, video="a.wav"), tmp_path)
+    assert rows(tmp_path / "out/train.tsv")[0]["audio"] == wav
+
+
+@pytest.mark.parametrize(
+    "error", [UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "no"), EOFError("cut"), csv.Error("long")]
+)
+def test_a_list_that_cannot_be_read_ends_in_a_sentence(wav, tmp_path, capsys, error):
+    def broken(args):
+        yield from candidates("a", audio=wav)
+        raise error
+
+    options = [str(tmp_path), str(tmp_path / "out"), "--jobs", "1"]
+    assert main(Recipe("test", "made up", broken), options) == 1
+    assert "cannot be read, behind the clip a" in capsys.readouterr().err
 
 
 def test_another_corpus_or_other_settings_are_refused(corpus, tmp_path):
@@ -240,44 +319,12 @@ def test_the_command_ends_with_a_sentence_and_a_loud_warning(corpus, tmp_path, c
 def test_workers_import_no_fairseq():
     code = (
         "import sys, pkgutil, importlib, manifests\n"
-        "own = {'vocabulary', 'pieces', 'features', 'summary', 'generated'}\n"
+        "own = {'vocabulary', 'pieces', 'features', 'summary', 'writing', 'generated'}\n"
         "for module in pkgutil.iter_modules(manifests.__path__):\n"
         "    if module.name not in own: importlib.import_module('manifests.' + module.name)\n"
         "sys.exit('fairseq' in sys.modules or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.m4a", "a.mp4", "a.mkv"])
-def test_headers_tell_what_decoding_gives(tmp_path, name):
-    path = tmp_path / name
-    if name == "a.m4a":
-        m4a(path, 1.234)
-    elif name in ("a.mp4", "a.mkv"):
-        write_video(path, 31, audio=noise(1.234))
-    else:
-        sound(path, 1.234)
-    assert inspect(str(path)) == inspect(str(path), decode=True)
-    assert inspect(str(path)).rate == 16_000
-
-
-def test_an_mp4_that_ends_before_its_last_packet(tmp_path):
-    import av
-
-    path = film(tmp_path / "a.mp4", 2.0)
-    # The index goes before the sound and the pictures, as on web servers.
-    with av.open(str(path)) as source:
-        options = {"movflags": "faststart"}
-        with av.open(str(tmp_path / "fast.mp4"), "w", options=options) as target:
-            streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
-            for packet in source.demux():
-                if packet.dts is not None:
-                    packet.stream = streams[packet.stream.index]
-                    target.mux(packet)
-    assert not inspect(str(tmp_path / "fast.mp4")).fault
-    inspect.cache_clear()
-    truncated(tmp_path / "fast.mp4", 0.9)
-    assert inspect(str(tmp_path / "fast.mp4")).fault[0] == "unreadable"
 
 
 def test_lengths_that_are_too_short_or_too_long(wav):
@@ -298,7 +345,7 @@ def test_a_part_without_an_end_goes_to_the_end(tmp_path):
     found = measure(clip, Limits())
     samples = inspect(path).samples
     assert found.row["audio"] == f"{path}:24000:{samples - 24_000}"
-    assert (found.row["video"], found.row["video_frames"]) == (f"{path}:38:12", 12)
+    assert (found.row["video"], found.row["video_frames"]) == (f"{path}:37:13", 13)
     assert measure(replace(clip, start=2.5), Limits()).reason == "past the end of its recording"
     assert measure(replace(clip, start=-1.0), Limits()).reason == "unusable times"
     assert measure(replace(clip, seconds=-1.0), Limits()).reason == "unusable times"
@@ -316,8 +363,3 @@ def test_a_text_that_is_not_utf_8_is_told_as_such(wav):
     clip = Candidate("a", "train", wav, text=b"na\xefve".decode("utf-8", "surrogateescape"))
     assert measure(clip, Limits()).reason == "unreadable text"
     assert measure(replace(clip, text="a", id="a\udcef"), Limits()).reason == "unusable name"
-
-
-def test_a_text_file_named_like_a_clip(tmp_path):
-    text(tmp_path / "a.mp4", "not a film")
-    assert inspect(str(tmp_path / "a.mp4")).fault[0] == "unreadable"
