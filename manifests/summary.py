@@ -15,7 +15,8 @@ import numpy as np
 from manifests.common import atomic_path
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.video import read_frames
-from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform, split_slice
+from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from mmpt_fairseq.errors import InputError
 
 FRAMES_PER_HOUR = 360_000
@@ -161,7 +162,15 @@ def _example(manifest: Manifest, split: str, row: int) -> dict:
 def _sound(source: str) -> str:
     import soundfile
 
-    waveform = read_waveform(source)[: HEARD * SAMPLE_RATE]
+    # A whole recording may be hours long: only its beginning is decoded.
+    whole = split_slice(source)[1:] == (0, -1)
+    blocks = waveform_blocks(source) if whole else iter([read_waveform(source)])
+    waveform = next(blocks)
+    for block in blocks:
+        if len(waveform) >= HEARD * SAMPLE_RATE:
+            break
+        waveform = np.concatenate([waveform, block])
+    waveform = waveform[: HEARD * SAMPLE_RATE]
     buffer = io.BytesIO()
     soundfile.write(buffer, waveform.clip(-1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -7,16 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from manifests import folder
 from manifests.candidate import Candidate, Limits
+from manifests.catalogue import Catalogue
 from manifests.common import CorpusError
 from manifests.inspection import measure
 from manifests.journal import Journal, journal_path
-from manifests.prepare import Recipe, main, parse, prepare
+from manifests.prepare import Recipe, look_at_clips, main, parse, prepare
 from manifests.recording import inspect
 from tests.manifests.corpora import empty, film, rows, run, skipped, sound, text
 
@@ -186,6 +189,37 @@ def test_a_clip_that_was_missing_is_found_later(wav, tmp_path):
     assert run_candidates(clips, tmp_path)["skipped"] == {"missing file": 1}
     sound(tmp_path / "b.wav", 0.5)
     assert run_candidates(clips, tmp_path)["clips"] == 2
+
+
+def test_memory_does_not_grow_with_the_clips(wav, tmp_path):
+    files = [wav, str(sound(tmp_path / "b.wav", 0.5))]
+
+    def offer(args):
+        for i in range(1500):
+            yield Candidate(f"clip {i:06d} of a long name", "train", files[i % 2], text="a b")
+
+    def most(work):
+        tracemalloc.start()
+        work()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    recipe = Recipe("test", "made up", offer)
+    args = parse(recipe, [str(tmp_path), str(tmp_path / "out"), "--jobs", "1"])
+
+    def look():
+        with Journal(journal_path(args.out, 0, 1), {}) as journal:
+            look_at_clips(recipe, args, Limits(), journal)
+
+    def merge():
+        with closing(Catalogue([journal_path(args.out, 0, 1)], {})) as catalogue:
+            assert sum(1 for _ in catalogue.rows("train")) == 1500
+
+    # Bytes. A list of the candidates alone has over 700,000; five chunks of 32 are under way.
+    assert most(look) < 400_000
+    assert most(look) < 200_000  # again, from the journal
+    assert most(merge) < 200_000
 
 
 def test_relative_paths_are_made_absolute(wav, tmp_path, monkeypatch):
