@@ -7,15 +7,19 @@ there are.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from manifests.candidate import DUPLICATE
+from manifests.common import CorpusError
 from manifests.journal import read_entries
 
 LEAKS = ("speaker", "source", "sentence")
 SHOWN = 5  # examples of a leak in a message
+SPLIT = re.compile(r"\w[\w.+-]{0,99}")
+SPELLINGS = {"training": "train", "validation": "valid"}  # what fairseq calls them
 _TABLE = """
 CREATE TABLE clips (
     n INTEGER PRIMARY KEY, split TEXT, id TEXT, path TEXT, reason TEXT, detail TEXT,
@@ -116,6 +120,21 @@ def role_of(split: str) -> str:
     if name.startswith(("valid", "dev", "val")):
         return "valid"
     return "test" if name.startswith(("test", "tst", "eval")) else "train"
+
+
+def checked_split(name: str) -> str:
+    """A split's name as that of a file in OUT_DIR; ``training`` is train, ``validation`` valid.
+
+    Raises:
+        CorpusError: the name would lead out of the folder, or is that of another file there.
+    """
+    name = SPELLINGS.get(name.lower(), name)
+    if not SPLIT.fullmatch(name) or name.lower() == "skipped":
+        raise CorpusError(
+            f"a split cannot be called {name!r}; take letters, digits, '-', '_', '+' or '.', and "
+            "not 'skipped'"
+        )
+    return name
 
 
 def sentence_key(text: str) -> str:

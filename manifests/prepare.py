@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from zlib import crc32
@@ -20,7 +20,7 @@ from zlib import crc32
 from tqdm import tqdm
 
 from manifests.candidate import UNREADABLE, Candidate, Limits, Measured
-from manifests.catalogue import LEAKS, Catalogue
+from manifests.catalogue import LEAKS, Catalogue, checked_split
 from manifests.common import CorpusError, atomic_path, parallel_stream, remove_stale, run_alone
 from manifests.inspection import inspect, measure_all
 from manifests.journal import FOLDER, Journal, is_whole, journal_path
@@ -151,7 +151,7 @@ def look_at_clips(recipe: Recipe, args: argparse.Namespace, path: Path) -> None:
             # By recording, so that its segments stay together.
             if crc32(candidate.audio.encode("utf-8", "replace")) % args.nshard == args.rank:
                 count += 1
-                yield place, candidate
+                yield place, replace(candidate, split=checked_split(candidate.split))
 
     bar = tqdm(desc=recipe.name, unit="clip", smoothing=0.05)
     with Journal(path, _settings(recipe, args, limits)) as journal, bar:

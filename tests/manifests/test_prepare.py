@@ -182,6 +182,22 @@ def test_short_phrases_are_no_leak(wav, tmp_path):
     assert run_candidates(clips, tmp_path)["leaks"] == {}
 
 
+@pytest.mark.parametrize("split", ["../escaped", "/tmp/x", "skipped", "a b", "train,test", ""])
+def test_a_split_is_a_file_in_the_folder(wav, tmp_path, split):
+    with pytest.raises(CorpusError, match="a split cannot be called"):
+        run_candidates(candidates("a", audio=wav, split=split), tmp_path)
+    assert not list(tmp_path.rglob("*.tsv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("validation", "valid"), ("Training", "train"), ("val", "val"), ("tst-COMMON", "tst-COMMON")],
+)
+def test_splits_have_the_names_that_fairseq_gives_them(wav, tmp_path, name, split):
+    run_candidates(candidates("a", audio=wav, split=name), tmp_path)
+    assert [r["id"] for r in rows(tmp_path / "out" / f"{split}.tsv")] == ["a"]
+
+
 def test_names_that_a_manifest_cannot_hold(tmp_path):
     sound(tmp_path / "corpus/a.wav", 0.5)
     sound(tmp_path / "corpus/tab\there.wav", 0.5)
