@@ -27,6 +27,7 @@ BAD_ROW = "unusable row"
 NO_FILE = "no file of its own"
 ONE_CHANNEL = "one channel of several"
 NOT_TWO_SPEAKERS = "not two speakers"
+SHARED_VIDEO = "video of a speaker held out"
 
 
 def held_out(name: str, every: int) -> bool:

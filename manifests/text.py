@@ -116,15 +116,28 @@ def _is_speaker(label: str) -> bool:
     return capitals and first not in _SAID and first not in _PHRASE
 
 
-def encoding_of(path: Path) -> str:
-    """By its byte order mark; UTF-8 where there is none."""
-    with path.open("rb") as file:
-        start = file.read(4)
+def encoding_of(path: Path, other: str = "") -> str:
+    """By the byte order mark; else UTF-8, or ``other`` where that is given and UTF-8 does not fit.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     marks = {
         "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
         "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     }
-    return next((name for name, mark in marks.items() if start.startswith(mark)), "utf-8-sig")
+    with path.open("rb") as file:
+        start = file.read(4)
+        marked = next((name for name, mark in marks.items() if start.startswith(mark)), "")
+        if marked or not other:
+            return marked or "utf-8-sig"
+        file.seek(0)
+        try:
+            for _ in codecs.iterdecode(iter(lambda: file.read(1 << 20), b""), "utf-8"):
+                pass
+        except UnicodeDecodeError:
+            return other
+    return "utf-8-sig"
 
 
 def read_lines(path: Path) -> Iterator[str]:
