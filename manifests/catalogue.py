@@ -103,6 +103,12 @@ class Catalogue:
         )
         return dict(found)
 
+    def files_left_out(self) -> int:
+        """Distinct files of the clips left out."""
+        return self._database.execute(
+            "SELECT COUNT(DISTINCT path) FROM clips WHERE reason != ''"
+        ).fetchone()[0]
+
     def speakers(self, split: str) -> int:
         """Distinct speakers of a split."""
         return self._database.execute(

@@ -11,6 +11,7 @@ import argparse
 import csv
 import json
 import os
+import shlex
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +43,9 @@ SAME_RECORDING = 512  # at most, where they are segments of one recording
 TOO_MANY = 0.05  # share of clips left out that calls for a loud warning
 FORMAT = 2  # raised when older journals no longer hold
 
+# Options that change no finding, or that Limits holds.
+SHARED = {"out", "jobs", "rank", "restart", "allow_leaks", "command"}
+SHARED |= {"decode", "min_seconds", "max_seconds"}
 PATHS = ("audio", "audio_else", "video")
 
 Numbered = tuple[int, Candidate, str]  # place in the corpus, the clip, its key
@@ -114,6 +118,8 @@ def parse(recipe: Recipe, arguments: list[str] | None = None) -> argparse.Namesp
     if unknown:
         parser.error(f"--allow-leaks knows {', '.join(LEAKS)} and all, not {', '.join(unknown)}")
     args.corpus, args.out = (Path(os.path.abspath(p)) for p in (args.corpus, args.out))
+    typed = sys.argv[1:] if arguments is None else arguments
+    args.command = shlex.join(["python", "-m", f"manifests.{recipe.name}", *typed])
     return args
 
 
@@ -135,11 +141,15 @@ def prepare(recipe: Recipe, args: argparse.Namespace) -> dict | None:
     """
     if not args.corpus.exists():
         raise CorpusError(f"there is no {args.corpus}; name the folder of the corpus")
+    for name, value in vars(args).items():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and name != "out" and not path.exists():
+                raise CorpusError(f"there is no {path}, which --{name.replace('_', '-')} names")
     if args.out == args.corpus:
         raise CorpusError(f"{args.out} is the corpus itself; write the manifests elsewhere")
     journals = [journal_path(args.out, rank, args.nshard) for rank in range(args.nshard)]
     if args.restart:
-        journals[args.rank].unlink(missing_ok=True)
+        _forget(args, journals[args.rank])
     remove_stale(args.out)
     limits = Limits(args.min_seconds, args.max_seconds, recipe.longest, args.decode)
     settings = _settings(recipe, args, limits)
@@ -213,8 +223,7 @@ def _absolute(folder: str, path: str) -> str:
 
 
 def _settings(recipe: Recipe, args: argparse.Namespace, limits: Limits) -> dict:
-    shared = {"out", "jobs", "rank", "restart", "allow_leaks", "min_seconds", "max_seconds"}
-    own = {k: v for k, v in vars(args).items() if k not in {*shared, "decode"}}
+    own = {name: value for name, value in vars(args).items() if name not in SHARED}
     settings = {"format": FORMAT, "recipe": recipe.name, **asdict(limits), **own}
     # As they come back from the journal: paths are text, tuples are lists.
     return json.loads(json.dumps(settings, default=str))
@@ -246,14 +255,26 @@ def _chunks(candidates: Iterable[Numbered]) -> Iterator[list[Numbered]]:
         yield chunk
 
 
+def _forget(args: argparse.Namespace, journal: Path) -> None:
+    """Remove this machine's journal, and those of an earlier division among machines."""
+    for path in (journal, *(path for path, _ in _other_journals(args))):
+        path.unlink(missing_ok=True)
+
+
+def _other_journals(args: argparse.Namespace) -> Iterator[tuple[Path, str]]:
+    for path in (args.out / FOLDER).glob("*-of-*.jsonl"):
+        shards = path.stem.split("-of-")[1]
+        if shards != str(args.nshard):
+            yield path, shards
+
+
 def _refuse_other_shards(args: argparse.Namespace, journals: list[Path], settings: dict) -> None:
     """Stop before work is done that could not be merged with what other machines did."""
-    shards = {p.stem.split("-of-")[1] for p in (args.out / FOLDER).glob("*-of-*.jsonl")}
-    others = shards - {str(args.nshard)}
+    others = sorted({shards for _, shards in _other_journals(args)})
     if others:
         raise CorpusError(
-            f"{args.out} was begun with --nshard {' and '.join(sorted(others))}; say the same, or "
-            f"remove {args.out / FOLDER}"
+            f"{args.out} was begun with --nshard {' and '.join(others)}; give --rank and --nshard "
+            "as then, or say --restart to forget what was found"
         )
     for rank, path in enumerate(journals):
         if rank == args.rank or args.restart or not path.is_file():
@@ -270,7 +291,9 @@ def _warn_of_skipped(summary: dict, out: Path) -> None:
     told = ", ".join(f"{count} {reason}" for reason, count in summary["skipped"].items())
     if skipped > TOO_MANY * (skipped + clips):
         line = "!" * 78
+        files = summary["files_left_out"]
         share = f"{skipped} of {skipped + clips} clips ({skipped / (skipped + clips):.0%})"
+        share += f", of {files} file{'s' * (files != 1)},"
         print(f"{line}\nWARNING: {share} are LEFT OUT: {told}\n{line}", file=sys.stderr)
     elif skipped:
         print(f"left out: {told}; see {out / 'skipped.tsv'}", file=sys.stderr)

@@ -71,20 +71,22 @@ class Tally:
         }
 
 
-def write_summary(
-    out: Path, command: str, tallies: dict[str, Tally], skipped: dict[str, int], leaks: dict
-) -> dict:
-    """Write both files beside the manifests; returns what ``summary.json`` holds."""
+def write_summary(out: Path, command: str, tallies: dict[str, Tally], checks: dict) -> dict:
+    """Write both files beside the manifests; returns what ``summary.json`` holds.
+
+    Args:
+        command: that wrote the manifests, as it was typed.
+        checks: ``skipped`` (reason -> clips), ``files_left_out`` (their number) and ``leaks``.
+    """
     splits = {split: tally.figures() for split, tally in tallies.items()}
-    clips, left_out = sum(t.clips for t in tallies.values()), sum(skipped.values())
+    clips, left_out = sum(t.clips for t in tallies.values()), sum(checks["skipped"].values())
     summary = {
         "name": out.name,
         "command": command,
         "clips": clips,
         "hours": round(sum(t.frames for t in tallies.values()) / FRAMES_PER_HOUR, 4),
         "left_out_share": left_out / (clips + left_out),
-        "skipped": skipped,
-        "leaks": leaks,
+        **checks,
         "splits": splits,
     }
     page = render(summary, histogram(tallies), examples(out, list(tallies)))

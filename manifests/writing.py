@@ -41,8 +41,8 @@ def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dic
                 yield row
 
         write_manifest(args.out / f"{split}.tsv", rows())
-    command = f"python -m manifests.{recipe.name} {args.corpus} {args.out}"
-    return write_summary(args.out, command, tallies, catalogue.reasons(), leaks)
+    left_out = {"skipped": catalogue.reasons(), "files_left_out": catalogue.files_left_out()}
+    return write_summary(args.out, args.command, tallies, {**left_out, "leaks": leaks})
 
 
 def _remove_earlier(out: Path, splits: list[str]) -> None:

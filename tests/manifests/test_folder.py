@@ -222,7 +222,7 @@ def test_rows_of_no_use_are_left_out(tmp_path):
     run("folder", tmp_path / "c", tmp_path / "out", "--csv", path, "--valid-every", "0")
     assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["a", "b"]
     told = (tmp_path / "out/skipped.tsv").read_text().splitlines()[1:]
-    assert [line.split("\t")[2] for line in told] == [
+    assert [line.split("\t")[3] for line in told] == [
         "empty transcript",
         "unusable row",
         "unusable times",

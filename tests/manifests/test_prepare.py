@@ -129,7 +129,9 @@ def test_shards_and_processes_change_nothing(corpus, tmp_path):
     options = [str(corpus), str(tmp_path / "three"), "--nshard", "3", "--rank", "1", "--jobs", "2"]
     assert prepare(recipe, parse(recipe, options))["clips"] == 38
     assert manifests(tmp_path / "three") == manifests(tmp_path / "one")
-    with pytest.raises(CorpusError, match="begun with --nshard 3"):
+    with pytest.raises(
+        CorpusError, match="begun with --nshard 3; give --rank and --nshard as then"
+    ):
         run("folder", corpus, tmp_path / "three")
 
 
@@ -168,7 +170,7 @@ def test_what_has_changed_is_looked_at_again(corpus, tmp_path, capsys):
     sound(corpus / "97.wav", 0.7)  # was empty
     assert run("folder", corpus, out)["clips"] == 39
     assert f"3 {told}" in capsys.readouterr().err
-    found = {r["id"]: r for r in rows(out / "train.tsv")}
+    found = {r["id"]: r for r in rows(out / "train.tsv") + rows(out / "valid.tsv")}
     assert found["01"]["tgt_text"] == "another text"
     assert (found["02"]["n_frames"], found["97"]["n_frames"]) == ("88", "68")
     run("folder", corpus, tmp_path / "anew")
@@ -256,12 +258,27 @@ def test_another_corpus_or_other_settings_are_refused(corpus, tmp_path):
         run("folder", corpus, corpus)
 
 
+def test_one_machine_may_begin_anew_after_several(corpus, tmp_path):
+    shard(corpus, tmp_path / "out", 0)
+    assert run("folder", corpus, tmp_path / "out", "--restart")["clips"] == 38
+    assert [p.name for p in (tmp_path / "out/.journal").iterdir()] == ["0-of-1.jsonl"]
+
+
+def test_a_table_that_is_not_there(corpus, tmp_path):
+    run("folder", corpus, tmp_path / "out")
+    with pytest.raises(CorpusError, match=r"there is no .*none.csv, which --csv names"):
+        run("folder", corpus, tmp_path / "out", "--csv", str(tmp_path / "none.csv"))
+
+
 def test_duplicates_stay_within_their_split(wav, tmp_path):
     clips = [*candidates("a", "b", "a", audio=wav), *candidates("a", split="test", audio=wav)]
     run_candidates(clips, tmp_path)
     assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["a", "b"]
     assert [r["id"] for r in rows(tmp_path / "out/test.tsv")] == ["a"]
     assert skipped(tmp_path / "out") == {"a": "duplicate id"}
+    told = (tmp_path / "out/skipped.tsv").read_text().splitlines()
+    assert told[0] == "id\tsplit\tpath\treason\tdetail"
+    assert told[1].startswith(f"a\ttrain\t{wav}\tduplicate id\t")
 
 
 def test_a_duplicate_of_an_unusable_clip_is_kept(wav, tmp_path):
@@ -333,7 +350,8 @@ def test_the_summary_tells_what_there_is(wav, tmp_path):
     train = summary["splits"]["train"]
     assert (train["clips"], train["words"], train["distinct_words"]) == (2, 5, 4)
     assert (train["speakers"], train["languages"]) == (1, ["en-de"])
-    assert summary["skipped"] == {"missing file": 1}
+    assert (summary["skipped"], summary["files_left_out"]) == ({"missing file": 1}, 1)
+    assert summary["command"] == f"python -m manifests.test {tmp_path} {tmp_path}/out --jobs 1"
     page = (tmp_path / "out/summary.html").read_text()
     assert "a red &lt;b&gt;boat&lt;/b&gt;" in page
     assert page.count("data:audio/flac;base64,") == 2
@@ -346,14 +364,14 @@ def test_the_command_ends_with_a_sentence_and_a_loud_warning(corpus, tmp_path, c
     empty(corpus / "99.wav")
     assert main(folder.RECIPE, [str(corpus), str(tmp_path / "out"), "--jobs", "1"]) == 0
     output = capsys.readouterr()
-    assert "38 clips (train 37, valid 1)" in output.out
-    assert "WARNING: 3 of 41 clips (7%) are LEFT OUT" in output.err
+    assert "38 clips (train " in output.out
+    assert "WARNING: 3 of 41 clips (7%), of 3 files, are LEFT OUT" in output.err
 
 
 def test_workers_import_no_fairseq():
     code = (
         "import sys, pkgutil, importlib, manifests\n"
-        "own = {'vocabulary', 'pieces', 'features', 'summary', 'writing', 'generated'}\n"
+        "own = {'vocabulary', 'pieces', 'features', 'summary', 'writing', 'repoint', 'generated'}\n"
         "for module in pkgutil.iter_modules(manifests.__path__):\n"
         "    if module.name not in own: importlib.import_module('manifests.' + module.name)\n"
         "sys.exit('fairseq' in sys.modules or 'torch' in sys.modules)"
