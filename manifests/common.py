@@ -45,9 +45,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def remove_stale(folder: Path) -> None:
+def remove_stale(folder: Path, deep: bool = True) -> None:
     """Remove what processes of this machine that are dead left half-written under `folder`."""
-    for partial in folder.rglob(f".*.{_HOST}.*.part"):
+    for partial in folder.glob(f"{'**/' if deep else ''}.*.{_HOST}.*.part"):
         process = partial.name.split(".")[-2]
         if process.isdigit() and not Path(f"/proc/{process}").exists():
             partial.unlink(missing_ok=True)

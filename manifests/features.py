@@ -52,7 +52,7 @@ def cache_features(
             holds the features of other folders too; not one recording can be read.
     """
     manifests = open_manifests(folders)
-    remove_stale(archive.parent)
+    remove_stale(archive.parent, deep=False)
     with closing(Files(_sources(manifests))) as files:
         paths = [archive_path(archive, n) for n in range(-(-len(files) // IN_ARCHIVE))]
         for path in paths:

@@ -199,7 +199,8 @@ def check_agreement(paths: Sequence[Path]) -> None:
         CorpusError: names the ranks that did not.
     """
     for rank, path in enumerate(paths):
-        compare_settings(path, read_settings(path), read_settings(paths[0]), f"run --rank {rank}")
+        remedy = f"run --rank {rank} again, with --restart"
+        compare_settings(path, read_settings(path), read_settings(paths[0]), remedy)
     corpora = [read_end(path)["corpus"] for path in paths]
     if len(set(corpora)) > 1:
         last = max(range(len(paths)), key=lambda rank: paths[rank].stat().st_mtime_ns)

@@ -72,20 +72,21 @@ def inspect(path: str, decode: bool = False, timed: bool = False) -> Recording:
             return Recording(fault=(UNREADABLE, "zero bytes"))
     except OSError:
         return Recording(fault=(MISSING, ""))
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in PLAIN or suffix in COMPRESSED:
-        return _soundfile(path, suffix, decode)
+    if os.path.splitext(path)[1].lower() in PLAIN | COMPRESSED:
+        return _soundfile(path, decode)
     return _container(path, decode, timed)
 
 
-def _soundfile(path: str, suffix: str, decode: bool) -> Recording:
+def _soundfile(path: str, decode: bool) -> Recording:
     import soundfile
 
     try:
         with soundfile.SoundFile(path) as file:
             # Only float samples can be infinite or no number.
             is_float = file.subtype in ("FLOAT", "DOUBLE")
-            if decode or is_float or suffix in COMPRESSED:
+            # By what the file is, not by what it is called.
+            compressed = file.format in ("FLAC", "OGG", "MP3")
+            if decode or is_float or compressed:
                 frames = _read_through(file, is_float)
             else:
                 file.seek(max(0, file.frames - 1))
@@ -93,14 +94,14 @@ def _soundfile(path: str, suffix: str, decode: bool) -> Recording:
             if not frames:
                 return Recording(fault=(UNREADABLE, "no samples"))
             promised = frames
-            if suffix in PLAIN:
+            if not compressed:
                 promised = round(frames * _data_promised(path))
-            elif suffix != ".mp3" or _mp3_tells_length(path):
+            elif file.format != "MP3" or _mp3_tells_length(path):
                 promised = file.frames
             if promised - frames > TOLERANCE * file.samplerate:
                 detail = f"{frames} of the {promised} samples that its header promises are there"
                 return Recording(fault=(UNREADABLE, detail))
-            if suffix in (".ogg", ".oga", ".opus") and _is_chained(path):
+            if file.format == "OGG" and _is_chained(path):
                 detail = "several Ogg streams one after the other; only the first would be read"
                 return Recording(fault=(UNREADABLE, detail))
             return Recording(file.samplerate, frames)
@@ -268,9 +269,10 @@ def _begins(container, sound) -> float:
 def _packet_times(container, video) -> array:
     """When pictures appear, by their packets, which are read but not decoded."""
     packets = (p for p in container.demux(video) if p.pts is not None and not p.is_discard)
-    shown = sorted((p.pts * video.time_base, (p.duration or 0) * video.time_base) for p in packets)
-    times = array("d", (float(time) - _beginning(container) for time, _ in shown))
-    return _with_end(times, float(shown[-1][1]) if shown else 0.0)
+    shown = sorted((packet.pts, packet.duration or 0) for packet in packets)
+    unit, beginning = float(video.time_base), _beginning(container)
+    times = array("d", (stamp * unit - beginning for stamp, _ in shown))
+    return _with_end(times, shown[-1][1] * unit if shown else 0.0)
 
 
 def _with_end(times: array, last: float) -> array:

@@ -11,6 +11,7 @@ import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from manifests import folder
@@ -356,6 +357,16 @@ def test_the_summary_tells_what_there_is(wav, tmp_path):
     assert "a red &lt;b&gt;boat&lt;/b&gt;" in page
     assert page.count("data:audio/flac;base64,") == 2
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_only_the_beginning_of_a_film_is_decoded_for_the_summary(monkeypatch):
+    from manifests import summary
+
+    taken = []
+    blocks = (taken.append(i) or np.zeros(16_000, np.float32) for i in range(3600))
+    monkeypatch.setattr(summary, "waveform_blocks", lambda source: blocks)
+    assert summary._sound("film.mp4").startswith("data:audio/flac")
+    assert len(taken) < 9
 
 
 def test_the_command_ends_with_a_sentence_and_a_loud_warning(corpus, tmp_path, capsys):
