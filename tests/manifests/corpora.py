@@ -6,7 +6,8 @@ from pathlib import Path
 
 import av
 
-from manifests.prepare import parse, prepare
+from manifests.candidate import Candidate
+from manifests.prepare import Recipe, parse, prepare
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.waveform import read_waveform, split_slice
@@ -17,6 +18,18 @@ def run(name: str, corpus: Path, out: Path, *options: str) -> dict:
     """Prepare a corpus in this process; returns the summary."""
     recipe = import_module(f"manifests.{name}").RECIPE
     return prepare(recipe, parse(recipe, [str(corpus), str(out), "--jobs", "1", *options]))
+
+
+def candidates(*ids: str, split: str = "train", **kwargs) -> list[Candidate]:
+    """Clips that share all but their ids."""
+    return [Candidate(id=name, split=split, **kwargs) for name in ids]
+
+
+def run_candidates(clips: list[Candidate], folder: Path, *options: str, **kwargs) -> dict:
+    """Prepare these clips, with ``kwargs`` of their recipe, into ``folder/out``."""
+    recipe = Recipe("test", "made up", lambda args: iter(clips), **kwargs)
+    arguments = [str(folder), str(folder / "out"), "--jobs", "1", *options]
+    return prepare(recipe, parse(recipe, arguments))
 
 
 def rows(path: Path) -> list[dict[str, str]]:
