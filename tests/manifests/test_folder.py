@@ -5,7 +5,9 @@ import pytest
 
 from manifests.captions import Cue, read_cues
 from manifests.common import CorpusError
+from manifests.folder import RECIPE
 from manifests.holdout import HeldOut
+from manifests.prepare import main
 from mmpt_fairseq.data.waveform import read_waveform
 from tests.manifests.corpora import check_lengths, film, rows, run, skipped, sound, text
 
@@ -204,6 +206,13 @@ def test_of_a_single_film_the_last_cues_are_held_out(tmp_path):
     assert [r["id"] for r in rows(tmp_path / "out/valid.tsv")] == ["a_0003"]
 
 
+def test_nothing_to_validate_on_is_warned_of(tmp_path, capsys):
+    text(film(tmp_path / "c/a.mp4", 2.0).with_suffix(".txt"), "all of it")
+    assert main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "out"), "--jobs", "1"]) == 0
+    assert "there is no valid.tsv" in capsys.readouterr().err
+    assert len(rows(tmp_path / "out/train.tsv")) == 1
+
+
 def test_films_that_share_a_phrase(tmp_path):
     for name in "abc":
         film(tmp_path / f"c/{name}.mp4", 1.0)
@@ -307,7 +316,7 @@ def test_a_table_without_files_is_refused(tmp_path):
 
 def test_an_empty_folder_and_unusable_clips_are_told(tmp_path):
     (tmp_path / "corpus").mkdir()
-    with pytest.raises(CorpusError, match="holds no clip"):
+    with pytest.raises(CorpusError, match=r"folder found no clip in .*corpus; it reads"):
         run("folder", tmp_path / "corpus", tmp_path / "out")
     (tmp_path / "corpus/a.wav").write_bytes(b"no sound at all")
     with pytest.raises(CorpusError, match="the corpus has changed"):
