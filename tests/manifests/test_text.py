@@ -5,7 +5,7 @@ import io
 import pytest
 
 from manifests.text import RULES, clean, lrs3, main, read_lines, spoken
-from mmpt_fairseq.report.scores import normalise_text
+from mmpt_fairseq.scoring import normalise_text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from fairseq.data import Dictionary, encoders
 from manifests import pieces, vocabulary
 from manifests.text import clean
 from mmpt_fairseq.data.manifest import write_manifest
-from mmpt_fairseq.report.scores import error_rates, normalise_text
+from mmpt_fairseq.scoring import error_rates, normalise_text
 
 # Each is changed by the compatibility normalisation that SentencePiece does by default.
 TEXTS = [
