@@ -76,7 +76,7 @@ def states_of(upstream: Upstream, source: str, mean: bool = False) -> np.ndarray
     return states.mean(axis=1, keepdims=True) if mean else states.astype(np.float16)
 
 
-def _source(upstream: Upstream, manifest: Manifest, row: int) -> str:
+def source_of(upstream: Upstream, manifest: Manifest, row: int) -> str:
     """What the upstream reads of a row: cached filterbanks are no use to one that reads sound."""
     source = manifest.resolve("audio", row)
     if upstream.reads == "waveform" and is_cached(source):
@@ -94,7 +94,7 @@ def _store_split(upstream: Upstream, manifest: Manifest, out: Path, mean: bool) 
     ):
         for i in tqdm(range(len(manifest)), desc=f"states {manifest.path.stem}", unit="clip"):
             row = {name: column[i] for name, column in columns.items()}
-            source = _source(upstream, manifest, i)
+            source = source_of(upstream, manifest, i)
             recording = manifest.resolve("recording" if row["recording"] else "audio", i)
             row["recording"] = os.path.relpath(recording, out)
             try:
