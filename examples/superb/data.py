@@ -2,18 +2,13 @@
 
     python -m examples.superb.data --data DIR --out data/superb
 
-``ks``  ``DIR/keywords/``: six wake words; files, whose speakers are not known, go to the splits by
-        a hash of their names (70/10/20 %).
-``ic``  ``DIR/coffee_orders/``: three slots; split by file in the same way. The one intent
-        (orderDrink) tells nothing, so that SUPERB's action, object and location are coffeeDrink,
-        numberOfShots and roast, each with ``none`` where an order does not say; size, milkAmount
-        and sugarAmount are left out: the last two have 38 and 21 wordings, most of them rare.
-``sd``  ``DIR/librispeech/train-clean-100/``: pairs of speakers mixed, no speaker in two splits: the
-        first four seconds of each at equal loudness, the second beginning at random within the
-        first. Who speaks when is told from the loudness of each alone, not from an alignment.
+``ks``  ``DIR/keywords/``: six wake words, split by file.
+``ic``  ``DIR/coffee_orders/``: three slots, split by file.
+``sd``  ``DIR/librispeech/train-clean-100/``: pairs of speakers mixed, no speaker in two splits.
 ``pr``  sentences of the generated corpus spoken by American voices of eSpeak NG, with the phones
         that it reports; no voice and no sentence in two splits. It needs no ``DIR``.
 
+README.md says how and why.
 ``--features`` computes filterbanks once, for upstreams that read them; others find the recordings.
 
 SUPERB's own: Speech Commands v1, Fluent Speech Commands, LibriSpeech and Libri2Mix; write them as
@@ -65,7 +60,7 @@ def keyword_spotting(data: Path, out: Path, jobs: int) -> None:
 
 
 def intent_classification(data: Path, out: Path, jobs: int) -> None:
-    """Coffee orders; a slot that is not mentioned is ``none``."""
+    """Coffee orders; a slot that is not mentioned is ``none``. All have one intent."""
     folder = _folder(data, "coffee_orders")
     orders = json.loads((folder / "label.json").read_text(encoding="utf-8"))
     rows = []
