@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import runpy
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 
@@ -60,6 +61,8 @@ def _run(command: list[str], environment: dict[str, str], output: Connection) ->
         os.dup2(output.fileno(), stream)
     gc.freeze()  # what was imported is not searched for garbage at every epoch
     os.environ.update(environment)
+    if environment.get("PYTHONWARNINGS") == "ignore":
+        warnings.simplefilter("ignore")  # the variable is read when Python starts
     if threads := environment.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
     if command[0] == "fairseq-hydra-train":

@@ -17,7 +17,7 @@ from examples.stages import exit_in_a_sentence, side_by_side
 from examples.superb.data import prepare
 from examples.superb.forked import Forked
 from examples.superb.results import Scores, clips, draw_weights, table
-from examples.superb.systems import KINDS, Compared, Settings, System, check_upstreams
+from examples.superb.systems import KINDS, Compared, Settings, System, check
 from manifests.common import atomic_path
 
 
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     with exit_in_a_sentence():
         if args.corpora:
             prepare(args.corpora, args.data, args.tasks, args.jobs, features=True)
-        check_upstreams(upstreams, args.data, args.tasks)
+        check(upstreams, args.data, args.tasks)
         found = run(systems, args.jobs)
         counts = clips(args.data, args.tasks)
     with atomic_path(args.out / "results.json") as partial:

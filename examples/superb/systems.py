@@ -13,6 +13,8 @@ from pathlib import Path
 
 from examples.stages import data_files, fingerprint, run_step, train
 from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.superb_labels import check_rows, label_column, training_labels
 from mmpt_fairseq.decoding.superb_predictions import METRICS
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.superb import UTTERANCE_KINDS
@@ -184,8 +186,12 @@ def checkpoints(source: str) -> list[Path]:
     return [] if source in ("fbank", "random") else [Path(source.removeprefix("random:"))]
 
 
-def check_upstreams(upstreams: Sequence[Compared], data: Path, tasks: Sequence[str]) -> None:
-    """Raise InputError before anything runs: a missing file, two upstreams of one name."""
+def check(upstreams: Sequence[Compared], data: Path, tasks: Sequence[str]) -> None:
+    """What can be known to be wrong before anything runs.
+
+    Raises:
+        InputError: a missing file, two upstreams of one name, a faulty label in a manifest.
+    """
     names = [upstream.name for upstream in upstreams]
     for upstream in upstreams:
         fingerprint([path for source in upstream.sources for path in checkpoints(source)])
@@ -194,4 +200,9 @@ def check_upstreams(upstreams: Sequence[Compared], data: Path, tasks: Sequence[s
                 f"two upstreams are called {upstream.name!r}; name one: NAME={upstream.sources[0]}"
             )
     for task in tasks:
-        fingerprint([data / task / f"{split}.tsv" for split in SPLITS])
+        paths = {split: data / task / f"{split}.tsv" for split in SPLITS}
+        fingerprint(list(paths.values()))
+        needs = [label_column(KINDS[task])]
+        labels = training_labels(KINDS[task], Manifest(paths["train"], needs))
+        for path in paths.values():
+            check_rows(labels, Manifest(path, needs))

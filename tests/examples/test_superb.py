@@ -15,7 +15,7 @@ from examples.superb.data import main as prepare
 from examples.superb.evaluate import evaluate
 from examples.superb.results import table
 from examples.superb.run import main
-from examples.superb.systems import Compared, Settings, System, check_upstreams, folder_name
+from examples.superb.systems import Compared, Settings, System, check, folder_name
 from manifests.features import cache_features
 from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
@@ -25,7 +25,7 @@ from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.models.upstreams import open_upstream
 from tests.commands import BIN, ROOT, USER_DIR, run, succeeded
 from tests.helpers import RATE, noise, stage_1_checkpoint, write_audio
-from tests.tasks.test_superb import superb  # noqa: F401  (a fixture)
+from tests.tasks.test_superb import KINDS, superb  # noqa: F401  (a fixture)
 
 
 def upstream_checkpoint(folder):
@@ -104,16 +104,32 @@ def test_upstreams_are_told_apart(superb, tmp_path):  # noqa: F811
     both = Compared.parse(f"stage1={first},{second}")
     assert both == Compared("stage1", (str(first), str(second)))
 
-    def check(*upstreams: str) -> None:
-        check_upstreams([Compared.parse(name) for name in upstreams], superb, ["ks"])
+    def check_all(*upstreams: str) -> None:
+        check([Compared.parse(name) for name in upstreams], superb, list(KINDS))
 
-    check(str(first), str(second), f"again={first}")
+    check_all(str(first), str(second), f"again={first}")
     with pytest.raises(InputError, match=r"two upstreams are called 'one'; name one: NAME=.*one"):
-        check(str(first), str(first))
+        check_all(str(first), str(first))
     with pytest.raises(InputError, match=r"there is no .*gone.pt"):
-        check(f"a={first},{tmp_path / 'gone.pt'}")
+        check_all(f"a={first},{tmp_path / 'gone.pt'}")
     with pytest.raises(InputError, match=r"there is no .*train.tsv"):
-        check_upstreams([Compared.parse("fbank")], tmp_path, ["ks"])
+        check([Compared.parse("fbank")], tmp_path, ["ks"])
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "message"),
+    [
+        ("ic", "ks", "has one label where intent_classification takes several slots"),
+        ("ks", "ic", "has 2 labels where keyword_spotting takes one"),
+        ("pr", "ks", "Is this a manifest of keyword_spotting"),
+        ("sd", "pr", "nobody speaks in"),
+        ("pr", "sd", "the column tgt_text is empty"),
+    ],
+)
+def test_manifests_of_another_task_are_refused_at_once(superb, tmp_path, task, given, message):  # noqa: F811
+    (tmp_path / task).symlink_to(superb / given)
+    with pytest.raises(InputError, match=message):
+        check([], tmp_path, [task])
 
 
 def test_encoders_of_one_kind_are_dealt_to_the_seeds(tmp_path):
