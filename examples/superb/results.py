@@ -42,13 +42,25 @@ def table(found: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[str,
         if any(values):
             lines.append(_row(f"published: {name} on SUPERB's own corpora", values))
     splits = [" / ".join(str(counts[task][split]) for split in SPLITS) for task in tasks]
-    lines += ["", f"Clips ({' / '.join(SPLITS)}): {_pairs(tasks, splits)}.", ""]
+    lines += ["", f"Clips ({' / '.join(SPLITS)}): {_pairs(tasks, splits)}."]
     lines += [
+        *_slots(found),
+        "",
         _row("rates tried (validation; * chosen)", tasks),
         "|---" * (len(tasks) + 1) + "|",
         *(_row(name, [_sweep(scores[t][0]) for t in tasks]) for name, scores in found.items()),
     ]
     return "\n".join(lines)
+
+
+def _slots(found: Scores) -> list[str]:
+    """Intent classification's slots one by one, means over the seeds."""
+    parts = []
+    for name, scores in found.items():
+        if each := [score["slots"] for score in scores.get("ic", [])]:
+            means = [f"{mean(slot):.1f}" for slot in zip(*each, strict=True)]
+            parts.append(f"{name} {' / '.join(means)}")
+    return [f"IC, accuracy % of each slot alone: {'; '.join(parts)}."] if parts else []
 
 
 def _row(name: str, cells: Sequence[str]) -> str:
