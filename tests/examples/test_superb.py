@@ -218,6 +218,13 @@ def test_real_data_becomes_manifests(real_data, tmp_path):
         speakers.append(found)
     assert sorted(ids) == sorted(f"{path.parent.name}_{path.stem}" for path in recordings)
     assert len(set.union(*speakers)) == sum(map(len, speakers))
+    # Once more, with filterbanks: nothing is made again, the recordings stay known.
+    mixtures = Manifest(tmp_path / "out" / "sd" / "test.tsv")
+    features = read_filterbank(mixtures.resolve("audio", 0))
+    prepare(["--out", str(tmp_path / "out"), "--tasks", "sd", "--features"])
+    cached = Manifest(tmp_path / "out" / "sd" / "test.tsv")
+    assert cached.resolve("recording", 0) == mixtures.resolve("audio", 0)
+    assert np.array_equal(read_filterbank(cached.resolve("audio", 0)), features)
 
 
 @pytest.fixture
