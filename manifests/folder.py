@@ -4,16 +4,18 @@
 
 Texts come from files beside a recording: ``talk.srt`` or ``talk.vtt`` (each cue becomes a segment
 of the recording, sound and pictures), else ``talk.txt`` (all of it). With ``--target-lang de``,
-``talk.de.srt`` goes before ``talk.srt``. Or they come from a table: a column file and any of text,
-split, speaker, start, end, src_text, src_lang, tgt_lang. ``talk.wav`` beside ``talk.mp4`` is taken
-for its sound.
+``talk.de.srt`` goes before ``talk.srt``; cues of ``talk.en.srt`` or else ``talk.srt`` at the same
+times are then the source texts of ``--source-lang en``. Or they come from a table: a column file
+and any of text, split, speaker, start, end, src_text, src_lang, tgt_lang. ``talk.wav`` beside
+``talk.mp4`` is taken for its sound.
 
 Splits: folders at the top named train, valid, dev, test ... are splits, as is a column split.
 Where none of them is for validation, one recording in twenty of ``train`` becomes ``valid``, but
 at least one; with speakers (``--speaker folder``, a column) whole speakers; of a single recording
-the last clips. A recording that has no text goes as it is, or in pieces of ``--cut`` seconds, and
-cannot be used for translation or recognition. Sentences that recur in several splits are counted,
-not refused, because short phrases recur in the subtitles of any two films.
+the last clips. Where no recording has a text, they go as they are, or in pieces of ``--cut``
+seconds, for stage 1; where some have, those that have none are left out, for nothing was
+transcribed there that could be learnt or scored. Sentences that recur in several splits are
+counted, not refused, because short phrases recur in the subtitles of any two films.
 """
 
 from __future__ import annotations
@@ -75,14 +77,18 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         read = partial(_rows, args.csv, args.encoding, args.corpus)
         yield from table_candidates(read, args.valid_every, rule, **columns)
         return
-    sidecars = Sidecars(rule, args.target_lang, args.encoding)
-    held, splits = _held_out(args)
+    sidecars = Sidecars(rule, args.source_lang, args.target_lang, args.encoding)
+    with_texts = any(sidecars.find(recording) for recording in recordings(args.corpus))
+    held, splits = _held_out(args, sidecars if with_texts else None)
     for recording in recordings(args.corpus):
         split = _split(recording, args.corpus) or "train"
         if split == "train" and "valid" not in splits and _group(recording, args) in held:
             split = "valid"
         base = _base(recording, args, split, columns)
-        clips = recording_candidates(base, recording, args, sidecars)
+        if with_texts:
+            clips = sidecars.clips(recording, base)
+        else:
+            clips = iter([Candidate(id=base["source"], **base, cut=args.cut)])
         single = splits == {""} and not held.several
         yield from end_held_out(clips, args.valid_every) if single else clips
 
@@ -91,15 +97,18 @@ def _rows(path: Path, encoding: str, folder: Path) -> Iterator[Placed]:
     return ((row, folder, "train") for row in read_table(path, encoding))
 
 
-def _held_out(args: argparse.Namespace) -> tuple[HeldOut, set[str]]:
-    """Which recordings or speakers may go to valid, and the splits that folders at the top tell."""
+def _held_out(args: argparse.Namespace, sidecars: Sidecars | None) -> tuple[HeldOut, set[str]]:
+    """Which recordings or speakers may go to valid, and the splits that folders at the top tell.
+
+    Those without a text do not, where ``sidecars`` are wanted.
+    """
     splits: set[str] = set()
 
     def groups() -> Iterator[str]:
         for recording in recordings(args.corpus):
             split = _split(recording, args.corpus)
             splits.add(split)
-            if split in ("", "train"):
+            if split in ("", "train") and (sidecars is None or sidecars.find(recording)):
                 yield _group(recording, args)
 
     return HeldOut(groups(), args.valid_every), splits
@@ -161,17 +170,6 @@ def _base(recording: Recording, args: argparse.Namespace, split: str, columns: d
         "source": _name(recording, args.corpus),
         "columns": columns,
     }
-
-
-def recording_candidates(
-    base: dict, recording: Recording, args: argparse.Namespace, sidecars: Sidecars
-) -> Iterator[Candidate]:
-    """The clips of one recording: its cues, its text, or its pieces."""
-    name, beside = base["source"], sidecars.find(recording)
-    if beside:
-        yield from sidecars.clips(beside, name, base)
-    else:
-        yield Candidate(id=name, **base, cut=args.cut)
 
 
 RECIPE = Recipe(

@@ -299,6 +299,16 @@ def _warn_of_skipped(summary: dict, out: Path) -> None:
         print(f"left out: {told}; see {out / 'skipped.tsv'}", file=sys.stderr)
 
 
+def _warn_of_validation(summary: dict, args: argparse.Namespace) -> None:
+    """Training wants something to validate on, and a recipe that parts a corpus could not."""
+    if "train" in summary["splits"] and "valid" not in summary["splits"] and "valid_every" in args:
+        print(
+            "WARNING: there is no valid.tsv, which training wants: too little can be used to hold "
+            "something out; lower --valid-every, add recordings, or give a split valid yourself",
+            file=sys.stderr,
+        )
+
+
 def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
     """The command line of a recipe; returns the exit status."""
     args = parse(recipe, arguments)
@@ -314,4 +324,5 @@ def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
         splits = ", ".join(f"{s} {v['clips']}" for s, v in summary["splits"].items())
         print(f"{args.out}: {summary['clips']} clips ({splits}), {summary['hours']:.2f} hours")
         _warn_of_skipped(summary, args.out)
+        _warn_of_validation(summary, args)
     return 0

@@ -144,7 +144,9 @@ def main(arguments: list[str] | None = None) -> None:
     with exit_on_input_error():
         splits = args.splits.split(",")
         entries = build_vocabulary(args.folder, args.kind, args.size, splits, args.with_source)
-    print(f"{args.folder}: vocabulary of {entries} entries", file=sys.stderr)
+    short = args.kind != "char" and entries < args.size - len(SPECIAL)
+    note = f" of the {args.size} asked for, for the text has no more" if short else ""
+    print(f"{args.folder}: vocabulary of {entries} entries{note}", file=sys.stderr)
 
 
 if __name__ == "__main__":

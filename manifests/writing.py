@@ -62,8 +62,10 @@ def _write_skipped(path: Path, catalogue: Catalogue) -> None:
 
 def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) -> str:
     if not reasons:
-        first = recipe.description.strip().splitlines()[0]
-        return f"{args.corpus} holds no clip where this recipe looks for them ({first})"
+        return (
+            f"{recipe.name} found no clip in {args.corpus}; it reads: "
+            f"{recipe.description.strip().splitlines()[0]} See python -m manifests.{recipe.name} -h"
+        )
     told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     return f"not one clip of {args.corpus} can be used ({told}); see {args.out / 'skipped.tsv'}"
 

@@ -5,7 +5,9 @@ import pytest
 
 from manifests.captions import Cue, read_cues
 from manifests.common import CorpusError
+from manifests.folder import RECIPE
 from manifests.holdout import HeldOut
+from manifests.prepare import main
 from mmpt_fairseq.data.waveform import read_waveform
 from tests.manifests.corpora import check_lengths, film, rows, run, skipped, sound, text
 
@@ -72,13 +74,18 @@ def test_subtitles_of_any_encoding(tmp_path, capsys, encoding, mark, note):
 
 
 def test_subtitles_without_use_are_told(tmp_path):
-    for name in "abc":
+    for name in "abcd":
         film(tmp_path / f"c/{name}.mp4", 1.0)
     text(tmp_path / "c/a.srt", "")
     (tmp_path / "c/b.srt").write_bytes(b"1\n00:00:00,000 --> 00:00:01,000\n\x81\xff\n")
+    text(tmp_path / "c/d.txt", "a text")
     run("folder", tmp_path / "c", tmp_path / "out", "--valid-every", "0")
-    assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["c"]
-    assert skipped(tmp_path / "out") == {"a": "empty transcript", "b": "unreadable text"}
+    assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["d"]
+    assert skipped(tmp_path / "out") == {
+        "a": "empty transcript",
+        "b": "unreadable text",
+        "c": "no transcript",
+    }
     assert "b.srt is neither Unicode nor cp1252" in (tmp_path / "out/skipped.tsv").read_text()
 
 
@@ -109,6 +116,31 @@ def test_subtitles_beside_videos(tmp_path):
         "a_0001": "empty transcript",
         "a_0002": "past the end of its recording",
     }
+
+
+def test_source_texts_from_a_second_subtitle(tmp_path):
+    """By times: the translator left out a cue and moved none."""
+    film(tmp_path / "c/a.mp4", 3.0)
+    text(tmp_path / "c/a.srt", SRT, end="")
+    text(tmp_path / "c/a.de.srt", SRT.replace("Hello</i> there", "Hallo</i>"), end="")
+    languages = ("--target-lang", "de", "--source-lang", "en", "--valid-every", "0")
+    run("folder", tmp_path / "c", tmp_path / "out", *languages)
+    [first, second] = rows(tmp_path / "out/train.tsv")
+    assert (first["src_text"], first["tgt_text"]) == ("Hello there you", "Hallo you")
+    assert (first["src_lang"], first["tgt_lang"]) == ("en", "de")
+    assert second["src_text"] == second["tgt_text"] == "♪ (music) ♪"
+
+
+def test_a_film_without_texts_among_others(tmp_path):
+    """What was never transcribed is neither learnt nor scored as if nothing were said there."""
+    for name in ("a", "b", "c"):
+        film(tmp_path / f"c/{name}.mp4", 3.0, seed=ord(name))
+    for name in ("a", "b"):
+        text(tmp_path / f"c/{name}.srt", SRT.replace("Hello", name), end="")
+    run("folder", tmp_path / "c", tmp_path / "out", "--cut", "1")
+    assert skipped(tmp_path / "out")["c"] == "no transcript"
+    both = rows(tmp_path / "out/train.tsv") + rows(tmp_path / "out/valid.tsv")
+    assert all(row["tgt_text"] for row in both)
 
 
 def test_split_folders_sound_beside_pictures_and_pieces(tmp_path):
@@ -172,6 +204,13 @@ def test_of_a_single_film_the_last_cues_are_held_out(tmp_path):
     run("folder", tmp_path / "c", tmp_path / "out")
     assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["a_0000", "a_0001", "a_0002"]
     assert [r["id"] for r in rows(tmp_path / "out/valid.tsv")] == ["a_0003"]
+
+
+def test_nothing_to_validate_on_is_warned_of(tmp_path, capsys):
+    text(film(tmp_path / "c/a.mp4", 2.0).with_suffix(".txt"), "all of it")
+    assert main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "out"), "--jobs", "1"]) == 0
+    assert "there is no valid.tsv" in capsys.readouterr().err
+    assert len(rows(tmp_path / "out/train.tsv")) == 1
 
 
 def test_films_that_share_a_phrase(tmp_path):
@@ -277,7 +316,7 @@ def test_a_table_without_files_is_refused(tmp_path):
 
 def test_an_empty_folder_and_unusable_clips_are_told(tmp_path):
     (tmp_path / "corpus").mkdir()
-    with pytest.raises(CorpusError, match="holds no clip"):
+    with pytest.raises(CorpusError, match=r"folder found no clip in .*corpus; it reads"):
         run("folder", tmp_path / "corpus", tmp_path / "out")
     (tmp_path / "corpus/a.wav").write_bytes(b"no sound at all")
     with pytest.raises(CorpusError, match="the corpus has changed"):

@@ -9,6 +9,7 @@ import pytest
 from manifests.common import CorpusError
 from tests.helpers import noise, write_audio, write_video
 from tests.manifests.corpora import rows, run, skipped, sound, text, truncated
+from tests.manifests.learning import learn_to_write
 
 
 def test_kaldi(tmp_path):
@@ -64,6 +65,7 @@ def test_kaldi(tmp_path):
     text(data / "train/segments", "ben-1 rec1 0 1", "ann-1 rec1 1 2")
     with pytest.raises(CorpusError, match=r"segments, or .* is not sorted at ann-1"):
         run("kaldi", data / "train", tmp_path / "unsorted segments")
+    learn_to_write(tmp_path / "out")
 
 
 AND = ["eve-1 z", "fay-1 z", "gus-1 z", "hal-1 z", "ida-1 z"]
@@ -127,6 +129,7 @@ def test_lhotse(tmp_path):
     truncated(folder / "corpus_cuts_train-clean.jsonl.gz", 0.7)
     with pytest.raises(CorpusError, match=r"jsonl.gz is cut off or damaged .*copy it again"):
         run("lhotse", folder, tmp_path / "cut off")
+    learn_to_write(tmp_path / "out", "train-clean")
 
 
 def test_huggingface(tmp_path):
@@ -141,6 +144,7 @@ def test_huggingface(tmp_path):
     assert (train["id"], train["tgt_text"], train["src_lang"]) == ("a", "one, two", "en")
     assert rows(tmp_path / "out/valid.tsv")[0]["tgt_text"] == "three"
     assert skipped(tmp_path / "out") == {"b": "missing file"}
+    learn_to_write(tmp_path / "out")
 
 
 def test_huggingface_tells_splits_by_paths(tmp_path):
@@ -185,3 +189,4 @@ def test_fairseqs_own(tmp_path):
     text(folder / "train.ltr", "H I |")
     with pytest.raises(CorpusError, match=r"train.tsv has more rows than its labels"):
         run("fairseq_manifests", folder, tmp_path / "short")
+    learn_to_write(tmp_path / "out")

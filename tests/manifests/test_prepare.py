@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -110,6 +111,27 @@ def test_a_split_is_a_file_in_the_folder(wav, tmp_path, split):
 def test_splits_have_the_names_that_fairseq_gives_them(wav, tmp_path, name, split):
     run_candidates(candidates("a", audio=wav, split=name), tmp_path)
     assert [r["id"] for r in rows(tmp_path / "out" / f"{split}.tsv")] == ["a"]
+
+
+def kill_this_process():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Kills(str):
+    """A text that kills the worker that is sent it, as a decoder may that reads a damaged file."""
+
+    def __reduce__(self):
+        return kill_this_process, ()
+
+
+def test_a_clip_that_kills_its_worker_is_left_out_alone(wav, tmp_path):
+    clips = candidates("a", "b", "c", "d", audio=wav)
+    clips[2] = replace(clips[2], columns={"speaker": Kills("ann")})
+    assert run_candidates(clips, tmp_path)["clips"] == 3
+    assert "c\ttrain" in (tmp_path / "out/skipped.tsv").read_text()
+    assert "it kills the process that reads it" in (tmp_path / "out/skipped.tsv").read_text()
+    # Nor is it tried again by the next run.
+    assert run_candidates(clips, tmp_path)["clips"] == 3
 
 
 def test_names_that_a_manifest_cannot_hold(tmp_path):

@@ -20,6 +20,7 @@ from tests.manifests.corpora import (
     text,
     truncated,
 )
+from tests.manifests.learning import learn_to_reconstruct, learn_to_write
 
 
 def test_librispeech(tmp_path):
@@ -56,6 +57,7 @@ def test_librispeech(tmp_path):
     }
     assert summary["splits"]["train-clean-100"]["clips"] == 2
     check_lengths(tmp_path / "out/train-clean-100.tsv")
+    learn_to_write(tmp_path / "out", "train-clean-100")
 
 
 @pytest.fixture
@@ -100,6 +102,7 @@ def test_mustc_reads_segments_from_the_talks(mustc, tmp_path):
         "ted_9_3": "past the end of its recording"
     }
     check_lengths(tmp_path / "out/tst-COMMON.tsv")
+    learn_to_write(tmp_path / "out")
 
 
 def test_mustc_transcripts_hold_what_is_said(mustc, tmp_path):
@@ -164,6 +167,8 @@ def test_lrs3(tmp_path):
     }
     assert rows(tmp_path / "out/test.tsv")[0]["tgt_text"] == "it's one"
     check_lengths(tmp_path / "out/trainval.tsv")
+    learn_to_reconstruct(tmp_path / "out", "pretrain")
+    learn_to_write(tmp_path / "out", "pretrain")
 
 
 def test_lrs3_holds_whole_videos_out(tmp_path):
@@ -200,6 +205,7 @@ def test_voxceleb2(tmp_path):
         "id00013/-x/00001": "no audio track",
     }
     check_lengths(tmp_path / "out/dev.tsv")
+    learn_to_reconstruct(tmp_path / "out", "dev")
 
 
 def test_voxceleb2_shares_no_video_between_dev_and_valid(tmp_path):
@@ -248,6 +254,7 @@ def test_kinetics600(tmp_path):
     assert [r["id"] for r in rows(tmp_path / "out/test.tsv")] == ["fffffffffff_000001_000011"]
     assert summary["left_out_share"] == pytest.approx(2 / 6)
     assert "left out" in (tmp_path / "out/summary.html").read_text()
+    learn_to_reconstruct(tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 
 from manifests.common import CorpusError
 from tests.manifests.corpora import rows, run, skipped, sound, text
+from tests.manifests.learning import learn_a_task_of_superb
 
 
 def test_speech_commands(tmp_path):
@@ -27,6 +28,7 @@ def test_speech_commands(tmp_path):
     silences = [r["audio"] for r in found["valid"] if r["tgt_text"] == "_silence_"]
     assert silences == [f"{corpus / '_background_noise_/pink.wav'}:144000:16000"]
     assert {r["speaker"] for r in found["train"]} == {"", "aa", "cc"}
+    learn_a_task_of_superb(tmp_path / "out", "keyword_spotting")
 
 
 def test_fluent_speech_commands(tmp_path):
@@ -38,13 +40,17 @@ def test_fluent_speech_commands(tmp_path):
         wavs.append(sound(corpus / path, 1.0))
         lines = [f'0,{path},s{i},"Change, please",change language,none,washroom']
         lines += [f"1,wavs/speakers/s{i}/gone.wav,s{i},Gone,,none,none"]
-        lines += ["2,"]
+        louder = f"wavs/speakers/s{i}/b-{i}.wav"
+        sound(corpus / louder, 0.5)
+        lines += ["2,", f"3,{louder},s{i},Louder,increase,volume,none"]
         text(corpus / f"data/{split}_data.csv", header, *lines, end="\r\n")
     run("fluent_speech_commands", corpus, tmp_path / "out")
-    [row] = rows(tmp_path / "out/train.tsv")
+    row, louder = rows(tmp_path / "out/train.tsv")
     assert row["tgt_text"] == "change_language none washroom"
+    assert louder["tgt_text"] == "increase volume none"
     assert (row["src_text"], row["speaker"]) == ("Change, please", "s0")
     assert set(skipped(tmp_path / "out").values()) == {"empty transcript", "unusable row"}
+    learn_a_task_of_superb(tmp_path / "out", "intent_classification")
 
 
 def test_librispeech_phones(tmp_path, capsys):
@@ -71,6 +77,7 @@ def test_librispeech_phones(tmp_path, capsys):
     assert told in capsys.readouterr().err
     # Again, from the journal: its settings hold lists and paths.
     run("librispeech_phones", corpus, tmp_path / "out", *lexicon)
+    learn_a_task_of_superb(tmp_path / "out", "phoneme_recognition")
 
 
 def test_libri2mix(tmp_path):
@@ -102,3 +109,4 @@ def test_libri2mix(tmp_path):
         run("libri2mix", tmp_path / "labels", tmp_path / "out", *mixtures, "--restart")
     allowed = ("--restart", "--allow-leaks", "speaker")
     assert run("libri2mix", tmp_path / "labels", tmp_path / "out", *mixtures, *allowed)
+    learn_a_task_of_superb(tmp_path / "out", "speaker_diarization")
