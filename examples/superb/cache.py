@@ -6,6 +6,10 @@ Every clip's states of all layers ``(N, T, D)`` go in float16 into ``states/ks/<
 manifests there point into it, and ``model.upstream=cached task.data=states/ks`` trains heads on
 them. A split that is there is left alone, so that an interrupted run goes on. An hour of sound
 takes 23 MB a layer at width 128 (25 states a second of 2 bytes a value).
+
+``--mean`` stores each layer's mean over time instead, in float32. The heads of keyword spotting and
+intent classification are linear up to their own mean over time, so that they give the same logits,
+and a training takes seconds.
 """
 
 import argparse
@@ -21,15 +25,22 @@ from tqdm import tqdm
 from manifests.common import atomic_path
 from manifests.features import add_member, npy_bytes
 from manifests.repoint import manifests_in
+from mmpt_fairseq.data.audio import is_cached
 from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
 from mmpt_fairseq.data.superb_dataset import READERS
 from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
 from mmpt_fairseq.models.upstreams import DESCRIPTION, open_upstream
 from mmpt_fairseq.modules.upstreams import Upstream
+from mmpt_fairseq.tasks.superb import SuperbConfig
+
+LONGEST = SuperbConfig().max_source_positions
 
 
-def store_states(name: str, data: Path, out: Path, seed: int = 1) -> None:
-    """Store the states of all splits under ``data``; ``seed`` is of an untrained encoder.
+def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = False) -> None:
+    """Store the states of all splits under ``data``, or their means over time.
+
+    Args:
+        seed: of an untrained encoder.
 
     Raises:
         InputError: no manifests, no such upstream, or ``out`` holds another upstream's states.
@@ -43,6 +54,7 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1) -> None:
         "layers": upstream.layers,
         "dim": upstream.dim,
         "stride": upstream.stride,
+        "mean": mean,
     }
     path = out / DESCRIPTION
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != description:
@@ -53,18 +65,27 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1) -> None:
         (out / file.name).write_bytes(file.read_bytes())
     for manifest in manifests:
         if not (out / manifest.path.name).is_file():
-            _store_split(upstream, manifest, out)
+            _store_split(upstream, manifest, out, mean)
 
 
-def states_of(upstream: Upstream, source: str) -> np.ndarray:
-    """``(N, T, D)`` float16 of one clip."""
+def states_of(upstream: Upstream, source: str, mean: bool = False) -> np.ndarray:
+    """``(N, T, D)`` float16 of one clip, or ``(N, 1, D)`` float32, their mean over time."""
     clip = torch.from_numpy(np.ascontiguousarray(READERS[upstream.reads](source)))
     with torch.no_grad():
         hidden = upstream(clip[None], torch.tensor([len(clip)]))
-    return hidden.states[0].numpy().astype(np.float16)
+    states = hidden.states[0].numpy()
+    return states.mean(axis=1, keepdims=True) if mean else states.astype(np.float16)
 
 
-def _store_split(upstream: Upstream, manifest: Manifest, out: Path) -> None:
+def source_of(upstream: Upstream, manifest: Manifest, row: int) -> str:
+    """What the upstream reads of a row: cached filterbanks are no use to one that reads sound."""
+    source = manifest.resolve("audio", row)
+    if upstream.reads == "waveform" and is_cached(source):
+        return manifest.resolve("recording", row)
+    return source
+
+
+def _store_split(upstream: Upstream, manifest: Manifest, out: Path, mean: bool) -> None:
     rows = []
     columns = {name: manifest.column(name) for name in COLUMNS}
     archive = out / f"{manifest.path.stem}.zip"
@@ -74,10 +95,13 @@ def _store_split(upstream: Upstream, manifest: Manifest, out: Path) -> None:
     ):
         for i in tqdm(range(len(manifest)), desc=f"states {manifest.path.stem}", unit="clip"):
             row = {name: column[i] for name, column in columns.items()}
-            source = manifest.resolve("audio", i)
-            row["recording"] = row["recording"] or os.path.relpath(source, out)
+            source = source_of(upstream, manifest, i)
+            recording = manifest.resolve("recording" if row["recording"] else "audio", i)
+            row["recording"] = os.path.relpath(recording, out)
             try:
-                array = npy_bytes(states_of(upstream, source))
+                if int(manifest.n_frames[i]) > LONGEST:
+                    raise UnreadableClip(f"more than {LONGEST} frames of 10 ms")
+                array = npy_bytes(states_of(upstream, source, mean))
             except UnreadableClip as error:
                 # Left as it is: training skips and counts it, evaluation stops at it.
                 tqdm.write(f"{manifest.where(i)}: {error}")
@@ -95,9 +119,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="folder of the manifests")
     parser.add_argument("out", type=Path, help="folder of the states")
     parser.add_argument("--seed", type=int, default=1, help="of an untrained encoder")
+    parser.add_argument("--mean", action="store_true", help="each layer's mean over time alone")
     args = parser.parse_args(arguments)
     with exit_on_input_error():
-        store_states(args.upstream, args.data, args.out, args.seed)
+        store_states(args.upstream, args.data, args.out, args.seed, args.mean)
 
 
 if __name__ == "__main__":
