@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ QUIET_AND_PATIENT = {"PYTHONWARNINGS": "ignore", "OMP_WAIT_POLICY": "PASSIVE"}
 Result = TypeVar("Result")
 _alive: set[subprocess.Popen] = set()  # commands that run now
 _stopped = threading.Event()  # no further command starts
-_threads = threading.local()  # OpenMP threads of the commands that this thread starts
+_threads = threading.local()  # how this thread starts commands: `count` OpenMP threads, `start`
 
 
 @contextlib.contextmanager
@@ -51,14 +51,30 @@ def exit_in_a_sentence() -> Iterator[None]:
         raise SystemExit(130) from None
 
 
+def popen(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
+    """A command of this environment's, its output to be read line by line."""
+    return subprocess.Popen(
+        [_program(command[0]), *command[1:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=dict(environment),
+    )
+
+
 def side_by_side(
-    steps: Sequence[Callable[[], Result]], jobs: int, threads: int | None = None
+    steps: Sequence[Callable[[], Result]],
+    jobs: int,
+    threads: int | None = None,
+    start: Callable[[Sequence[str], Mapping[str, str]], subprocess.Popen] = popen,
 ) -> list[Result]:
     """The results of independent steps, ``jobs`` of them at a time sharing the machine's cores.
 
     Small models gain little from a second thread; two trainings, each on a core, gain all of it.
-    ``threads`` of each step, if given, are the same however many run, so that times compare. When
-    one step fails the others are stopped; all go on from their checkpoints when run again.
+    ``threads`` of each step, if given, are the same however many run, so that times compare.
+    ``start`` is how their commands are started. When one step fails the others are stopped; all go
+    on from their checkpoints when run again.
     """
     jobs = max(1, min(jobs, len(steps)))
     failures: list[BaseException] = []
@@ -70,6 +86,7 @@ def side_by_side(
 
     def run(step: Callable[[], Result]) -> Result | None:
         _threads.count = threads or max(1, (os.cpu_count() or 1) // jobs)
+        _threads.start = start
         try:
             return step()
         except BaseException as error:
@@ -245,14 +262,7 @@ def _run(
         (folder / "log.txt").open("a", encoding="utf-8") as log,
         tqdm(total=total, desc=folder.name, unit=unit, file=sys.stderr) as bar,
     ):
-        process = subprocess.Popen(
-            [_program(command[0]), *command[1:]],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=_environment(),
-        )
+        process = getattr(_threads, "start", popen)(command, _environment())
         _alive.add(process)
         if _stopped.is_set():  # since this step was started
             process.terminate()

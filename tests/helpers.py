@@ -162,8 +162,8 @@ def speech_task(symbols: tuple[str, ...] = ("a", "b", "c")) -> ManifestSpeechToT
     return task
 
 
-def speech_model(symbols: tuple[str, ...] = ("a", "b", "c"), **options) -> SpeechToTextModel:
-    """A small model of stages 2 and 3, in evaluation mode; symbols are tokens 4, 5, ..."""
+def small_speech_config(**options) -> SpeechToTextModelConfig:
+    """Sizes for tests."""
     sizes = {
         "encoder_embed_dim": 16,
         "encoder_layers": 2,
@@ -173,9 +173,15 @@ def speech_model(symbols: tuple[str, ...] = ("a", "b", "c"), **options) -> Speec
         "decoder_layers": 1,
         "decoder_ffn_embed_dim": 32,
     }
+    return SpeechToTextModelConfig(**{**sizes, **options})
+
+
+def speech_model(symbols: tuple[str, ...] = ("a", "b", "c"), **options) -> SpeechToTextModel:
+    """A small model of stages 2 and 3, in evaluation mode; symbols are tokens 4, 5, ..."""
     torch.manual_seed(0)
-    cfg = SpeechToTextModelConfig(**{**sizes, **options})
-    return SpeechToTextModel.build_model(cfg, speech_task(symbols)).eval()
+    return SpeechToTextModel.build_model(
+        small_speech_config(**options), speech_task(symbols)
+    ).eval()
 
 
 def speech_batch(frames: list[int], targets: list[list[int]]) -> dict:

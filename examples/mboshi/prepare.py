@@ -26,7 +26,7 @@ from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
-from mmpt_fairseq.report.scores import normalise_text
+from mmpt_fairseq.scoring import normalise_text
 
 GRID_VALID = 50  # clips of GRID held out of pre-training
 MBOSHI_VALID = 100  # training utterances held out for validation; dev is only decoded

@@ -16,7 +16,8 @@ from mmpt_fairseq.report.intervals import (
     mean_interval,
     relative_difference,
 )
-from mmpt_fairseq.report.scores import normalise_text, read_hypotheses
+from mmpt_fairseq.report.scores import read_hypotheses
+from mmpt_fairseq.scoring import normalise_text
 
 UNITS = {"wer": "word", "cer": "char"}
 SUBSETS = ("dev", "unseen")

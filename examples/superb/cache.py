@@ -6,6 +6,10 @@ Every clip's states of all layers ``(N, T, D)`` go in float16 into ``states/ks/<
 manifests there point into it, and ``model.upstream=cached task.data=states/ks`` trains heads on
 them. A split that is there is left alone, so that an interrupted run goes on. An hour of sound
 takes 23 MB a layer at width 128 (25 states a second of 2 bytes a value).
+
+``--mean`` stores each layer's mean over time instead, in float32. The heads of keyword spotting and
+intent classification are linear up to their own mean over time, so that they give the same logits,
+and a training takes seconds.
 """
 
 import argparse
@@ -17,21 +21,29 @@ import numpy as np
 import torch
 
 from manifests.common import atomic_path
-from manifests.features import manifests_in
+from manifests.repoint import manifests_in
 from manifests.states import store_split
+from mmpt_fairseq.data.audio import is_cached
+from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.superb_dataset import READERS
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
 from mmpt_fairseq.models.upstreams import DESCRIPTION, open_upstream
 from mmpt_fairseq.modules.upstreams import Upstream
+from mmpt_fairseq.tasks.superb import SuperbConfig
+
+LONGEST = SuperbConfig().max_source_positions
 
 
-def store_states(name: str, data: Path, out: Path, seed: int = 1) -> None:
-    """Store the states of all splits under ``data``; ``seed`` is of an untrained encoder.
+def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = False) -> None:
+    """Store the states of all splits under ``data``, or their means over time.
+
+    Args:
+        seed: of an untrained encoder.
 
     Raises:
         InputError: no manifests, no such upstream, or ``out`` holds another upstream's states.
     """
-    manifests = manifests_in(data)
+    manifests = [Manifest(path) for path in manifests_in(data)]
     torch.manual_seed(seed)
     upstream = open_upstream(name, data)
     description = {
@@ -40,6 +52,7 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1) -> None:
         "layers": upstream.layers,
         "dim": upstream.dim,
         "stride": upstream.stride,
+        "mean": mean,
     }
     path = out / DESCRIPTION
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != description:
@@ -49,16 +62,32 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1) -> None:
     for file in data.glob("labels.txt"):
         (out / file.name).write_bytes(file.read_bytes())
     for manifest in manifests:
-        if not (out / manifest.name).is_file():
-            store_split(manifest, out, partial(states_of, upstream))
+        if not (out / manifest.path.name).is_file():
+            store_split(manifest, out, partial(states_of_row, upstream, mean, manifest))
 
 
-def states_of(upstream: Upstream, source: str) -> np.ndarray:
-    """``(N, T, D)`` float16 of one clip."""
+def states_of(upstream: Upstream, source: str, mean: bool = False) -> np.ndarray:
+    """``(N, T, D)`` float16 of one clip, or ``(N, 1, D)`` float32, their mean over time."""
     clip = torch.from_numpy(np.ascontiguousarray(READERS[upstream.reads](source)))
     with torch.no_grad():
         hidden = upstream(clip[None], torch.tensor([len(clip)]))
-    return hidden.states[0].numpy().astype(np.float16)
+    states = hidden.states[0].numpy()
+    return states.mean(axis=1, keepdims=True) if mean else states.astype(np.float16)
+
+
+def source_of(upstream: Upstream, manifest: Manifest, row: int) -> str:
+    """What the upstream reads of a row: cached filterbanks are no use to one that reads sound."""
+    source = manifest.resolve("audio", row)
+    if upstream.reads == "waveform" and is_cached(source):
+        return manifest.resolve("recording", row)
+    return source
+
+
+def states_of_row(upstream: Upstream, mean: bool, manifest: Manifest, row: int) -> np.ndarray:
+    """:func:`states_of` a row that is not too long."""
+    if int(manifest.n_frames[row]) > LONGEST:
+        raise UnreadableClip(f"more than {LONGEST} frames of 10 ms")
+    return states_of(upstream, source_of(upstream, manifest, row), mean)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -68,9 +97,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="folder of the manifests")
     parser.add_argument("out", type=Path, help="folder of the states")
     parser.add_argument("--seed", type=int, default=1, help="of an untrained encoder")
+    parser.add_argument("--mean", action="store_true", help="each layer's mean over time alone")
     args = parser.parse_args(arguments)
     with exit_on_input_error():
-        store_states(args.upstream, args.data, args.out, args.seed)
+        store_states(args.upstream, args.data, args.out, args.seed, args.mean)
 
 
 if __name__ == "__main__":

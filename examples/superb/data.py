@@ -2,13 +2,14 @@
 
     python -m examples.superb.data --data DIR --out data/superb
 
-``ks``  ``DIR/keywords/``: six wake words; files, whose speakers are not known, go to the splits by
-        a hash of their names (70/10/20 %).
-``ic``  ``DIR/coffee_orders/``: three slots (drink, shots, roast); split by file in the same way.
+``ks``  ``DIR/keywords/``: six wake words, split by file.
+``ic``  ``DIR/coffee_orders/``: three slots, split by file.
 ``sd``  ``DIR/librispeech/train-clean-100/``: pairs of speakers mixed, no speaker in two splits.
-        Who speaks when is told from the loudness of each speaker alone, not from an alignment.
 ``pr``  sentences of the generated corpus spoken by American voices of eSpeak NG, with the phones
         that it reports; no voice and no sentence in two splits. It needs no ``DIR``.
+
+README.md says how and why.
+``--features`` computes filterbanks once, for upstreams that read them; others find the recordings.
 
 SUPERB's own: Speech Commands v1, Fluent Speech Commands, LibriSpeech and Libri2Mix; write them as
 the same manifests (data/superb_labels.py says what is in their cells).
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from examples.mboshi.prepare import measure
 from manifests.common import CorpusError, parallel_map
+from manifests.features import cache_features
 from manifests.generated.grammar import sentences
 from manifests.generated.speech import ACCENTS, VARIANTS, Speaker, draw_speakers, speak
 from mmpt_fairseq.data.audio import FRAME_LENGTH, FRAME_SHIFT
@@ -39,11 +41,12 @@ from mmpt_fairseq.errors import InputError, exit_on_input_error
 SPLITS = ("train", "valid", "test")
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
 SLOTS = ("coffeeDrink", "numberOfShots", "roast")
-MIXTURES = {"train": 150, "valid": 20, "test": 40}
+MIXTURES = {"train": 240, "valid": 24, "test": 60}
 SENTENCES = {"train": 400, "valid": 40, "test": 80}
 VOICES = {"train": 9, "valid": 2, "test": 2}
 ACCENT = "en-us+"  # one accent, so that all splits have the same phones
-SPEECH_SECONDS = 6.0  # of each speaker in a mixture
+SPEECH_SECONDS = 4.0  # of each speaker in a mixture
+FEATURES = "features.zip"
 PAUSE = 0.3  # seconds of silence that part two segments
 BELOW_PEAK = 30.0  # dB under a speaker's loud frames that still count as speech
 
@@ -57,7 +60,7 @@ def keyword_spotting(data: Path, out: Path, jobs: int) -> None:
 
 
 def intent_classification(data: Path, out: Path, jobs: int) -> None:
-    """Coffee orders; a slot that is not mentioned is ``none``."""
+    """Coffee orders; a slot that is not mentioned is ``none``. All have one intent."""
     folder = _folder(data, "coffee_orders")
     orders = json.loads((folder / "label.json").read_text(encoding="utf-8"))
     rows = []
@@ -73,16 +76,22 @@ def phoneme_recognition(data: Path | None, out: Path, jobs: int) -> None:
     everyone = draw_speakers(1, len(ACCENTS) * len(VARIANTS))
     speakers = iter([s for s in everyone if s.voice.startswith(ACCENT)])
     texts = iter(sentences(1, sum(SENTENCES.values())))
-    known: set[str] = set()
+    items = []
     for split, count in SENTENCES.items():
         pool = list(islice(speakers, VOICES[split]))
-        items = [
+        items += [
             (out / "clips" / f"{split}_{i:04d}.flac", next(texts)["en"], pool[i % len(pool)])
             for i in range(count)
         ]
-        rows = parallel_map(_spoken, items, jobs, f"pr {split}")
-        known = known or {phone for row in rows for phone in row["tgt_text"].split()}
-        write_manifest(out / f"{split}.tsv", [r for r in rows if _says_only(r, known)])
+    rows = _by_split(parallel_map(_spoken, items, jobs, "pr"))
+    known = {phone for row in rows["train"] for phone in row["tgt_text"].split()}
+    for split, spoken in rows.items():
+        write_manifest(out / f"{split}.tsv", [row for row in spoken if _says_only(row, known)])
+
+
+def _by_split(rows: list[dict]) -> dict[str, list[dict]]:
+    """Rows called ``train_0000`` and so on."""
+    return {split: [r for r in rows if r["id"].startswith(f"{split}_")] for split in SPLITS}
 
 
 def _says_only(row: dict, known: set[str]) -> bool:
@@ -98,17 +107,19 @@ def speaker_diarization(data: Path, out: Path, jobs: int) -> None:
     by_split: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for path in files:
         by_split[split_of(path.stem.split("-")[0])].append(path)
+    items = []
     for split, count in MIXTURES.items():
         pool = by_split[split]
         if len(pool) < 2:
             raise InputError(f"{files[0].parent} has too few speakers for the split {split}")
         rng = np.random.default_rng([1, SPLITS.index(split)])
         pairs = [rng.choice(len(pool), 2, replace=False) for _ in range(count)]
-        items = [
+        items += [
             (out / "clips" / f"{split}_{i:04d}.flac", pool[first], pool[second], i)
             for i, (first, second) in enumerate(pairs)
         ]
-        write_manifest(out / f"{split}.tsv", parallel_map(_mixed, items, jobs, f"sd {split}"))
+    for split, mixed in _by_split(parallel_map(_mixed, items, jobs, "sd")).items():
+        write_manifest(out / f"{split}.tsv", mixed)
 
 
 TASKS: dict[str, Callable[[Path, Path, int], None]] = {
@@ -207,12 +218,23 @@ def _write_split_by_file(rows: list[dict], out: Path, jobs: int) -> None:
         write_manifest(out / f"{split}.tsv", chosen)
 
 
-def prepare(data: Path | None, out: Path, tasks: Sequence[str], jobs: int) -> None:
-    """Write ``out/<task>/{train,valid,test}.tsv``; a task that is there already is left alone."""
+def prepare(
+    data: Path | None, out: Path, tasks: Sequence[str], jobs: int, features: bool = False
+) -> None:
+    """Write ``out/<task>/{train,valid,test}.tsv``; a task that is there already is left alone.
+
+    Raises:
+        InputError: a corpus is not there or cannot be used.
+    """
     for task in tasks:
-        if all((out / task / f"{split}.tsv").is_file() for split in SPLITS):
-            continue
-        TASKS[task](data, out / task, jobs)
+        folder = out / task
+        try:
+            if not all((folder / f"{split}.tsv").is_file() for split in SPLITS):
+                TASKS[task](data, folder, jobs)
+            if features and not (folder / FEATURES).is_file():
+                cache_features(folder / FEATURES, [folder], jobs=1)
+        except CorpusError as error:
+            raise InputError(str(error)) from None
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -222,12 +244,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--features", action="store_true", help="compute filterbanks once")
     args = parser.parse_args(arguments)
     with exit_on_input_error():
-        try:
-            prepare(args.data, args.out, args.tasks, args.jobs)
-        except CorpusError as error:
-            raise InputError(str(error)) from None
+        prepare(args.data, args.out, args.tasks, args.jobs, args.features)
 
 
 if __name__ == "__main__":

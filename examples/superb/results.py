@@ -1,53 +1,90 @@
 """The SUPERB comparison's results: a table beside the published figures, and the layer weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from examples.superb.systems import KINDS
+from examples.superb.systems import KINDS, SPLITS
+from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.report.figures import drawing, to_picture
 
-# arXiv 2105.01051, table 2, on SUPERB's own corpora: not to be compared with scores on others.
-PUBLISHED = {
-    "FBANK": {"ks": 8.63, "ic": 9.10, "pr": 82.01, "sd": 10.05},
-    "wav2vec 2.0 Base": {"ks": 96.23, "ic": 92.35, "pr": 5.74, "sd": 6.08},
-    "HuBERT Base": {"ks": 96.30, "ic": 98.34, "pr": 5.41, "sd": 5.88},
+Scores = dict[str, dict[str, list[dict]]]  # upstream -> task -> scores of its seeds
+
+# On SUPERB's own corpora: not to be compared with scores on others. Only what could be checked:
+# table I of arXiv 2110.13900 gives it for SUPERB's HuBERT Base.
+PUBLISHED = {"HuBERT Base": {"sd": 5.88}}
+HEADINGS = {
+    "ks": "KS accuracy %",
+    "ic": "IC accuracy %",
+    "pr": "PR PER %",
+    "sd": "SD DER %",
 }
-HEADINGS = {"ks": "KS accuracy", "ic": "IC accuracy", "pr": "PR PER", "sd": "SD DER"}
 
 
-def table(found: dict[str, dict[str, list[dict]]], tasks: Sequence[str]) -> str:
-    """Upstream -> task -> scores of its seeds, as people read them; in percent."""
-    lines = [f"{'upstream':<24}" + "".join(f"{HEADINGS[task]:>18}" for task in tasks)]
-    for name, scores in found.items():
-        cells = [_cell([s["value"] for s in scores[task]]) for task in tasks]
-        lines.append(f"{name:<24}" + "".join(f"{cell:>18}" for cell in cells))
-    lines.append("SUPERB on its own corpora (arXiv 2105.01051; not yet compared with the paper):")
-    for name, scores in PUBLISHED.items():
-        lines.append(f"  {name:<22}" + "".join(f"{scores[task]:>18.2f}" for task in tasks))
-    lines.append("learning rates tried (metric on validation; * chosen):")
-    lines += [
-        f"  {name:<22}{task}: {_sweep(scores[task][0])}"
-        for name, scores in found.items()
+def clips(data: Path, tasks: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Task -> split -> number of clips."""
+    return {
+        task: {split: len(Manifest(data / task / f"{split}.tsv")) for split in SPLITS}
         for task in tasks
+    }
+
+
+def table(found: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> str:
+    """The scores of all upstreams as Markdown, with what was swept to get them."""
+    lines = [
+        _row("upstream", [HEADINGS[task] for task in tasks]),
+        "|---" * (len(tasks) + 1) + "|",
+    ]
+    for name, scores in found.items():
+        lines.append(_row(name, [_cell([s["value"] for s in scores[task]]) for task in tasks]))
+    for name, scores in PUBLISHED.items():
+        values = [f"{scores[task]:.2f}" if task in scores else "" for task in tasks]
+        if any(values):
+            lines.append(_row(f"published: {name} on SUPERB's own corpora", values))
+    splits = [" / ".join(str(counts[task][split]) for split in SPLITS) for task in tasks]
+    lines += ["", f"Clips ({' / '.join(SPLITS)}): {_pairs(tasks, splits)}."]
+    lines += [
+        *_slots(found),
+        "",
+        _row("rates tried (validation; * chosen)", tasks),
+        "|---" * (len(tasks) + 1) + "|",
+        *(_row(name, [_sweep(scores[t][0]) for t in tasks]) for name, scores in found.items()),
     ]
     return "\n".join(lines)
 
 
+def _slots(found: Scores) -> list[str]:
+    """Intent classification's slots one by one, means over the seeds."""
+    parts = []
+    for name, scores in found.items():
+        if each := [score["slots"] for score in scores.get("ic", [])]:
+            means = [f"{mean(slot):.1f}" for slot in zip(*each, strict=True)]
+            parts.append(f"{name} {' / '.join(means)}")
+    return [f"IC, accuracy % of each slot alone: {'; '.join(parts)}."] if parts else []
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"| {' | '.join([name, *cells])} |"
+
+
+def _pairs(names: Sequence[str], values: Sequence[str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+
+
 def _cell(values: list[float]) -> str:
-    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{mean(values):.2f}{spread}"
+    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{spread}"
 
 
 def _sweep(score: dict) -> str:
     chosen = "s3prl" if score["rate"] is None else f"{score['rate']:g}"
     return ", ".join(
-        f"{rate} {value:.2f}{'*' if rate == chosen else ''}"
+        f"{rate}: {value:.1f}{'*' if rate == chosen else ''}"
         for rate, value in score["validated"].items()
     )
 
 
-def draw_weights(found: dict[str, dict[str, list[dict]]], tasks: Sequence[str], path: Path) -> bool:
+def draw_weights(found: Scores, tasks: Sequence[str], path: Path) -> bool:
     """An SVG of every layer's learned weight, a panel an upstream; False if none has two layers."""
     deep = {
         name: scores for name, scores in found.items() if len(scores[tasks[0]][0]["weights"]) > 1

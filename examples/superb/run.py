@@ -10,27 +10,32 @@ printed; ``results.json`` has all numbers and ``layer_weights.svg`` the weights 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from examples.stages import exit_in_a_sentence, side_by_side
-from examples.superb.results import draw_weights, table
-from examples.superb.systems import KINDS, Settings, System, check_upstreams
+from examples.superb.data import prepare
+from examples.superb.forked import Forked
+from examples.superb.results import Scores, clips, draw_weights, table
+from examples.superb.systems import KINDS, Compared, Settings, System, check
 from manifests.common import atomic_path
 
 
-def run(systems: list[System], jobs: int) -> dict[str, dict[str, list[dict]]]:
+def run(systems: list[System], jobs: int) -> Scores:
     """Upstream -> task -> scores of its seeds."""
-    # Seeds share the states of an upstream that is not untrained: each folder is stored once.
+    # Seeds share the states of an encoder: each folder is stored once.
     stores = {system.states: system.store for system in systems}
-    side_by_side(list(stores.values()), jobs)
-    trainings = [
-        lambda system=system, rate=rate: system.train(rate)
-        for system in systems
-        for rate in system.rates()
-    ]
-    side_by_side(trainings, jobs)
-    scores = side_by_side([system.evaluate for system in systems], jobs)
-    found: dict[str, dict[str, list[dict]]] = {}
+    side_by_side(list(stores.values()), jobs, start=Forked)
+    leaders = [system for system in systems if not system.position]
+    for group in (leaders, [system for system in systems if system.position]):
+        trainings = [
+            lambda system=system, rate=rate: system.train(rate)
+            for system in group
+            for rate in system.rates()
+        ]
+        side_by_side(trainings, jobs, start=Forked)
+    scores = side_by_side([system.evaluate for system in systems], jobs, start=Forked)
+    found: Scores = {}
     for system, score in zip(systems, scores, strict=True):
         found.setdefault(system.name, {}).setdefault(system.task, []).append(score)
     return found
@@ -38,41 +43,73 @@ def run(systems: list[System], jobs: int) -> dict[str, dict[str, list[dict]]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    args = parser.parse_args(arguments)
     settings = Settings(
+        seeds=tuple(args.seeds),
         rates=tuple(args.lrs) if args.lrs else None,
-        updates=args.updates,
+        updates=_updates(parser, args.updates),
         checkpoints=args.checkpoints,
         cached=not args.no_cache,
         overrides=tuple(args.override),
     )
-    upstreams = list(dict.fromkeys(args.upstream if args.no_fbank else ["fbank", *args.upstream]))
+    names = args.upstream if args.no_fbank else ["fbank", *args.upstream]
+    upstreams = [Compared.parse(name) for name in dict.fromkeys(names)]
     systems = [
-        System(upstream, task, seed, args.data, args.out, settings)
+        System(upstream, task, position, args.data, args.out, settings)
         for upstream in upstreams
         for task in args.tasks
-        for seed in args.seeds
+        for position in range(len(settings.seeds))
     ]
     with exit_in_a_sentence():
-        check_upstreams(upstreams, args.data, args.tasks)
+        if args.corpora:
+            prepare(args.corpora, args.data, args.tasks, args.jobs, features=True)
+        check(upstreams, args.data, args.tasks)
         found = run(systems, args.jobs)
+        counts = clips(args.data, args.tasks)
     with atomic_path(args.out / "results.json") as partial:
-        partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(table(found, args.tasks))
+        whole = {"clips": counts, "upstreams": found}
+        partial.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    print(table(found, args.tasks, counts))
     if draw_weights(found, args.tasks, args.out / "layer_weights.svg"):
         print(f"{args.out / 'layer_weights.svg'} shows the layers' weights", file=sys.stderr)
+
+
+def _updates(parser: argparse.ArgumentParser, values: Sequence[str]) -> dict[str, int]:
+    """``["300", "sd=100"]``: of every task, and of one."""
+    updates: dict[str, int] = {}
+    for value in sorted(values, key=lambda value: "=" in value):
+        task, equals, number = value.rpartition("=")
+        if not number.isdigit() or int(number) < 1 or (equals and task not in KINDS):
+            parser.error(f"--updates takes N or TASK=N (ks, ic, pr, sd), not {value!r}")
+        updates |= dict.fromkeys([task] if equals else KINDS, int(number))
+    return updates
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--upstream", nargs="+", default=[], help="checkpoints, random:CKPT; fbank is always there")
+    add(
+        "--upstream",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]CKPT[,CKPT]",
+        help="checkpoints, random:CKPT; several of one name go to the seeds in turn; fbank is "
+        "always there",
+    )
     add("--data", type=Path, required=True, help="folder of ks/, ic/, pr/, sd/ with manifests")
+    add("--corpora", type=Path, help="make --data from these first, see examples.superb.data")
     add("--out", type=Path, default=Path("runs/superb"))
     add("--tasks", nargs="+", choices=list(KINDS), default=list(KINDS))
     add("--lrs", nargs="+", type=float, help="learning rates to try (default: s3prl's own)")
-    add("--seeds", nargs="+", type=int, default=[1])
-    add("--updates", type=int, help="of each training (default: s3prl's, up to 200000)")
+    add("--seeds", nargs="+", type=int, default=[1], help="of heads; the first one tries the rates")
+    add(
+        "--updates",
+        nargs="+",
+        default=[],
+        metavar="[TASK=]N",
+        help="of each training (default: s3prl's, up to 200000)",
+    )
     add("--checkpoints", type=int, default=10, help="validations, with --updates")
     add("--jobs", type=int, default=1, help="trainings side by side")
     add("--no-cache", action="store_true", help="run the upstream in every update")

@@ -1,22 +1,26 @@
 """The steps of the SUPERB comparison: store states, train heads at several rates, score the best.
 
-``OUT/<upstream>/<task>/states``            the upstream's states, when they are stored
+``OUT/<upstream>/<task>/states1``           states of its first encoder, when they are stored
 ``OUT/<upstream>/<task>/seed1/lr0.001``     one training
-``OUT/<upstream>/<task>/seed1/test``        score and predictions of the best rate on validation
+``OUT/<upstream>/<task>/seed1/test``        its score and predictions on the test split
 """
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from examples.stages import data_files, fingerprint, run_step, train
 from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.superb_labels import check_rows, label_column, training_labels
 from mmpt_fairseq.decoding.superb_predictions import METRICS
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.models.superb import UTTERANCE_KINDS
 
 CONFIG = Path("examples/superb/config")
+SPLITS = ("train", "valid", "test")
 KINDS = {
     "ks": "keyword_spotting",
     "ic": "intent_classification",
@@ -30,35 +34,66 @@ class Settings:
     """What all trainings share; None leaves s3prl's own setting of a task.
 
     Attributes:
+        seeds: of the heads; the first one's validation chooses the rate.
         rates: learning rates to try.
-        updates: of each training.
+        updates: task -> length of a training.
         checkpoints: validations of a training whose ``updates`` are given.
         cached: store states once, instead of running the upstream in every update.
         overrides: further options of fairseq-hydra-train.
     """
 
+    seeds: tuple[int, ...] = (1,)
     rates: tuple[float, ...] | None = None
-    updates: int | None = None
+    updates: Mapping[str, int] = field(default_factory=dict)
     checkpoints: int = 10
     cached: bool = True
     overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class System:
-    """One upstream on one task with one seed."""
+class Compared:
+    """An upstream in the table; encoders of one kind are dealt to the heads' seeds in turn."""
 
-    upstream: str
+    name: str
+    sources: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, argument: str) -> "Compared":
+        """``CHECKPOINT`` or ``NAME=CHECKPOINT,CHECKPOINT...``; the folder is the name otherwise."""
+        name, equals, sources = argument.partition("=")
+        if not equals or "/" in name:
+            return cls(folder_name(argument), (argument,))
+        return cls(name, tuple(sources.split(",")))
+
+
+@dataclass(frozen=True)
+class System:
+    """One upstream on one task with the seed of this ``position`` among the settings' seeds."""
+
+    upstream: Compared
     task: str
-    seed: int
+    position: int
     data: Path
     out: Path
     settings: Settings
 
     @property
     def name(self) -> str:
-        """The upstream as a folder's name: of a checkpoint, its folder."""
-        return folder_name(self.upstream)
+        return self.upstream.name
+
+    @property
+    def source(self) -> str:
+        """The upstream's checkpoint, or what stands for one."""
+        return self.upstream.sources[self.position % len(self.upstream.sources)]
+
+    @property
+    def seed(self) -> int:
+        return self.settings.seeds[self.position]
+
+    @property
+    def leader(self) -> "System":
+        """The system whose validation chooses the rate."""
+        return replace(self, position=0)
 
     @property
     def folder(self) -> Path:
@@ -67,9 +102,9 @@ class System:
     @property
     def states(self) -> Path:
         """An untrained encoder differs from seed to seed, the others do not."""
-        untrained = self.upstream.startswith("random")
-        above = self.folder if untrained else self.folder.parent
-        return above / "states"
+        untrained = self.source.startswith("random")
+        number = self.seed if untrained else 1 + self.position % len(self.upstream.sources)
+        return self.folder.parent / f"states{number}"
 
     @property
     def manifests(self) -> Path:
@@ -79,28 +114,40 @@ class System:
         """The upstream's states of all splits."""
         if not self.settings.cached:
             return
-        source = self.data / self.task
-        command = ["python", "-m", "examples.superb.cache", self.upstream, str(source)]
-        inputs = [*data_files(source), *self._checkpoints()]
-        command += [str(self.states), "--seed", str(self.seed if "random" in self.upstream else 1)]
-        run_step(command, self.states, inputs)
+        data = self.data / self.task
+        seed = self.seed if self.source.startswith("random") else 1
+        command = ["python", "-m", "examples.superb.cache", self.source, str(data)]
+        command += [str(self.states), "--seed", str(seed)]
+        command += ["--mean"] if KINDS[self.task] in UTTERANCE_KINDS else []
+        run_step(command, self.states, [*data_files(data), *checkpoints(self.source)])
 
     def rates(self) -> list[float | None]:
+        """The leader's are those to try, the others' the one that it found best."""
+        if self.position:
+            return [self.best_rate()]
         return list(self.settings.rates) if self.settings.rates else [None]
+
+    def best_rate(self) -> float | None:
+        """The rate that the leader validated best; the first of equals."""
+        best = max if METRICS[KINDS[self.task]] == "accuracy" else min
+        return best(self.leader.rates(), key=self.leader.validated)
 
     def training(self, rate: float | None) -> Path:
         return self.folder / ("lr_of_s3prl" if rate is None else f"lr{rate:g}")
 
     def train(self, rate: float | None) -> None:
-        """The heads at one learning rate."""
-        settings, overrides = self.settings, []
-        upstream = "cached" if settings.cached else self.upstream
-        overrides += [f"model.upstream={upstream}", f"common.seed={self.seed}"]
+        """The head at one learning rate."""
+        settings, updates = self.settings, self.settings.updates.get(self.task)
+        upstream = "cached" if settings.cached else self.source
+        overrides = [f"model.upstream={upstream}", f"common.seed={self.seed}"]
+        overrides.append("common.tensorboard_logdir=null")  # log.txt has the curves
+        if settings.cached:
+            overrides.append("dataset.num_workers=0")  # states are read faster than handed over
         if rate is not None:
             overrides.append(f"optimization.lr=[{rate:g}]")
-        if settings.updates is not None:
-            interval = max(1, settings.updates // settings.checkpoints)
-            overrides.append(f"optimization.max_update={settings.updates}")
+        if updates is not None:
+            interval = max(1, updates // settings.checkpoints)
+            overrides.append(f"optimization.max_update={updates}")
             overrides.append(f"checkpoint.save_interval_updates={interval}")
         overrides += settings.overrides
         train(CONFIG, KINDS[self.task], self.manifests, self.training(rate), overrides)
@@ -110,25 +157,17 @@ class System:
         checkpoint = load_checkpoint(self.training(rate) / "checkpoint_best.pt")
         return float(checkpoint["extra_state"]["best"])
 
-    def best_rate(self) -> float | None:
-        """The rate that validated best; the first of equals."""
-        best = max if METRICS[KINDS[self.task]] == "accuracy" else min
-        return best(self.rates(), key=self.validated)
-
     def evaluate(self) -> dict:
         """Score, layer weights and predictions on the test split."""
         checkpoint = self.training(self.best_rate()) / "checkpoint_best.pt"
-        out = self.folder / "test"
+        out, leader = self.folder / "test", self.leader
         command = ["python", "-m", "examples.superb.evaluate", str(checkpoint)]
         command += [str(self.manifests), "--out", str(out)]
         run_step(command, out, [checkpoint, *data_files(self.manifests)])
         found = json.loads((out / "score.json").read_text(encoding="utf-8"))
-        swept = {f"{rate:g}" if rate else "s3prl": self.validated(rate) for rate in self.rates()}
-        return {**found, "rate": self.best_rate(), "validated": swept}
-
-    def _checkpoints(self) -> list[Path]:
-        path = Path(self.upstream.removeprefix("random:"))
-        return [path] if self.upstream not in ("fbank", "random") else []
+        swept = {f"{r:g}" if r else "s3prl": leader.validated(r) for r in leader.rates()}
+        origin = {"upstream": self.source, "seed": self.seed}
+        return {**origin, **found, "rate": self.best_rate(), "validated": swept}
 
 
 def folder_name(upstream: str) -> str:
@@ -142,17 +181,28 @@ def folder_name(upstream: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name) or "upstream"
 
 
-def check_upstreams(upstreams: Sequence[str], data: Path, tasks: Sequence[str]) -> None:
-    """Raise InputError before anything runs: a missing file, two upstreams of one name."""
-    names = [folder_name(upstream) for upstream in upstreams]
-    for upstream, name in zip(upstreams, names, strict=True):
-        path = upstream.removeprefix("random:")
-        if upstream not in ("fbank", "random"):
-            fingerprint([Path(path)])
-        if names.count(name) > 1:
+def checkpoints(source: str) -> list[Path]:
+    """The file that an upstream is read from, if there is one."""
+    return [] if source in ("fbank", "random") else [Path(source.removeprefix("random:"))]
+
+
+def check(upstreams: Sequence[Compared], data: Path, tasks: Sequence[str]) -> None:
+    """What can be known to be wrong before anything runs.
+
+    Raises:
+        InputError: a missing file, two upstreams of one name, a faulty label in a manifest.
+    """
+    names = [upstream.name for upstream in upstreams]
+    for upstream in upstreams:
+        fingerprint([path for source in upstream.sources for path in checkpoints(source)])
+        if names.count(upstream.name) > 1:
             raise InputError(
-                f"two upstreams are called {name!r} by their folders; rename the folder of one"
+                f"two upstreams are called {upstream.name!r}; name one: NAME={upstream.sources[0]}"
             )
     for task in tasks:
-        for split in ("train", "valid", "test"):
-            fingerprint([data / task / f"{split}.tsv"])
+        paths = {split: data / task / f"{split}.tsv" for split in SPLITS}
+        fingerprint(list(paths.values()))
+        needs = [label_column(KINDS[task])]
+        labels = training_labels(KINDS[task], Manifest(paths["train"], needs))
+        for path in paths.values():
+            check_rows(labels, Manifest(path, needs))

@@ -111,6 +111,11 @@ class PhoneLabels:
                 f"every row of {manifest.path} has a single label; phoneme_recognition wants "
                 "phones parted by spaces. Is this a manifest of keyword_spotting?"
             )
+        if _are_slots(rows):
+            raise InputError(
+                f"every row of {manifest.path} has {len(rows[0])} labels, each place its own; "
+                "phoneme_recognition wants phones. Is this a manifest of intent_classification?"
+            )
         return cls(kind, [sorted({phone for words in rows for phone in words})])
 
     def target(self, manifest: Manifest, row: int) -> Tensor:
@@ -151,6 +156,11 @@ class SpeakerLabels:
     @classmethod
     def from_rows(cls, kind: str, manifest: Manifest) -> "SpeakerLabels":
         """Speakers are told apart within a clip alone: there is nothing to collect."""
+        if not any(manifest.column(cls.column)):
+            raise InputError(
+                f"nobody speaks in {manifest.path}: its column segments is empty in every row. Is "
+                "this a manifest of another task?"
+            )
         return cls(kind, [])
 
     def target(self, manifest: Manifest, row: int) -> Tensor:
@@ -261,8 +271,19 @@ def format_segments(segments: list[tuple[str, float, float]]) -> str:
 def _words(manifest: Manifest, row: int, column: str) -> list[str]:
     words = manifest.column(column)[row].split()
     if not words:
-        raise InputError(f"{manifest.where(row)}: the column {column} is empty")
+        raise InputError(
+            f"{manifest.where(row)}: the column {column} is empty; fill it. Is this a manifest of "
+            "another task?"
+        )
     return words
+
+
+def _are_slots(rows: list[list[str]]) -> bool:
+    """Whether rows are of one length and hardly a label (``none`` may) occurs in two places."""
+    if len({len(row) for row in rows}) > 1:
+        return False
+    places = [set(place) for place in zip(*rows, strict=True)]
+    return sum(map(len, places)) - len(set().union(*places)) < len(places)
 
 
 def _check_slots(kind: str, here: int, elsewhere: int, where: str) -> None:

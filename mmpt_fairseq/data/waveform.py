@@ -152,9 +152,9 @@ def container_blocks(
                     yield wanted, stream.rate
                 if position >= end:
                     break
-    except (av.error.FFmpegError, ValueError) as error:
-        if isinstance(error, UnreadableClip):
-            raise
+    except UnreadableClip:
+        raise
+    except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
         raise UnreadableClip(f"{name} cannot be read as audio: {reason_of(error)}") from None
 
 

@@ -1,5 +1,6 @@
 """What a SUPERB model predicts on a split, and the split's score."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -149,7 +150,11 @@ def score(
     if metric != "der":
         rate = 100 * found.wrong / found.total
         value = 100 - rate if metric == "accuracy" else rate
-        return {"metric": metric, "value": value, "wrong": found.wrong, "of": found.total}, found
+        details = {"wrong": found.wrong, "of": found.total}
+        if task.kind == "intent_classification":
+            references = task.dataset(split).manifest.column(task.labels.column)
+            details["slots"] = slot_accuracies(list(references), found.texts)
+        return {"metric": metric, "value": value, **details}, found
     scoring = choose_scoring(predict(model, task, tuned_on), task.scoring)
     errors = diarization_score(found, scoring)
     found.texts = [
@@ -158,6 +163,13 @@ def score(
     ]
     details = {**asdict(errors), **asdict(scoring)}
     return {"metric": metric, "value": 100 * errors.rate, **details}, found
+
+
+def slot_accuracies(references: Sequence[str], texts: Sequence[str]) -> list[float]:
+    """Percent right of each slot by itself, of texts as :meth:`ClassLabels.text` writes them."""
+    pairs = [(a.split(), b.split()) for a, b in zip(references, texts, strict=True)]
+    right = np.array([[x == y for x, y in zip(a, b, strict=True)] for a, b in pairs])
+    return [float(share) for share in 100 * right.mean(axis=0)]
 
 
 def activity_text(active: Activity) -> str:

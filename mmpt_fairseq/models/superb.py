@@ -6,6 +6,7 @@ import torch
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
+from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.upstreams import UpstreamConfig, build_upstream
 from mmpt_fairseq.modules.superb_heads import (
     DiarizationHead,
@@ -14,6 +15,8 @@ from mmpt_fairseq.modules.superb_heads import (
     WeightedSum,
 )
 from mmpt_fairseq.modules.upstreams import Upstream
+
+UTTERANCE_KINDS = ("keyword_spotting", "intent_classification")  # one prediction a clip
 
 
 @dataclass
@@ -50,6 +53,11 @@ class SuperbModel(BaseFairseqModel):
 
     @classmethod
     def build_model(cls, cfg: SuperbModelConfig, task) -> "SuperbModel":
+        if cfg.upstream_mean and task.kind not in UTTERANCE_KINDS:
+            raise InputError(
+                f"the states in {task.cfg.data} are means over time, and {task.kind} needs every "
+                "frame; store them again without --mean"
+            )
         upstream, size = build_upstream(cfg), task.labels.size
         if task.kind == "speaker_diarization":
             head = DiarizationHead(upstream.dim, size, cfg.lstm_dim)

@@ -39,6 +39,7 @@ class UpstreamConfig(ConformerConfig):
     Attributes:
         upstream_kind: ``fbank``, ``conformer``, ``stored`` or ``fairseq``.
         upstream_layers, upstream_dim, upstream_stride: of stored states.
+        upstream_mean: only their means over time are stored.
     """
 
     upstream: str = "fbank"
@@ -46,6 +47,7 @@ class UpstreamConfig(ConformerConfig):
     upstream_layers: int = 0
     upstream_dim: int = 0
     upstream_stride: int = 0
+    upstream_mean: bool = False
 
 
 def open_upstream(name: str, folder: Path | None = None) -> Upstream:
@@ -100,7 +102,7 @@ def _settle_stored(cfg: UpstreamConfig, folder: Path | None) -> None:
             "examples.superb.cache, or name another upstream"
         )
     description = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("layers", "dim", "stride"):
+    for name in ("layers", "dim", "stride", "mean"):
         setattr(cfg, f"upstream_{name}", description[name])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmpt_fairseq.report.intervals import count
-from mmpt_fairseq.report.scores import normalise_text
+from mmpt_fairseq.scoring import normalise_text
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.report.scores import normalise_text
+from mmpt_fairseq.scoring import normalise_text
 
 Unit = Literal["word", "char", "bleu"]
 DRAWS = 2000

@@ -24,7 +24,8 @@ from mmpt_fairseq.report.intervals import (
     relative_difference,
 )
 from mmpt_fairseq.report.runs import PRETRAINING, RECOGNITION, TRANSLATION, Decode, Run, text_kind
-from mmpt_fairseq.report.scores import check_same_rows, normalise_text, read_hypotheses
+from mmpt_fairseq.report.scores import check_same_rows, read_hypotheses
+from mmpt_fairseq.scoring import normalise_text
 
 SEED_FOLDER = re.compile(r"(?i)seed[-_=]?\d+")
 UNITS = {RECOGNITION: ("word", "char"), TRANSLATION: ("bleu",)}

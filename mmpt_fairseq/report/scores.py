@@ -1,26 +1,20 @@
-"""Scores of a decoded split: word and character error rate by jiwer, BLEU by sacreBLEU.
+"""Scores of a decoded split.
 
     python -m mmpt_fairseq.report.scores MANIFEST GENERATE-OUTPUT [--metric wer|bleu]
 
-Text is normalised the same for references and hypotheses: Unicode NFC, runs of white space made
-one space. Case and punctuation count. References come from the manifest, never from fairseq's own
-``T-`` lines, in which characters outside the vocabulary are lost.
+References come from the manifest, never from fairseq's own ``T-`` lines, in which characters
+outside the vocabulary are lost.
 """
 
 import argparse
 import json
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-
-
-def normalise_text(text: str) -> str:
-    """NFC, single spaces."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+from mmpt_fairseq.scoring import bleu, error_rates, normalise_text
 
 
 def read_hypotheses(output: str | Path, rows: int) -> list[str]:
@@ -43,36 +37,6 @@ def read_hypotheses(output: str | Path, rows: int) -> list[str]:
             f"{output} holds hypotheses for {len(found)} of {rows} rows; decode the split again"
         )
     return [found[row] for row in range(rows)]
-
-
-def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
-    """``wer`` and ``cer`` in percent over all words and characters.
-
-    Raises:
-        InputError: a reference is empty.
-    """
-    import jiwer
-
-    references = [normalise_text(r) for r in references]
-    hypotheses = [normalise_text(h) for h in hypotheses]
-    if not all(references):
-        row = references.index("")
-        raise InputError(f"reference {row + 1} is empty, so it has no error rate; leave it out")
-    return {
-        "wer": 100.0 * jiwer.wer(references, hypotheses),
-        "cer": 100.0 * jiwer.cer(references, hypotheses),
-    }
-
-
-def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float | str]:
-    """``bleu`` (0 to 100) with sacreBLEU's ``signature``."""
-    from sacrebleu.metrics import BLEU
-
-    metric = BLEU()
-    score = metric.corpus_score(
-        [normalise_text(h) for h in hypotheses], [[normalise_text(r) for r in references]]
-    )
-    return {"bleu": score.score, "signature": str(metric.get_signature())}
 
 
 def score(manifest: str | Path, output: str | Path, metric: str) -> dict[str, float | str]:

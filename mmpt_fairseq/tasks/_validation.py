@@ -11,7 +11,7 @@ from fairseq.tasks import FairseqTask
 from torch import nn
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.report.scores import normalise_text
+from mmpt_fairseq.scoring import normalise_text
 
 if TYPE_CHECKING:
     from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig

@@ -55,10 +55,16 @@ def test_speakers(tmp_path):
     ("kind", "texts", "message"),
     [
         ("keyword_spotting", ["yes", "h e l l o"], "train.tsv, line 3 .c1. has 5 labels"),
-        ("keyword_spotting", ["yes", ""], "column tgt_text is empty"),
+        ("keyword_spotting", ["yes", ""], "column tgt_text is empty; fill it. Is this a manifest"),
         ("intent_classification", ["yes", "no"], "has one label where .* several slots"),
         ("intent_classification", ["a b c", "a b"], "has 2 slots where others have 3"),
         ("phoneme_recognition", ["yes", "no"], "Is this a manifest of keyword_spotting"),
+        (
+            "phoneme_recognition",
+            ["turn_on lights none", "turn_on none none", "turn_off heat kitchen"],
+            "has 3 labels, each place its own; .* of intent_classification",
+        ),
+        ("speaker_diarization", ["yes", "no"], "nobody speaks in .*train.tsv"),
     ],
 )
 def test_manifest_of_another_task(tmp_path, kind, texts, message):
@@ -71,7 +77,7 @@ def test_manifest_of_another_task(tmp_path, kind, texts, message):
     [
         ("keyword_spotting", ["yes", "no"], "perhaps"),
         ("intent_classification", ["a b", "c d"], "a x"),
-        ("phoneme_recognition", ["a b", "c d"], "a x"),
+        ("phoneme_recognition", ["a b", "c d e"], "a x"),
     ],
 )
 def test_label_unseen_in_training(tmp_path, kind, texts, unseen):

@@ -20,7 +20,7 @@ from mmpt_fairseq.decoding.superb import (
     predict_slots,
     speech_activity,
 )
-from mmpt_fairseq.decoding.superb_predictions import activity_text
+from mmpt_fairseq.decoding.superb_predictions import activity_text, slot_accuracies
 
 
 def random_activity(rng, frames: int, speakers: int) -> np.ndarray:
@@ -143,6 +143,10 @@ def test_a_clip_is_right_when_every_slot_is():
     assert predicted.tolist() == [[0, 2], [1, 0]]
     assert correct_clips(predicted, torch.tensor([[0, 2], [0, 0]])) == 1
     assert correct_clips(predicted, predicted) == 2
+
+
+def test_slots_are_also_counted_one_by_one():
+    assert slot_accuracies(["a x", "b y", "b x", "a y"], ["a x", "a y", "a y", "a y"]) == [50, 75]
 
 
 def test_median_filter_is_a_running_majority():

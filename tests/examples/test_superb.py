@@ -3,25 +3,29 @@
 import importlib.util
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from examples.superb.cache import source_of, store_states
 from examples.superb.data import bare_phone, speech_segments, split_of
 from examples.superb.data import main as prepare
 from examples.superb.evaluate import evaluate
+from examples.superb.results import table
 from examples.superb.run import main
-from examples.superb.systems import check_upstreams, folder_name
+from examples.superb.systems import Compared, Settings, System, check, folder_name
+from manifests.features import cache_features
 from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states
-from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.superb_labels import parse_segments
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.models.upstreams import open_upstream
 from tests.commands import BIN, ROOT, USER_DIR, run, succeeded
-from tests.helpers import RATE, noise, stage_1_checkpoint
-from tests.tasks.test_superb import superb  # noqa: F401  (a fixture)
+from tests.helpers import RATE, noise, stage_1_checkpoint, write_audio
+from tests.tasks.test_superb import KINDS, superb  # noqa: F401  (a fixture)
 
 
 def upstream_checkpoint(folder):
@@ -32,25 +36,34 @@ def upstream_checkpoint(folder):
 
 @pytest.mark.slow
 def test_one_command(superb, tmp_path, monkeypatch, capfd):  # noqa: F811
-    """States stored, heads trained at a rate, the test split scored, tables drawn; then again."""
+    """States stored, heads of two seeds trained, the test split scored, tables drawn; then again.
+
+    The first seed tries both rates, the second takes the better one.
+    """
     checkpoint, out = upstream_checkpoint(tmp_path / "pretrained"), tmp_path / "run"
     options = ["--upstream", str(checkpoint), "--data", str(superb), "--out", str(out)]
-    options += ["--tasks", "sd", "--lrs", "0.01", "--updates", "2", "--checkpoints", "1"]
-    options += ["--no-fbank", "--override", "dataset.num_workers=0"]
+    options += ["--tasks", "sd", "--lrs", "0.01", "1e-9", "--updates", "9", "sd=2"]
+    options += ["--seeds", "1", "2", "--checkpoints", "1", "--no-fbank"]
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     main(options)
     printed = capfd.readouterr().out
-    score = json.loads((out / "results.json").read_text())["pretrained"]["sd"][0]
-    assert (score["metric"], score["rate"]) == ("der", 0.01)
+    results = json.loads((out / "results.json").read_text())
+    assert results["clips"] == {"sd": {"train": 6, "valid": 6, "test": 6}}
+    score, second = results["upstreams"]["pretrained"]["sd"]
+    assert [score["seed"], second["seed"]] == [1, 2]
+    assert score["metric"] == "der"
+    swept = score["validated"]
+    assert score["rate"] == second["rate"] == float(min(swept, key=swept.get))
+    assert len(list(out.rglob("checkpoint_best.pt"))) == 3
     assert score["spoken"] == 6 * 88
     assert score["missed"] + score["false_alarms"] + score["confused"] > 0
     assert np.isclose(sum(score["weights"]), 1)
     assert len(score["weights"]) == 3
-    assert f"{score['value']:.2f}" in printed
-    assert "10.05" in printed
+    assert f"| pretrained | {(score['value'] + second['value']) / 2:.1f} ± " in printed
+    assert "Clips (train / valid / test): sd 6 / 6 / 6." in printed
     assert (out / "layer_weights.svg").read_text().startswith("<svg")
-    states = out / "pretrained" / "sd" / "states"
+    states = out / "pretrained" / "sd" / "states1"
     stored = Manifest(states / "test.tsv")
     source = torch.from_numpy(normalise(read_filterbank(stored.resolve("recording", 0))))
     hidden = open_upstream(str(checkpoint))(source[None], torch.tensor([len(source)]))
@@ -87,13 +100,71 @@ def test_upstreams_are_told_apart(superb, tmp_path):  # noqa: F811
     first, second = (upstream_checkpoint(tmp_path / name) for name in ("one", "two"))
     names = [str(first), "x/hubert_base.pt", "fbank", f"random:{first}"]
     assert [folder_name(name) for name in names] == ["one", "hubert_base", "fbank", "random"]
-    check_upstreams([str(first), str(second)], superb, ["ks"])
-    with pytest.raises(InputError, match="two upstreams are called 'one'"):
-        check_upstreams([str(first), str(first)], superb, ["ks"])
+    assert Compared.parse(str(first)) == Compared("one", (str(first),))
+    both = Compared.parse(f"stage1={first},{second}")
+    assert both == Compared("stage1", (str(first), str(second)))
+
+    def check_all(*upstreams: str) -> None:
+        check([Compared.parse(name) for name in upstreams], superb, list(KINDS))
+
+    check_all(str(first), str(second), f"again={first}")
+    with pytest.raises(InputError, match=r"two upstreams are called 'one'; name one: NAME=.*one"):
+        check_all(str(first), str(first))
     with pytest.raises(InputError, match=r"there is no .*gone.pt"):
-        check_upstreams([str(tmp_path / "gone.pt")], superb, ["ks"])
+        check_all(f"a={first},{tmp_path / 'gone.pt'}")
     with pytest.raises(InputError, match=r"there is no .*train.tsv"):
-        check_upstreams(["fbank"], tmp_path, ["ks"])
+        check([Compared.parse("fbank")], tmp_path, ["ks"])
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "message"),
+    [
+        ("ic", "ks", "has one label where intent_classification takes several slots"),
+        ("ks", "ic", "has 2 labels where keyword_spotting takes one"),
+        ("pr", "ks", "Is this a manifest of keyword_spotting"),
+        ("sd", "pr", "nobody speaks in"),
+        ("pr", "sd", "the column tgt_text is empty"),
+    ],
+)
+def test_manifests_of_another_task_are_refused_at_once(superb, tmp_path, task, given, message):  # noqa: F811
+    (tmp_path / task).symlink_to(superb / given)
+    with pytest.raises(InputError, match=message):
+        check([], tmp_path, [task])
+
+
+def test_encoders_of_one_kind_are_dealt_to_the_seeds(tmp_path):
+    """Two encoders, three seeds: first, second, first; an untrained one differs every time."""
+
+    def of(argument: str) -> list[System]:
+        settings = Settings(seeds=(5, 6, 7))
+        upstream = Compared.parse(argument)
+        return [System(upstream, "ks", i, tmp_path, tmp_path, settings) for i in range(3)]
+
+    dealt = of("stage1=a.pt,b.pt")
+    assert [system.source for system in dealt] == ["a.pt", "b.pt", "a.pt"]
+    assert [system.states.name for system in dealt] == ["states1", "states2", "states1"]
+    assert [system.states.name for system in of("random:a.pt")] == ["states5", "states6", "states7"]
+    assert {system.leader.seed for system in dealt} == {5}
+
+
+def test_published_figures_stand_in_the_table_where_they_are_known():
+    score = {"value": 50.0, "rate": None, "validated": {"s3prl": 1.0}}
+    found = {"fbank": {task: [score] for task in ("ks", "sd")}}
+    found["fbank"]["ic"] = [{**score, "slots": [1.0, 60.0]}, {**score, "slots": [2.0, 70.0]}]
+    counts = {task: {"train": 1, "valid": 2, "test": 3} for task in ("ks", "sd", "ic")}
+    lines = table(found, ["ks", "sd"], counts).splitlines()
+    assert "| fbank | 50.0 | 50.0 |" in lines
+    assert "| published: HuBERT Base on SUPERB's own corpora |  | 5.88 |" in lines
+    slots = table(found, ["ic"], counts).splitlines()
+    assert "IC, accuracy % of each slot alone: fbank 1.5 / 65.0." in slots
+    assert not [line for line in table(found, ["ks"], counts).splitlines() if "published" in line]
+
+
+@pytest.mark.parametrize("value", ["none", "xy=3", "sd=", "0"])
+def test_updates_that_are_none(value, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--data", str(tmp_path), "--updates", value])
+    assert f"--updates takes N or TASK=N (ks, ic, pr, sd), not '{value}'" in capsys.readouterr().err
 
 
 def test_segments_from_loudness():
@@ -147,6 +218,13 @@ def test_real_data_becomes_manifests(real_data, tmp_path):
         speakers.append(found)
     assert sorted(ids) == sorted(f"{path.parent.name}_{path.stem}" for path in recordings)
     assert len(set.union(*speakers)) == sum(map(len, speakers))
+    # Once more, with filterbanks: nothing is made again, the recordings stay known.
+    mixtures = Manifest(tmp_path / "out" / "sd" / "test.tsv")
+    features = read_filterbank(mixtures.resolve("audio", 0))
+    prepare(["--out", str(tmp_path / "out"), "--tasks", "sd", "--features"])
+    cached = Manifest(tmp_path / "out" / "sd" / "test.tsv")
+    assert cached.resolve("recording", 0) == mixtures.resolve("audio", 0)
+    assert np.array_equal(read_filterbank(cached.resolve("audio", 0)), features)
 
 
 @pytest.fixture
@@ -187,3 +265,48 @@ def test_s3prls_interface(expert):
         expert([torch.zeros(100)])
     with pytest.raises(FileNotFoundError, match="give it with -k"):
         sys.modules["superb_s3prl_upstream"].mmpt_local("nowhere.pt")
+
+
+def test_torchaudios_stand_in_reads_and_amplifies(tmp_path):
+    """What s3prl's keyword spotting asks of sox; anything else is refused."""
+    spec = importlib.util.spec_from_file_location(
+        "without_torchaudio", ROOT / "examples/s3prl/without_torchaudio.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    path = write_audio(tmp_path / "a.wav", noise(0.2))
+    effects = [["channels", "1"], ["rate", "16000"], ["gain", "-3.0"]]
+    louder, rate = module.load(path)
+    quieter, _ = module.apply_effects_file(path, effects)
+    assert (rate, tuple(quieter.shape)) == (RATE, (1, RATE // 5))
+    assert torch.allclose(20 * torch.log10(quieter.norm() / louder.norm()), torch.tensor(-3.0))
+    with pytest.raises(ValueError, match="needs sox"):
+        module.apply_effects_file(path, [["reverb"]])
+
+
+def test_waveforms_are_found_behind_cached_filterbanks(tmp_path):
+    """An upstream that reads sound takes the recording, one that reads filterbanks the cache."""
+    write_audio(tmp_path / "a.wav", noise(0.3))
+    row = {"id": "a", "audio": "a.wav", "n_frames": 28, "tgt_text": "yes"}
+    write_manifest(tmp_path / "train.tsv", [row])
+    cache_features(tmp_path / "features.zip", [tmp_path])
+    manifest = Manifest(tmp_path / "train.tsv")
+    sources = [
+        source_of(SimpleNamespace(reads=reads), manifest, 0) for reads in ("waveform", "filterbank")
+    ]
+    assert sources == [str(tmp_path / "a.wav"), manifest.resolve("audio", 0)]
+    assert sources[0] != sources[1]
+
+
+def test_a_row_too_long_is_not_run(tmp_path):
+    """It stays where it is: training leaves it out, evaluation stops at it."""
+    write_audio(tmp_path / "a.wav", noise(0.3))
+    rows = [
+        {"id": name, "audio": "a.wav", "n_frames": frames, "tgt_text": "yes"}
+        for name, frames in (("short", 28), ("long", 6001))
+    ]
+    write_manifest(tmp_path / "train.tsv", rows)
+    store_states("fbank", tmp_path, tmp_path / "states", mean=True)
+    stored = Manifest(tmp_path / "states" / "train.tsv")
+    assert read_states(stored.resolve("audio", 0)).shape == (1, 1, 240)
+    assert stored.column("audio")[1] == "../a.wav"

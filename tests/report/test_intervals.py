@@ -16,7 +16,7 @@ from mmpt_fairseq.report.intervals import (
     paired_relative_difference,
     relative_difference,
 )
-from mmpt_fairseq.report.scores import bleu, error_rates
+from mmpt_fairseq.scoring import bleu, error_rates
 
 RNG = np.random.default_rng(0)
 WORDS = np.array(["a", "bee", "can", "do", "every", "fine", "green", "house", "in", "june"])

@@ -13,7 +13,7 @@ from mmpt_fairseq.report.discovery import find, to_dict
 from mmpt_fairseq.report.figures import colour_of
 from mmpt_fairseq.report.intervals import error_rate_interval, paired_relative_difference
 from mmpt_fairseq.report.results import tables
-from mmpt_fairseq.report.scores import error_rates
+from mmpt_fairseq.scoring import error_rates
 from tests.report.folders import (
     config,
     misheard,

@@ -6,7 +6,8 @@ import pytest
 
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.report.scores import bleu, error_rates, normalise_text, read_hypotheses, score
+from mmpt_fairseq.report.scores import read_hypotheses, score
+from mmpt_fairseq.scoring import bleu, error_rates, normalise_text
 
 
 def edits(reference, hypothesis):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from examples.superb.cache import store_states
 from mmpt_fairseq.criterions.superb import SuperbCriterion
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.decoding.superb_predictions import choose_scoring, diarization_score, predict
@@ -162,6 +163,23 @@ def test_rare_classes_are_drawn_as_often(tmp_path):
     drawn = task.dataset("train").ordered_indices()
     assert len(drawn) == 300
     assert 110 < sum(row < 3 for row in drawn) < 190
+
+
+def test_means_over_time_are_for_one_prediction_a_clip(superb, tmp_path):
+    """Stored as means, an encoder's states give the same logits, and are refused for frames."""
+    _, path = stage_1_checkpoint(tmp_path / "stage1.pt")
+    store_states(str(path), superb / "ks", tmp_path / "ks", mean=True)
+    store_states(str(path), superb / "pr", tmp_path / "pr", mean=True)
+    whole, means = set_up(superb / "ks", KINDS["ks"]), set_up(tmp_path / "ks", KINDS["ks"])
+    model = whole.build_model(model_config(upstream=str(path))).eval()
+    averaged = means.build_model(model_config(upstream="cached")).eval()
+    averaged.load_state_dict(model.state_dict(), strict=False)
+    logits = model(**batch_of(whole, "test")["net_input"]).logits
+    batch = batch_of(means, "test")
+    assert batch["net_input"]["source"].shape == (6, 1, 3, 16)
+    assert torch.allclose(averaged(**batch["net_input"]).logits, logits, atol=1e-5)
+    with pytest.raises(SystemExit, match="are means over time, and phoneme_recognition needs"):
+        set_up(tmp_path / "pr", KINDS["pr"]).build_model(model_config(upstream="cached"))
 
 
 def test_audio_longer_than_the_upstreams_positions(superb):

@@ -4,7 +4,7 @@ import pytest
 from fairseq.logging import metrics
 
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint
-from mmpt_fairseq.report.scores import bleu, error_rates
+from mmpt_fairseq.scoring import bleu, error_rates
 from mmpt_fairseq.tasks._validation import error_counts, log_scores, ngram_counts
 from tests.commands import generate, losses, succeeded, train
 

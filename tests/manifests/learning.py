@@ -1,0 +1,62 @@
+"""One update of a stage on all rows of what a recipe wrote: the proof that training takes it."""
+
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from manifests.vocabulary import build_vocabulary
+from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSmoothedCrossEntropy
+from mmpt_fairseq.criterions.superb import SuperbCriterion
+from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
+from mmpt_fairseq.models.superb import SuperbModelConfig
+from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
+from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
+from mmpt_fairseq.tasks.superb import SuperbConfig, SuperbTask
+from tests.helpers import av_model, small_speech_config
+
+RESOLVED = {"seed": 1, "decodes_with": None, "distributed_world_size": 1}
+
+
+def learn_to_reconstruct(out: Path, split: str = "train") -> None:
+    """Stage 1."""
+    cfg = {**RESOLVED, "train_subset": split, "tensorboard_logdir": None}
+    sizes = {"video_num_frames": 4, "video_size": 16, "video_stride": 1, "max_audio_frames": 200}
+    task = AVPretrainingTask.setup_task(AVPretrainingConfig(data=str(out), **cfg, **sizes))
+    model = av_model()
+    task.patch_grid = model.video_encoder.patches.grid
+    objective = {"_name": "mmpt_masked_reconstruction", "video_weight": 1.0}
+    update(task, split, model, task.build_criterion(OmegaConf.create(objective)))
+
+
+def learn_to_write(out: Path, split: str = "train") -> None:
+    """Stages 2 and 3."""
+    build_vocabulary(out, splits=[split])
+    cfg = {**RESOLVED, "train_subset": split, "lm_path": None}
+    task = ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(out), **cfg))
+    model = SpeechToTextModel.build_model(small_speech_config(), task)
+    update(task, split, model, ManifestLabelSmoothedCrossEntropy(task, False, 0.1, 0, True, 0.3))
+
+
+def learn_a_task_of_superb(out: Path, kind: str) -> None:
+    """A head on filterbanks."""
+    cfg = {**RESOLVED, "train_subset": "train"}
+    task = SuperbTask.setup_task(SuperbConfig(data=str(out), kind=kind, **cfg))
+    head = SuperbModelConfig(_name="mmpt_superb", lstm_dim=8)
+    update(task, "train", task.build_model(OmegaConf.structured(head)), SuperbCriterion(task))
+
+
+def update(task, split: str, model: torch.nn.Module, criterion) -> None:
+    """One step of gradient descent on every row, none of which may be left out."""
+    task.load_dataset(split)
+    dataset = task.dataset(split)
+    batch = dataset.collater([dataset[row] for row in range(len(dataset))])
+    assert batch["nsentences"] == len(dataset) > 0
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    loss, size, _ = criterion(model.train(), batch)
+    assert torch.isfinite(loss)
+    (loss / size).backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    changed = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
+    assert any(changed)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
