@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
+from mmpt_fairseq.data.states import DESCRIPTION
 from mmpt_fairseq.errors import InputError
 
 Row = dict[str, str]
@@ -68,12 +69,15 @@ def manifests_in(folder: Path) -> list[Path]:
     """The manifests of a folder.
 
     Raises:
-        InputError: there is none, or its config moves the root of the paths.
+        InputError: there is none, they point to states already, or the folder's config moves the
+            root of the paths.
     """
     # skipped.tsv tells which clips a recipe left out.
     found = sorted(path for path in folder.glob("*.tsv") if path.name != "skipped.tsv")
     if not found:
         raise InputError(f"there is no manifest (*.tsv) in {folder}")
+    if (folder / DESCRIPTION).is_file():
+        raise InputError(f"{folder} holds an encoder's states; give the manifests of the sound")
     config = folder / "config.yaml"
     if config.is_file() and "audio_root" in (yaml.safe_load(config.read_text("utf-8")) or {}):
         raise InputError(

@@ -1,7 +1,8 @@
 """Every workaround for a version of fairseq, torch, Hydra or omegaconf, each with its reason.
 
-Importing this module applies them; it is the first thing the package imports. What has an issue
-upstream names it; the rest was found in fairseq-fixed 0.12.3.1 and torch 2.13 by reading them.
+Importing this module applies them; it is the first thing that the package imports after fairseq.
+What has an issue upstream names it; the rest was found in fairseq-fixed 0.12.3.1 and torch 2.13 by
+reading them.
 """
 
 import argparse

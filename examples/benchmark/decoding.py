@@ -11,71 +11,26 @@ the same round: what slows the machine down slows both.
 import argparse
 import json
 import statistics
-import time
-from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from fairseq.data import Dictionary
-from fairseq.models.speech_to_text.s2t_conformer import (
-    S2TConformerModel,
-    conformer_base_architecture,
-)
 from fairseq.sequence_generator import SequenceGenerator
 from torch import nn
 from tqdm import trange
 
+from examples.benchmark.models import FRAMES, add_sizes, build_fairseqs, build_ours, vocabulary
+from examples.benchmark.timing import add_clock, machine, seconds
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, CTCPrefixBeamGenerator
 from mmpt_fairseq.decoding.joint import JointEnsemble
-from mmpt_fairseq.models.speech_to_text import SpeechToTextModel, SpeechToTextModelConfig
 
 REFERENCE = "ours, beam 5"
-FRAMES = 100  # a second
-
-
-def sizes(args: argparse.Namespace) -> dict[str, int]:
-    """What both models share."""
-    return {
-        "encoder_embed_dim": args.width,
-        "encoder_layers": args.layers,
-        "encoder_ffn_embed_dim": 4 * args.width,
-        "decoder_embed_dim": args.width,
-        "decoder_layers": args.decoder_layers,
-        "decoder_ffn_embed_dim": 4 * args.width,
-    }
-
-
-def build_ours(args: argparse.Namespace, task: Namespace) -> nn.Module:
-    """The model of stages 2 and 3."""
-    cfg = SpeechToTextModelConfig(**sizes(args), depthwise_conv_kernel_size=31)
-    return SpeechToTextModel.build_model(cfg, task).eval()
-
-
-def build_fairseqs(args: argparse.Namespace, task: Namespace) -> nn.Module:
-    """``s2t_conformer`` with its own defaults beside the shared sizes."""
-    settings = Namespace(
-        **sizes(args),
-        input_feat_per_channel=80,
-        input_channels=1,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        depthwise_conv_kernel_size=31,
-        max_source_positions=6000,
-        max_target_positions=1024,
-        share_decoder_input_output_embed=True,
-        fp16=False,
-    )
-    conformer_base_architecture(settings)
-    return S2TConformerModel.build_model(settings, task).eval()
 
 
 def build_systems(args: argparse.Namespace) -> dict[str, Callable[[dict], object]]:
     """Name -> what decodes a batch."""
-    dictionary = Dictionary()
-    for i in range(args.vocabulary):
-        dictionary.add_symbol(f"piece{i}")
-    task = Namespace(target_dictionary=dictionary)
-    ours, fairseqs = build_ours(args, task), build_fairseqs(args, task)
+    dictionary = vocabulary(args)
+    ours, fairseqs = (build(args, dictionary).eval() for build in (build_ours, build_fairseqs))
 
     def beam(model: nn.Module) -> SequenceGenerator:
         length = {"min_len": args.tokens, "max_len_b": args.tokens}
@@ -90,10 +45,15 @@ def build_systems(args: argparse.Namespace) -> dict[str, Callable[[dict], object
         "ours, CTC greedy": CTCGreedyGenerator([ours], dictionary),
         "ours, CTC prefix beam 5": CTCPrefixBeamGenerator([ours], dictionary, beam=5),
     }
-    return {
+    systems = {
         name: lambda sample, g=generator: g.generate(None, sample)
         for name, generator in generators.items()
     }
+    # No search can be faster: the ceiling.
+    systems["ours, encoder alone"] = torch.no_grad()(
+        lambda sample: ours.encoder(**sample["net_input"])
+    )
+    return systems
 
 
 def measure(args: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -106,10 +66,9 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     times: dict[str, list[float]] = {name: [] for name in systems}
     for round_number in trange(args.pairs + 1, desc="rounds"):
         for name, decode in systems.items():
-            start = time.perf_counter()
-            decode(sample)
+            taken = seconds(partial(decode, sample), args.clock)
             if round_number:  # the first warms up
-                times[name].append(time.perf_counter() - start)
+                times[name].append(taken)
     return {
         name: {
             "seconds": round(statistics.median(own), 4),
@@ -124,20 +83,13 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 def main() -> None:
     """The command line: a table as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--pairs", type=int, default=20, help="rounds in which every system decodes once")
-    add("--seconds", type=float, default=8.0, help="length of a clip")
-    add("--batch", type=int, default=8, help="clips")
-    add("--tokens", type=int, default=40, help="tokens of a hypothesis")
-    add("--vocabulary", type=int, default=1000, help="pieces")
-    add("--width", type=int, default=256, help="of encoder and decoder")
-    add("--layers", type=int, default=16, help="of the encoder")
-    add("--decoder-layers", type=int, default=6)
-    add("--threads", type=int, default=1)
-    add("--seed", type=int, default=1)
+    add_sizes(parser, batch=8)
+    add_clock(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(json.dumps({"settings": vars(args), "systems": measure(args)}, indent=1))
+    systems = measure(args)
+    settings = {name: value for name, value in vars(args).items() if name != "clock"}
+    print(json.dumps({"machine": machine(), "settings": settings, "systems": systems}, indent=1))
 
 
 if __name__ == "__main__":

@@ -14,19 +14,17 @@ and a training takes seconds.
 
 import argparse
 import json
-import os
-import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from manifests.common import atomic_path
-from manifests.features import add_member, npy_bytes
 from manifests.repoint import manifests_in
+from manifests.states import store_split
 from mmpt_fairseq.data.audio import is_cached
-from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
+from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.superb_dataset import READERS
 from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
 from mmpt_fairseq.models.upstreams import DESCRIPTION, open_upstream
@@ -59,13 +57,13 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = F
     path = out / DESCRIPTION
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != description:
         raise InputError(f"{out} holds the states of another upstream; give another folder")
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(description, indent=1), encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(description, indent=1), encoding="utf-8")
     for file in data.glob("labels.txt"):
         (out / file.name).write_bytes(file.read_bytes())
     for manifest in manifests:
         if not (out / manifest.path.name).is_file():
-            _store_split(upstream, manifest, out, mean)
+            store_split(manifest, out, partial(states_of_row, upstream, mean))
 
 
 def states_of(upstream: Upstream, source: str, mean: bool = False) -> np.ndarray:
@@ -77,39 +75,23 @@ def states_of(upstream: Upstream, source: str, mean: bool = False) -> np.ndarray
     return states.mean(axis=1, keepdims=True) if mean else states.astype(np.float16)
 
 
+def states_of_row(upstream: Upstream, mean: bool, manifest: Manifest, row: int) -> np.ndarray:
+    """:func:`states_of` of a row.
+
+    Raises:
+        UnreadableClip: it is too long, or cannot be read.
+    """
+    if int(manifest.n_frames[row]) > LONGEST:
+        raise UnreadableClip(f"more than {LONGEST} frames of 10 ms")
+    return states_of(upstream, source_of(upstream, manifest, row), mean)
+
+
 def source_of(upstream: Upstream, manifest: Manifest, row: int) -> str:
     """What the upstream reads of a row: cached filterbanks are no use to one that reads sound."""
     source = manifest.resolve("audio", row)
     if upstream.reads == "waveform" and is_cached(source):
         return manifest.resolve("recording", row)
     return source
-
-
-def _store_split(upstream: Upstream, manifest: Manifest, out: Path, mean: bool) -> None:
-    rows = []
-    columns = {name: manifest.column(name) for name in COLUMNS}
-    archive = out / f"{manifest.path.stem}.zip"
-    with (
-        atomic_path(archive) as partial,
-        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as zipped,
-    ):
-        for i in tqdm(range(len(manifest)), desc=f"states {manifest.path.stem}", unit="clip"):
-            row = {name: column[i] for name, column in columns.items()}
-            source = source_of(upstream, manifest, i)
-            recording = manifest.resolve("recording" if row["recording"] else "audio", i)
-            row["recording"] = os.path.relpath(recording, out)
-            try:
-                if int(manifest.n_frames[i]) > LONGEST:
-                    raise UnreadableClip(f"more than {LONGEST} frames of 10 ms")
-                array = npy_bytes(states_of(upstream, source, mean))
-            except UnreadableClip as error:
-                # Left as it is: training skips and counts it, evaluation stops at it.
-                tqdm.write(f"{manifest.where(i)}: {error}")
-                rows.append({**row, "audio": os.path.relpath(source, out)})
-                continue
-            offset, length = add_member(zipped, f"{i:09d}.npy", array)
-            rows.append({**row, "audio": f"{archive.name}:{offset}:{length}"})
-    write_manifest(out / manifest.path.name, rows)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import logging
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -10,13 +11,14 @@ import torch
 from fairseq.data.audio.feature_transforms.specaugment import SpecAugmentTransform
 from fairseq.data.audio.speech_to_text_dataset import (
     SpeechToTextDataset,
+    SpeechToTextDatasetCreator,
     SpeechToTextDatasetItem,
 )
 from fairseq.data.data_utils import collate_tokens, numpy_seed
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmpt_fairseq.data.audio import is_cached, normalise, read_filterbank
+from mmpt_fairseq.data.audio import is_cached, normalise, read_filterbank, read_states
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.skipping import SkippedClips
@@ -39,6 +41,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         augmentation: speed and noise of the waveform, which cached features have no more.
         ctc_from_source: CTC aligns ``src_text`` (the transcript of a translation) and not the
             target.
+        stored_states: the rows hold a frozen encoder's output instead of sound.
     """
 
     def __init__(
@@ -49,10 +52,11 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         seed: int,
         augmentation: Augmentation | None = None,
         ctc_from_source: bool = False,
+        stored_states: bool = False,
         **parts,
     ) -> None:
         self.manifest, self.seed, self.augmentation = manifest, seed, augmentation
-        self.ctc_from_source = ctc_from_source
+        self.ctc_from_source, self.stored_states = ctc_from_source, stored_states
         self._unknown: dict[str, tuple[int, int]] = {}  # column -> unknown and all tokens
         self.skipped = SkippedClips(tolerate=training)
         # Shared memory, because loader workers outlive an epoch.
@@ -72,7 +76,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
             **parts,
         )
         self._refuse_what_is_not_done()
-        self._refuse_cached_features()
+        self._refuse_late_augmentation()
         self._count_long_targets()
 
     @property
@@ -157,8 +161,14 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
                     f"the data config sets {name}, which this task does not support; remove it"
                 )
 
-    def _refuse_cached_features(self) -> None:
-        """Speed and noise are of waveforms; the first row tells what a manifest holds."""
+    def _refuse_late_augmentation(self) -> None:
+        """Of what is stored already; the first row tells what a manifest holds."""
+        if self.stored_states and (self.augmentation is not None or self._transforms()):
+            raise InputError(
+                f"{self.manifest.path} holds an encoder's states, for which SpecAugment, "
+                "task.speeds and task.noise_manifest come too late; take them out of the data "
+                "config and the command, or train on the manifests of the sound"
+            )
         source = self.manifest.resolve("audio", 0, self.cfg.audio_root or None)
         if self.augmentation is not None and is_cached(source):
             raise InputError(
@@ -185,7 +195,10 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         self._epoch[0] = epoch if self.is_train_split else 0
 
     def _get_source_audio(self, index: int) -> Tensor:
+        """``(T, F)`` features, or an encoder's states ``(T, D)`` where they are stored."""
         source = self.manifest.resolve("audio", index, self.cfg.audio_root or None)
+        if self.stored_states:
+            return torch.from_numpy(read_states(source)[-1])
         features = normalise(read_filterbank(source, self._change(int(index))))
         if self.feature_transforms is not None:
             with numpy_seed(self.seed, int(self._epoch), int(index)):
@@ -233,3 +246,33 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         """Longest first; among equals at random in training (fairseq seeds numpy per epoch)."""
         rows = np.random.permutation(len(self)) if self.shuffle else np.arange(len(self))
         return rows[np.argsort(-self.n_frames[rows], kind="stable")]
+
+
+class ManifestDatasetCreator(SpeechToTextDatasetCreator):
+    """fairseq's joining and temperature sampling of several splits, over our dataset."""
+
+    seed = 1
+    needs = ("tgt_text",)
+    augmentation: Augmentation | None = None
+    ctc_from_source = False
+    stored_states = False
+
+    @classmethod
+    def _from_tsv(cls, root, cfg, split, is_train_split, speaker_to_id, multitask, **parts):
+        manifest = Manifest(os.path.join(root, f"{split}.tsv"), cls.needs)
+        return ManifestSpeechToTextDataset(
+            manifest,
+            cfg,
+            is_train_split,
+            cls.seed,
+            cls.augmentation,
+            ctc_from_source=cls.ctc_from_source,
+            stored_states=cls.stored_states,
+            **parts,
+        )
+
+    @classmethod
+    def from_tsv(cls, *args, seed: int, ours: dict[str, object], **kwargs):
+        """fairseq's, with ``ours`` for the dataset beside what fairseq hands on."""
+        creator = type(cls.__name__, (cls,), {**ours, "seed": seed})
+        return super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
 from mmpt_fairseq.models.freezing import Freezing, mark_encoder
-from mmpt_fairseq.modules.conformer import ConformerEncoder
+from mmpt_fairseq.modules.conformer import ConformerEncoder, EncodedAudio, beyond
 
 
 @dataclass
@@ -61,7 +61,12 @@ class SpeechEncoder(FairseqEncoder):
 
     What is frozen runs without dropout and neither gets gradients nor changes. What thaws later
     must keep ``requires_grad``, for fairseq gives the optimizer only what has it at the start.
+
+    Attributes:
+        given_states: what comes in is the Conformer's stored output, not filterbanks.
     """
+
+    given_states = False
 
     def __init__(
         self, conformer: ConformerEncoder, dim: int, vocabulary: int | None, freezing: Freezing
@@ -104,8 +109,7 @@ class SpeechEncoder(FairseqEncoder):
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor, **unused) -> dict[str, list[Tensor]]:
         """``src_tokens`` ``(B, T, F)`` -> fairseq's encoder output (states ``(T, B, D)``)."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            encoded = self.audio_encoder(src_tokens, src_lengths)
+        encoded = self._encode(src_tokens, src_lengths)
         logits = self.ctc_projection(encoded.states) if self.ctc_projection else None
         return {
             "encoder_out": [encoded.states.transpose(0, 1)],
@@ -116,6 +120,12 @@ class SpeechEncoder(FairseqEncoder):
             "src_lengths": [encoded.lengths],
             "ctc_logits": [] if logits is None else [logits.transpose(0, 1)],  # (T, B, V)
         }
+
+    def _encode(self, source: Tensor, lengths: Tensor) -> EncodedAudio:
+        if self.given_states:
+            return EncodedAudio(source, beyond(lengths, source.size(1)), lengths, [])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self.audio_encoder(source, lengths)
 
     def reorder_encoder_out(self, encoder_out: dict, new_order: Tensor) -> dict:
         return S2TTransformerEncoder.reorder_encoder_out(self, encoder_out, new_order)

@@ -62,7 +62,8 @@ def align_clip(probe: Probe, row: int, hypothesis: Sequence[str]) -> Alignment:
     """
     dataset = next(manifest_datasets(probe.dataset))
     dictionary = probe.task.target_dictionary
-    source = dataset.manifest.resolve("audio", row, dataset.cfg.audio_root or None)
+    column = "recording" if probe.task.states else "audio"
+    source = dataset.manifest.resolve(column, row, dataset.cfg.audio_root or None)
     batch = dataset.collater([usable(dataset[row])])
     net_input = batch["net_input"]
     tokens = [dictionary.index(token) for token in hypothesis] + [dictionary.eos()]

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fairseq.data import Dictionary, FairseqDataset, encoders
+from fairseq.data import Dictionary, encoders
 from fairseq.data.audio.data_cfg import get_config_from_yaml
-from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
-from numpy.typing import NDArray
 
 from mmpt_fairseq.checkpoint import (
     load_checkpoint,
@@ -23,8 +21,11 @@ from mmpt_fairseq.checkpoint import (
     same_vocabulary,
 )
 from mmpt_fairseq.data.augment import Augmentation
-from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
+from mmpt_fairseq.data.speech_to_text_dataset import (
+    ManifestDatasetCreator,
+    ManifestSpeechToTextDataset,
+)
+from mmpt_fairseq.data.states import StoredStates
 from mmpt_fairseq.decoding.choice import (
     CTC_GENERATORS,
     check_language_model,
@@ -35,13 +36,8 @@ from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.models.freezing import Freezing, refuse_decay, scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
-from mmpt_fairseq.tasks._every_row import (
-    EveryRowMixin,
-    check_start,
-    dataset_is_training,
-    is_training_split,
-    manifest_datasets,
-)
+from mmpt_fairseq.tasks._every_row import check_start, is_training_split
+from mmpt_fairseq.tasks._rows_with_text import RowsWithTextMixin
 from mmpt_fairseq.tasks._speech_to_text_config import (
     LOCAL_SETTINGS,
     SpeechToTextConfig,
@@ -53,36 +49,8 @@ from mmpt_fairseq.tasks._validation import ValidationScorer, log_scores
 logger = logging.getLogger(__name__)
 
 
-class ManifestDatasetCreator(SpeechToTextDatasetCreator):
-    """fairseq's joining and temperature sampling of several splits, over our dataset."""
-
-    seed = 1
-    needs = ("tgt_text",)
-    augmentation: Augmentation | None = None
-    ctc_from_source = False
-
-    @classmethod
-    def _from_tsv(cls, root, cfg, split, is_train_split, speaker_to_id, multitask, **parts):
-        manifest = Manifest(os.path.join(root, f"{split}.tsv"), cls.needs)
-        return ManifestSpeechToTextDataset(
-            manifest,
-            cfg,
-            is_train_split,
-            cls.seed,
-            cls.augmentation,
-            ctc_from_source=cls.ctc_from_source,
-            **parts,
-        )
-
-    @classmethod
-    def from_tsv(cls, *args, seed: int, ours: dict[str, object], **kwargs):
-        """fairseq's, with ``ours`` for the dataset beside what fairseq hands on."""
-        creator = type(cls.__name__, (cls,), {**ours, "seed": seed})
-        return super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
-
-
 @register_task("mmpt_speech_to_text", dataclass=SpeechToTextConfig)
-class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
+class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
     """Reads ``<data>/<split>.tsv`` and ``<data>/config.yaml`` with the vocabulary it names.
 
     Vocabulary, SentencePiece model and feature settings are saved in every checkpoint and read
@@ -99,13 +67,13 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         self.args = cfg  # what fairseq's methods read
         self.tgt_dict = Dictionary()
         self.speaker_to_id, self.multitask_tasks, self.tgt_dict_mt = None, {}, None
-        self._on_short_clips = False
         self.encoder_lr_scale, self.validation = 1.0, None
         self.sentencepiece, self.ctc_text = b"", str(cfg.ctc_text)
         self.data_cfg = TravellingDataConfig({}, Path(cfg.data))
         path = Path(cfg.data) / cfg.config_yaml
         # A model that is loaded alone brings everything; the folder it was trained on may be gone.
         self.has_vocabulary = path.is_file() and not from_checkpoint
+        self.states = None if from_checkpoint else StoredStates.describing(Path(cfg.data))
         if self.has_vocabulary:
             self._read_data_folder(path)
 
@@ -142,6 +110,7 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             "sentencepiece": torch.from_numpy(np.frombuffer(self.sentencepiece, np.uint8).copy()),
             "data_config": config,
             "ctc_text": self.ctc_text,
+            **({"states_of": self.states.encoder} if self.states else {}),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -193,7 +162,10 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                     "with python -m manifests.vocabulary"
                 )
             model = FairseqTask.build_model(self, cfg, from_checkpoint)
+            model.encoder.given_states = self.states is not None
             if not from_checkpoint:
+                if self.states is not None:
+                    self.states.check_frozen(cfg.freeze_encoder)
                 self._initialise(model, cfg)
                 self.encoder_lr_scale = cfg.encoder_lr_scale
                 self.validation = ValidationScorer.for_training(self, model)
@@ -204,7 +176,10 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
         resumed = os.path.join(self.cfg.save_dir, self.cfg.restore_file)
         if os.path.isfile(resumed):
             # fairseq loads the weights; it would not look at the vocabulary.
-            self._check_vocabulary(load_checkpoint(resumed).get("task_state", {}))
+            state = load_checkpoint(resumed).get("task_state", {})
+            self._check_vocabulary(state)
+            if self.states is not None:
+                self.states.check_resumed(state.get("states_of"), resumed)
             return
         if cfg.init_encoder_from:
             load_encoder(
@@ -217,6 +192,8 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             )
         else:
             logger.info("the encoder starts from scratch (model.init_encoder_from is not set)")
+        if self.states is not None:
+            self.states.check(model.encoder.audio_encoder)
         if cfg.init_decoder_from:
             load_decoder(model, cfg.init_decoder_from, self.state_dict())
 
@@ -273,32 +250,8 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             "needs": () if decodes else needs,
             "augmentation": Augmentation.from_config(self.cfg) if training else None,
             "ctc_from_source": from_source and not decodes,
+            "stored_states": self.states is not None,
         }
-
-    def get_batch_iterator(self, dataset: FairseqDataset, *args, epoch: int = 1, **kwargs):
-        """fairseq's iterator; in the first epochs over the short training clips alone.
-
-        Few words leave little doubt which sound belongs to which of them, so that CTC and
-        attention align much sooner (a curriculum: Bengio et al., ICML 2009).
-        """
-        self._on_short_clips = dataset_is_training(dataset) and epoch <= self.cfg.short_first_epochs
-        if self._on_short_clips:
-            frames, tokens = kwargs["max_positions"]
-            short = min(frames, self.cfg.short_first_frames)
-            logger.info("epoch %d is on clips of up to %d frames", epoch, short)
-            kwargs["max_positions"] = (short, tokens)
-        return super().get_batch_iterator(dataset, *args, epoch=epoch, **kwargs)
-
-    def filter_indices_by_size(self, indices, dataset: FairseqDataset, *args, **kwargs):
-        """Rows that have a text and are within the limits."""
-        if self.cfg.decodes_with is None:
-            with exit_on_input_error():
-                indices = _with_text(indices, dataset)
-        return super().filter_indices_by_size(indices, dataset, *args, **kwargs)
-
-    def can_reuse_epoch_itr(self, dataset: FairseqDataset) -> bool:
-        """Not while an epoch's batches are of short clips alone."""
-        return not self._on_short_clips and super().can_reuse_epoch_itr(dataset)
 
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
         if self.data_cfg.prepend_tgt_lang_tag:
@@ -313,6 +266,9 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
                     "the CTC head of this model writes the source's transcripts and its decoder "
                     "translations, which cannot be joined; use --decoding attention"
                 )
+            if self.states is not None and self.cfg.decodes_with:
+                for model in models:
+                    self.states.check(model.encoder.audio_encoder)
             language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
             check_language_model(language_model, self.tgt_dict, decoding)
             if decoding in CTC_GENERATORS:
@@ -321,22 +277,3 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             if decoding == "joint":
                 generator.model = JointEnsemble(models, self.cfg.ctc_decoding_weight, tags)
             return generator
-
-
-def _with_text(indices: NDArray[np.int64], dataset: FairseqDataset) -> NDArray[np.int64]:
-    """Training leaves rows without ``tgt_text`` out: they would teach that nothing was said.
-
-    Raises:
-        InputError: such a row is to be validated on, or there is no other.
-    """
-    parts = [part for part in manifest_datasets(dataset) if not part.tgt_lens.all()]
-    if not parts:
-        return indices
-    first = parts[0].manifest.where(int(np.argmin(parts[0].tgt_lens)))
-    if not dataset_is_training(dataset):
-        raise InputError(f"{first} has no tgt_text to validate on; leave such rows out")
-    kept = np.array([row for row in indices if dataset.size(row)[1]], dtype=np.int64)
-    if not len(kept):
-        raise InputError(f"no row has a tgt_text to learn, beginning with {first}")
-    logger.warning("left out %d rows without tgt_text (%s)", len(indices) - len(kept), first)
-    return kept

@@ -1,12 +1,15 @@
-"""Hypotheses depend on nothing but their own clip: not on batch size, order or padding."""
+"""Hypotheses depend on nothing but their own clip: not on batch size, order, padding or workers."""
 
 import pytest
+import soundfile
 import torch
 from fairseq.sequence_generator import SequenceGenerator
 
-from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.data.audio import normalise, num_frames, read_filterbank
+from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, CTCPrefixBeamGenerator
 from mmpt_fairseq.decoding.joint import JointEnsemble
+from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
 from tests.helpers import speech_model
 
 LENGTHS = [37, 120, 61, 240, 59, 180, 88]
@@ -57,6 +60,47 @@ def test_batch_size_and_order(search, positions):
     torch.manual_seed(3)
     clips = [torch.randn(length, 80) for length in LENGTHS]
     check(search, clips, encoder_positions=positions)
+
+
+def batches_of(folder, split: str, workers: int, clips: int) -> list[dict]:
+    """A split as ``fairseq-generate`` goes through it, each row with its id."""
+    cfg = SpeechToTextConfig(data=str(folder), decodes_with="a checkpoint", lm_path=None, seed=1)
+    task = ManifestSpeechToTextTask(cfg)
+    task.load_dataset(split)
+    dataset = task.dataset(split)
+    iterator = task.get_batch_iterator(
+        dataset, max_sentences=clips, max_positions=(6000, 1024), num_workers=workers
+    )
+    ids = dataset.manifest.column("id")
+    batches = list(iterator.next_epoch_itr(shuffle=False))
+    return [{**batch, "ids": [ids[row] for row in batch["id"].tolist()]} for batch in batches]
+
+
+@pytest.mark.real_data
+def test_workers_batches_and_rows_of_real_speech(real_data, tmp_path):
+    files = sorted((real_data / "librispeech" / "LibriSpeech").rglob("*.flac"))[:6]
+    rows = []
+    for i, file in enumerate(files):
+        samples = min(24_000 + 9_600 * i, soundfile.info(file).frames)
+        n_frames = num_frames(samples)
+        rows.append({"id": f"clip{i}", "audio": f"{file}:0:{samples}", "n_frames": n_frames})
+    write_manifest(tmp_path / "forwards.tsv", rows)
+    write_manifest(tmp_path / "backwards.tsv", rows[::-1])
+    passes = [("forwards", 0, 1), ("forwards", 2, 1), ("forwards", 2, 4), ("backwards", 2, 6)]
+    splits = {settings: batches_of(tmp_path, *settings) for settings in passes}
+    for search in SEARCHES:
+        model, generator = build(search)
+        found = {settings: {} for settings in passes}
+        for settings, batches in splits.items():
+            for batch in batches:
+                for name, beam in zip(
+                    batch["ids"], generator.generate([model], batch), strict=True
+                ):
+                    found[settings][name] = [x["tokens"].tolist() for x in beam]
+        alone = found[passes[0]]
+        assert len({str(hypotheses) for hypotheses in alone.values()}) == len(files) == 6
+        for settings in passes:
+            assert found[settings] == alone, (search, settings)
 
 
 @pytest.mark.real_data

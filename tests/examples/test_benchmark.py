@@ -1,9 +1,10 @@
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
-from examples.benchmark import encoder, pipeline, timing
+from examples.benchmark import decoding, encoder, finetuning, pipeline, timing
 from tests.helpers import write_clips
 
 
@@ -43,3 +44,25 @@ def test_pipeline(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["pipeline", str(Path("nowhere.tsv"))])
     with pytest.raises(SystemExit, match=r"there is no manifest nowhere\.tsv"):
         pipeline.main()
+
+
+SMALL = "--pairs 1 --layers 1 --width 16 --decoder-layers 1 --batch 2 --seconds 0.5 --tokens 4"
+
+
+def test_finetuning(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["finetuning", *SMALL.split(), "--vocabulary", "9"])
+    finetuning.main()
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split(":")[0] for line in lines] == [
+        "fairseq's s2t_conformer, ours without CTC",
+        "encoder free, frozen",
+        "encoder free, its states stored",
+    ]
+
+
+def test_decoding(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["decoding", *SMALL.split(), "--vocabulary", "9"])
+    decoding.main()
+    systems = json.loads(capsys.readouterr().out)["systems"]
+    assert systems[decoding.REFERENCE]["relative"] == 1.0
+    assert {"ours, encoder alone", "ours, CTC greedy"} < systems.keys()

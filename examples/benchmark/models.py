@@ -1,0 +1,74 @@
+"""Models of one size to be timed against each other: ours and fairseq's own ``s2t_conformer``."""
+
+import argparse
+from argparse import Namespace
+
+from fairseq.data import Dictionary
+from fairseq.models.speech_to_text.s2t_conformer import (
+    S2TConformerModel,
+    conformer_base_architecture,
+)
+from torch import nn
+
+from mmpt_fairseq.models.speech_to_text import SpeechToTextModel, SpeechToTextModelConfig
+
+FRAMES = 100  # a second
+
+
+def add_sizes(parser: argparse.ArgumentParser, batch: int) -> None:
+    """Options that both models and their batches share."""
+    add = parser.add_argument
+    add("--pairs", type=int, default=20, help="rounds in which every system has a turn")
+    add("--seconds", type=float, default=8.0, help="length of a clip")
+    add("--batch", type=int, default=batch, help="clips")
+    add("--tokens", type=int, default=40, help="of a text")
+    add("--vocabulary", type=int, default=1000, help="pieces")
+    add("--width", type=int, default=256, help="of encoder and decoder")
+    add("--layers", type=int, default=16, help="of the encoder")
+    add("--decoder-layers", type=int, default=6)
+    add("--threads", type=int, default=1)
+    add("--seed", type=int, default=1)
+
+
+def vocabulary(args: argparse.Namespace) -> Dictionary:
+    """``args.vocabulary`` pieces."""
+    dictionary = Dictionary()
+    for i in range(args.vocabulary):
+        dictionary.add_symbol(f"piece{i}")
+    return dictionary
+
+
+def sizes(args: argparse.Namespace) -> dict[str, int]:
+    """What both models share."""
+    return {
+        "encoder_embed_dim": args.width,
+        "encoder_layers": args.layers,
+        "encoder_ffn_embed_dim": 4 * args.width,
+        "decoder_embed_dim": args.width,
+        "decoder_layers": args.decoder_layers,
+        "decoder_ffn_embed_dim": 4 * args.width,
+    }
+
+
+def build_ours(args: argparse.Namespace, dictionary: Dictionary, **options) -> nn.Module:
+    """The model of stages 2 and 3."""
+    cfg = SpeechToTextModelConfig(**sizes(args), depthwise_conv_kernel_size=31, **options)
+    return SpeechToTextModel.build_model(cfg, Namespace(target_dictionary=dictionary))
+
+
+def build_fairseqs(args: argparse.Namespace, dictionary: Dictionary) -> nn.Module:
+    """``s2t_conformer`` with its own defaults beside the shared sizes."""
+    settings = Namespace(
+        **sizes(args),
+        input_feat_per_channel=80,
+        input_channels=1,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        depthwise_conv_kernel_size=31,
+        max_source_positions=6000,
+        max_target_positions=1024,
+        share_decoder_input_output_embed=True,
+        fp16=False,
+    )
+    conformer_base_architecture(settings)
+    return S2TConformerModel.build_model(settings, Namespace(target_dictionary=dictionary))

@@ -1,0 +1,90 @@
+"""The comparison's results, read from its folders, as tables in Markdown."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.report.intervals import Counts, count, mean_interval, relative_difference
+from mmpt_fairseq.report.scores import read_hypotheses
+
+DEMOS = {"100 %, scratch": "asr_scratch", "100 %, midtrained": "asr_midtrained"}
+
+
+class Tables:
+    """Tables of what a comparison has trained and decoded with these seeds."""
+
+    def __init__(self, comparison, systems: dict, seeds: Sequence[int]) -> None:
+        self.comparison, self.systems, self.seeds = comparison, systems, seeds
+        manifest = Manifest(comparison.demo.corpus / "asr" / "test.tsv")
+        self.references = list(manifest.column("tgt_text"))
+
+    def __str__(self) -> str:
+        """All of them, for the systems that were asked for."""
+        parts = [self.test(), self.valid(), self.averages()]
+        return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+    def test(self) -> list[str]:
+        """Error rates on the test split with the 95 % interval of the first."""
+        lines = ["| system | decoding | WER % | CER % |", "|---|---|---|---|"]
+        for name, system in self.systems.items():
+            for search in system.searches:
+                rates = self._rates(self._decodes(name, search))
+                lines.append(f"| {name} | {search} | {rates} |")
+        for name, folder in DEMOS.items():
+            demos = [self.comparison.demo.folder(s, folder) / "decoded" for s in self.seeds]
+            lines.append(f"| {name} (the demo's) | ctc | {self._rates(demos)} |")
+        return lines
+
+    def valid(self) -> list[str]:
+        """WER on the validation split, on which the weight of CTC is chosen."""
+        found = {
+            name: [
+                json.loads((self.comparison.folder(seed, name) / "valid.json").read_text())
+                for seed in self.seeds
+            ]
+            for name, system in self.systems.items()
+            if "joint" in system.searches
+        }
+        if not found:
+            return []
+        ways = list(next(iter(found.values()))[0])
+        lines = [
+            f"| WER % on valid | {' | '.join(ways)} |",
+            f"|---|{'---|' * len(ways)}",
+        ]
+        for name, wers in found.items():
+            cells = [f"{mean(wer[way] for wer in wers):.1f}" for way in ways]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        return lines
+
+    def averages(self) -> list[str]:
+        """The mean of the best checkpoints beside the best one."""
+        lines = []
+        for name, system in self.systems.items():
+            if system.averaged:
+                best, average = (self._decodes(name, way) for way in ("ctc", "ctc_averaged"))
+                found = relative_difference(self._counts(average), self._counts(best))
+                difference = f"{found.value:+.1f} % [{found.low:+.1f}, {found.high:+.1f}]"
+                lines.append(f"| {name} | {self._rates(average)} | {difference} |")
+        if not lines:
+            return []
+        return [
+            "| mean of the best checkpoints | WER % | CER % | WER against the best one |",
+            "|---|---|---|---|",
+            *lines,
+        ]
+
+    def _decodes(self, name: str, way: str) -> list[Path]:
+        return [self.comparison.folder(seed, name) / way for seed in self.seeds]
+
+    def _counts(self, folders: list[Path], unit: str = "word") -> list[Counts]:
+        outputs = [folder / "generate-test.txt" for folder in folders]
+        hypotheses = [read_hypotheses(output, len(self.references)) for output in outputs]
+        return [count(self.references, texts, unit) for texts in hypotheses]
+
+    def _rates(self, folders: list[Path]) -> str:
+        wer = mean_interval(self._counts(folders))
+        cer = mean_interval(self._counts(folders, "char"))
+        return f"{wer.value:.1f} [{wer.low:.1f}, {wer.high:.1f}] | {cer.value:.1f}"

@@ -1,0 +1,152 @@
+"""A frozen encoder's states computed once: ``python -m manifests.states CHECKPOINT DATA OUT``.
+
+    python -m manifests.states runs/midtrained/checkpoint_best.pt data/asr data/asr_states \
+        --without-specaugment
+    fairseq-hydra-train ... task.data=data/asr_states +model.freeze_encoder=true \
+        model.init_encoder_from=runs/midtrained/checkpoint_best.pt
+
+Stage 3 with ``model.freeze_encoder=true`` runs the same encoder over the same clips in every epoch.
+Here every clip's states ``(1, T, D)`` go into ``OUT/<split>.zip``, in float32; the manifests in OUT
+point into it, vocabulary and config come along, and the training that reads them is the same up to
+rounding. Its checkpoints hold the encoder as ever and decode from sound.
+
+States cannot be augmented. A split that is there is left alone, so that an interrupted run goes on.
+An hour of sound takes 92 MB at width 256.
+"""
+
+import argparse
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import mmpt_fairseq
+from manifests.common import atomic_path
+from manifests.features import add_member, npy_bytes
+from manifests.repoint import open_manifests
+from manifests.repoint import rows as rows_of
+from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.data.states import DESCRIPTION, StoredStates, fingerprint
+from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
+from mmpt_fairseq.modules.conformer import ConformerEncoder
+
+CONFIG = "config.yaml"
+
+
+def store_states(
+    checkpoint: Path, data: Path, out: Path, without_specaugment: bool, device: str | None = None
+) -> None:
+    """Store the last layer's states of every split under ``data`` in ``out``.
+
+    Raises:
+        InputError: no manifests, no encoder in the checkpoint, ``out`` holds another's states, or
+            the data's config asks for SpecAugment and nobody said that it may go.
+    """
+    manifests = open_manifests([data])
+    config = _config(data, without_specaugment)
+    encoder = mmpt_fairseq.load(checkpoint, device).encoder
+    states = StoredStates(str(checkpoint), fingerprint(encoder))
+    earlier = StoredStates.describing(out)
+    if out.resolve() == data.resolve() or (earlier and earlier.encoder != states.encoder):
+        raise InputError(f"{out} holds something else already; give another folder")
+    with atomic_path(out / DESCRIPTION) as partial:
+        states.write(partial)
+    if config is not None:
+        _take_config(config, data, out)
+    for manifest in manifests:
+        if not (out / manifest.path.name).is_file():
+            store_split(manifest, out, lambda m, row: last_states(encoder, m.resolve("audio", row)))
+
+
+def last_states(encoder: ConformerEncoder, source: str) -> NDArray[np.float32]:
+    """``(1, T, D)`` of one clip, as the encoder gives them to CTC head and decoder."""
+    features = torch.from_numpy(normalise(read_filterbank(source)))[None]
+    features = features.to(next(encoder.parameters()).device)
+    lengths = torch.tensor([features.size(1)], device=features.device)
+    with torch.inference_mode():
+        return encoder(features, lengths).states.float().cpu().numpy()
+
+
+def store_split(
+    manifest: Manifest, out: Path, states_of: Callable[[Manifest, int], NDArray]
+) -> None:
+    """The states of every clip of a manifest, and a manifest in ``out`` that points to them.
+
+    Args:
+        states_of: a row -> ``(layers, T, D)``; raises UnreadableClip where there are none.
+    """
+    archive, rows = out / f"{manifest.path.stem}.zip", []
+    with (
+        atomic_path(archive) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as zipped,
+    ):
+        bar = tqdm(rows_of(manifest), f"states {manifest.path.stem}", len(manifest), unit="clip")
+        for i, row in enumerate(bar):
+            rows.append(row)
+            source = manifest.resolve("audio", i)
+            recording = manifest.resolve("recording", i) or source
+            row["recording"] = os.path.relpath(recording, out)
+            try:
+                array = npy_bytes(states_of(manifest, i))
+            except UnreadableClip as error:
+                # Left as it is: training skips and counts it, evaluation stops at it.
+                tqdm.write(f"{manifest.where(i)}: {error}")
+                row["audio"] = os.path.relpath(source, out)
+                continue
+            offset, length = add_member(zipped, f"{i:09d}.npy", array)
+            row["audio"] = f"{archive.name}:{offset}:{length}"
+    write_manifest(out / manifest.path.name, rows)
+
+
+def _config(data: Path, without_specaugment: bool) -> dict | None:
+    """fairseq's data config of ``data`` without SpecAugment; None where there is none."""
+    path = data / CONFIG
+    if not path.is_file():
+        return None
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    transforms = config.get("feature_transforms") or {}
+    augmented = any("specaugment" in names for names in transforms.values())
+    if augmented and not without_specaugment:
+        raise InputError(
+            f"{path} asks for SpecAugment in training, which stored states cannot have; give "
+            "--without-specaugment to train without it, or train on the sound"
+        )
+    left = {k: [n for n in names if n != "specaugment"] for k, names in transforms.items()}
+    return {**config, "feature_transforms": left} if augmented else config
+
+
+def _take_config(config: dict, data: Path, out: Path) -> None:
+    """The config with the files that it names beside it, as :mod:`manifests.vocabulary` does."""
+    names = [config.get("vocab_filename")]
+    names.append((config.get("bpe_tokenizer") or {}).get("sentencepiece_model"))
+    for name in filter(None, names):
+        if (data / name).is_file() and not os.path.isabs(name):
+            (out / name).write_bytes((data / name).read_bytes())
+    with atomic_path(out / CONFIG) as partial:
+        partial.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path, help="of any stage; its encoder stays frozen")
+    parser.add_argument("data", type=Path, help="folder of manifests")
+    parser.add_argument("out", type=Path, help="folder of the states and their manifests")
+    parser.add_argument(
+        "--without-specaugment", action="store_true", help="leave it out of the data's config"
+    )
+    parser.add_argument("--device", help="as torch names it; default: a GPU where there is one")
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        store_states(args.checkpoint, args.data, args.out, args.without_specaugment, args.device)
+
+
+if __name__ == "__main__":
+    main()

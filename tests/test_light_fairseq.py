@@ -1,0 +1,37 @@
+"""fairseq without scikit-learn and scipy.stats, which can be imported and called all the same."""
+
+import sys
+
+from mmpt_fairseq.light_fairseq import import_fairseq
+from tests.commands import run, succeeded
+
+SCRIPT = """
+import sys
+import mmpt_fairseq
+late = {"sklearn", "sklearn.metrics", "scipy.stats"}
+assert not late & sys.modules.keys()
+from fairseq.criterions.sentence_prediction import acc_and_f1
+import numpy as np
+labels, predictions = np.array([1, 0, 1, 1]), np.array([1, 0, 0, 1])
+found = acc_and_f1(predictions, labels)
+from fairseq.criterions.sentence_prediction import pearson_and_spearman
+correlation = pearson_and_spearman(predictions, labels)["pearson"]
+assert late <= sys.modules.keys() | {"sklearn"}
+import scipy.stats, sklearn.metrics
+assert found["f1"] == sklearn.metrics.f1_score(labels, predictions) == 0.8
+assert correlation == scipy.stats.pearsonr(predictions, labels)[0]
+from fairseq.tasks.audio_classification import sklearn_metrics
+assert sklearn_metrics.roc_curve([0, 1], [0.1, 0.9])[1].tolist()[-1] == 1
+"""
+
+
+def test_they_are_imported_when_they_are_needed():
+    succeeded(run([sys.executable, "-c", SCRIPT]))
+
+
+def test_nothing_is_put_in_the_place_of_what_is_there():
+    import scipy.stats
+
+    import_fairseq()
+    assert sys.modules["scipy.stats"] is scipy.stats
+    assert scipy.stats.pearsonr
