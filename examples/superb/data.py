@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from examples.mboshi.prepare import measure
+from examples.corpora import measure
 from manifests.common import CorpusError, parallel_map
 from manifests.generated.grammar import sentences
 from manifests.generated.speech import ACCENTS, VARIANTS, Speaker, draw_speakers, speak
