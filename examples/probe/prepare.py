@@ -3,7 +3,7 @@
     python -m examples.probe.prepare --data DIR --out runs/probe/manifests
 
 ``faces``     GRID: ``train``, ``valid`` and 100 ``test`` clips that no training and no choice sees
-``pretrain``  the same and, to learn from, LibriSpeech and ARCTIC
+``pretrain``  the same and, to learn from, LibriSpeech and ARCTIC in pieces of two seconds
 ``digits``    spoken digits of five speakers, the digit in ``tgt_text``; nothing else of this corpus
 ``words``     GRID's clips once more, with the words and their times in ``segments``
 
@@ -19,11 +19,13 @@ from examples.corpora import grid_clips, grid_words, measure, speech_clips
 from manifests.common import parallel_map
 from manifests.compact_video import compact
 from manifests.features import cache_features
+from mmpt_fairseq.data.audio import FRAME_SHIFT, num_frames
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 HOLD_OUT_EVERY = 5  # clips of GRID, of which every third is for validation
 SMALL_SIDE = 72  # pixels: more than a training sees
+PIECE = 32_000  # samples
 
 
 def prepare(data: Path, out: Path, jobs: int = 1) -> dict[str, int]:
@@ -50,7 +52,7 @@ def prepare(data: Path, out: Path, jobs: int = 1) -> dict[str, int]:
     faces, speech, digits = split(kept["grid"]), kept["librispeech and arctic"], kept["fsdd"]
     tables = {
         "faces": faces,
-        "pretrain": {**faces, "train": [*faces["train"], *speech]},
+        "pretrain": {**faces, "train": [*faces["train"], *pieces(speech)]},
         "digits": {"all": digits},
         "words": with_words(faces, grid_words(data / "grid")),
     }
@@ -69,6 +71,20 @@ def split(clips: list[dict]) -> dict[str, list[dict]]:
         held_out = "test" if i // HOLD_OUT_EVERY % 3 else "valid"
         parts["train" if i % HOLD_OUT_EVERY else held_out].append(clip)
     return parts
+
+
+def pieces(clips: list[dict]) -> list[dict]:
+    """The clips in pieces of :data:`PIECE`; what is left at their ends is dropped."""
+    return [
+        {
+            **clip,
+            "id": f"{clip['id']}_{i}",
+            "audio": f"{clip['audio']}:{i * PIECE}:{PIECE}",
+            "n_frames": num_frames(PIECE),
+        }
+        for clip in clips
+        for i in range(clip["n_frames"] * FRAME_SHIFT // PIECE)
+    ]
 
 
 def digit_clips(folder: Path) -> list[dict]:

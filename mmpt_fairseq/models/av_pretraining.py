@@ -39,6 +39,13 @@ class AVPretrainingModelConfig(ConformerConfig):
     decoder_embed_dim: int = field(default=512, metadata={"help": "width of the shared decoder"})
     decoder_layers: int = field(default=4, metadata={"help": "blocks of the shared decoder"})
     decoder_attention_heads: int = field(default=8, metadata={"help": "heads of that decoder"})
+    decoder_audio_kernel: int = field(
+        default=0,
+        metadata={
+            "help": "odd kernel of a convolution that hands the decoder's tokens of sound what is "
+            "near, so that short trainings reconstruct (0, as in the paper: attention alone)"
+        },
+    )
     joint_decoding: bool = field(
         default=False,
         metadata={"help": "decode sound and pictures together, so that each helps the other"},
@@ -138,6 +145,10 @@ class AVPretrainingModel(BaseFairseqModel):
             cfg.video_attention_heads,
             cfg.checkpoint_activations,
         )
+        if cfg.decoder_audio_kernel and cfg.decoder_audio_kernel % 2 == 0:
+            raise InputError(
+                f"model.decoder_audio_kernel={cfg.decoder_audio_kernel} must be odd, or 0 for none"
+            )
         decoder = SharedDecoder(
             audio_dim=cfg.encoder_embed_dim,
             video_dim=cfg.video_embed_dim,
@@ -146,6 +157,7 @@ class AVPretrainingModel(BaseFairseqModel):
             dim=cfg.decoder_embed_dim,
             layers=cfg.decoder_layers,
             heads=cfg.decoder_attention_heads,
+            audio_kernel=cfg.decoder_audio_kernel,
         )
         heads = (cfg.encoder_attention_heads, cfg.video_attention_heads)
         return cls(

@@ -5,10 +5,12 @@ from mmpt_fairseq.errors import InputError
 from tests.helpers import av_batch, av_model
 
 
-@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
+@pytest.mark.parametrize(
+    "options", [{}, {"encoder_positions": "rotary"}, {"decoder_audio_kernel": 5}]
+)
 @torch.no_grad()
-def test_masked_values_reach_no_prediction_bit_for_bit(positions):
-    model, batch = av_model(encoder_positions=positions), av_batch()
+def test_masked_values_reach_no_prediction_bit_for_bit(options):
+    model, batch = av_model(**options), av_batch()
     first, _ = model(**batch)
     hidden = batch["audio_mask"].repeat_interleave(4, dim=1)[:, : batch["audio"].size(1)]
     pixels = model.video_encoder.patches.cut(batch["video"])
@@ -58,9 +60,10 @@ def test_errors_are_means_over_what_is_masked_and_exists():
         assert result.video_error[row].item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("kernel", [0, 5])
 @torch.no_grad()
-def test_batch_mates_and_padding_do_not_matter():
-    model, batch = av_model(), av_batch()
+def test_batch_mates_and_padding_do_not_matter(kernel):
+    model, batch = av_model(decoder_audio_kernel=kernel), av_batch()
     together, pairs = model(**batch, contrast=True)
     for row, length in enumerate(batch["audio_lengths"].tolist()):
         alone, pair = model(
@@ -186,7 +189,11 @@ def test_it_learns_to_reconstruct():
 
 @pytest.mark.parametrize(
     ("option", "key"),
-    [({"video_patch_size": 5}, "video_patch_size"), ({"encoder_embed_dim": 18}, "embed_dim=18")],
+    [
+        ({"video_patch_size": 5}, "video_patch_size"),
+        ({"encoder_embed_dim": 18}, "embed_dim=18"),
+        ({"decoder_audio_kernel": 4}, "decoder_audio_kernel=4 must be odd"),
+    ],
 )
 def test_sizes_that_do_not_fit_are_named(option, key):
     with pytest.raises(InputError, match=key):
