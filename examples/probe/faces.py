@@ -1,4 +1,4 @@
-"""Drawn faces that speak, in three splits: ``python -m examples.probe.faces OUT --clips 1500``.
+"""Drawn faces that speak, in three splits: ``python -m examples.probe.faces OUT``.
 
 ``OUT/corpus`` is what manifests.generated makes; ``OUT/faces`` has ``train``, ``valid`` and 110
 ``test`` clips, whose sentences differ and whose faces are all new, with cached filterbanks.
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--clips", type=int, default=1500, help="to learn from")
+    parser.add_argument("--clips", type=int, default=1000, help="to learn from")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args(arguments)
     with exit_on_input_error():

@@ -25,6 +25,8 @@ CRITERIA = {
     "mae_clr": "mmpt_masked_reconstruction_and_contrastive",
 }
 CONTRASTIVE = ("clr", "mae_clr")
+# Tokens a batch: CLR wants many clips to tell apart, MAE many updates.
+TOKENS = {"mae": 3000, "clr": 12000, "mae_clr": 8000}
 UNTRAINED = "untrained"
 BASELINES = ("log mel, mean, std", "log mel - mean, 4 segments")
 FRAMES = {"real": 298, "drawn": 130}  # of 10 ms: every clip is cut to this length for retrieval
@@ -45,10 +47,10 @@ class Settings:
     """
 
     updates: dict[str, int] = field(
-        default_factory=lambda: {"mae": 400, "clr": 300, "mae_clr": 400}
+        default_factory=lambda: {"mae": 600, "clr": 200, "mae_clr": 300}
     )
-    drawn_updates: int = 400
-    drawn_clips: int = 1500
+    drawn_updates: int = 300
+    drawn_clips: int = 1000
     overrides: tuple[str, ...] = ()
 
 
@@ -94,6 +96,7 @@ class Probe:
         common = [
             f"common.seed={seed}",
             f"criterion._name={CRITERIA[objective]}",
+            f"dataset.max_tokens={TOKENS[objective]}",
             f"optimization.max_update={updates}",
             f"lr_scheduler.warmup_updates={max(1, updates // 10)}",
             f"checkpoint.save_interval_updates={max(1, updates // 4)}",

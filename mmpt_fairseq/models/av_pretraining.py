@@ -172,6 +172,25 @@ class AVPretrainingModel(BaseFairseqModel):
             contrast_masked=cfg.contrast_masked,
         )
 
+    def compile_layers(self, backend: str) -> None:
+        """Let torch.compile make kernels of every layer, one for all lengths of a batch.
+
+        Names of parameters stay as they are, so that checkpoints do too.
+
+        Raises:
+            InputError: torch has no such backend.
+        """
+        known = torch.compiler.list_backends(exclude_tags=())
+        if backend not in known:
+            raise InputError(f"task.compile={backend} is none of torch's {', '.join(known)}")
+        layers = (
+            *self.audio_encoder.layers,
+            *self.video_encoder.transformer.blocks,
+            *self.decoder.transformer.blocks,
+        )
+        for layer in layers:
+            layer.compile(dynamic=True, backend=backend)
+
     def forward(
         self,
         audio: Tensor | None = None,

@@ -59,6 +59,13 @@ class AVPretrainingConfig(FairseqDataclass):
         default=True,
         metadata={"help": "run the most expensive batch before the first update, and forget it"},
     )
+    compile: str = field(
+        default="",
+        metadata={
+            "help": "torch.compile's backend for the layers, in training: inductor wants a C++ "
+            "compiler and some minutes at the start; empty: none"
+        },
+    )
     pictures: bool = field(
         default=True,
         metadata={"help": "draw a reconstruction for TensorBoard after every validation"},
@@ -95,6 +102,8 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                     "masked altogether can be reconstructed from the other alone"
                 )
             model = super().build_model(cfg, from_checkpoint)
+            if self.cfg.compile and not from_checkpoint:
+                model.compile_layers(self.cfg.compile)
         self.patch_grid = model.video_encoder.patches.grid
         return model
 

@@ -219,3 +219,34 @@ def test_normalised_targets_are_each_patchs_own_units():
     for row, mask in enumerate(batch["video_mask"]):
         expected = ((result.video[row] - target[row]) ** 2 / scale[row])[mask].mean().item()
         assert result.video_error[row].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_compiled_layers_give_the_same_loss_and_gradients_at_any_length():
+    """torch's tracing without code generation. Two kinds of layers, padded or not: four graphs."""
+    plain, compiled = av_model(), av_model()
+    compiled.compile_layers("eager")
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    graphs = torch._dynamo.utils.counters["stats"]
+    before = graphs["unique_graphs"]
+    for frames in (40, 28, 36, 24, 32):
+        batch = av_batch()
+        batch["audio"] = batch["audio"][:, :frames]
+        batch["audio_lengths"] = torch.tensor([frames, frames - 7])
+        batch["audio_mask"] = batch["audio_mask"][:, : frames // 4]
+        losses = []
+        for model in (plain, compiled):
+            result, _ = model(**batch)
+            loss = result.audio_error.sum() + result.video_error.sum()
+            model.zero_grad()
+            loss.backward()
+            losses.append(loss.item())
+        assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+        for ours, theirs in zip(plain.parameters(), compiled.parameters(), strict=True):
+            if ours.grad is not None:
+                assert torch.allclose(ours.grad, theirs.grad, atol=1e-6)
+    assert 2 <= graphs["unique_graphs"] - before <= 4
+
+
+def test_a_backend_that_torch_does_not_have_is_named():
+    with pytest.raises(InputError, match=r"task\.compile=clang is none of torch's .*inductor"):
+        av_model().compile_layers("clang")
