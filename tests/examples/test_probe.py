@@ -1,16 +1,21 @@
 """The probe: what is averaged, what is chosen by which data, and retrieval; then a small run."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 import mmpt_fairseq
+from examples.corpora import SPEECH
 from examples.probe import classify, pooling, retrieval
-from examples.probe.prepare import split, with_words
+from examples.probe.prepare import prepare, split, with_words
+from examples.probe.systems import Probe, Settings
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.upstreams import open_upstream
+from tests.commands import ROOT
 from tests.helpers import noise, write_audio, write_clips
 
 
@@ -161,3 +166,52 @@ def test_recalls_in_both_directions():
     assert retrieval.recalls(sound, pictures) == pytest.approx(
         {"audio to video": 200 / 3, "video to audio": 100 / 3}
     )
+
+
+@pytest.fixture
+def corpora_of_a_few(real_data, tmp_path):
+    """Sixteen GRID clips, two utterances each of LibriSpeech and ARCTIC, fifty digits."""
+    data = tmp_path / "data"
+    chosen = [
+        *sorted((real_data / "fsdd").glob("[0-4]_*_[12].wav")),
+        *(p for f in SPEECH for p in sorted((real_data / f).rglob("*.ogg"))[:2]),
+    ]
+    for path in chosen:
+        link = data / path.relative_to(real_data)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    (data / "grid").mkdir()
+    (data / "grid" / "video").symlink_to(real_data / "grid" / "video")
+    lines = (real_data / "grid" / "clips.tsv").read_text().splitlines()[:17]
+    (data / "grid" / "clips.tsv").write_text("\n".join(lines) + "\n")
+    return data
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_a_small_probe_of_real_speech(corpora_of_a_few, tmp_path, monkeypatch):
+    """From the corpora to scores and recalls, with one update of MAE+CLR between."""
+    out = tmp_path / "out"
+    counts = prepare(corpora_of_a_few, out / "real")
+    assert (counts["faces/train"], counts["faces/valid"], counts["faces/test"]) == (12, 2, 2)
+    assert counts["digits/all"] == 50
+    assert counts["pretrain/train"] > 12 + 4
+    monkeypatch.chdir(ROOT)  # where the configs are
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    small = ["model.encoder_layers=1", "model.video_layers=1", "dataset.num_workers=0"]
+    settings = Settings({"mae_clr": 1}, overrides=tuple(small))
+    checkpoint = Probe(corpora_of_a_few, out, settings).train("mae_clr", 1)
+    pooling.main([str(checkpoint), str(out / "real"), str(out / "vectors")])
+    classify.main([str(out / "vectors"), str(out / "scores")])
+    found = json.loads((out / "scores" / "scores.json").read_text())
+    assert set(found["digits"]["tests"]) == {"george", "jackson", "lucas", "nicolas", "theo"}
+    assert list(found["words"]["tests"]) == ["test"]
+    assert 0 <= found["words"]["accuracy"] <= 100
+    views = found["digits"]["tests"]["theo"]["validated"]
+    assert set(views) == {f"layer {n}, {name}" for n in (0, 1) for name in pooling.POOLINGS}
+    for source in (str(checkpoint), "energy"):
+        arguments = [source, str(out / "real" / "faces"), str(out / "recall.json"), "--clips", "2"]
+        retrieval.main([*arguments, "--frames", "290"])
+        recall = json.loads((out / "recall.json").read_text())
+        assert set(recall) == {"audio to video", "video to audio"}
+        assert set(recall.values()) <= {0.0, 50.0, 100.0}
