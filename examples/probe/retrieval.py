@@ -129,7 +129,7 @@ def _shifted(x: Contour, lag: int) -> Contour:
 
 
 def _unit(x: Contour) -> Tensor:
-    return torch.nn.functional.normalize(torch.from_numpy(x), dim=-1)
+    return torch.nn.functional.normalize(torch.from_numpy(x).float(), dim=-1)
 
 
 def main(arguments: list[str] | None = None) -> None:

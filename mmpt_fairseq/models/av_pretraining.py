@@ -46,6 +46,13 @@ class AVPretrainingModelConfig(ConformerConfig):
             "near, so that short trainings reconstruct (0, as in the paper: attention alone)"
         },
     )
+    predict_zero_first: bool = field(
+        default=False,
+        metadata={
+            "help": "the decoder's predictions start out as zero, not at random: unlearning random "
+            "ones is what the first updates would spend the encoder's variety on"
+        },
+    )
     joint_decoding: bool = field(
         default=False,
         metadata={"help": "decode sound and pictures together, so that each helps the other"},
@@ -158,6 +165,7 @@ class AVPretrainingModel(BaseFairseqModel):
             layers=cfg.decoder_layers,
             heads=cfg.decoder_attention_heads,
             audio_kernel=cfg.decoder_audio_kernel,
+            zero_first=cfg.predict_zero_first,
         )
         heads = (cfg.encoder_attention_heads, cfg.video_attention_heads)
         return cls(

@@ -59,6 +59,7 @@ class SharedDecoder(nn.Module):
         layers: int = 4,
         heads: int = 8,
         audio_kernel: int = 0,
+        zero_first: bool = False,
     ) -> None:
         super().__init__()
         self.dim = dim
@@ -76,6 +77,9 @@ class SharedDecoder(nn.Module):
         self.predict = nn.ModuleDict(
             {"audio": nn.Linear(dim, audio_patch), "video": nn.Linear(dim, video_patch)}
         )
+        if zero_first:
+            for parameter in self.predict.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, encoded: dict[str, Encoded], jointly: bool = False) -> dict[str, Tensor]:
         """Predict every patch of ``audio`` and ``video``, whichever there are: ``(A, L, patch)``.

@@ -171,8 +171,9 @@ def test_every_parameter_learns_from_both_objectives():
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_it_learns_to_reconstruct():
-    model, batch = av_model(), av_batch()
+@pytest.mark.parametrize("options", [{}, {"decoder_audio_kernel": 3, "predict_zero_first": True}])
+def test_it_learns_to_reconstruct(options):
+    model, batch = av_model(**options), av_batch()
     batch["audio"] = batch["audio_unmasked"] = torch.linspace(-1, 1, 80).expand(2, 40, 80)
     batch["video"] = torch.linspace(-1, 1, 16).expand(2, 3, 4, 16, 16)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
@@ -250,3 +251,12 @@ def test_compiled_layers_give_the_same_loss_and_gradients_at_any_length():
 def test_a_backend_that_torch_does_not_have_is_named():
     with pytest.raises(InputError, match=r"task\.compile=clang is none of torch's .*inductor"):
         av_model().compile_layers("clang")
+
+
+@torch.no_grad()
+def test_predictions_can_start_at_zero():
+    """The error is then that of a constant: of normalised patches 1, by what normalising means."""
+    model = av_model(predict_zero_first=True, normalise_targets=True)
+    result, _ = model(**av_batch())
+    assert result.audio_error.tolist() == pytest.approx([1.0, 1.0], abs=1e-4)
+    assert result.video_error.tolist() == pytest.approx([1.0, 1.0], abs=1e-4)
