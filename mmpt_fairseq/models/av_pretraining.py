@@ -65,6 +65,13 @@ class AVPretrainingModelConfig(ConformerConfig):
     pooling: ChoiceEnum(["mean", "attention"]) = field(
         default="mean", metadata={"help": "from states to one vector per clip, in CLR"}
     )
+    normalise_slices: bool = field(
+        default=False,
+        metadata={
+            "help": "CLR's pictures less what does not change, scaled to unit variance over the "
+            "clip, as the sound is: otherwise few clips are told apart by their backgrounds"
+        },
+    )
     normalise_targets: bool = field(
         default=False,
         metadata={"help": "reconstruct patches of zero mean and unit variance each, not raw ones"},
@@ -151,6 +158,7 @@ class AVPretrainingModel(BaseFairseqModel):
             cfg.video_layers,
             cfg.video_attention_heads,
             cfg.checkpoint_activations,
+            cfg.normalise_slices,
         )
         if cfg.decoder_audio_kernel and cfg.decoder_audio_kernel % 2 == 0:
             raise InputError(

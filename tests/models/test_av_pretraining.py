@@ -254,6 +254,17 @@ def test_a_backend_that_torch_does_not_have_is_named():
 
 
 @torch.no_grad()
+def test_normalised_slices_are_of_what_changes():
+    """Neither a background nor the contrast counts; a clip of still pictures is defined."""
+    encoder, video = av_model(normalise_slices=True).video_encoder, av_batch()["video"]
+    background = torch.randn(2, 3, 1, 16, 16)
+    expected = encoder.encode_slices(video)
+    assert torch.allclose(encoder.encode_slices(3 * video + background), expected, atol=1e-4)
+    assert not torch.allclose(encoder.encode_slices(video.flip(2)), expected, atol=1e-2)
+    assert encoder.encode_slices(background.expand_as(video)).isfinite().all()
+
+
+@torch.no_grad()
 def test_predictions_can_start_at_zero():
     """The error is then that of a constant: of normalised patches 1, by what normalising means."""
     model = av_model(predict_zero_first=True, normalise_targets=True)
