@@ -52,7 +52,7 @@ class Settings:
     """
 
     updates: dict[str, int] = field(
-        default_factory=lambda: {"mae": 600, "clr": 200, "mae_clr": 300}
+        default_factory=lambda: {"mae": 600, "clr": 200, "mae_clr": 200}
     )
     drawn_updates: int = 300
     drawn_clips: int = 1000
