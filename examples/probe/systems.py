@@ -103,7 +103,7 @@ class Probe:
             f"criterion._name={CRITERIA[objective]}",
             f"dataset.max_tokens={TOKENS[objective]}",
             f"optimization.max_update={updates}",
-            f"lr_scheduler.warmup_updates={max(1, updates // 10)}",
+            f"lr_scheduler.warmup_updates={updates // 10}",
             f"checkpoint.save_interval_updates={max(1, updates // 4)}",
         ]
         target = self.folder(seed, system)
