@@ -22,11 +22,22 @@ OUT_OF_LEXICON = "word out of the lexicon"
 DUPLICATE = "duplicate id"
 BAD_NAME = "unusable name"
 BAD_TIMES = "unusable times"
+BAD_TEXT = "unreadable text"
+BAD_ROW = "unusable row"
+NO_FILE = "no file of its own"
+ONE_CHANNEL = "one channel of several"
+NOT_TWO_SPEAKERS = "not two speakers"
+SHARED_VIDEO = "video of a speaker held out"
 
 
 def held_out(name: str, every: int) -> bool:
     """Whether a speaker or a video is of the one in ``every`` that is kept for validation."""
     return every > 0 and crc32(name.encode("utf-8", "surrogateescape")) % every == 0
+
+
+def piece_id(name: str, place: int) -> str:
+    """The id of one of the pieces in which a recording is cut."""
+    return f"{name}_{place:04d}"
 
 
 @dataclass(frozen=True)
@@ -37,9 +48,12 @@ class Candidate:
         id: unique within its split.
         split: name of the manifest that it belongs to.
         audio: path of the sound; a video file has it too.
+        audio_else: path of the same sound, where ``audio`` cannot be used.
         video: path of the pictures; empty where the corpus has none.
         video_optional: a file without pictures gives sound alone instead of being left out.
-        start, seconds: the part of the recording; all of it where ``seconds`` is None.
+        start, seconds: the part of the recording; to its end where ``seconds`` is None.
+        cut: seconds, about, of the equal pieces that a recording is cut in; it then becomes as many
+            clips.
         text: the target; None where the corpus has no texts.
         source: video or recording that it comes from, for the leak check.
         columns: further columns of the manifest (speaker, src_text, src_lang, tgt_lang ...).
@@ -49,10 +63,12 @@ class Candidate:
     id: str
     split: str
     audio: str
+    audio_else: str = ""
     video: str = ""
     video_optional: bool = False
     start: float = 0.0
     seconds: float | None = None
+    cut: float | None = None
     text: str | None = None
     source: str = ""
     columns: dict[str, str] = field(default_factory=dict)
@@ -84,9 +100,13 @@ class Measured:
         samples: length of the sound in samples at 16 kHz.
         row: the cells that come from the files (audio, video, video_frames).
         reason, detail: empty for a usable clip.
+        pieces: of a recording that was cut; nothing else but ``stamp`` holds then.
+        stamp: sizes and times of change of the files that were looked at.
     """
 
     samples: int = 0
     row: dict[str, object] = field(default_factory=dict)
     reason: str = ""
     detail: str = ""
+    pieces: tuple[Measured, ...] = ()
+    stamp: str = ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from manifests.text import clean
 
@@ -23,6 +22,7 @@ class Cue:
 
     Attributes:
         start, end: seconds.
+        text: its lines, without tags.
     """
 
     start: float
@@ -30,25 +30,22 @@ class Cue:
     text: str
 
 
-def read_cues(path: Path) -> list[Cue]:
-    """The cues with their times, in order; both formats are read the same way."""
-    text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    return list(_cues(text.replace("\r\n", "\n").replace("\r", "\n").split("\n")))
-
-
-def _cues(lines: list[str]) -> Iterator[Cue]:
+def read_cues(text: str) -> Iterator[Cue]:
+    """The cues of a file's text, in order; both formats are read the same way."""
     times: re.Match | None = None
     texts: list[str] = []
-    for line in [*lines, ""]:
+    for line in [*re.split(r"\r\n|\n|\r", text), ""]:
         match = _TIMES.match(line)
         if times and (match or not line.strip()):
+            if match and texts and texts[-1].isdecimal():
+                texts.pop()  # the number of the next cue, where no blank line parts the two
             start, end = _seconds(times.groups()[:4]), _seconds(times.groups()[4:])
-            yield Cue(start, end, clean(" ".join(texts)))
+            yield Cue(start, end, "\n".join(texts))
             times, texts = None, []
         if match:
             times = match
         elif times:
-            texts.append(_TAG.sub("", line))
+            texts.append(clean(_TAG.sub("", line)))
 
 
 def _seconds(groups: tuple[str | None, ...]) -> float:

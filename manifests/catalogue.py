@@ -7,19 +7,23 @@ there are.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from manifests.candidate import DUPLICATE
+from manifests.candidate import DUPLICATE, piece_id
+from manifests.common import CorpusError
 from manifests.journal import read_entries
 
 LEAKS = ("speaker", "source", "sentence")
 SHOWN = 5  # examples of a leak in a message
+SPLIT = re.compile(r"\w[\w.+-]{0,99}")
+SPELLINGS = {"training": "train", "validation": "valid"}  # what fairseq calls them
 _TABLE = """
 CREATE TABLE clips (
-    n INTEGER PRIMARY KEY, split TEXT, id TEXT, path TEXT, reason TEXT, detail TEXT,
-    speaker TEXT, source TEXT, sentence TEXT, samples INTEGER, row TEXT
+    n INTEGER, piece INTEGER, split TEXT, id TEXT, path TEXT, reason TEXT, detail TEXT,
+    speaker TEXT, source TEXT, sentence TEXT, samples INTEGER, row TEXT, PRIMARY KEY (n, piece)
 )
 """
 
@@ -36,14 +40,22 @@ class Catalogue:
         self._database = sqlite3.connect("")  # a temporary file of SQLite's own
         self._database.execute(_TABLE)
         for path in journals:
-            rows = (_columns(entry) for entry in read_entries(path) if "clips" not in entry)
-            marks = ", ".join("?" * 11)
-            self._database.executemany(f"INSERT INTO clips VALUES ({marks})", rows)
+            self._add(path)
         self._database.execute("CREATE INDEX ids ON clips (split, id)")
         self._database.create_function(
             "role", 1, lambda split: roles.get(split) or role_of(split), deterministic=True
         )
         self._drop_duplicates()
+
+    def _add(self, path: Path) -> None:
+        """The clips of one journal; of a clip that stands there again, its last line holds."""
+        insert = f"INSERT INTO clips VALUES ({', '.join('?' * 12)})"
+        highest = -1
+        for entry in read_entries(path):
+            if entry["n"] <= highest:
+                self._database.execute("DELETE FROM clips WHERE n = ?", (entry["n"],))
+            highest = max(highest, entry["n"])
+            self._database.executemany(insert, _clips(entry))
 
     def close(self) -> None:
         """Give the temporary file back."""
@@ -69,17 +81,18 @@ class Catalogue:
     def rows(self, split: str) -> Iterator[dict]:
         """Usable rows of a split in the corpus's order, ``samples`` (at 16 kHz) with them."""
         found = self._database.execute(
-            "SELECT id, samples, row FROM clips WHERE split = ? AND reason = '' ORDER BY n",
+            "SELECT id, samples, row FROM clips WHERE split = ? AND reason = '' ORDER BY n, piece",
             (split,),
         )
         for name, samples, row in found:
             yield {"id": name, "samples": samples, **json.loads(row)}
 
-    def skipped(self) -> Iterator[tuple[str, str, str, str]]:
-        """(id, path, reason, detail) of the clips left out, in the corpus's order."""
+    def skipped(self) -> Iterator[tuple[str, str, str, str, str]]:
+        """(id, split, path, reason, detail) of the clips left out, in the corpus's order."""
         return iter(
             self._database.execute(
-                "SELECT id, path, reason, detail FROM clips WHERE reason != '' ORDER BY n"
+                "SELECT id, split, path, reason, detail FROM clips "
+                "WHERE reason != '' ORDER BY n, piece"
             )
         )
 
@@ -89,6 +102,12 @@ class Catalogue:
             "SELECT reason, COUNT(*) FROM clips WHERE reason != '' GROUP BY reason ORDER BY 2 DESC"
         )
         return dict(found)
+
+    def files_left_out(self) -> int:
+        """Distinct files of the clips left out."""
+        return self._database.execute(
+            "SELECT COUNT(DISTINCT path) FROM clips WHERE reason != ''"
+        ).fetchone()[0]
 
     def speakers(self, split: str) -> int:
         """Distinct speakers of a split."""
@@ -118,6 +137,21 @@ def role_of(split: str) -> str:
     return "test" if name.startswith(("test", "tst", "eval")) else "train"
 
 
+def checked_split(name: str) -> str:
+    """A split's name as that of a file in OUT_DIR; ``training`` is train, ``validation`` valid.
+
+    Raises:
+        CorpusError: the name would lead out of the folder, or is that of another file there.
+    """
+    name = SPELLINGS.get(name.lower(), name)
+    if not SPLIT.fullmatch(name) or name.lower() == "skipped":
+        raise CorpusError(
+            f"a split cannot be called {name!r}; take letters, digits, '-', '_', '+' or '.', and "
+            "not 'skipped'"
+        )
+    return name
+
+
 def sentence_key(text: str) -> str:
     """What counts as the same sentence; phrases that recur by nature (under four words) do not.
 
@@ -133,18 +167,23 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _columns(entry: dict) -> tuple:
-    row = entry.get("row", {})
-    return (
-        entry["n"],
-        entry["split"],
-        _printable(entry["id"]),
-        _printable(entry["path"]),
-        entry.get("reason", ""),
-        entry.get("detail", ""),
-        row.get("speaker", ""),
-        _printable(entry["source"]),
-        sentence_key(row.get("tgt_text", "")),
-        entry.get("samples", 0),
-        json.dumps(row, ensure_ascii=False),
-    )
+def _clips(entry: dict) -> Iterator[tuple]:
+    """The rows of the table that a journal's line makes: one, or one a piece."""
+    pieces = entry.get("pieces")
+    for piece, found in enumerate(pieces or [entry]):
+        row = found.get("row", {})
+        name = piece_id(entry["id"], piece) if pieces else entry["id"]
+        yield (
+            entry["n"],
+            piece,
+            entry["split"],
+            _printable(name),
+            _printable(entry["path"]),
+            found.get("reason", ""),
+            _printable(found.get("detail", "")),
+            row.get("speaker", ""),
+            _printable(entry["source"]),
+            sentence_key(row.get("tgt_text", "")),
+            found.get("samples", 0),
+            json.dumps(row, ensure_ascii=False),
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +16,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
+
+# Workers are forked from a server that has read these and nothing of the calling process, so that
+# they start in milliseconds and inherit no thread of it.
+_WORKERS = multiprocessing.get_context("forkserver")
+_READY = ["manifests.prepare", "soundfile", "av"]
+_HOST = socket.gethostname().replace(".", "-")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,8 +35,9 @@ class CorpusError(RuntimeError):
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A worker outlives its killed parent by a clip: the next run must not write the same file.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # A worker outlives its killed parent by a clip: the next run must not write the same file, nor
+    # must another machine that shares the folder.
+    partial = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.part")
     try:
         yield partial
         os.replace(partial, path)
@@ -37,37 +45,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def remove_stale(folder: Path) -> None:
+def remove_stale(folder: Path, deep: bool = True) -> None:
     """Remove what processes of this machine that are dead left half-written under `folder`."""
-    for partial in folder.rglob(".*.part"):
+    for partial in folder.glob(f"{'**/' if deep else ''}.*.{_HOST}.*.part"):
         process = partial.name.split(".")[-2]
         if process.isdigit() and not Path(f"/proc/{process}").exists():
             partial.unlink(missing_ok=True)
 
 
+def preload(module: str) -> None:
+    """Let workers start with a module that is slow to import; before the first of them starts."""
+    _READY.append(module)
+
+
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int, desc: str
 ) -> list[Result]:
-    """`[function(item) for item in items]`, in `jobs` processes, with a bar on stderr."""
-    return list(parallel_imap(function, items, jobs, desc))
-
-
-def parallel_imap(
-    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, desc: str
-) -> Iterator[Result]:
-    """The results of :func:`parallel_map` one by one, in order, as they come.
-
-    Workers are spawned, so that they inherit no thread or library of the calling process.
+    """`[function(item) for item in items]`, in `jobs` processes, with a bar on stderr.
 
     Raises:
         CorpusError: a worker was killed, as happens where memory runs out.
     """
     if not items:
-        return
+        return []
     bar = {"total": len(items), "desc": desc, "unit": "clip", "smoothing": 0.05}
     try:
         with _pool(min(jobs, len(items))) as pool:
-            yield from tqdm(pool.map(function, items, chunksize=4), **bar)
+            return list(tqdm(pool.map(function, items, chunksize=4), **bar))
     except BrokenProcessPool:
         raise CorpusError(
             f"A process of {desc!r} was killed, perhaps for lack of memory; start again with fewer "
@@ -83,16 +87,13 @@ def parallel_stream(
 ) -> Iterator[tuple[Item, Result]]:
     """``(item, function(item))`` in order, of which a few are under way at any time.
 
-    Unlike :func:`parallel_imap` it neither knows how many items there are nor keeps them: memory
-    does not grow with their number. One job stays in this process.
+    Unlike :func:`parallel_map` it neither knows how many items there are nor keeps them: memory
+    does not grow with their number. One job has a process of its own too, which may die.
 
     Args:
         lost: the result for an item that kills its process even where it is alone, as a damaged
             file does that a decoder stumbles over.
     """
-    if jobs == 1:
-        yield from ((item, function(item)) for item in items)
-        return
     feed, under_way = iter(items), deque()
     while True:
         with _pool(jobs) as pool, suppress(BrokenProcessPool):
@@ -156,8 +157,9 @@ def _follow_parent() -> None:
 
 @contextmanager
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Spawned workers that end with this process, however it ends."""
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker)
+    """Workers that end with this process, however it ends."""
+    _WORKERS.set_forkserver_preload(_READY)
+    pool = ProcessPoolExecutor(jobs, _WORKERS, _start_worker)
     try:
         yield pool
     finally:

@@ -12,17 +12,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import closing
 from fractions import Fraction
+from functools import partial
 from hashlib import sha1
 from pathlib import Path
 
+from tqdm import tqdm
+
 from manifests.common import CorpusError, atomic_path, parallel_stream, remove_stale
+from manifests.recording import video_stream
 
 SMALL_SIDE = 256
 KEY_EVERY = 12  # pictures
 QUALITY = "26"  # x264's constant rate factor
 
-Job = tuple[str, str, int]
+Job = tuple[str, str]
 
 
 def compact(
@@ -33,42 +38,40 @@ def compact(
     Raises:
         InputError: a folder holds no manifest, or a manifest is at fault.
     """
-    from tqdm import tqdm
-
     # Imported here because they bring fairseq, which no worker needs.
-    from manifests.features import manifest_rows, manifests_in
-    from mmpt_fairseq.data.manifest import write_manifest
+    from manifests.repoint import Files, Row, open_manifests, repoint, rows
     from mmpt_fairseq.data.waveform import split_slice
 
-    def source(path: Path, row: dict[str, str]) -> str:
+    def source(path: Path, row: Row) -> str:
         return os.path.normpath(path.parent.absolute() / split_slice(row["video"])[0])
 
     out = out.absolute()
     remove_stale(out)
-    tables = {path: manifest_rows(path) for folder in folders for path in manifests_in(folder)}
-    videos = {source(p, row) for p, rows in tables.items() for row in rows if row["video"]}
-    work = [
-        (video, str(copy_path(out, video, small_side)), small_side)
-        for video in sorted(videos)
-        if not video.startswith(f"{out}{os.sep}")
-    ]
-    copies = {}
-    stream = parallel_stream(
-        make_copy, work, jobs, lambda job: "it kills the process that reads it"
-    )
-    for (video, copy, _), fault in tqdm(stream, total=len(work), desc="videos", unit="video"):
-        if fault:
-            print(f"left as it is: {video}: {fault}", file=sys.stderr)
-        else:
-            copies[video] = copy
-    for path, rows in tables.items():
-        for row in rows:
-            copy = copies.get(source(path, row)) if row["video"] else None
+    manifests = open_manifests(folders)
+    videos = (source(m.path, row) for m in manifests for row in rows(m) if row["video"])
+    originals = (video for video in videos if not video.startswith(f"{out}{os.sep}"))
+    with closing(Files(originals)) as files:
+        work = ((video, str(copy_path(out, video, small_side))) for video in files)
+        make = partial(make_copy, small_side=small_side)
+        stream = parallel_stream(make, work, jobs, _lost)
+        for (video, copy), fault in tqdm(stream, total=len(files), desc="videos", unit="video"):
+            if fault:
+                print(f"left as it is: {video}: {fault}", file=sys.stderr)
+            else:
+                files.settle(video, copy)
+
+        def to_copy(path: Path, row: Row) -> None:
+            copy = files.place(source(path, row)) if row["video"] else None
             if copy:
                 whole = split_slice(row["video"])[0]
                 row["video"] = os.path.relpath(copy, path.parent) + row["video"][len(whole) :]
-        write_manifest(path, rows)
-    return len(copies), len(work) - len(copies)
+
+        repoint(manifests, to_copy)
+        return files.settled(), len(files) - files.settled()
+
+
+def _lost(job: Job) -> str:
+    return "it kills the process that reads it"
 
 
 def copy_path(out: Path, video: str, small_side: int = SMALL_SIDE) -> Path:
@@ -78,29 +81,36 @@ def copy_path(out: Path, video: str, small_side: int = SMALL_SIDE) -> Path:
     return out / name[:3] / f"{name}{size}.mp4"
 
 
-def make_copy(job: Job) -> str:
+def make_copy(job: Job, small_side: int = SMALL_SIDE) -> str:
     """Code one video anew; returns what is wrong with it, or nothing."""
     import av
 
-    video, copy, small_side = job
-    if os.path.isfile(copy):
+    video, copy = job
+    if _is_newer(copy, video):
         return ""
     av.logging.set_level(av.logging.PANIC)
     try:
         with atomic_path(Path(copy)) as partial, av.open(video) as source:
-            if not source.streams.video:
+            if video_stream(source) is None:
                 return "no video track"
             with av.open(str(partial), "w", format="mp4") as target:
                 return _transcode(source, target, small_side)
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        return str(error).splitlines()[0]
+    except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
+        return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _is_newer(copy: str, video: str) -> bool:
+    try:
+        return os.path.getmtime(copy) >= os.path.getmtime(video)
+    except OSError:
+        return False
 
 
 def _transcode(source, target, small_side: int) -> str:
     """Picture by picture, counted anew at a constant rate: pictures are known by their number."""
     import av
 
-    stream = source.streams.video[0]
+    stream = video_stream(source)
     stream.thread_type = "NONE"
     rate = Fraction(stream.average_rate or 25).limit_denominator(1001)
     width, height = _size(stream.width, stream.height, small_side)
@@ -110,6 +120,8 @@ def _transcode(source, target, small_side: int) -> str:
     coded.gop_size, coded.max_b_frames = KEY_EVERY, 0
     count = 0
     for frame in source.decode(stream):
+        if not count and frame.rotation:
+            coded.set_display_rotation(frame.rotation)
         small = frame.reformat(width, height, "yuv420p", interpolation="AREA")
         # A new frame, because the old one's type (I, P, B) would be coded again.
         picture = av.VideoFrame.from_ndarray(small.to_ndarray(), format="yuv420p")

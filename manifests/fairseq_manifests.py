@@ -15,10 +15,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from manifests.candidate import Candidate
+from manifests.candidate import BAD_ROW, Candidate
 from manifests.common import CorpusError
 from manifests.prepare import Recipe, main
-from manifests.text import clean
+from manifests.text import clean, read_lines
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,16 +30,16 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     columns = {"src_lang": args.lang, "tgt_lang": args.lang} if args.lang else {}
     for path in sorted(args.corpus.glob("*.tsv")):
         labels = _labels(path)
-        with path.open(encoding="utf-8-sig") as file:
-            root = Path(next(file, "").strip())
-            for number, line in enumerate(file, 2):
-                cells = line.rstrip("\r\n").split("\t")
-                text = None
-                if labels is not None:
-                    text = next(labels, None)
-                    if text is None:
-                        raise CorpusError(f"{path} has more rows than its labels have lines")
-                yield _candidate(path, number, root, cells, text, columns)
+        lines = read_lines(path)
+        root = Path(next(lines, "").strip())
+        for number, line in enumerate(lines, 2):
+            cells = line.rstrip("\r\n").split("\t")
+            text = None
+            if labels is not None:
+                text = next(labels, None)
+                if text is None:
+                    raise CorpusError(f"{path} has more rows than its labels have lines")
+            yield _candidate(path, number, root, cells, text, columns)
         if labels is not None and next(labels, None) is not None:
             raise CorpusError(f"{path} has fewer rows than its labels have lines")
 
@@ -55,9 +55,10 @@ def _candidate(
         name, video, audio = cells[:3]
         audio, video = str(root / audio), str(root / video)
         return Candidate(id=name, audio=audio, video=video, source=video, **base)
-    raise CorpusError(
-        f"{path}, line {number} has {len(cells)} cells; wav2vec's manifests have 2, AV-HuBERT's 5"
-    )
+    told = f"{len(cells)} cells; wav2vec's manifests have 2, AV-HuBERT's 5"
+    if number == 2:  # such as a manifest of speech to text, which has a header
+        raise CorpusError(f"{path}, line 2 has {told}")
+    return Candidate(f"{path.name}, line {number}", path.stem, audio="", fault=(BAD_ROW, told))
 
 
 def _labels(path: Path) -> Iterator[str] | None:
@@ -70,9 +71,7 @@ def _labels(path: Path) -> Iterator[str] | None:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for line in file:
-            yield clean(line)
+    return map(clean, read_lines(path))
 
 
 RECIPE = Recipe(

@@ -15,7 +15,7 @@ import csv
 import sys
 from collections.abc import Iterator
 
-from manifests.candidate import Candidate
+from manifests.candidate import BAD_ROW, Candidate
 from manifests.common import CorpusError
 from manifests.prepare import Recipe, main
 from manifests.text import clean
@@ -29,12 +29,16 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         path = args.corpus / "data" / f"{split}_data.csv"
         if not path.is_file():
             raise CorpusError(f"there is no {path}; name the unpacked release")
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = csv.DictReader(file)
             missing = {"path", "speakerId", "transcription", *SLOTS} - set(rows.fieldnames or ())
             if missing:
                 raise CorpusError(f"{path} lacks the column {', '.join(sorted(missing))}")
             for row in rows:
+                if not row["path"]:
+                    row_name = f"{path.name}, line {rows.line_num}"
+                    yield Candidate(row_name, split, audio="", fault=(BAD_ROW, "it names no file"))
+                    continue
                 slots = [clean(row[slot] or "") for slot in SLOTS]
                 name = row["path"].rsplit(".", 1)[0].removeprefix("wavs/speakers/")
                 yield Candidate(
@@ -44,7 +48,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
                     # A slot that is empty makes the whole label unusable.
                     text=" ".join(s.replace(" ", "_") for s in slots) if all(slots) else "",
                     columns={
-                        "speaker": row["speakerId"],
+                        "speaker": row["speakerId"] or "",
                         "src_text": clean(row["transcription"] or ""),
                         "src_lang": "en",
                     },

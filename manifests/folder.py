@@ -4,37 +4,43 @@
 
 Texts come from files beside a recording: ``talk.srt`` or ``talk.vtt`` (each cue becomes a segment
 of the recording, sound and pictures), else ``talk.txt`` (all of it). With ``--target-lang de``,
-``talk.de.srt`` goes before ``talk.srt``. Or they come from a table: a column file and any of text,
-split, speaker, start, end, src_text, src_lang, tgt_lang. ``talk.wav`` beside ``talk.mp4`` is taken
-for its sound.
+``talk.de.srt`` goes before ``talk.srt``; cues of ``talk.en.srt`` or else ``talk.srt`` at the same
+times are then the source texts of ``--source-lang en``. Or they come from a table: a column file
+and any of text, split, speaker, start, end, src_text, src_lang, tgt_lang. ``talk.wav`` beside
+``talk.mp4`` is taken for its sound.
 
-Splits: folders at the top named train, valid, dev, test ... are splits. Without them everything is
-``train``, and one recording in twenty, evenly spread, is ``valid``. A recording that has no text
-goes as it is, or in pieces of ``--cut`` seconds, and cannot be used for translation or recognition.
+Splits: folders at the top named train, valid, dev, test ... are splits, as is a column split.
+Where none of them is for validation, one recording in twenty of ``train`` becomes ``valid``, but
+at least one; with speakers (``--speaker folder``, a column) whole speakers; of a single recording
+the last clips. Where no recording has a text, they go as they are, or in pieces of ``--cut``
+seconds, for stage 1; where some have, those that have none are left out, for nothing was
+transcribed there that could be learnt or scored. Sentences that recur in several splits are
+counted, not refused, because short phrases recur in the subtitles of any two films.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import codecs
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from manifests.candidate import Candidate
-from manifests.captions import SUFFIXES, read_cues
 from manifests.catalogue import role_of
-from manifests.inspection import COMPRESSED, PLAIN, inspect
+from manifests.holdout import HeldOut, end_held_out
 from manifests.prepare import Recipe, add_valid_every, main
-from manifests.tables import read_table, row_candidate
+from manifests.recording import COMPRESSED, PLAIN
+from manifests.sidecars import SUFFIXES, Recording, Sidecars
+from manifests.tables import Placed, read_table, table_candidates
 from manifests.text import clean, spoken
 
-SOUND = {*PLAIN, *COMPRESSED, ".m4a", ".aac", ".wma"}
-VIDEO = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".flv", ".wmv"}
+SOUND = {*PLAIN, *COMPRESSED, ".m4a", ".aac", ".wma", ".ac3", ".amr", ".caf", ".mka", ".weba"}
+VIDEO = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp"}
+VIDEO |= {".ts", ".mts", ".m2ts", ".ogv", ".vob"}
 SPLIT_FOLDERS = {"train", "training", "valid", "validation", "val", "dev", "test", "eval"}
-
-Rule = Callable[[str], str]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +49,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--target-lang", default="", help="language of the texts")
     add("--source-lang", default="", help="language that is spoken")
     add("--speaker", choices=["folder"], help="the folder that a file lies in is its speaker")
+    add(
+        "--encoding",
+        type=_encoding,
+        default="cp1252",
+        help="of texts that are not UTF-8 (%(default)s)",
+    )
     add("--spoken", action="store_true", help="texts without (Applause), [Music], speaker labels")
     add("--cut", type=float, metavar="SECONDS", help="pieces of recordings that have no text")
     add("--require-video", action="store_true", help="leave out what has no pictures")
     add_valid_every(parser, 20, "recordings (of speakers with --speaker)")
+
+
+def _encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        raise argparse.ArgumentTypeError(f"there is no encoding {name!r}") from None
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
@@ -55,32 +74,70 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     columns = {"src_lang": args.source_lang, "tgt_lang": args.target_lang or args.source_lang}
     columns = {name: value for name, value in columns.items() if value}
     if args.csv:
-        for row in read_table(args.csv):
-            yield row_candidate(row, args.corpus, "train", rule, **columns)
+        read = partial(_rows, args.csv, args.encoding, args.corpus)
+        yield from table_candidates(read, args.valid_every, rule, **columns)
         return
-    valid = _validation(args)
-    for place, recording in enumerate(recordings(args.corpus)):
-        split = _split(recording, args.corpus) or ("valid" if valid(place, recording) else "train")
+    sidecars = Sidecars(rule, args.source_lang, args.target_lang, args.encoding)
+    with_texts = any(sidecars.find(recording) for recording in recordings(args.corpus))
+    held, splits = _held_out(args, sidecars if with_texts else None)
+    for recording in recordings(args.corpus):
+        split = _split(recording, args.corpus) or "train"
+        if split == "train" and "valid" not in splits and _group(recording, args) in held:
+            split = "valid"
         base = _base(recording, args, split, columns)
-        yield from recording_candidates(base, recording, args, rule)
+        if with_texts:
+            clips = sidecars.clips(recording, base)
+        else:
+            clips = iter([Candidate(id=base["source"], **base, cut=args.cut)])
+        single = splits == {""} and not held.several
+        yield from end_held_out(clips, args.valid_every) if single else clips
 
 
-def recordings(folder: Path) -> Iterator[tuple[Path, Path | None]]:
-    """(sound, pictures or None) of every recording under a folder, sorted."""
+def _rows(path: Path, encoding: str, folder: Path) -> Iterator[Placed]:
+    return ((row, folder, "train") for row in read_table(path, encoding))
+
+
+def _held_out(args: argparse.Namespace, sidecars: Sidecars | None) -> tuple[HeldOut, set[str]]:
+    """Which recordings or speakers may go to valid, and the splits that folders at the top tell.
+
+    Those without a text do not, where ``sidecars`` are wanted.
+    """
+    splits: set[str] = set()
+
+    def groups() -> Iterator[str]:
+        for recording in recordings(args.corpus):
+            split = _split(recording, args.corpus)
+            splits.add(split)
+            if split in ("", "train") and (sidecars is None or sidecars.find(recording)):
+                yield _group(recording, args)
+
+    return HeldOut(groups(), args.valid_every), splits
+
+
+def _group(recording: Recording, args: argparse.Namespace) -> str:
+    """What is held out as a whole."""
+    return recording.sound.parent.name if args.speaker else _name(recording, args.corpus)
+
+
+def recordings(folder: Path) -> Iterator[Recording]:
+    """Every recording under a folder, sorted."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and not _loops(parent, f))
         named: dict[str, list[Path]] = {}
+        texts: dict[str, Path] = {}
         for name in sorted(files):
             path = Path(parent, name)
             if path.suffix.lower() in SOUND | VIDEO and not name.startswith("."):
                 named.setdefault(path.stem, []).append(path)
+            elif path.suffix.lower() in SUFFIXES:
+                texts[path.stem + path.suffix.lower()] = path
         for paths in named.values():
             videos = [p for p in paths if p.suffix.lower() in VIDEO]
             sounds = [p for p in paths if p.suffix.lower() in SOUND]
-            yield (sounds or videos)[0], videos[0] if videos else None
+            yield Recording((sounds or videos)[0], videos[0] if videos else None, texts)
             # A third file of the same name is told as a duplicate.
             for path in [*sounds[1:], *videos[1:]]:
-                yield path, path if path in videos else None
+                yield Recording(path, path if path in videos else None, texts)
 
 
 def _loops(parent: str, name: str) -> bool:
@@ -89,36 +146,19 @@ def _loops(parent: str, name: str) -> bool:
     return path.is_symlink() and path.resolve() in (here, *here.parents)
 
 
-def _validation(args: argparse.Namespace) -> Callable[[int, tuple], bool]:
-    """Which recordings are held out, where no folder says so.
-
-    Their number is counted first, so that a folder of few recordings has one for validation too.
-    """
-    if not args.valid_every:
-        return lambda place, recording: False
-    if args.speaker:
-        speakers = sorted({sound.parent.name for sound, _ in recordings(args.corpus)})
-        every = min(args.valid_every, max(2, len(speakers)))
-        held = set(speakers[every - 1 :: every])
-        return lambda place, recording: recording[0].parent.name in held
-    count = sum(1 for _ in recordings(args.corpus))
-    every = min(args.valid_every, max(2, count))
-    return lambda place, recording: place % every == every - 1
+def _split(recording: Recording, corpus: Path) -> str:
+    """As a folder at the top says; empty where none does."""
+    top = recording.sound.relative_to(corpus).parts[0]
+    return role_of(top) if top.lower() in SPLIT_FOLDERS else ""
 
 
-def _split(recording: tuple[Path, Path | None], corpus: Path) -> str:
-    top = recording[0].relative_to(corpus).parts[0]
-    if top.lower() not in SPLIT_FOLDERS:
-        return ""
-    return {"train": "train", "valid": "valid", "test": "test"}[role_of(top)]
+def _name(recording: Recording, corpus: Path) -> str:
+    return str(recording.sound.relative_to(corpus).with_suffix(""))
 
 
-def _base(
-    recording: tuple[Path, Path | None], args: argparse.Namespace, split: str, columns: dict
-) -> dict:
+def _base(recording: Recording, args: argparse.Namespace, split: str, columns: dict) -> dict:
     """What all clips of a recording share."""
-    sound, video = recording
-    name = str(sound.relative_to(args.corpus).with_suffix(""))
+    sound, video = recording.sound, recording.video
     if args.speaker:
         columns = {**columns, "speaker": sound.parent.name}
     return {
@@ -127,55 +167,9 @@ def _base(
         # Where pictures are wanted, a file that may have none is asked for them too.
         "video": str(video or (sound if args.require_video else "")),
         "video_optional": not args.require_video,
-        "source": name,
+        "source": _name(recording, args.corpus),
         "columns": columns,
     }
-
-
-def recording_candidates(
-    base: dict, recording: tuple[Path, Path | None], args: argparse.Namespace, rule: Rule
-) -> Iterator[Candidate]:
-    """The clips of one recording: its cues, its text, or its pieces."""
-    name = base["source"]
-    beside = sidecar(recording, args.target_lang)
-    if beside and beside.suffix.lower() in SUFFIXES:
-        for i, cue in enumerate(read_cues(beside)):
-            seconds, text = cue.end - cue.start, rule(cue.text)
-            yield Candidate(
-                id=f"{name}_{i:04d}", **base, start=cue.start, seconds=seconds, text=text
-            )
-    elif beside:
-        text = beside.read_text(encoding="utf-8-sig", errors="replace")
-        yield Candidate(id=name, **base, text=rule(text))
-    elif args.cut:
-        yield from _pieces(name, base, args.cut)
-    else:
-        yield Candidate(id=name, **base)
-
-
-def sidecar(recording: tuple[Path, Path | None], language: str) -> Path | None:
-    """The text file that belongs to a recording."""
-    stem = recording[0].with_suffix("")
-    middles = [f".{language}", ""] if language else [""]
-    for middle in middles:
-        for suffix in (*SUFFIXES, ".txt"):
-            path = stem.with_name(f"{stem.name}{middle}{suffix}")
-            if path.is_file():
-                return path
-    return None
-
-
-def _pieces(name: str, base: dict, seconds: float) -> Iterator[Candidate]:
-    """Equal pieces of about ``seconds``; a recording that cannot be read is told as a whole."""
-    found = inspect(base["audio"])
-    whole = found.samples / found.rate if found.rate else 0.0
-    count = max(1, math.floor(whole / seconds + 0.5))
-    if count == 1:
-        yield Candidate(id=name, **base)
-        return
-    for i in range(count):
-        start, length = i * whole / count, whole / count
-        yield Candidate(id=f"{name}_{i:04d}", **base, start=start, seconds=length)
 
 
 RECIPE = Recipe(
@@ -183,6 +177,7 @@ RECIPE = Recipe(
     description=__doc__,
     candidates=candidates,
     add_options=add_options,
+    allowed=("sentence",),
     longest=60.0,
     corpus="DIR",
 )

@@ -4,8 +4,9 @@
 
 ``metadata.csv`` or ``metadata.jsonl`` beside the files, with the column file_name and any of
 transcription, text, sentence, translation, speaker, language, start, end; in ``<split>/``, in
-``data/<split>/``, or in FOLDER itself, which is then ``train`` unless a column split says
-otherwise.
+``data/<split>/``, or in FOLDER itself. The split is what a column split says, else the first folder
+of a clip's path that is named as splits are (``train/a.wav``), else ``train``. Without a split for
+validation, some of ``train`` becomes ``valid``.
 """
 
 from __future__ import annotations
@@ -13,34 +14,43 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from manifests.candidate import Candidate
-from manifests.prepare import Recipe, main
-from manifests.tables import read_table, row_candidate
+from manifests.prepare import Recipe, add_valid_every, main
+from manifests.tables import Placed, read_table, table_candidates
+from manifests.text import clean
 
 PLACES = ("metadata.*", "*/metadata.*", "data/*/metadata.*")
+SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "eval"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--source-lang", default="")
     add("--target-lang", default="", help="language of the texts")
+    add_valid_every(parser, 20, "speakers or recordings of train, where there is no such split,")
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """Rows of every table, in its order."""
     columns = {"src_lang": args.source_lang, "tgt_lang": args.target_lang or args.source_lang}
     columns = {name: value for name, value in columns.items() if value}
-    for path in sorted({p for place in PLACES for p in args.corpus.glob(place)}):
+    read = partial(placed_rows, args.corpus)
+    return table_candidates(read, args.valid_every, clean, **columns)
+
+
+def placed_rows(corpus: Path) -> Iterator[Placed]:
+    """Every row with its folder and the split that the folder or the file's own tell."""
+    for path in sorted({p for place in PLACES for p in corpus.glob(place)}):
         if path.suffix in (".csv", ".jsonl"):
-            split = "train" if path.parent == args.corpus else _split(path.parent)
+            folders = path.parent.relative_to(corpus).parts
+            default = next((name for name in folders if name != "data"), "train")
             for row in read_table(path):
-                yield row_candidate(row, path.parent, split, **columns)
-
-
-def _split(folder: Path) -> str:
-    return {"validation": "valid"}.get(folder.name, folder.name)
+                parts = (*folders, *Path(row.get("file", "")).parts[:-1])
+                split = next((name for name in parts if name.lower() in SPLITS), default)
+                yield row, path.parent, split
 
 
 RECIPE = Recipe(

@@ -2,7 +2,8 @@
 
 The first line holds the settings, each further one a clip, the last one says that the shard is
 whole. A line that was cut by a kill is dropped and its clip looked at again, so nothing is lost
-and nothing is doubled.
+and nothing is doubled. So is a clip whose text, times or files have changed since; its new line
+follows behind, and the last line of a clip is the one that holds.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
 from manifests.candidate import Candidate, Measured
 from manifests.common import CorpusError
+from manifests.inspection import stamp_of
 
 FOLDER = ".journal"
 RESTART = "say --restart to look at the whole corpus again"
@@ -26,6 +29,11 @@ def journal_path(out: Path, rank: int, shards: int) -> Path:
     return out / FOLDER / f"{rank}-of-{shards}.jsonl"
 
 
+def content_key(candidate: Candidate) -> str:
+    """Another key, another candidate: its text, its times, its paths or its columns."""
+    return blake2b(repr(candidate).encode("utf-8"), digest_size=8).hexdigest()
+
+
 class Journal:
     """One shard's journal, open for appending in a ``with`` block.
 
@@ -33,12 +41,15 @@ class Journal:
         path: the file; made if it is not there.
         settings: what must be the same for its lines to hold.
 
+    Attributes:
+        changed: clips that were looked at again because they are not what they were.
+
     Raises:
         CorpusError: the file was written with other settings, or is being written.
     """
 
     def __init__(self, path: Path, settings: dict) -> None:
-        self.path, self._settings = path, settings
+        self.path, self._settings, self.changed = path, settings, 0
 
     def __enter__(self) -> Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,54 +64,68 @@ class Journal:
     def _begin(self) -> None:
         """Drop a line that was cut; see that the settings are those of the lines before."""
         _lock(self._file, self.path)
-        end = _whole_lines(self.path)
-        if end:
-            with self.path.open(encoding="ascii") as file:
-                stored = json.loads(file.readline()).get("settings", {})
-            _compare(self.path, stored, self._settings)
-        self._file.truncate(end)
-        if not end:
+        self._end, self._again = _whole_lines(self.path)
+        if self._end:
+            compare_settings(self.path, read_settings(self.path), self._settings)
+        self._file.truncate(self._end)
+        if not self._end:
             self._append([{"settings": self._settings}])
 
     def __exit__(self, *_) -> None:
         self._file.close()
 
     def remaining(
-        self, candidates: Iterable[tuple[int, Candidate]]
-    ) -> Iterator[tuple[int, Candidate]]:
-        """Those of this shard's candidates that are not in the journal yet.
+        self, candidates: Iterable[tuple[int, Candidate, str]]
+    ) -> Iterator[tuple[int, Candidate, str]]:
+        """Those of this shard's candidates that are not in the journal, or not as they are now.
+
+        Args:
+            candidates: (place in the corpus, candidate, its key).
 
         Raises:
-            CorpusError: the corpus does not offer what it offered when the journal was begun.
+            CorpusError: the corpus does not offer the clips that it offered when the journal was
+                begun.
         """
         changed = f"the corpus has changed since {self.path} was begun; {RESTART}"
-        known, whole = read_entries(self.path), False
-        for place, candidate in candidates:
+        whole, known = is_whole(self.path), self._first_entries()
+        for place, candidate, key in candidates:
             entry = next(known, None)
-            if entry is not None and "clips" in entry:
-                entry, whole = None, True
             if entry is None and whole:
                 raise CorpusError(changed)
             if entry is None:
-                yield place, candidate
-            elif (entry["n"], entry["id"], entry["split"]) != (
-                place,
-                candidate.id,
-                candidate.split,
-            ):
+                yield place, candidate, key
+                continue
+            if (entry["n"], entry["id"], entry["split"]) != (place, candidate.id, candidate.split):
                 raise CorpusError(changed)
-        if any("clips" not in entry for entry in known):
+            found = self._again.get(place, (entry["key"], entry["stamp"]))
+            if found != (key, stamp_of(candidate)):
+                self.changed += 1
+                yield place, candidate, key
+        if next(known, None) is not None:
             raise CorpusError(changed)
 
-    def write(self, places: list[int], candidates: list[Candidate], found: list[Measured]) -> None:
-        """Append what was found; whole on disk, for this process, when it returns."""
-        entries = zip(places, candidates, found, strict=True)
-        self._append(_entry(*entry) for entry in entries)
+    def _first_entries(self) -> Iterator[dict]:
+        """The first line of each clip, as the file was when it was opened."""
+        highest = -1
+        for entry in read_entries(self.path, self._end):
+            if entry["n"] > highest:
+                highest = entry["n"]
+                yield entry
 
-    def finish(self, clips: int) -> None:
-        """Mark the shard as whole."""
-        if not is_whole(self.path):
-            self._append([{"clips": clips}])
+    def write(self, clips: Iterable[tuple[int, Candidate, str]], found: list[Measured]) -> None:
+        """Append what was found; whole on disk, for this process, when it returns."""
+        self._append(_entry(*clip, one) for clip, one in zip(clips, found, strict=True))
+
+    def finish(self, clips: int, corpus: str) -> None:
+        """Mark the shard as whole.
+
+        Args:
+            clips: of this shard.
+            corpus: a digest of all that the corpus offers, to all shards.
+        """
+        end = {"clips": clips, "corpus": corpus}
+        if read_end(self.path) != end:
+            self._append([end])
             os.fsync(self._file.fileno())
 
     def _append(self, entries: Iterable[dict]) -> None:
@@ -109,38 +134,81 @@ class Journal:
         self._file.flush()
 
 
-def _entry(place: int, candidate: Candidate, found: Measured) -> dict:
+def _entry(place: int, candidate: Candidate, key: str, found: Measured) -> dict:
     entry = {
         "n": place,
         "id": candidate.id,
         "split": candidate.split,
+        "key": key,
+        "stamp": found.stamp,
         "path": candidate.audio,
         "source": candidate.source,
     }
+    if found.pieces:
+        return {**entry, "pieces": [_outcome(candidate, piece) for piece in found.pieces]}
+    return {**entry, **_outcome(candidate, found)}
+
+
+def _outcome(candidate: Candidate, found: Measured) -> dict:
     if found.reason:
-        return {**entry, "reason": found.reason, "detail": found.detail}
+        return {"reason": found.reason, "detail": found.detail}
     text = {} if candidate.text is None else {"tgt_text": candidate.text}
-    return {**entry, "samples": found.samples, "row": {**candidate.columns, **text, **found.row}}
+    return {"samples": found.samples, "row": {**candidate.columns, **text, **found.row}}
 
 
-def read_entries(path: Path) -> Iterator[dict]:
-    """The lines after the settings."""
+def read_settings(path: Path) -> dict:
+    """The first line; empty where it is not whole."""
     with path.open(encoding="ascii") as file:
-        next(file, None)
+        line = file.readline()
+    return json.loads(line).get("settings", {}) if line.endswith("\n") else {}
+
+
+def read_entries(path: Path, end: int | None = None) -> Iterator[dict]:
+    """The lines of clips, those of the first ``end`` bytes alone where it is given."""
+    place = 0
+    with path.open("rb") as file:
         for line in file:
-            if not line.endswith("\n"):
+            place += len(line)
+            if not line.endswith(b"\n") or (end is not None and place > end):
                 return
-            yield json.loads(line)
+            entry = json.loads(line)
+            if "n" in entry:
+                yield entry
+
+
+def read_end(path: Path) -> dict | None:
+    """The line that says that the shard's last clip is in the journal, if it is there."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 256))
+        tail = file.read()
+    last = tail.splitlines()[-1] if tail.endswith(b"}\n") else b""
+    return json.loads(last) if last.startswith(b'{"clips":') else None
 
 
 def is_whole(path: Path) -> bool:
     """Whether the shard's last clip is in the journal."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 64))
-        tail = file.read()
-    return tail.endswith(b"}\n") and tail.splitlines()[-1].startswith(b'{"clips":')
+    return read_end(path) is not None
+
+
+def check_agreement(paths: Sequence[Path]) -> None:
+    """See that all shards, which are whole, looked at the same corpus in the same way.
+
+    Raises:
+        CorpusError: names the ranks that did not.
+    """
+    for rank, path in enumerate(paths):
+        remedy = f"run --rank {rank} again, with --restart"
+        compare_settings(path, read_settings(path), read_settings(paths[0]), remedy)
+    corpora = [read_end(path)["corpus"] for path in paths]
+    if len(set(corpora)) > 1:
+        last = max(range(len(paths)), key=lambda rank: paths[rank].stat().st_mtime_ns)
+        others = [str(rank) for rank, corpus in enumerate(corpora) if corpus != corpora[last]]
+        raise CorpusError(
+            f"the corpus was not the same when --rank {last} and --rank {', '.join(others)} looked "
+            "at it; run the latter again"
+        )
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
@@ -153,25 +221,36 @@ def _lock(file: BinaryIO, path: Path) -> None:
         pass
 
 
-def _whole_lines(path: Path) -> int:
-    """Bytes of the file up to the end of its last line that can be read."""
-    if not path.is_file():
-        return 0
-    end = 0
+def _whole_lines(path: Path) -> tuple[int, dict[int, tuple[str, str]]]:
+    """What of the file can be read.
+
+    Returns:
+        Bytes up to the end of the last whole line; and (key, stamp) of each clip that has a
+        further line, by its place.
+    """
+    end, highest, again = 0, -1, {}
     with path.open("rb") as file:
         for line in file:
             try:
-                json.loads(line.decode("ascii"))
+                entry = json.loads(line.decode("ascii"))
             except ValueError:
                 break
             if not line.endswith(b"\n"):
                 break
             end += len(line)
-    return end
+            if entry.get("n", highest + 1) <= highest:
+                again[entry["n"]] = (entry["key"], entry["stamp"])
+            highest = max(highest, entry.get("n", -1))
+    return end, again
 
 
-def _compare(path: Path, stored: dict, settings: dict) -> None:
+def compare_settings(path: Path, stored: dict, settings: dict, remedy: str = RESTART) -> None:
+    """See that a journal was written with these settings.
+
+    Raises:
+        CorpusError: it was not.
+    """
     names = sorted(k for k in stored | settings if stored.get(k) != settings.get(k))
     if names:
         differ = ", ".join(f"{k} {stored.get(k)} there, {settings.get(k)} here" for k in names)
-        raise CorpusError(f"{path} was begun with other settings ({differ}); {RESTART}")
+        raise CorpusError(f"{path} was begun with other settings ({differ}); {remedy}")

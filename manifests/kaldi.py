@@ -3,9 +3,11 @@
     python -m manifests.kaldi data OUT [--target-lang de]
 
 A directory with ``wav.scp`` (recording, path) and, as far as there are, ``segments`` (utterance,
-recording, start, end), ``text`` and ``utt2spk``; or a folder of such directories, each a split
-named after it. ``flac -c -d -s file.flac |`` is read as the file; other commands and archives
-(``.ark``) are left out. The files are sorted, as Kaldi demands, so that they are read side by side.
+recording, start, end and, of several channels, the channel; an end of -1 is the recording's end),
+``text`` and ``utt2spk``; or a folder of such directories, each a split named after it.
+``flac -c -d -s file.flac |`` is read as the file; other commands and archives (``.ark``) are left
+out, as is one channel of several. The files are sorted, as Kaldi demands, so that they are read
+side by side; only ``wav.scp`` is kept, where there are ``segments``.
 """
 
 from __future__ import annotations
@@ -14,12 +16,21 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from manifests.candidate import NO_TEXT, UNREADABLE, Candidate
+from manifests.candidate import (
+    BAD_ROW,
+    MISSING,
+    NO_FILE,
+    NO_TEXT,
+    ONE_CHANNEL,
+    Candidate,
+)
 from manifests.common import CorpusError
 from manifests.prepare import Recipe, main
-from manifests.text import clean
+from manifests.text import clean, read_lines
 
 _FLAC = re.compile(r"flac\s+(?:-\w+\s+)*(\S+\.flac)\s*\|")
 
@@ -42,68 +53,94 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
 
 def directory_candidates(folder: Path, args: argparse.Namespace) -> Iterator[Candidate]:
     """Utterances of one data directory."""
-    recordings = dict(read_pairs(folder / "wav.scp"))
     texts = Sorted(folder / "text") if (folder / "text").is_file() else None
     speakers = Sorted(folder / "utt2spk") if (folder / "utt2spk").is_file() else None
     languages = {"src_lang": args.source_lang, "tgt_lang": args.target_lang or args.source_lang}
-    for utterance, recording, start, seconds in _utterances(folder, recordings):
-        audio, fault = _path(recordings.get(recording), args.root)
-        text = texts.get(utterance) if texts else None
+    for part in _parts(folder, args.root.absolute()):
+        text = texts.get(part.utterance) if texts else None
+        fault = part.fault
         if texts and text is None:
             fault = fault or (NO_TEXT, f"not in {folder / 'text'}")
-        speaker = speakers.get(utterance) if speakers else None
+        speaker = speakers.get(part.utterance) if speakers else None
         columns = {**languages, "speaker": speaker or ""}
         yield Candidate(
-            id=utterance,
+            id=part.utterance,
             split=folder.name,
-            audio=audio or recording,
-            start=start,
-            seconds=seconds,
+            audio=part.audio,
+            start=part.start,
+            seconds=part.seconds,
             text=None if texts is None else clean(text or ""),
-            source=audio or recording,
+            source=part.audio,
             columns={name: value for name, value in columns.items() if value},
             fault=fault,
         )
 
 
-def _utterances(
-    folder: Path, recordings: dict[str, str]
-) -> Iterator[tuple[str, str, float, float | None]]:
-    """(utterance, recording, start, seconds or None for all of it)."""
-    segments = folder / "segments"
-    if not segments.is_file():
-        yield from ((name, name, 0.0, None) for name in recordings)
+@dataclass(frozen=True)
+class Part:
+    """An utterance's place: ``seconds`` is None up to the end of its recording."""
+
+    utterance: str
+    audio: str
+    start: float = 0.0
+    seconds: float | None = None
+    fault: tuple[str, str] | None = None
+
+
+def _parts(folder: Path, root: Path) -> Iterator[Part]:
+    """Lines of ``segments``, or of ``wav.scp`` where there is none."""
+    if not (folder / "segments").is_file():
+        for name, entry in read_pairs(folder / "wav.scp"):
+            audio, fault = _path(entry, root)
+            yield Part(name, audio, fault=fault)
         return
-    for utterance, rest in read_pairs(segments):
-        try:
-            recording, start, end = rest.split()
-            start, end = float(start), float(end)
-        except ValueError:
-            raise CorpusError(
-                f"{segments}: {utterance} is not followed by a recording, start and end"
-            ) from None
-        # A negative end is Kaldi's way to say the end of the recording.
-        yield utterance, recording, start, None if end < 0 and not start else end - start
+    recordings = dict(read_pairs(folder / "wav.scp"))
+    for utterance, rest in read_pairs(folder / "segments"):
+        yield _segment(utterance, rest.split(), recordings, root)
 
 
-def _path(entry: str | None, root: Path) -> tuple[str, tuple[str, str] | None]:
-    if entry is None:
-        return "", (UNREADABLE, "its recording is not in wav.scp")
+def _segment(utterance: str, cells: list[str], recordings: dict[str, str], root: Path) -> Part:
+    """As ``extract-segments`` reads it: recording, start, end, and a channel if there are more."""
+    try:
+        recording, start, end, *channel = cells
+        start, end = float(start), float(end)
+    except ValueError:
+        return Part(utterance, "", fault=(BAD_ROW, "no recording, start and end in segments"))
+    if recording not in recordings:
+        return Part(utterance, recording, fault=(MISSING, "its recording is not in wav.scp"))
+    audio, fault = _path(recordings[recording], root)
+    if channel and not fault and _channels(audio) > 1:
+        fault = (ONE_CHANNEL, f"channel {channel[0]}; write a file a channel first")
+    return Part(utterance, audio, start, None if end == -1 else end - start, fault)
+
+
+@lru_cache(maxsize=64)  # utterances of one recording follow each other
+def _channels(path: str) -> int:
+    """Channels by the file's header; 1 where it cannot be read, which is told later."""
+    import soundfile
+
+    try:
+        return soundfile.info(path).channels
+    except (soundfile.LibsndfileError, RuntimeError):
+        return 1
+
+
+def _path(entry: str, root: Path) -> tuple[str, tuple[str, str] | None]:
+    """The file that an entry of ``wav.scp`` names, or why it names none."""
     flac = _FLAC.fullmatch(entry)
     if flac:
         entry = flac[1]
     elif entry.endswith("|") or re.search(r"\.ark:\d+$", entry):
-        return entry, (UNREADABLE, "wav.scp names a command or an archive; write files first")
-    return str(root.absolute() / entry), None
+        return entry, (NO_FILE, "wav.scp names a command or an archive; write files first")
+    return str(root / entry), None
 
 
 def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
     """(first word, rest) of every line."""
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for line in file:
-            name, *rest = line.strip().split(maxsplit=1) or [""]
-            if name:
-                yield name, rest[0] if rest else ""
+    for line in read_lines(path):
+        name, *rest = line.strip().split(maxsplit=1) or [""]
+        if name:
+            yield name, rest[0] if rest else ""
 
 
 class Sorted:
@@ -111,20 +148,39 @@ class Sorted:
 
     def __init__(self, path: Path) -> None:
         self._path, self._pairs = path, read_pairs(path)
+        self._wanted = self._key = self._value = ""
+        self._advance()
+
+    def _advance(self) -> None:
+        """To the next line; the key is None behind the last.
+
+        Raises:
+            CorpusError: the table is not sorted.
+        """
+        before = self._key
         self._key, self._value = next(self._pairs, (None, ""))
+        if self._key is not None and _bytes(self._key) < _bytes(before):
+            raise CorpusError(f"{self._path} is not sorted at {self._key}; use LC_ALL=C sort")
 
     def get(self, wanted: str) -> str | None:
         """The value of a key; None where the table lacks it.
 
         Raises:
-            CorpusError: the table is not sorted.
+            CorpusError: the table is not sorted, or not asked in its order.
         """
-        while self._key is not None and self._key.encode() < wanted.encode():
-            before = self._key
-            self._key, self._value = next(self._pairs, (None, ""))
-            if self._key is not None and self._key.encode() < before.encode():
-                raise CorpusError(f"{self._path} is not sorted at {self._key}; use LC_ALL=C sort")
+        if _bytes(wanted) < _bytes(self._wanted):
+            raise CorpusError(
+                f"{self._path.parent}: segments, or wav.scp without them, is not sorted at "
+                f"{wanted}; use LC_ALL=C sort"
+            )
+        self._wanted = wanted
+        while self._key is not None and _bytes(self._key) < _bytes(wanted):
+            self._advance()
         return self._value if self._key == wanted else None
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
 
 
 RECIPE = Recipe(

@@ -1,74 +1,128 @@
-"""Kinetics-600 (arXiv 1808.01340) in the community's layout (github.com/cvdfoundation).
+"""Kinetics-600 (arXiv 1808.01340) in the community's layout.
 
     python -m manifests.kinetics600 k600 OUT
 
-Lists ``annotations/{train,val,test}.csv``, ``{train,val,test}.csv`` or ``kinetics600_*.csv`` with
-the columns youtube_id, time_start, time_end and, for some, label; clips
-``<split>/<youtube_id>_<start>_<end>.mp4`` (six digits each) or in class folders
-``<split>/<label>/``, whose names have spaces or underscores. A part of the clips is gone from
-YouTube and a part has no sound: both are normal, named in ``skipped.tsv`` and counted. Without
-lists every clip in the folders is taken. ``val`` serves as the validation split. No texts.
+As github.com/cvdfoundation/kinetics-dataset (``k600_downloader.sh``, ``arrange_by_classes.py``) and
+DeepMind's archive of lists leave it. Lists: ``annotations/{train,val,test}`` or
+``{train,val,test}`` (``validate`` for ``val``), ``.csv`` or ``.txt``, with the columns youtube_id,
+time_start, time_end and, for some, label; or lines that name clips. Clips:
+``<split>/<youtube_id>_<start>_<end>.mp4`` (six digits each), in class folders ``<split>/<label>/``,
+or in ``videos/<split>/<label>/``; labels have spaces or underscores. A part of the clips is gone
+from YouTube and a part has no sound: both are normal, named in ``skipped.tsv`` and counted; clips
+that a list does not name are not taken. Without a list every clip in the folders is. ``val`` serves
+as the validation split. No texts.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import re
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
-from manifests.candidate import Candidate
+from manifests.candidate import BAD_ROW, Candidate
 from manifests.common import CorpusError
 from manifests.prepare import Recipe, main
+from manifests.text import read_lines
 
-SPLITS = ("train", "val", "test")
+SPLITS = {"train": ("train",), "val": ("val", "validate"), "test": ("test",)}
 SUFFIXES = (".mp4", ".mkv", ".webm")
-LISTS = ("annotations/{}.csv", "{}.csv", "kinetics600_{}.csv", "kinetics_600_{}.csv")
+LISTS = ("annotations/{}.csv", "annotations/{}.txt", "{}.csv", "{}.txt", "kinetics600/{}.csv")
+LISTS += ("kinetics600_{}.csv", "kinetics_600_{}.csv")
+COLUMNS = {"youtube_id", "time_start", "time_end"}
+_CLIP = re.compile(r"[\w-]{11}_\d{6}_\d{6}")
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """Clips in the order of the lists, or sorted where there is none."""
-    for split in SPLITS:
-        folder = args.corpus / split
-        found = [args.corpus / name.format(split) for name in LISTS]
-        listed = next((path for path in found if path.is_file()), None)
-        paths = _listed(folder, listed) if listed else _all(folder)
-        for path in paths:
-            yield Candidate(
-                id=path.stem,
-                split=split,
-                audio=str(path),
-                video=str(path),
-                source=path.stem.rsplit("_", 2)[0],
-            )
+    for split, names in SPLITS.items():
+        lists = (args.corpus / form.format(name) for form in LISTS for name in names)
+        listed = next((path for path in lists if path.is_file()), None)
+        folders = [args.corpus / split, args.corpus / "videos" / split]
+        if listed is None:
+            yield from (_candidate(path, split) for path in _all(folders))
+            continue
+        places = Places(folders)
+        for name, label in read_list(listed):
+            if _CLIP.fullmatch(name):
+                yield _candidate(places.find(name, label), split)
+            else:
+                yield Candidate(name, split, audio="", fault=(BAD_ROW, "it names no clip"))
 
 
-def _all(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+def _candidate(path: Path, split: str) -> Candidate:
+    return Candidate(
+        id=path.stem,
+        split=split,
+        audio=str(path),
+        video=str(path),
+        source=path.stem.rsplit("_", 2)[0],
+    )
+
+
+def _all(folders: list[Path]) -> Iterator[Path]:
+    """Every clip of the first of the folders that is there."""
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    for path in sorted(folder.iterdir()) if folder else ():
         if path.is_dir():
             yield from (p for p in sorted(path.iterdir()) if p.suffix in SUFFIXES)
         elif path.suffix in SUFFIXES:
             yield path
 
 
-def _listed(folder: Path, listed: Path) -> Iterator[Path]:
-    """Where each row's clip lies; the first place looked at, for one that is missing."""
-    with listed.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if not {"youtube_id", "time_start", "time_end"} <= set(rows.fieldnames or ()):
-            raise CorpusError(f"{listed} lacks the columns youtube_id, time_start and time_end")
+def read_list(path: Path) -> Iterator[tuple[str, str]]:
+    """(name of the clip, its label if the list tells it); of a line without a clip, its number.
+
+    Raises:
+        CorpusError: it is no list of clips.
+    """
+    lines = read_lines(path)
+    first = next(lines, "")
+    if set(next(csv.reader([first]), ())) >= COLUMNS:
+        rows = csv.DictReader(chain([first], lines))
         for row in rows:
-            try:
-                times = f"{int(float(row['time_start'])):06d}_{int(float(row['time_end'])):06d}"
-            except (TypeError, ValueError):
-                raise CorpusError(
-                    f"{listed}, line {rows.line_num}: time_start and time_end are not seconds"
-                ) from None
-            name, label = f"{row['youtube_id']}_{times}", (row.get("label") or "").strip()
-            folders = [folder, folder / label, folder / label.replace(" ", "_")]
-            places = [f / f"{name}{suffix}" for f in folders[::-1] for suffix in SUFFIXES]
-            yield next((place for place in places if place.is_file()), folder / f"{name}.mp4")
+            yield _row_clip(row) or f"{path.name}, line {rows.line_num}", row.get("label") or ""
+    elif _CLIP.search(first):
+        for number, line in enumerate(chain([first], lines), 1):
+            clip = _CLIP.search(line)
+            label = line[: clip.start()].strip("/").rpartition("/")[2] if clip else ""
+            yield clip[0] if clip else f"{path.name}, line {number}", label
+    else:
+        raise CorpusError(
+            f"{path} neither has the columns {', '.join(sorted(COLUMNS))} nor names a clip in its "
+            "first line"
+        )
+
+
+def _row_clip(row: dict) -> str:
+    try:
+        times = (f"{int(float(row[name])):06d}" for name in ("time_start", "time_end"))
+        return "_".join([row["youtube_id"], *times])
+    except (TypeError, ValueError):
+        return ""
+
+
+class Places:
+    """Where clips lie: the place that held the last one is looked at first."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        forms = ("{label}", "{label_}", "")
+        self._places = [(f, form, s) for f in folders for form in forms for s in SUFFIXES]
+
+    def find(self, name: str, label: str) -> Path:
+        """A clip's path; of one that is missing, where it would lie."""
+        label = label.strip().strip('"')
+        for i, (folder, form, suffix) in enumerate(self._places):
+            path = folder / form.format(label=label, label_=label.replace(" ", "_"))
+            path = path / f"{name}{suffix}"
+            if path.is_file():
+                self._places.insert(0, self._places.pop(i))
+                return path
+        folder, _, suffix = self._places[0]
+        return folder / f"{name}{suffix}"
 
 
 RECIPE = Recipe(name="kinetics600", description=__doc__, candidates=candidates)

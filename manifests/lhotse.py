@@ -5,8 +5,9 @@
 
 Of a folder every ``*cuts*.jsonl(.gz)``; what stands behind ``cuts_`` in the name is the split. The
 lines are read directly, which takes no further package and no memory. A cut of a part of its
-recording becomes a segment. Left out: mixed and padded cuts, augmented recordings (their sound
-exists in no file), and sources that are not files.
+recording becomes a segment; a recording of several channels in a file each is read in the file of
+the cut's channel. Left out: one channel of a file that holds several, mixed and padded cuts,
+augmented recordings (their sound exists in no file), and sources that are not files.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import argparse
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from manifests.candidate import UNREADABLE, Candidate
+from manifests.candidate import BAD_ROW, NO_FILE, ONE_CHANNEL, Candidate
 from manifests.common import CorpusError
 from manifests.prepare import Recipe, main
 from manifests.text import clean
@@ -39,12 +41,14 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     if args.corpus.is_dir():
         paths = [p for p in sorted(args.corpus.glob("*cuts*")) if p.name.endswith(SUFFIXES)]
     for path in paths:
-        for cut in read_lines(path):
+        split = split_name(path)
+        for number, cut in enumerate(read_lines(path), 1):
             try:
-                yield cut_candidate(cut, split_name(path), args.root.absolute())
-            except (KeyError, TypeError, IndexError) as error:
-                name = cut.get("id", "a cut")
-                raise CorpusError(f"{path}: {name} lacks what a cut has ({error!r})") from None
+                yield cut_candidate(cut, split, args.root.absolute())
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                fault = (BAD_ROW, f"it lacks what a cut has ({error!r})")
+                name = str(cut.get("id", f"{path.name}, line {number}"))
+                yield Candidate(name, split, audio="", fault=fault)
 
 
 def split_name(path: Path) -> str:
@@ -54,24 +58,35 @@ def split_name(path: Path) -> str:
 
 
 def read_lines(path: Path) -> Iterator[dict]:
-    """The objects of a file of JSON lines."""
+    """The objects of a file of JSON lines; an empty one for a line that is none.
+
+    Raises:
+        CorpusError: the file is cut off or damaged.
+    """
     opener = gzip.open if path.name.endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except ValueError:
-                value = None
-            if not isinstance(value, dict):
-                raise CorpusError(f"{path}, line {number} is no JSON object")
-            yield value
+    try:
+        with opener(path, "rt", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                if line.strip():
+                    yield _object(line)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CorpusError(f"{path} is cut off or damaged ({error}); copy it again") from None
+
+
+def _object(line: str) -> dict:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def cut_candidate(cut: dict, split: str, root: Path) -> Candidate:
-    """One cut; several supervisions are read one after the other."""
-    fault = _fault(cut)
+    """One cut; several supervisions are read one after the other.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it is no cut.
+    """
     supervisions = sorted(cut.get("supervisions") or (), key=lambda s: s.get("start", 0))
     texts = [s["text"] for s in supervisions if s.get("text") is not None]
     columns = {
@@ -80,22 +95,24 @@ def cut_candidate(cut: dict, split: str, root: Path) -> Candidate:
         "tgt_lang": _only(supervisions, "language"),
     }
     base = {
-        "id": cut["id"],
+        "id": str(cut["id"]),
         "split": split,
         "text": clean(" ".join(texts)) if texts else None,
         "columns": {name: value for name, value in columns.items() if value},
-        "fault": fault,
     }
+    recording = cut.get("recording") or {}
+    source, fault = _source(cut, recording)
     if fault:
-        return Candidate(audio=str(cut.get("recording", {}).get("id", "")), **base)
-    recording = cut["recording"]
-    source = str(root / recording["sources"][0]["source"])
-    whole = cut["start"] < NEAR and abs(cut["duration"] - recording["duration"]) < NEAR
+        return Candidate(audio=str(recording.get("id", "")), fault=fault, **base)
+    path = str(root / source["source"])
+    start, seconds = float(cut["start"]), float(cut["duration"])
+    whole = start < NEAR and abs(seconds - recording["duration"]) < NEAR
     return Candidate(
-        audio=source,
-        start=float(cut["start"]),
-        seconds=None if whole else float(cut["duration"]),
-        source=recording["id"],
+        audio=path,
+        video=path if source.get("video") else "",
+        start=0.0 if whole else start,
+        seconds=None if whole else seconds,
+        source=str(recording["id"]),
         **base,
     )
 
@@ -105,15 +122,25 @@ def _only(supervisions: list[dict], key: str) -> str:
     return values.pop() if len(values) == 1 else ""
 
 
-def _fault(cut: dict) -> tuple[str, str] | None:
-    kind, recording = cut.get("type", "MonoCut"), cut.get("recording")
-    if kind not in ("MonoCut", "MultiCut") or not recording:
-        return (UNREADABLE, f"a {kind} without a recording of its own; save its sound first")
-    if recording.get("transforms"):
-        return (UNREADABLE, "an augmented recording; save its sound first")
-    if recording["sources"][0]["type"] != "file":
-        return (UNREADABLE, f"its source is a {recording['sources'][0]['type']}, no file")
-    return None
+def _source(cut: dict, recording: dict) -> tuple[dict, tuple[str, str] | None]:
+    """The file that holds the cut's channels and no others, or why there is none."""
+    kind = cut.get("type", "MonoCut")
+    if kind not in ("MonoCut", "MultiCut", "Cut") or not recording:
+        return {}, (NO_FILE, f"a {kind} without a recording of its own; save its sound first")
+    # What is resampled here anyway may be resampled there.
+    if any(change["name"] != "Resample" for change in recording.get("transforms") or ()):
+        return {}, (NO_FILE, "an augmented recording; save its sound first")
+    channels = cut.get("channel", 0)
+    channels = {channels} if isinstance(channels, int) else set(channels)
+    sources = [s for s in recording["sources"] if channels & set(s["channels"])]
+    told = " and ".join(map(str, sorted(channels)))
+    if not sources:
+        return {}, (BAD_ROW, f"its recording has no channel {told}")
+    if len(sources) > 1 or set(sources[0]["channels"]) != channels:
+        return {}, (ONE_CHANNEL, f"channel {told} is no file of its own; save its sound first")
+    if sources[0]["type"] != "file":
+        return {}, (NO_FILE, f"its source is a {sources[0]['type']}, no file")
+    return sources[0], None
 
 
 RECIPE = Recipe(

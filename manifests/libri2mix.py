@@ -17,10 +17,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from manifests.candidate import UNREADABLE, Candidate
+from manifests.candidate import NOT_TWO_SPEAKERS, Candidate
 from manifests.common import CorpusError
 from manifests.kaldi import read_pairs
 from manifests.prepare import Recipe, main
+from manifests.text import read_lines
 
 OFFICIAL = {"train": "train-100", "dev": "dev", "test": "test"}
 RTTM_CELLS = 8  # SPEAKER mixture channel start seconds <NA> <NA> speaker ...
@@ -33,7 +34,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
-    """Mixtures of each split, sorted."""
+    """Mixtures of each split, sorted.
+
+    Raises:
+        CorpusError: splits share a speaker, which may be allowed.
+    """
+    if not {"speaker", "all"} & set(args.allow_leaks.split(",")):
+        refuse_shared_speakers(args.corpus)
     for split, official in OFFICIAL.items():
         labels = args.corpus / split / "rttm"
         if not labels.is_file():
@@ -45,7 +52,9 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
             if args.mixtures and not path.is_file():
                 path = args.mixtures.absolute() / official / "mix_both" / f"{name}.wav"
             speakers = {speaker for speaker, _, _ in turns}
-            fault = None if len(speakers) == 2 else (UNREADABLE, f"{len(speakers)} speakers")
+            fault = (
+                None if len(speakers) == 2 else (NOT_TWO_SPEAKERS, f"{len(speakers)} in its rttm")
+            )
             cell = ";".join(f"{who}:{start:.2f}-{end:.2f}" for who, start, end in turns)
             yield Candidate(
                 id=name,
@@ -56,10 +65,30 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
             )
 
 
+def refuse_shared_speakers(labels: Path) -> None:
+    """Stop where a speaker is in two splits; a row names two, so that this is not left to others.
+
+    LibriSpeech's readers are numbers, which are the beginning of an utterance's name too.
+    """
+    found: dict[str, set[str]] = {}
+    for split in OFFICIAL:
+        path = labels / split / "rttm"
+        turns = read_rttm(path).values() if path.is_file() else ()
+        for speaker in {who.partition("-")[0] for several in turns for who, _, _ in several}:
+            found.setdefault(speaker, set()).add(split)
+    shared = {speaker: sorted(splits) for speaker, splits in found.items() if len(splits) > 1}
+    if shared:
+        speaker, splits = min(shared.items())
+        raise CorpusError(
+            f"{len(shared)} speakers are in two splits, such as {speaker} in {' and '.join(splits)}"
+            "; mend the splits, or accept it with --allow-leaks speaker"
+        )
+
+
 def read_rttm(path: Path) -> dict[str, list[Turn]]:
     """Mixture -> turns (speaker, start, end) by their start; empty ones are dropped."""
     found: dict[str, list[Turn]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         cells = line.split()
         if not cells or cells[0] != "SPEAKER":
             continue

@@ -18,6 +18,7 @@ from pathlib import Path
 from manifests.candidate import MISSING, NO_TEXT, Candidate
 from manifests.prepare import Recipe, main
 from manifests.text import librispeech as clean
+from manifests.text import read_lines
 
 SPLITS = (
     "train-clean-100",
@@ -61,8 +62,7 @@ def read_transcripts(path: Path) -> dict[str, str]:
     """Utterance -> transcript; nothing where the file is not there."""
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    pairs = (line.strip().partition(" ") for line in lines if line.strip())
+    pairs = (line.strip().partition(" ") for line in read_lines(path) if line.strip())
     return {name: text for name, _, text in pairs}
 
 

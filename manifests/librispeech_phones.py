@@ -6,21 +6,24 @@ train-clean-100, dev-clean and test-clean in the layout of ``manifests.librispee
 ``train``, ``valid`` and ``test``, as all of SUPERB's tasks here are. The lexicon
 (https://www.openslr.org/11, with g2p for the rest) has a word and its phones on a line; of several
 pronunciations the first counts, over all files given, as in SUPERB's recipe. An utterance with a
-word that no file has is left out; ``skipped.tsv`` names the words.
+word that no file has is left out; ``skipped.tsv`` names its words, and ``out_of_lexicon.txt`` lists
+them all with the number of times that they occur, the most frequent first.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from manifests.candidate import OUT_OF_LEXICON, Candidate
-from manifests.common import CorpusError
+from manifests.common import CorpusError, atomic_path
 from manifests.librispeech import chapter_candidates
 from manifests.prepare import Recipe, main
+from manifests.text import read_lines
 
 SPLITS = {"train-clean-100": "train", "dev-clean": "valid", "test-clean": "test"}
 
@@ -32,11 +35,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """LibriSpeech's utterances with phones as targets."""
-    lexicon = read_lexicon(args.lexicon)
+    lexicon, unknown = read_lexicon(args.lexicon), Counter()
     for official, split in SPLITS.items():
         for chapter in sorted((args.corpus / official).glob("*/*/")):
             for clip in chapter_candidates(chapter, split):
+                if not clip.fault:
+                    unknown.update(word for word in clip.text.split() if word not in lexicon)
                 yield clip if clip.fault or not clip.text else spell(clip, lexicon)
+    write_counts(args.out / "out_of_lexicon.txt", unknown)
+
+
+def write_counts(path: Path, words: Counter[str]) -> None:
+    """``word TAB occurrences`` a line, and what it comes to on stderr."""
+    with atomic_path(path) as partial:
+        lines = (f"{word}\t{count}\n" for word, count in words.most_common())
+        partial.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+    if words:
+        told = f"{len(words)} words are out of the lexicon, {words.total()} times in all"
+        print(f"{told}; see {path}", file=sys.stderr)
 
 
 def spell(clip: Candidate, lexicon: dict[str, str]) -> Candidate:
@@ -55,7 +71,7 @@ def read_lexicon(paths: list[Path]) -> dict[str, str]:
     for path in paths:
         if not path.is_file():
             raise CorpusError(f"there is no lexicon {path}")
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        for number, line in enumerate(read_lines(path), 1):
             word, *phones = line.split() or [""]
             if word and not phones:
                 raise CorpusError(f"{path}, line {number}: {word!r} has no phones behind it")

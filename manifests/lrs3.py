@@ -4,10 +4,11 @@
 
 ``{pretrain,trainval,test}/<video>/NNNNN.mp4`` with ``NNNNN.txt`` beside it: ``Text:`` and ``Conf:``
 lines, then in pretrain a table ``WORD START END ASDSCORE``. Pretrain clips of 15 s and more are cut
-into utterances where the speaker pauses for over 0.4 s, half-way through the pause, as AV-HuBERT's
-preparation does; the parts are read from the clip, nothing is copied. The release has no
-validation split: the clips of one in a hundred videos, from pretrain and trainval, make ``valid``,
-so that no video is in two splits that should not share it (pretrain and trainval do share videos).
+into utterances where the speaker pauses for over 0.4 s, half-way through the pause, the last up to
+the clip's end, as AV-HuBERT's preparation does (github.com/facebookresearch/av_hubert,
+``preparation/lrs3_prepare.py``); the parts are read from the clip, nothing is copied. The release
+has no validation split: the clips of one in a hundred videos, from pretrain and trainval, make
+``valid``, so that no video is in two splits that should not share it (pretrain and trainval do).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from manifests.candidate import NO_TEXT, Candidate, held_out
 from manifests.prepare import Recipe, add_valid_every, main
 from manifests.text import lrs3 as clean
+from manifests.text import read_lines
 
 SPLITS = ("pretrain", "trainval", "test")
 LONG = 15.0  # seconds from which a pretrain clip is cut
@@ -58,16 +60,15 @@ def clip_candidates(path: Path, part: str, split: str) -> Iterator[Candidate]:
         yield Candidate(id=name, **base, text=clean(text))
         return
     for i, (spoken, start, end) in enumerate(utterances):
-        yield Candidate(
-            id=f"{name}_{i}", **base, start=start, seconds=end - start, text=clean(spoken)
-        )
+        seconds = None if end is None else end - start
+        yield Candidate(id=f"{name}_{i}", **base, start=start, seconds=seconds, text=clean(spoken))
 
 
 def read_text(path: Path) -> tuple[str | None, list[Word]]:
     """The transcript and the words with their times (seconds)."""
     if not path.is_file():
         return None, []
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    lines = list(read_lines(path))
     if not lines or not lines[0].startswith("Text:"):
         return None, []
     table = next((i for i, line in enumerate(lines) if line.startswith("WORD ")), len(lines))
@@ -80,16 +81,17 @@ def read_text(path: Path) -> tuple[str | None, list[Word]]:
     return lines[0].removeprefix("Text:").strip(), words
 
 
-def cut(words: list[Word]) -> list[tuple[str, float, float]]:
-    """Utterances (text, start, end) between pauses; edges lie half-way through a pause."""
+def cut(words: list[Word]) -> list[tuple[str, float, float | None]]:
+    """Utterances (text, start, end) between pauses; edges lie half-way through a pause.
+
+    The first starts with the clip, the last goes to its end (None): word times may be past it.
+    """
     groups = [[words[0]]]
     for word in words[1:]:
         if word[1] - groups[-1][-1][2] > PAUSE:
             groups.append([])
         groups[-1].append(word)
-    # The first starts with the clip, the last ends with its last word.
-    middles = [(a[-1][2] + b[0][1]) / 2 for a, b in pairwise(groups)]
-    edges = [0.0, *middles, groups[-1][-1][2]]
+    edges = [0.0, *((a[-1][2] + b[0][1]) / 2 for a, b in pairwise(groups)), None]
     texts = (" ".join(word for word, _, _ in group) for group in groups)
     return [(text, *edge) for text, edge in zip(texts, pairwise(edges), strict=True)]
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import yaml
 
-from manifests.candidate import Candidate
+from manifests.candidate import BAD_ROW, Candidate
 from manifests.common import CorpusError
 from manifests.prepare import Recipe, main
-from manifests.text import clean, spoken
+from manifests.text import clean, read_lines, spoken
 
 SPLITS = ("train", "dev", "tst-COMMON", "tst-HE")
 # Segments stand one on a line, {duration: 3.5, offset: 16.08, ...}; read line by line a list of a
@@ -47,6 +47,9 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         target = _lines(folder / "txt" / f"{split}.{language}")
         segments = read_segments(folder / "txt" / f"{split}.yaml")
         for segment, source, translation in _together(segments, english, target, folder):
+            if "fault" in segment:
+                yield Candidate(segment["line"], split, audio="", fault=segment["fault"])
+                continue
             talk = Path(segment["wav"]).stem
             number = seen[talk] = seen.get(talk, -1) + 1
             columns = {"src_text": clean(source), "src_lang": "en", "tgt_lang": language}
@@ -58,8 +61,8 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
                 id=f"{talk}_{number}",
                 split=split,
                 audio=str(folder / "wav" / segment["wav"]),
-                start=float(segment["offset"]),
-                seconds=float(segment["duration"]),
+                start=segment["offset"],
+                seconds=segment["duration"],
                 text=text,
                 source=talk,
                 columns={**columns, "speaker": str(segment.get("speaker_id", ""))},
@@ -75,30 +78,25 @@ def target_language(corpus: Path) -> str:
 
 
 def read_segments(path: Path) -> Iterator[dict]:
-    """The segments of a YAML list."""
+    """The segments of a YAML list; ``line`` and ``fault`` of a line that is none."""
     if not path.is_file():
         raise CorpusError(f"there is no {path}, which lists the segments of its split")
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                [segment] = yaml.load(line, _LOADER)
-                if not {"wav", "offset", "duration"} <= set(segment):
-                    raise ValueError("a key is missing")
-            except (yaml.YAMLError, TypeError, ValueError):
-                raise CorpusError(
-                    f"{path}, line {number} is not a segment with wav, offset and duration"
-                ) from None
-            yield segment
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            [segment] = yaml.load(line, _LOADER)
+            times = {name: float(segment[name]) for name in ("offset", "duration")}
+            yield {**segment, **times, "wav": str(segment["wav"])}
+        except (yaml.YAMLError, TypeError, ValueError, KeyError):
+            fault = (BAD_ROW, "no segment with wav, offset and duration")
+            yield {"line": f"{path.name}, line {number}", "fault": fault}
 
 
 def _lines(path: Path) -> Iterator[str]:
     if not path.is_file():
         raise CorpusError(f"there is no {path}; unpack the release completely")
-    # Only \n ends a line: texts hold other characters at which str.splitlines would split.
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        yield from file
+    return read_lines(path)
 
 
 def _together(

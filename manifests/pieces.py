@@ -15,12 +15,15 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from manifests.text import clean
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 
 def pieces(folder: Path, texts: Iterable[str]) -> Iterator[str]:
     """Each text that is not blank as space-separated pieces of ``folder/spm.model``.
+
+    Texts are cleaned as those of the manifests are, so that the language model knows the same.
 
     Raises:
         InputError: the folder has no SentencePiece model.
@@ -32,8 +35,9 @@ def pieces(folder: Path, texts: Iterable[str]) -> Iterator[str]:
         raise InputError(f"there is no {model}; build one with python -m manifests.vocabulary")
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
     for text in texts:
-        if text.strip():
-            yield " ".join(processor.encode(text, out_type=str))
+        cleaned = clean(text)
+        if cleaned:
+            yield " ".join(processor.encode(cleaned, out_type=str))
 
 
 def read_texts(folder: Path, splits: Iterable[str], text: Path | None) -> Iterator[str]:

@@ -8,29 +8,47 @@ looked at in parallel, journals from which a killed run goes on, duplicates, lea
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
+import shlex
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
-from zlib import crc32
 
 from tqdm import tqdm
 
 from manifests.candidate import UNREADABLE, Candidate, Limits, Measured
-from manifests.catalogue import LEAKS, Catalogue
-from manifests.common import CorpusError, atomic_path, parallel_stream, remove_stale, run_alone
-from manifests.inspection import inspect, measure_all
-from manifests.journal import FOLDER, Journal, is_whole, journal_path
+from manifests.catalogue import LEAKS, Catalogue, checked_split
+from manifests.common import CorpusError, parallel_stream, remove_stale, run_alone
+from manifests.inspection import measure_all, stamp_of
+from manifests.journal import (
+    FOLDER,
+    Journal,
+    check_agreement,
+    compare_settings,
+    content_key,
+    is_whole,
+    journal_path,
+    read_settings,
+)
 
 CHUNK = 32  # clips that a worker gets at a time
 SAME_RECORDING = 512  # at most, where they are segments of one recording
 TOO_MANY = 0.05  # share of clips left out that calls for a loud warning
-FORMAT = 1  # raised when older journals no longer hold
+FORMAT = 2  # raised when older journals no longer hold
 
-Numbered = tuple[int, Candidate]
+# Options that change no finding, or that Limits holds.
+SHARED = {"out", "jobs", "rank", "restart", "allow_leaks", "command"}
+SHARED |= {"decode", "min_seconds", "max_seconds"}
+PATHS = ("audio", "audio_else", "video")
+
+Numbered = tuple[int, Candidate, str]  # place in the corpus, the clip, its key
 
 
 @dataclass(frozen=True)
@@ -96,14 +114,17 @@ def parse(recipe: Recipe, arguments: list[str] | None = None) -> argparse.Namesp
         parser.error(f"--rank must be from 0 to {args.nshard - 1}")
     if args.jobs < 1:
         parser.error("--jobs must be at least 1")
-    unknown = set(_kinds(args)) - set(LEAKS)
+    unknown = set(allowed_leaks(args)) - set(LEAKS)
     if unknown:
         parser.error(f"--allow-leaks knows {', '.join(LEAKS)} and all, not {', '.join(unknown)}")
     args.corpus, args.out = (Path(os.path.abspath(p)) for p in (args.corpus, args.out))
+    typed = sys.argv[1:] if arguments is None else arguments
+    args.command = shlex.join(["python", "-m", f"manifests.{recipe.name}", *typed])
     return args
 
 
-def _kinds(args: argparse.Namespace) -> list[str]:
+def allowed_leaks(args: argparse.Namespace) -> list[str]:
+    """Kinds of leaks that the user accepts."""
     kinds = [kind for kind in args.allow_leaks.split(",") if kind]
     return list(LEAKS) if kinds == ["all"] else kinds
 
@@ -115,72 +136,108 @@ def prepare(recipe: Recipe, args: argparse.Namespace) -> dict | None:
         The summary, or None where other shards are not done.
 
     Raises:
-        CorpusError: no such corpus, none of its clips is usable, splits leak, or the journal is
-            of another corpus.
+        CorpusError: no such corpus, none of its clips is usable, splits leak, or a journal is of
+            another corpus or of other settings.
     """
     if not args.corpus.exists():
         raise CorpusError(f"there is no {args.corpus}; name the folder of the corpus")
+    for name, value in vars(args).items():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and name != "out" and not path.exists():
+                raise CorpusError(f"there is no {path}, which --{name.replace('_', '-')} names")
     if args.out == args.corpus:
         raise CorpusError(f"{args.out} is the corpus itself; write the manifests elsewhere")
     journals = [journal_path(args.out, rank, args.nshard) for rank in range(args.nshard)]
     if args.restart:
-        journals[args.rank].unlink(missing_ok=True)
+        _forget(args, journals[args.rank])
     remove_stale(args.out)
-    _refuse_other_shards(args.out, args.nshard)
-    look_at_clips(recipe, args, journals[args.rank])
+    limits = Limits(args.min_seconds, args.max_seconds, recipe.longest, args.decode)
+    settings = _settings(recipe, args, limits)
+    _refuse_other_shards(args, journals, settings)
+    with Journal(journals[args.rank], settings) as journal:
+        look_at_clips(recipe, args, limits, journal)
     missing = [str(rank) for rank, path in enumerate(journals) if not is_whole(path)]
     if missing:
         print(f"--rank {', '.join(missing)} of {args.nshard} not done yet", file=sys.stderr)
         return None
-    catalogue = Catalogue(journals, recipe.roles)
-    try:
-        return _write(recipe, args, catalogue)
-    finally:
-        catalogue.close()
+    check_agreement(journals)
+    # Imported here because it brings fairseq, which no worker needs.
+    from manifests.writing import write
+
+    with closing(Catalogue(journals, recipe.roles)) as catalogue:
+        return write(recipe, args, catalogue)
 
 
-def look_at_clips(recipe: Recipe, args: argparse.Namespace, path: Path) -> None:
+def look_at_clips(
+    recipe: Recipe, args: argparse.Namespace, limits: Limits, journal: Journal
+) -> None:
     """Complete this machine's journal."""
-    inspect.cache_clear()
-    limits = Limits(args.min_seconds, args.max_seconds, recipe.longest, args.decode)
-    count = 0
+    count, corpus = 0, blake2b(digest_size=16)
 
     def mine() -> Iterator[Numbered]:
         nonlocal count
-        for place, candidate in enumerate(recipe.candidates(args)):
-            # By recording, so that its segments stay together.
-            if crc32(candidate.audio.encode("utf-8", "replace")) % args.nshard == args.rank:
+        for place, candidate in enumerate(offered(recipe, args)):
+            key = content_key(candidate)
+            corpus.update(key.encode())
+            # By recording, so that its segments stay together, wherever the corpus is mounted.
+            recording = candidate.audio.removeprefix(str(args.corpus))
+            if zlib.crc32(recording.encode("utf-8", "replace")) % args.nshard == args.rank:
                 count += 1
-                yield place, candidate
+                yield place, candidate, key
 
-    bar = tqdm(desc=recipe.name, unit="clip", smoothing=0.05)
-    with Journal(path, _settings(recipe, args, limits)) as journal, bar:
+    work, lost = partial(_measure_chunk, limits=limits), partial(_killed, limits=limits)
+    with tqdm(desc=recipe.name, unit="clip", smoothing=0.05) as bar:
         chunks = _chunks(journal.remaining(mine()))
-        work = partial(_measure_chunk, limits=limits)
-        lost = partial(_killed, limits=limits)
         for chunk, found in parallel_stream(work, chunks, args.jobs, lost):
-            places, candidates = (list(part) for part in zip(*chunk, strict=True))
-            journal.write(places, candidates, found)
+            journal.write(chunk, found)
             bar.update(len(found))
-        journal.finish(count)
+    journal.finish(count, corpus.hexdigest())
+    if journal.changed:
+        print(f"{journal.changed} clips had changed and were looked at again", file=sys.stderr)
+
+
+def offered(recipe: Recipe, args: argparse.Namespace) -> Iterator[Candidate]:
+    """What the corpus offers, with absolute paths and checked splits.
+
+    Raises:
+        CorpusError: one of its lists or texts cannot be read.
+    """
+    here, last = os.getcwd(), ""
+    try:
+        for candidate in recipe.candidates(args):
+            paths = {}
+            if not candidate.fault:  # else they may be names of something that is no file
+                paths = {name: _absolute(here, getattr(candidate, name)) for name in PATHS}
+            yield replace(candidate, split=checked_split(candidate.split), **paths)
+            last = candidate.id
+    except (UnicodeError, csv.Error, EOFError, zlib.error) as error:
+        where = f"behind the clip {last}" if last else "at its beginning"
+        raise CorpusError(
+            f"a list or a text of {args.corpus} cannot be read, {where} ({error}); lists and texts "
+            "are read as whole UTF-8 files"
+        ) from None
+
+
+def _absolute(folder: str, path: str) -> str:
+    return path and os.path.join(folder, path)
 
 
 def _settings(recipe: Recipe, args: argparse.Namespace, limits: Limits) -> dict:
-    shared = {"out", "jobs", "rank", "restart", "allow_leaks", "min_seconds", "max_seconds"}
-    own = {k: v for k, v in vars(args).items() if k not in {*shared, "decode"}}
+    own = {name: value for name, value in vars(args).items() if name not in SHARED}
     settings = {"format": FORMAT, "recipe": recipe.name, **asdict(limits), **own}
     # As they come back from the journal: paths are text, tuples are lists.
     return json.loads(json.dumps(settings, default=str))
 
 
 def _measure_chunk(chunk: list[Numbered], limits: Limits) -> list[Measured]:
-    return measure_all([candidate for _, candidate in chunk], limits)
+    return measure_all([candidate for _, candidate, _ in chunk], limits)
 
 
 def _killed(chunk: list[Numbered], limits: Limits) -> list[Measured]:
     """For a chunk that kills its process: clip by clip; the one that does it is left out."""
     if len(chunk) == 1:
-        return [Measured(reason=UNREADABLE, detail="it kills the process that reads it")]
+        detail, stamp = "it kills the process that reads it", stamp_of(chunk[0][1])
+        return [Measured(reason=UNREADABLE, detail=detail, stamp=stamp)]
     work, lost = partial(_measure_chunk, limits=limits), partial(_killed, limits=limits)
     return [found for clip in chunk for found in run_alone(work, [clip], lost)]
 
@@ -198,93 +255,45 @@ def _chunks(candidates: Iterable[Numbered]) -> Iterator[list[Numbered]]:
         yield chunk
 
 
-def _refuse_other_shards(out: Path, shards: int) -> None:
-    others = {p.stem.split("-of-")[1] for p in (out / FOLDER).glob("*-of-*.jsonl")} - {str(shards)}
+def _forget(args: argparse.Namespace, journal: Path) -> None:
+    """Remove this machine's journal, and those of an earlier division among machines."""
+    for path in (journal, *(path for path, _ in _other_journals(args))):
+        path.unlink(missing_ok=True)
+
+
+def _other_journals(args: argparse.Namespace) -> Iterator[tuple[Path, str]]:
+    for path in (args.out / FOLDER).glob("*-of-*.jsonl"):
+        shards = path.stem.split("-of-")[1]
+        if shards != str(args.nshard):
+            yield path, shards
+
+
+def _refuse_other_shards(args: argparse.Namespace, journals: list[Path], settings: dict) -> None:
+    """Stop before work is done that could not be merged with what other machines did."""
+    others = sorted({shards for _, shards in _other_journals(args)})
     if others:
         raise CorpusError(
-            f"{out} was begun with --nshard {' and '.join(sorted(others))}; say the same, or "
-            f"remove {out / FOLDER}"
+            f"{args.out} was begun with --nshard {' and '.join(others)}; give --rank and --nshard "
+            "as then, or say --restart to forget what was found"
         )
-
-
-def _write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dict:
-    """Check, then write the manifests, ``skipped.tsv`` and the summary."""
-    # Imported here because it brings fairseq, which no worker needs.
-    from manifests.summary import Tally, write_summary
-    from mmpt_fairseq.data.audio import num_frames
-    from mmpt_fairseq.data.manifest import write_manifest
-
-    _write_skipped(args.out / "skipped.tsv", catalogue)
-    splits = catalogue.splits()
-    if not splits:
-        raise CorpusError(_nothing(recipe, args, catalogue.reasons()))
-    leaks = _check_leaks(recipe, args, catalogue)
-    _remove_earlier(args.out, splits)
-    tallies = {}
-    for split in splits:
-        tally = tallies[split] = Tally(speakers=catalogue.speakers(split))
-
-        def rows(split: str = split, tally: Tally = tally) -> Iterator[dict]:
-            for row in catalogue.rows(split):
-                row["n_frames"] = num_frames(row.pop("samples"))
-                tally.add(row)
-                yield row
-
-        write_manifest(args.out / f"{split}.tsv", rows())
-    command = f"python -m manifests.{recipe.name} {args.corpus} {args.out}"
-    return write_summary(args.out, command, tallies, catalogue.reasons(), leaks)
-
-
-def _remove_earlier(out: Path, splits: list[str]) -> None:
-    """Remove manifests that an earlier run wrote and this one does not, such as a valid.tsv."""
-    summary = out / "summary.json"
-    written = json.loads(summary.read_text(encoding="utf-8"))["splits"] if summary.is_file() else ()
-    for split in set(written) - set(splits):
-        (out / f"{split}.tsv").unlink(missing_ok=True)
-
-
-def _write_skipped(path: Path, catalogue: Catalogue) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write("id\tpath\treason\tdetail\n")
-        for cells in catalogue.skipped():
-            file.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
-
-
-def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) -> str:
-    if not reasons:
-        first = recipe.description.strip().splitlines()[0]
-        return f"{args.corpus} holds no clip where this recipe looks for them ({first})"
-    told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    return f"not one clip of {args.corpus} can be used ({told}); see {args.out / 'skipped.tsv'}"
-
-
-def _check_leaks(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dict:
-    """Kind -> count and examples.
-
-    Raises:
-        CorpusError: a kind that is not allowed occurs.
-    """
-    found = {}
-    for kind in LEAKS:
-        count, shown = catalogue.leaks(kind)
-        if not count:
+    for rank, path in enumerate(journals):
+        if rank == args.rank or args.restart or not path.is_file():
             continue
-        found[kind] = {"count": count, "examples": shown}
-        if kind not in (*recipe.allowed, *_kinds(args)):
-            raise CorpusError(
-                f"{count} times splits share a {kind}: {'; '.join(shown)}; mend the splits, or "
-                f"accept it with --allow-leaks {kind}"
-            )
-    return found
+        stored = read_settings(path)
+        if stored:
+            remedy = f"say the same, or --restart for every rank, also --rank {rank}"
+            compare_settings(path, stored, settings, remedy)
 
 
-def warn_of_skipped(summary: dict, out: Path) -> None:
+def _warn_of_skipped(summary: dict, out: Path) -> None:
     """Say what was left out; loudly where it is much."""
     skipped, clips = sum(summary["skipped"].values()), summary["clips"]
     told = ", ".join(f"{count} {reason}" for reason, count in summary["skipped"].items())
     if skipped > TOO_MANY * (skipped + clips):
         line = "!" * 78
+        files = summary["files_left_out"]
         share = f"{skipped} of {skipped + clips} clips ({skipped / (skipped + clips):.0%})"
+        share += f", of {files} file{'s' * (files != 1)},"
         print(f"{line}\nWARNING: {share} are LEFT OUT: {told}\n{line}", file=sys.stderr)
     elif skipped:
         print(f"left out: {told}; see {out / 'skipped.tsv'}", file=sys.stderr)
@@ -304,5 +313,5 @@ def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
     if summary is not None:
         splits = ", ".join(f"{s} {v['clips']}" for s, v in summary["splits"].items())
         print(f"{args.out}: {summary['clips']} clips ({splits}), {summary['hours']:.2f} hours")
-        warn_of_skipped(summary, args.out)
+        _warn_of_skipped(summary, args.out)
     return 0

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from manifests.candidate import Candidate
 from manifests.common import CorpusError
-from manifests.inspection import inspect
 from manifests.prepare import Recipe, main
+from manifests.recording import inspect
 
 WORDS = {"yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"}
 UNKNOWN, SILENCE, NOISE = "_unknown_", "_silence_", "_background_noise_"

@@ -15,7 +15,8 @@ import numpy as np
 from manifests.common import atomic_path
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.video import read_frames
-from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform, split_slice
+from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from mmpt_fairseq.errors import InputError
 
 FRAMES_PER_HOUR = 360_000
@@ -70,20 +71,22 @@ class Tally:
         }
 
 
-def write_summary(
-    out: Path, command: str, tallies: dict[str, Tally], skipped: dict[str, int], leaks: dict
-) -> dict:
-    """Write both files beside the manifests; returns what ``summary.json`` holds."""
+def write_summary(out: Path, command: str, tallies: dict[str, Tally], checks: dict) -> dict:
+    """Write both files beside the manifests; returns what ``summary.json`` holds.
+
+    Args:
+        command: that wrote the manifests, as it was typed.
+        checks: ``skipped`` (reason -> clips), ``files_left_out`` (their number) and ``leaks``.
+    """
     splits = {split: tally.figures() for split, tally in tallies.items()}
-    clips, left_out = sum(t.clips for t in tallies.values()), sum(skipped.values())
+    clips, left_out = sum(t.clips for t in tallies.values()), sum(checks["skipped"].values())
     summary = {
         "name": out.name,
         "command": command,
         "clips": clips,
         "hours": round(sum(t.frames for t in tallies.values()) / FRAMES_PER_HOUR, 4),
         "left_out_share": left_out / (clips + left_out),
-        "skipped": skipped,
-        "leaks": leaks,
+        **checks,
         "splits": splits,
     }
     page = render(summary, histogram(tallies), examples(out, list(tallies)))
@@ -161,7 +164,15 @@ def _example(manifest: Manifest, split: str, row: int) -> dict:
 def _sound(source: str) -> str:
     import soundfile
 
-    waveform = read_waveform(source)[: HEARD * SAMPLE_RATE]
+    # A whole recording may be hours long: only its beginning is decoded.
+    whole = split_slice(source)[1:] == (0, -1)
+    blocks = waveform_blocks(source) if whole else iter([read_waveform(source)])
+    waveform = next(blocks)
+    for block in blocks:
+        if len(waveform) >= HEARD * SAMPLE_RATE:
+            break
+        waveform = np.concatenate([waveform, block])
+    waveform = waveform[: HEARD * SAMPLE_RATE]
     buffer = io.BytesIO()
     soundfile.write(buffer, waveform.clip(-1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 
-from manifests.candidate import Candidate
+from manifests.candidate import BAD_ROW, BAD_TIMES, Candidate
+from manifests.catalogue import role_of
 from manifests.common import CorpusError
-from manifests.text import clean
+from manifests.holdout import HeldOut, end_held_out
+from manifests.text import clean, encoding_of
 
 # Our name -> names that it goes by (Hugging Face, Common Voice, Kaldi exports, spreadsheets).
 NAMES = {
@@ -27,28 +31,43 @@ NAMES = {
     "seconds": ("duration", "seconds"),
 }
 COPIED = ("speaker", "src_lang", "tgt_lang")
+EMPTY = ("file", "text")  # what a row has even where the cell is empty
 
 Row = dict[str, str]
+# A row, the folder that its paths are relative to, and its split where it names none.
+Placed = tuple[Row, Path, str]
 
 
-def read_table(path: Path) -> Iterator[Row]:
-    """Rows under our names; cells that a row lacks are not there.
+def read_table(path: Path, encoding: str = "") -> Iterator[Row]:
+    """Rows under our names; empty cells are not there, but for a text.
+
+    A row that cannot be used has the cells ``id`` and ``fault``.
+
+    Args:
+        encoding: of a table that is not Unicode.
 
     Raises:
-        CorpusError: no column names the file, or a line cannot be read.
+        CorpusError: no column names the file, or the file cannot be read as a table.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = _json_rows(path, file) if path.suffix == ".jsonl" else _csv_rows(file)
-        for number, row in enumerate(rows, 1):
-            known = {key.strip().lower(): value for key, value in row.items() if key}
-            named = {ours: _first(known, names) for ours, names in NAMES.items()}
-            named = {key: value for key, value in named.items() if value}
-            if "file" not in named:
-                raise CorpusError(
-                    f"{path}, row {number} names no file; the column is called "
-                    f"{', '.join(NAMES['file'])}"
-                )
-            yield named
+    number, encoding = 0, encoding_of(path, encoding)
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            rows = _json_rows(file) if path.suffix.lower() == ".jsonl" else _csv_rows(file)
+            texts = False
+            for number, row in enumerate(rows, 1):
+                named = _named(row)
+                if number == 1 and "file" not in named:
+                    names = ", ".join(NAMES["file"])
+                    raise CorpusError(f"{path}, row 1 names no file; the column is called {names}")
+                texts = texts or "text" in named
+                if not named.get("file"):
+                    yield {"id": f"{path.name}, row {number}", "fault": "it names no file"}
+                else:
+                    yield {"text": "", **named} if texts else named
+    except UnicodeDecodeError:
+        raise CorpusError(f"{path} is not {encoding} text; save it as UTF-8") from None
+    except csv.Error as error:
+        raise CorpusError(f"{path}, behind row {number}: {error}; is a quote open?") from None
 
 
 def _csv_rows(file) -> Iterator[dict]:
@@ -60,21 +79,69 @@ def _csv_rows(file) -> Iterator[dict]:
     yield from csv.DictReader(file, delimiter=delimiter, quoting=quoting)
 
 
-def _json_rows(path: Path, file) -> Iterator[dict]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise CorpusError(f"{path}, line {number} is no JSON object")
-        yield {key: "" if value is None else str(value) for key, value in row.items()}
+def _json_rows(file) -> Iterator[dict]:
+    """An object a line; nothing of a line that is none."""
+    for line in file:
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            row = row if isinstance(row, dict) else {}
+            yield {key: "" if value is None else str(value) for key, value in row.items()}
 
 
-def _first(row: Row, names: tuple[str, ...]) -> str:
-    return next((row[name].strip() for name in names if row.get(name)), "")
+def _named(row: dict) -> Row:
+    """Our name -> the first cell of these names that is not empty; an empty text counts too."""
+    known = {key.strip().lower(): (value or "").strip() for key, value in row.items() if key}
+    named = {}
+    for ours, names in NAMES.items():
+        cells = [known[name] for name in names if name in known]
+        if any(cells) or (cells and ours in EMPTY):
+            named[ours] = next(filter(None, cells), "")
+    return named
+
+
+def table_candidates(
+    read: Callable[[], Iterator[Placed]], every: int, rule: Callable[[str], str], **columns: str
+) -> Iterator[Candidate]:
+    """Clips of tables; where no row is of a validation split, some of ``train`` are held out.
+
+    Whole speakers where there are several, else whole recordings; of one recording that is all
+    there is, its end.
+
+    Args:
+        read: the rows, which are read more than once.
+        every: one in so many is held out, 0 for none.
+    """
+    splits = {row.get("split", split) for row, _, split in read()}
+    if not every or "valid" in map(role_of, splits):
+        yield from (row_candidate(row, at, split, rule, **columns) for row, at, split in read())
+        return
+
+    def groups(key: Callable[[Row], str]) -> Iterator[str]:
+        for row, _, split in read():
+            if row.get("split", split) == "train" and "file" in row:
+                yield key(row)
+
+    def speaker(row: Row) -> str:
+        return row.get("speaker") or row["file"]
+
+    key = speaker
+    held = HeldOut(groups(key), every)
+    if not held.several:
+        key = itemgetter("file")
+        held = HeldOut(groups(key), every)
+
+    def clips() -> Iterator[Candidate]:
+        for row, folder, split in read():
+            clip = row_candidate(row, folder, split, rule, **columns)
+            if clip.split == "train" and not clip.fault and key(row) in held:
+                clip = replace(clip, split="valid")
+            yield clip
+
+    single = splits == {"train"} and not held.several
+    yield from end_held_out(clips(), every) if single else clips()
 
 
 def row_candidate(
@@ -88,30 +155,43 @@ def row_candidate(
         rule: how texts are cleaned.
         columns: of the manifest, where the row does not say otherwise.
     """
-    audio = folder / row["file"]
-    start, seconds = 0.0, None
+    split = row.get("split", split)
+    if "fault" in row:
+        return Candidate(row["id"], split, audio="", fault=(BAD_ROW, row["fault"]))
+    audio, fault = folder / row["file"], None
     try:
-        start = float(row.get("start", 0))
-        if "end" in row:
-            seconds = float(row["end"]) - start
-        elif "seconds" in row and "start" in row:
-            seconds = float(row["seconds"])
+        start, seconds = _times(row)
     except ValueError:
-        raise CorpusError(f"{row['file']}: start, end or duration is not a number") from None
-    part = "" if seconds is None else f"@{start:.2f}"
-    text = row.get("text")
+        start, seconds = 0.0, None
+        fault = (BAD_TIMES, "start, end or duration is not a number")
+    part = f"@{start:.2f}" if start or seconds is not None else ""
     columns = {**columns, **{name: row[name] for name in COPIED if name in row}}
     if "src_text" in row:
         columns["src_text"] = rule(row["src_text"])
     return Candidate(
         id=row.get("id", str(Path(row["file"]).with_suffix("")) + part),
-        split=row.get("split", split),
+        split=split,
         audio=str(audio),
         video=str(folder / row["video"]) if "video" in row else str(audio),
         video_optional="video" not in row,
         start=start,
         seconds=seconds,
-        text=None if text is None else rule(text),
+        text=rule(row["text"]) if "text" in row else None,
         source=str(audio),
         columns=columns,
+        fault=fault,
     )
+
+
+def _times(row: Row) -> tuple[float, float | None]:
+    """Start and seconds; a start alone goes to the end, a duration alone says nothing new.
+
+    Raises:
+        ValueError: a cell is no number.
+    """
+    start = float(row.get("start", 0))
+    if "end" in row:
+        return start, float(row["end"]) - start
+    if "seconds" in row and "start" in row:
+        return start, float(row["seconds"])
+    return start, None

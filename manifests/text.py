@@ -1,30 +1,73 @@
 """Texts as they stand in the manifests: one rule for all corpora, and each corpus's mark-up.
 
-References and hypotheses get the same treatment because a model learns from, and is scored
-against, what stands in ``tgt_text``; scoring itself changes nothing but NFC and white space.
+A model learns from, and is scored against, what stands in ``tgt_text``; scoring itself changes
+nothing but NFC and white space, which :func:`clean` has settled already. Each rule is a function of
+the text alone and changes nothing the second time, so that hypotheses of other systems can be
+brought under it as well::
+
+    python -m manifests.text spoken < hypotheses.txt > comparable.txt
 """
 
 from __future__ import annotations
 
+import argparse
+import codecs
 import html
 import re
+import sys
 import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-_INVISIBLE = {"Cc", "Cf", "Cs"}  # control and format characters, half a surrogate pair
+_INVISIBLE = {"Cc", "Cf"}  # control and format characters
 _JOINERS = "\u200c\u200d"  # letters of Persian and of Indian scripts depend on them
-_EVENT = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|♫|♪")
-# TED's subtitles name a speaker in full first ("Chris Anderson:"), then by initials ("CA:").
-_ROLES = "Audience|Interviewer|Narrator|Man|Woman|Boy|Girl|Child|Video|Voice|Announcer|Host|Crowd"
-_NAME = r"[A-Z][\w.'’-]+"
-_SPEAKER = re.compile(rf"^(?:[A-Z]{{2,3}}|{_NAME}(?: {_NAME}){{1,2}}|{_ROLES}):\s+|^--?\s+")
+_EVENT = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|（[^（）]*）|［[^［］]*］|【[^【】]*】|♫|♪")
 _NOISE = re.compile(r"\{[^{}]*\}|<[^<>]*>")
+
+# What may be a speaker's label: one to three words before a colon ("Chris Anderson", "WOMAN 2").
+_WORD = r"[^\W\d_][\w.'’-]*"
+_LABEL = re.compile(rf"({_WORD}(?: (?:{_WORD}|#?\d+)){{0,2}}) ?(?::\s|：|:$)")
+# Before a change of speaker; not the sign of a number.
+_DASH = re.compile(r">{2,}\s*|(?:--?|[–—])(?:\s+|(?=[^\W\d]))")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Roles, behind which a small letter may follow: "Audience member:".
+_ROLES = _words(
+    """announcer audience boy child crowd girl host interviewer man narrator student video voice
+    woman"""
+)
+# Words that are said before a colon: "DNA: the code of life", "Question: who is it?".
+_SAID = _words(
+    """ai aids api bbc ceo cia cnn cpu dna eu faq fbi gdp gps gpu hiv ibm iq it lgbt mit mri nasa
+    nato nb ngo nhs nyc ok pc pdf pr ps rna sms suv tb ted tv uk un us usa usb ussr who www
+    again and answer because but caution chapter conclusion danger example fact finally first
+    here idea imagine lesson lessons listen look meaning no note now number one or part please point
+    problem question questions reason remember result rule second so solution step surprise then
+    think third three today translation truth two warning well yes
+    achtung antwort beispiel ergebnis fazit frage fragen lösung punkt regel schritt"""
+)
+# Words that begin a phrase, not a name: "The question: who?", "Das Problem: wir".
+_PHRASE = _words(
+    """a an at every for her his how if in its my of on our some that the their these this those to
+    what when where which why your
+    am das dem den der des die dies diese dieser dieses ein eine einem einen einer ihr ihre im kein
+    keine mein meine sein seine unser unsere was wer wie"""
+)
 
 
 def clean(text: str) -> str:
-    """HTML entities decoded, Unicode NFC, no invisible characters, single spaces."""
-    text = unicodedata.normalize("NFC", html.unescape(text))
+    """HTML entities decoded, Unicode NFC, no invisible characters, single spaces.
+
+    Bytes that are not UTF-8 (lone surrogates) stay, so that their clip is left out for them.
+    """
+    while (decoded := html.unescape(text)) != text:  # "&amp;quot;" occurs
+        text = decoded
     text = "".join(" " if c.isspace() else c for c in text if _visible(c))
-    return " ".join(text.split())
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _visible(character: str) -> bool:
@@ -40,9 +83,88 @@ def librispeech(text: str) -> str:
 
 def lrs3(text: str) -> str:
     """Lower case, without ``{NS}``-like noise marks."""
-    return clean(_NOISE.sub(" ", text)).lower()
+    return clean(_NOISE.sub(" ", clean(text))).lower()
 
 
 def spoken(text: str) -> str:
-    """Subtitles of talks as what is said: no "(Applause)", "[Music]", "♫", no speaker labels."""
-    return clean(_SPEAKER.sub("", clean(_EVENT.sub(" ", clean(text)))))
+    """Subtitles and talks as what is said: no "(Applause)", "[Music]", "♫", no speaker labels.
+
+    A label is what stands at the start of a line before a colon and a space: one to three words
+    with capitals ("JOHN:", "Chris Anderson:", "CA:", "Woman 2:"); not where the first of them is
+    said before colons (``DNA: the code``, ``Question: who?``) or begins a phrase (``The end:``).
+    ``>>`` and dashes at the start of a line go too.
+    """
+    while (plain := _EVENT.sub(" ", html.unescape(text))) != text:
+        text = plain
+    return clean(" ".join(_without_label(clean(line)) for line in re.split(r"[\n\r]+", text)))
+
+
+def _without_label(line: str) -> str:
+    while True:
+        start = _DASH.match(line) or _LABEL.match(line)
+        if not start or (start.re is _LABEL and not _is_speaker(start[1])):
+            return line
+        line = line[start.end() :].lstrip()
+
+
+def _is_speaker(label: str) -> bool:
+    words = label.split()
+    first = words[0].strip(".").casefold()
+    if first in _ROLES:
+        return words[0][0].isupper()
+    capitals = all(word[0].isupper() or not word[0].isalpha() for word in words)
+    return capitals and first not in _SAID and first not in _PHRASE
+
+
+def encoding_of(path: Path, other: str = "") -> str:
+    """By the byte order mark; else UTF-8, or ``other`` where that is given and UTF-8 does not fit.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    marks = {
+        "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+        "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    }
+    with path.open("rb") as file:
+        start = file.read(4)
+        marked = next((name for name, mark in marks.items() if start.startswith(mark)), "")
+        if marked or not other:
+            return marked or "utf-8-sig"
+        file.seek(0)
+        try:
+            for _ in codecs.iterdecode(iter(lambda: file.read(1 << 20), b""), "utf-8"):
+                pass
+        except UnicodeDecodeError:
+            return other
+    return "utf-8-sig"
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    r"""Lines of a UTF-8 file; a byte that is not UTF-8 becomes a lone surrogate (:func:`clean`).
+
+    Only ``\n`` ends a line: texts hold other characters at which ``str.splitlines`` would split.
+    """
+    with path.open(encoding=encoding_of(path), errors="surrogateescape", newline="\n") as file:
+        yield from file
+
+
+RULES: dict[str, Callable[[str], str]] = {
+    "clean": clean,
+    "librispeech": librispeech,
+    "lrs3": lrs3,
+    "spoken": spoken,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line: a rule over the lines of stdin."""
+    parser = argparse.ArgumentParser(description="Apply a rule to every line of stdin.")
+    parser.add_argument("rule", choices=RULES)
+    rule = RULES[parser.parse_args(arguments).rule]
+    for line in sys.stdin:
+        print(rule(line))
+
+
+if __name__ == "__main__":
+    main()

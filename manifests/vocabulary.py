@@ -3,13 +3,15 @@
     python -m manifests.vocabulary DATA [--kind char|unigram|bpe] [--size N] [--with-source]
 
 reads the targets of the training split alone and writes ``spm.model``, ``dict.txt`` (fairseq's
-dictionary) and ``config.yaml`` (fairseq's S2T data config) beside the manifests.
+dictionary) and ``config.yaml`` (fairseq's S2T data config) beside the manifests. SentencePiece
+leaves the texts as they are: its default would write "½" as "1/2" in what is learnt, while scores
+are taken against the "½" of the manifest.
 """
 
 import argparse
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -28,6 +30,8 @@ SPECAUGMENT = {
     "time_mask_p": 0.2,
     "time_warp_W": 0,
 }
+# fairseq's dictionary begins with these; their pieces do not stand in dict.txt.
+SPECIAL = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3}
 
 
 def build_vocabulary(
@@ -48,47 +52,67 @@ def build_vocabulary(
     Raises:
         InputError: a manifest is at fault, its targets are empty, or ``size`` is too small.
     """
-    import sentencepiece
-
-    texts, languages = [], set()
-    for split in splits:
-        manifest = Manifest(folder / f"{split}.tsv", needs=["tgt_text"])
-        texts += [t for t in manifest.column("tgt_text") if t.strip()]
-        if with_source:
-            texts += [t for t in manifest.column("src_text") if t.strip()]
-        languages |= set(manifest.column("tgt_lang")) - {""}
-    if not texts:
+    manifests = [Manifest(folder / f"{split}.tsv", needs=["tgt_text"]) for split in splits]
+    columns = ["tgt_text", "src_text"] if with_source else ["tgt_text"]
+    if not any(True for _ in _texts(manifests, columns)):
         raise InputError(f"the training manifests in {folder} hold no target text")
-    # One target language needs no tag; several are told apart by fairseq's <lang:xx>.
-    tags = [f"<lang:{language}>" for language in sorted(languages)] if len(languages) > 1 else []
-    model = io.BytesIO()
+    tags = language_tags(manifests)
     try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
-            model_writer=model,
-            model_type=kind,
-            vocab_size=size,
-            use_all_vocab=kind == "char",
-            hard_vocab_limit=False,
-            character_coverage=1.0,
-            user_defined_symbols=tags,
-            bos_id=0,
-            pad_id=1,
-            eos_id=2,
-            unk_id=3,
-            num_threads=1,
-            minloglevel=1,
-        )
+        model = train_model(_texts(manifests, columns), kind, size, tags)
     except RuntimeError as error:
-        characters = len(set("".join(texts)))
+        characters = len({c for text in _texts(manifests, columns) for c in text})
         raise InputError(
             f"SentencePiece cannot make {size} entries of the text in {folder}, which has "
             f"{characters} characters ({str(error).strip().splitlines()[0]}); try another --size"
         ) from None
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    special = {processor.id_to_piece(i) for i in range(4)}
-    pieces = [processor.id_to_piece(i) for i in range(len(processor))]
-    pieces = [piece for piece in pieces if piece not in special]
+    return _write(folder, model, tags)
+
+
+def _texts(manifests: Iterable[Manifest], columns: list[str]) -> Iterator[str]:
+    """The texts that are not blank, row by row from the files."""
+    for manifest in manifests:
+        for name in columns:
+            yield from (text for text in manifest.column(name) if text.strip())
+
+
+def language_tags(manifests: Iterable[Manifest]) -> list[str]:
+    """fairseq's ``<lang:xx>`` of several target languages; one language needs none."""
+    languages = {language for m in manifests for language in m.column("tgt_lang")} - {""}
+    return [f"<lang:{language}>" for language in sorted(languages)] if len(languages) > 1 else []
+
+
+def train_model(texts: Iterator[str], kind: str, size: int, tags: list[str]) -> bytes:
+    """A SentencePiece model that changes nothing of a text but runs of spaces.
+
+    Raises:
+        RuntimeError: SentencePiece cannot make ``size`` entries of the texts.
+    """
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=texts,
+        model_writer=model,
+        model_type=kind,
+        vocab_size=size,
+        use_all_vocab=kind == "char",
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        user_defined_symbols=tags,
+        num_threads=1,
+        minloglevel=1,
+        **SPECIAL,
+    )
+    return model.getvalue()
+
+
+def _write(folder: Path, model: bytes, tags: list[str]) -> int:
+    """The three files; returns the number of entries."""
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    pieces = [processor.id_to_piece(i) for i in range(len(SPECIAL), len(processor))]
     config = {
         "vocab_filename": "dict.txt",
         "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": "spm.model"},
@@ -98,7 +122,7 @@ def build_vocabulary(
         **({"prepend_tgt_lang_tag": True} if tags else {}),
     }
     files = {
-        "spm.model": model.getvalue(),
+        "spm.model": model,
         "dict.txt": "".join(f"{piece} 1\n" for piece in pieces).encode(),
         "config.yaml": yaml.safe_dump(config, sort_keys=False).encode(),
     }
@@ -120,7 +144,9 @@ def main(arguments: list[str] | None = None) -> None:
     with exit_on_input_error():
         splits = args.splits.split(",")
         entries = build_vocabulary(args.folder, args.kind, args.size, splits, args.with_source)
-    print(f"{args.folder}: vocabulary of {entries} entries", file=sys.stderr)
+    short = args.kind != "char" and entries < args.size - len(SPECIAL)
+    note = f" of the {args.size} asked for, for the text has no more" if short else ""
+    print(f"{args.folder}: vocabulary of {entries} entries{note}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
     python -m manifests.voxceleb2 VoxCeleb2 OUT
 
 ``{dev,test}/mp4/idXXXXX/<video>/NNNNN.mp4``; in releases whose videos are silent the sound is in
-``{dev,test}/aac/idXXXXX/<video>/NNNNN.m4a``. ``dev`` is what one trains on: it is written as
-``dev.tsv`` less one in a hundred speakers, who make ``valid.tsv`` because the release has no
-validation split. Speakers of ``test`` (118) occur nowhere else. No texts.
+``{dev,test}/aac/idXXXXX/<video>/NNNNN.m4a``; where that cannot be read, the mp4's own is tried.
+``dev`` is what one trains on: it is written as ``dev.tsv`` less one in a hundred speakers, who make
+``valid.tsv`` because the release has no validation split, and less the clips of others in the same
+videos. Speakers of ``test`` (118) occur nowhere else; a video may, under another speaker: such are
+counted, because the split is the release's. No texts.
 """
 
 from __future__ import annotations
@@ -14,27 +16,39 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from manifests.candidate import Candidate, held_out
+from manifests.candidate import SHARED_VIDEO, Candidate, held_out
 from manifests.prepare import Recipe, add_valid_every, main
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """Clips, sorted by speaker, video and number."""
+    shared = held_out_videos(args)
     for part in ("dev", "test"):
         for speaker in sorted((args.corpus / part / "mp4").glob("id*/")):
             held = part == "dev" and held_out(speaker.name, args.valid_every)
             for path in sorted(speaker.glob("*/*.mp4")):
-                name = f"{speaker.name}/{path.parent.name}/{path.stem}"
+                name, video = f"{speaker.name}/{path.parent.name}/{path.stem}", path.parent.name
                 beside = args.corpus / part / "aac" / f"{name}.m4a"
+                fault = None
+                if part == "dev" and not held and video in shared:
+                    fault = (SHARED_VIDEO, "it would be in dev and in valid")
                 yield Candidate(
                     id=name,
                     split="valid" if held else part,
                     audio=str(beside if beside.is_file() else path),
+                    audio_else=str(path),
                     video=str(path),
-                    # The same video may show two people; it is theirs that must not be shared.
-                    source=f"{speaker.name}/{path.parent.name}",
+                    source=video,
                     columns={"speaker": speaker.name},
+                    fault=fault,
                 )
+
+
+def held_out_videos(args: argparse.Namespace) -> set[str]:
+    """Videos of the speakers of ``valid``; who else is seen in them cannot be in ``dev``."""
+    speakers = (args.corpus / "dev/mp4").glob("id*/")
+    held = (speaker for speaker in speakers if held_out(speaker.name, args.valid_every))
+    return {video.name for speaker in held for video in speaker.glob("*/")}
 
 
 RECIPE = Recipe(
@@ -43,6 +57,7 @@ RECIPE = Recipe(
     candidates=candidates,
     add_options=lambda parser: add_valid_every(parser, 100, "speakers of dev"),
     roles={"dev": "train"},
+    allowed=("source",),
 )
 
 if __name__ == "__main__":

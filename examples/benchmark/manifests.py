@@ -1,11 +1,12 @@
 """How fast manifests are made and read.
 
-    python -m examples.benchmark.manifests [--files DIR] [--rows 1000000]
+    python -m examples.benchmark.manifests [--files DIR] [--rows 1000000] [--clips 20000]
 
-Measures, on one core: files looked at a second (by kind, as `python -m manifests.folder` does it),
-and for a manifest of so many rows the seconds to open it, the bytes that it takes in a process, the
-bytes that go to a spawned loader worker and what a row costs there. Times are CPU time, so that a
-busy machine does not falsify them.
+Measures, on one core: files looked at a second (by kind, as `python -m manifests.folder` does it;
+of videos also as where their cues become segments); what a clip costs beside its file, in the one
+process that hands out the work and writes the manifests; and for a manifest of so many rows the
+seconds to open it, the bytes that it takes in a process, the bytes that go to a spawned loader
+worker and what a row costs there. Times are CPU time, so that a busy machine does not falsify them.
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import soundfile
+
+from manifests.candidate import Candidate
 from manifests.folder import SOUND, VIDEO
-from manifests.inspection import inspect
+from manifests.recording import inspect
 
 MOST = 400  # files of a kind
 
@@ -34,20 +40,53 @@ def inspection(folder: Path) -> dict[str, dict[str, float]]:
             kinds[path.suffix].append(path)
     figures = {}
     for suffix, paths in kinds.items():
-        inspect(str(paths[0]))  # imports what it needs
-        start, seconds, good = time.process_time(), 0.0, 0
-        for path in paths[1:]:
-            found = inspect(str(path))
-            if not found.fault:
-                seconds, good = seconds + found.samples / found.rate, good + 1
-        taken = time.process_time() - start
-        if good:
-            figures[suffix] = {
-                "files": good,
-                "files a second": round(good / taken, 1),
-                "times real time": round(seconds / taken),
-            }
+        figures[suffix] = _of_kind(paths, timed=False)
+        if suffix in VIDEO:
+            figures[f"{suffix}, in segments"] = _of_kind(paths, timed=True)
     return figures
+
+
+def _of_kind(paths: list[Path], timed: bool) -> dict[str, float]:
+    inspect(str(paths[0]))  # imports what it needs
+    inspect.cache_clear()
+    start, seconds, good = time.process_time(), 0.0, 0
+    for path in paths:
+        found = inspect(str(path), timed=timed)
+        if found.rate:
+            seconds, good = seconds + found.samples / found.rate, good + 1
+    taken = time.process_time() - start
+    return {
+        "files": good,
+        "files a second": round(good / taken, 1),
+        "times real time": round(seconds / taken),
+    }
+
+
+def handing_out(folder: Path, clips: int) -> dict[str, float]:
+    """Microseconds of this process for each clip, beside those of the workers."""
+    from manifests.prepare import Recipe, parse, prepare
+
+    for name in "ab":
+        soundfile.write(folder / f"{name}.wav", np.zeros(8000), 16_000)
+
+    def offer(args: argparse.Namespace) -> Iterator[Candidate]:
+        for i in range(args.offered):
+            name, path = f"id{i % 6000:05d}/abcdefghijk/{i:07d}", str(folder / f"{'ab'[i % 2]}.wav")
+            yield Candidate(name, "train", path, source=name, columns={"speaker": name[:7]})
+
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--offered", type=int)
+
+    recipe, costs = Recipe("test", "made up", offer, add_options), {}
+    for offered in (10, clips, clips):  # the first imports, the second looks, the third resumes
+        out = folder / f"out{offered}"
+        args = [str(folder), str(out), "--jobs", "1", "--offered", str(offered)]
+        start = time.process_time()
+        prepare(recipe, parse(recipe, args))
+        label = "resumed" if "first" in costs else "first"
+        if offered > 10:
+            costs[label] = round(1e6 * (time.process_time() - start) / offered, 1)
+    return {f"microseconds a clip, {label} run": cost for label, cost in costs.items()}
 
 
 def write_rows(path: Path, rows: int) -> None:
@@ -119,11 +158,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=Path, help="recordings to look at")
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--clips", type=int, default=20_000, help="handed out to a worker")
     args = parser.parse_args()
     figures = {}
     if args.files:
         figures["inspection"] = inspection(args.files)
     with tempfile.TemporaryDirectory() as folder:
+        figures["handing out"] = handing_out(Path(folder), args.clips)
         path = Path(folder, "train.tsv")
         write_rows(path, args.rows)
         figures["reading"] = reading(path)

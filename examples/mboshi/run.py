@@ -61,6 +61,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         size=size,
         short_midtraining=Curriculum(*args.short_midtraining),
         short_finetuning=Curriculum(*args.short_finetuning),
+        fresh_layers=args.fresh_layers,
         kind=args.translations,
         entries=args.entries,
         decoding=args.decoding,
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar=("EPOCHS", "FRAMES"),
             help="first epochs that see clips up to so many 10 ms frames alone",
         )
+    add("--fresh-layers", type=int, default=default.fresh_layers, help="of stage 3's encoder")
     add("--translations", choices=["char", "unigram"], default=default.kind, help="vocabulary")
     add("--entries", type=int, default=default.entries, help="of it, unless it is char")
     add("--decoding", choices=["ctc", "attention"], default=default.decoding, help="of ours")

@@ -48,6 +48,8 @@ class Settings:
             trainings have more, as far apart.
         short_midtraining, short_finetuning: curricula; the latter for ``scratch`` and ``longer``
             too.
+        fresh_layers: of the mid-trained encoder's last ones, how many stage 3 starts fresh: they
+            know how translations are spelt.
         kind, entries: vocabulary of the translations.
         decoding: ``ctc`` or ``attention``, of our recognisers.
         interrupt: kill every training of ours once half-way; it goes on from its checkpoint.
@@ -59,6 +61,7 @@ class Settings:
     size: Size = field(default_factory=Size)
     short_midtraining: Curriculum = field(default_factory=lambda: Curriculum(8))
     short_finetuning: Curriculum = field(default_factory=Curriculum)
+    fresh_layers: int = 1
     kind: str = "char"
     entries: int = 1000
     decoding: str = "ctc"
@@ -126,15 +129,17 @@ class Comparison:
     def finetune(self, seed: int, transcripts: str, system: str) -> None:
         """Stage 3 from stage 2 (``stages``) or from nothing."""
         updates = self.settings.finetuning(transcripts)
-        start = "null"
+        start, taken_over = "null", []
         if system == "stages":
             start = str(self.folder(seed, "midtrained") / "checkpoint_best.pt")
+            taken_over = [f"+model.fresh_encoder_layers={self.settings.fresh_layers}"]
         elif system == "longer":
             updates = self.updates_in_time(seed, transcripts)
         overrides = [
             *self.settings.size.ours_with_decoder(),
             *self.settings.short_finetuning.overrides(),
             f"model.init_encoder_from={start}",
+            *taken_over,
         ]
         data, folder = self.asr(transcripts), self.folder(seed, transcripts, system)
         interval = self.interval(transcripts)

@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 
 from manifests.common import CorpusError
-from manifests.features import cache_features, manifest_rows
+from manifests.features import cache_features
 from manifests.generated.corpus import Settings, write_corpus
-from mmpt_fairseq.data.manifest import write_manifest
+from manifests.repoint import rows
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 VALID, TEST = 40, 110
@@ -40,13 +41,13 @@ def prepare(out: Path, clips: int, jobs: int) -> None:
         write_corpus(corpus, settings, jobs)
     except CorpusError as error:
         raise InputError(str(error)) from None
-    rows = {name: manifest_rows(corpus / "pretrain" / f"{name}.tsv") for name in ("train", "valid")}
-    for row in (*rows["train"], *rows["valid"]):
-        row["audio"] = row["video"] = os.path.relpath(
-            corpus / "pretrain" / row["video"], out / "faces"
-        )
-    held_out = rows["valid"]
-    splits = {"train": rows["train"], "valid": held_out[:VALID], "test": held_out[VALID:]}
+    splits = {}
+    for name in ("train", "valid"):
+        splits[name] = list(rows(Manifest(corpus / "pretrain" / f"{name}.tsv")))
+        for row in splits[name]:
+            clip = corpus / "pretrain" / row["video"]
+            row["audio"] = row["video"] = os.path.relpath(clip, out / "faces")
+    splits["valid"], splits["test"] = splits["valid"][:VALID], splits["valid"][VALID:]
     for name, chosen in splits.items():
         write_manifest(out / "faces" / f"{name}.tsv", chosen)
     cache_features(out / "features.zip", [out / "faces"], jobs=jobs)

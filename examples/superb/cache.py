@@ -19,7 +19,8 @@ import torch
 from tqdm import tqdm
 
 from manifests.common import atomic_path
-from manifests.features import add_member, manifests_in, npy_bytes
+from manifests.features import add_member, npy_bytes
+from manifests.repoint import manifests_in
 from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
 from mmpt_fairseq.data.superb_dataset import READERS
 from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error

@@ -47,7 +47,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="FLAC without pictures for the clips with texts, as in MuST-C and LibriSpeech",
     )
-    add("--text", type=Path, metavar="TSV", help="parallel text to speak: columns en, it, de, nl")
+    add("--text", type=Path, metavar="TSV", help="parallel text to speak: en and any others")
     return parser.parse_args(argv)
 
 

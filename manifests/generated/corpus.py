@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from ..common import CorpusError, atomic_path, parallel_map, remove_stale
 from .clip import Clip, Made, make_clip
 from .grammar import MAX_WORDS, MIN_WORDS, Sentence, frequent_words, phrases, sentences
+from .parallel_text import parallel_text
 from .speech import SAMPLE_RATE, draw_speakers, require_espeak
 
 _FORMAT = 1  # raised when the same settings would give other clips
-_TARGETS = ("de", "it", "nl")
 MIN_VOCABULARY = 100  # with fewer words hardly a sentence is left
 
 Row = dict[str, object]
@@ -82,7 +83,8 @@ class Settings:
 
     def record(self) -> dict[str, object]:
         """What is stored beside the clips; a text counts by its content."""
-        text = hashlib.sha256(self.text.read_bytes()).hexdigest() if self.text else None
+        said = json.dumps(parallel_text(self.text)) if self.text else ""
+        text = hashlib.sha256(said.encode()).hexdigest() if said else None
         return {"format": _FORMAT, **asdict(self), "text": text}
 
 
@@ -101,11 +103,12 @@ def write_corpus(out: Path, settings: Settings, jobs: int | None) -> str:
     settings.check()
     require_espeak()
     items = plan(out, settings)
+    check_plan(items, settings)
     _claim(out, settings)
     remove_stale(out)
     made = parallel_map(make_clip, [item.clip for item in items], max(1, jobs or 1), "clips")
     rows = manifests(items, made)
-    check(items, rows, settings)
+    check_clips(rows)
     # Imported here because it brings fairseq, which the clips do not need.
     from mmpt_fairseq.data.manifest import write_manifest
 
@@ -161,37 +164,28 @@ def _texts(settings: Settings, count: int) -> list[Sentence]:
         short = phrases(settings.seed, settings.phrases, said, words)
         place = settings.pretrain + settings.pretrain_valid + settings.translated
         return full[:place] + short + full[place:]
-    found = {row["en"]: row for row in _parallel_text(settings.text)}
+    found, unused = parallel_text(settings.text)
+    if unused:
+        print(f"{unused} lines of {settings.text} are empty or said before", file=sys.stderr)
     if len(found) < count:
         raise CorpusError(
             f"{settings.text} has {len(found)} distinct English lines, fewer than the {count} "
             "clips asked for."
         )
-    ordered = sorted(found)
+    ordered = sorted(found, key=itemgetter("en"))
     random.Random(f"text {settings.seed}").shuffle(ordered)
-    return [found[english] for english in ordered[:count]]
-
-
-def _parallel_text(path: Path) -> Iterator[Sentence]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-        columns = reader.fieldnames or []
-        if "en" not in columns:
-            raise CorpusError(f"{path} has no column named en in its first line.")
-        kept = ["en", *(lang for lang in _TARGETS if lang in columns)]
-        for line, row in enumerate(reader, 2):
-            sentence = {lang: (row[lang] or "").strip() for lang in kept}
-            if not all(sentence.values()):
-                raise CorpusError(f"{path} has an empty cell in line {line}.")
-            yield sentence
+    return ordered[:count]
 
 
 def manifests(items: list[Item], made: list[Made]) -> dict[str, list[Row]]:
     """File name under the corpus -> rows; translations share their clips."""
+    # Imported here because it brings fairseq, which the clips do not need.
+    from mmpt_fairseq.data.audio import num_frames
+
     tables: dict[str, list[Row]] = {}
     for item, facts in zip(items, made, strict=True):
         english = item.sentence["en"]
-        targets = [lang for lang in _TARGETS if lang in item.sentence]
+        targets = [lang for lang in item.sentence if lang != "en"]
         if item.part == "pretrain":
             views = [("pretrain", "", "", "")]
         elif item.part == "asr":
@@ -200,38 +194,53 @@ def manifests(items: list[Item], made: list[Made]) -> dict[str, list[Row]]:
             views = [(f"st_en-{lang}", item.sentence[lang], english, lang) for lang in targets]
         for folder, target, source, lang in views:
             name = f"{folder}/{item.split}.tsv"
-            tables.setdefault(name, []).append(_row(item, facts, target, source, lang))
+            row = {"n_frames": num_frames(facts.samples), **_row(item, target, source, lang)}
+            row |= {"video": row["audio"] if facts.frames else "", "video_frames": facts.frames}
+            tables.setdefault(name, []).append(row)
     return tables
 
 
-def _row(item: Item, made: Made, target: str, source: str, lang: str) -> Row:
-    path = f"../clips/{item.clip.path.parent.name}/{item.clip.path.name}"
+def _row(item: Item, target: str, source: str, lang: str) -> Row:
     return {
         "id": item.clip.id,
-        "audio": path,
-        "n_frames": 1 + (made.samples - 400) // 160,  # 25 ms windows, 10 ms apart
+        "audio": f"../clips/{item.clip.path.parent.name}/{item.clip.path.name}",
         "tgt_text": target,
         "speaker": item.clip.speaker.name,
         "src_text": source,
         "src_lang": "en",
         "tgt_lang": lang,
-        "video": path if made.frames else "",
-        "video_frames": made.frames,
     }
 
 
-def check(items: list[Item], tables: dict[str, list[Row]], settings: Settings) -> None:
-    """Counts, and that no sentence is in two splits and no test speaker outside the tests."""
+def check_plan(items: list[Item], settings: Settings) -> None:
+    """Before anything is spoken: counts, translations, no sentence or test speaker in two splits.
+
+    Raises:
+        CorpusError: what is wrong.
+    """
+    planned = Counter((item.part, item.split) for item in items)
     for (part, split), count in settings.splits().items():
-        rows = [t for name, t in tables.items() if Path(name).match(f"{part}*/{split}.tsv")]
-        if any(len(table) != count for table in rows) or (count and not rows):
-            raise CorpusError(f"The rows of {part} {split} are not the {count} asked for.")
+        if planned[part, split] != count:
+            raise CorpusError(f"The clips of {part} {split} are not the {count} asked for.")
+    if any(item.part == "st" and len(item.sentence) < 2 for item in items):
+        raise CorpusError(
+            f"{settings.text} has no language but English to translate into; add a column, or say "
+            "--translated 0 --translated-valid 0 --translated-test 0."
+        )
     texts = [item.sentence["en"] for item in items]
     if len(set(texts)) != len(texts):
         raise CorpusError("A sentence occurs in two clips.")
     tested = {item.clip.speaker.voice for item in items if item.split == "test"}
     if tested & {item.clip.speaker.voice for item in items if item.split != "test"}:
         raise CorpusError("A speaker of the test splits speaks in another split too.")
+
+
+def check_clips(tables: dict[str, list[Row]]) -> None:
+    """That every clip has sound, and pictures where it is a video.
+
+    Raises:
+        CorpusError: names the clip that has not.
+    """
     for row in (row for table in tables.values() for row in table):
         if row["n_frames"] < 1 or (row["video_frames"] < 1 and not row["audio"].endswith(".flac")):
             raise CorpusError(f"The clip {row['id']} has no sound or no picture.")

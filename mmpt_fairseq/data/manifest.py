@@ -23,6 +23,7 @@ parsed when they are asked for, so that workers share it and start at once.
 import logging
 import mmap
 import os
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -225,7 +226,8 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, object]]) -> in
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two machines may write the same manifest at the same moment.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    host = socket.gethostname().replace(".", "-")
+    temporary = path.with_name(f".{path.name}.{host}.{os.getpid()}.part")
     count = 0
     with temporary.open("w", encoding="utf-8", newline="\n") as out:
         out.write("\t".join(COLUMNS) + "\n")

@@ -1,6 +1,9 @@
 """Pictures: sampled frames of a video file, cropped and resized as one clip."""
 
 import os
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import torch
@@ -12,8 +15,11 @@ from mmpt_fairseq.errors import UnreadableClip, reason_of
 
 # Decoding on is cheaper than seeking for gaps of up to this many frames.
 SEEK_GAP = 64
-# Containers (FFmpeg's names) whose timestamps count from the first picture.
-SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's names of containers
+# Where packets carry the time of their picture; not so in MPEG program streams and AVI.
+SEEKABLE = {MP4, "matroska,webm"}
+
+Pictures = dict[int, NDArray[np.uint8]]  # number -> (height, width, 3)
 
 
 def sample_frame_indices(
@@ -53,13 +59,13 @@ def read_frames(source: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         raise UnreadableClip(f"there is no video file {path}")
     try:
         with av.open(path) as container:
-            if not container.streams.video:
+            stream = video_stream(container)
+            if stream is None:
                 raise UnreadableClip(f"{path} has no video track")
-            wanted = {int(i) for i in indices}
-            pictures = _decode_pictures(container, wanted)
-    except (av.error.FFmpegError, ValueError) as error:
-        if isinstance(error, UnreadableClip):
-            raise
+            pictures = _decode_pictures(path, container, stream, {int(i) for i in indices})
+    except UnreadableClip:
+        raise
+    except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
         raise UnreadableClip(f"{path} cannot be read as video: {reason_of(error)}") from None
     if not pictures:
         raise UnreadableClip(f"{path} holds no decodable picture")
@@ -67,52 +73,79 @@ def read_frames(source: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     return np.stack([pictures.get(int(i), last) for i in indices])
 
 
-def _decode_pictures(container, wanted: set[int]) -> dict[int, NDArray[np.uint8]]:
-    stream = container.streams.video[0]
+def video_stream(container):
+    """The pictures of a container; a cover image of a piece of music does not count."""
+    import av
+
+    cover = av.stream.Disposition.attached_pic
+    return next((s for s in container.streams.video if not s.disposition & cover), None)
+
+
+def _decode_pictures(path: str, container, stream, wanted: set[int]) -> Pictures:
     stream.thread_type = "NONE"  # loader workers are the parallelism
-    if min(wanted) > SEEK_GAP and _can_seek(container, stream):
-        seconds = min(wanted) / stream.average_rate + (stream.start_time or 0) * stream.time_base
-        container.seek(int(seconds / stream.time_base), stream=stream, backward=True)
-        # One generator to the end: it may hold further pictures when it yields the first.
-        frames = container.decode(stream)
-        first = next(frames, None)
-        if first is not None and first.time is not None:
-            index = round(float((first.time - _start(stream)) * stream.average_rate))
-            if index <= min(wanted):
-                return _collect(frames, wanted, index + 1, {index: first})
-        container.seek(0, stream=stream, backward=True)
-    return _collect(container.decode(stream), wanted, 0, {})
+    if min(wanted) > SEEK_GAP and container.format.name in SEEKABLE:
+        stamps = _stamps(path, container, stream)
+        if min(wanted) < len(stamps):
+            # A stamp is when a picture appears; no later key frame is sought.
+            container.seek(int(stamps[min(wanted)]), stream=stream, backward=True)
+            # One generator to the end: it may hold further pictures when it yields the first.
+            frames = container.decode(stream)
+            first = next(frames, None)
+            index = len(stamps) if first is None else int(np.searchsorted(stamps, first.pts))
+            if index <= min(wanted) and stamps[index] == first.pts:
+                return _collect(chain([first], frames), wanted, index)
+            container.seek(0, stream=stream, backward=True)
+    return _collect(container.decode(stream), wanted, 0)
 
 
-def _can_seek(container, stream) -> bool:
-    """Whether a picture's time tells its number; where it does not, all is decoded through.
+def _stamps(path: str, container, stream) -> NDArray[np.int64]:
+    """Timestamps of a file's pictures, sorted; empty where pictures cannot be told by them."""
+    # Only mp4 lists how long each picture lasts; elsewhere the header's rate is a promise.
+    if container.format.name == MP4 and stream.average_rate == stream.base_rate:
+        step = 1 / (stream.average_rate * stream.time_base) if stream.average_rate else 0
+        if step > 0 and step == int(step):
+            return (stream.start_time or 0) + int(step) * np.arange(stream.frames)
+    return _packet_stamps(path, os.stat(path).st_mtime_ns)
 
-    It does not in MPEG program streams and AVI, nor where the frame rate varies.
+
+@lru_cache(maxsize=32)  # clips of one film follow each other in stage 1's evaluation
+def _packet_stamps(path: str, changed: int) -> NDArray[np.int64]:
+    """By the packets, which are read through and not decoded."""
+    import av
+
+    with av.open(path) as container:
+        stream = video_stream(container)
+        if stream.codec_context.name == "vp8":  # some of its packets are never shown
+            return np.zeros(0, np.int64)
+        packets = (p for p in container.demux(stream) if p.size and not p.is_discard)
+        stamps = np.array([-1 if p.pts is None else p.pts for p in packets], np.int64)
+    stamps.sort()
+    unknown = not len(stamps) or stamps[0] < 0 or not np.diff(stamps).all()
+    return np.zeros(0, np.int64) if unknown else stamps
+
+
+def _collect(frames: Iterable, wanted: set[int], index: int) -> Pictures:
+    """RGB of the wanted pictures, and of the last one decoded should the file end early.
+
+    Args:
+        index: number of the first of ``frames``.
     """
-    return (
-        container.format.name in SEEKABLE
-        and bool(stream.average_rate)
-        and stream.average_rate == stream.base_rate
-    )
-
-
-def _start(stream) -> float:
-    return float((stream.start_time or 0) * stream.time_base)
-
-
-def _collect(frames, wanted: set[int], index: int, early: dict) -> dict[int, NDArray[np.uint8]]:
-    """RGB of the wanted pictures, and of the last one decoded should the file end early."""
-    pictures = {i: f.to_ndarray(format="rgb24") for i, f in early.items()}
-    newest, final = None, max(wanted)
+    pictures, newest, final = {}, None, max(wanted)
     for frame in frames:
         if index in wanted:
-            pictures[index] = frame.to_ndarray(format="rgb24")
+            pictures[index] = _upright(frame)
         if index >= final:
             return pictures
         newest, index = (index, frame), index + 1
     if newest is not None:
-        pictures[newest[0]] = newest[1].to_ndarray(format="rgb24")
+        pictures[newest[0]] = _upright(newest[1])
     return pictures
+
+
+def _upright(frame) -> NDArray[np.uint8]:
+    """``(height, width, 3)``, turned as players turn what a telephone took."""
+    # FFmpeg's angle is anticlockwise, as numpy's.
+    return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
 
 
 def transform_clip(

@@ -17,6 +17,8 @@ from mmpt_fairseq.errors import UnreadableClip, reason_of
 SAMPLE_RATE = 16_000
 # Decoders of compressed sound need some of what comes before the part that is wanted.
 PREROLL = 0.5  # seconds
+# Two decoders may count a compressed recording's last frames differently.
+PART_TOLERANCE = 0.1  # seconds
 SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff"}
 
 Waveform = NDArray[np.float32]
@@ -33,7 +35,8 @@ def read_waveform(source: str) -> Waveform:
         ``(samples,)`` in [-1, 1].
 
     Raises:
-        UnreadableClip: no such file, not audio, no audio track, no samples, or NaN among them.
+        UnreadableClip: no such file, not audio, no audio track, no samples, NaN among them, or a
+            part that reaches past the end of its recording.
     """
     path, offset, length = split_slice(source)
     check_file(path)
@@ -41,6 +44,11 @@ def read_waveform(source: str) -> Waveform:
         waveform, rate = _decode(zip_member(path, offset, length), source, 0, -1)
     else:
         waveform, rate = _decode(path, source, offset, length)
+        if len(waveform) + PART_TOLERANCE * rate < length:
+            raise UnreadableClip(
+                f"{source} reaches past the end of the recording: {len(waveform)} of its samples "
+                "are there"
+            )
     if not len(waveform):
         raise UnreadableClip(f"{source} holds no samples")
     check_finite(waveform, source)
@@ -144,9 +152,9 @@ def container_blocks(
                     yield wanted, stream.rate
                 if position >= end:
                     break
-    except (av.error.FFmpegError, ValueError) as error:
-        if isinstance(error, UnreadableClip):
-            raise
+    except UnreadableClip:
+        raise
+    except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
         raise UnreadableClip(f"{name} cannot be read as audio: {reason_of(error)}") from None
 
 

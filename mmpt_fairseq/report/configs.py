@@ -59,17 +59,20 @@ def to_yaml(config: dict) -> str:
 
 def command(run: Run, recipe_folder: str) -> str:
     """The command that made the run where it is known, else one that reads :func:`recipe`."""
-    identity = read_json(run.folder / "started.json").get("identity")
-    known = identity.get("command") if isinstance(identity, dict) else None
-    if isinstance(known, list):
-        return shlex.join(map(str, known))
+    known = known_command(run)
+    if known:
+        return known
     parts = ["fairseq-hydra-train", "--config-dir", recipe_folder, "--config-name", file_name(run)]
     return shlex.join(parts)
 
 
-def command_is_known(run: Run) -> bool:
-    """Whether the run's own command was kept."""
-    return bool(read_json(run.folder / "started.json").get("identity"))
+def known_command(run: Run) -> str | None:
+    """The run's own command, as our examples or its log kept it."""
+    identity = read_json(run.folder / "started.json").get("identity")
+    parts = identity.get("command") if isinstance(identity, dict) else None
+    if isinstance(parts, list):
+        return shlex.join(map(str, parts))
+    return run.log.command if run.log else None
 
 
 def file_name(run: Run) -> str:

@@ -174,7 +174,7 @@ def setup(run: Run, files: str) -> Setup:
     return Setup(
         run,
         configs.command(run, files),
-        configs.command_is_known(run),
+        configs.known_command(run) is not None,
         configs.recipe(run),
         configs.to_yaml({k: v for k, v in run.cfg.items() if k != "job_logging_cfg"}),
     )

@@ -123,14 +123,15 @@ def read_decode(output: Path, name: str, runs: dict[Path, Run]) -> Decode:
     cfg = read_json(output.with_suffix(".json")) or _printed_config(output)
     evaluation, task = cfg.get("common_eval") or {}, cfg.get("task") or {}
     recorded = str(evaluation.get("results_path") or output.parent)
-    path = evaluation.get("path") or output.parent / "unknown.pt"
-    checkpoint = relocate(path, recorded, output.parent)
-    run = _owner(checkpoint, output, runs)
+    paths = str(evaluation.get("path") or output.parent / "unknown.pt").split(os.pathsep)
+    checkpoint = relocate(paths[0], recorded, output.parent)
+    run = _owner(checkpoint, output, runs) if len(paths) == 1 else None
     if task.get("data"):
         data = relocate(str(task["data"]), recorded, output.parent)
     else:  # an older decode, kept with its training: the scores tell whether this is its manifest
         data = run.locate(str(run.get("task.data", ""))) if run else output.parent
-    return Decode(output, name, cfg, split, data / f"{split}.tsv", checkpoint, run)
+    manifest = data / f"{split}.tsv"
+    return Decode(output, name, cfg, split, manifest, checkpoint, run, len(paths))
 
 
 def _printed_config(output: Path) -> dict:

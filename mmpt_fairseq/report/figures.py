@@ -109,8 +109,11 @@ def to_pixels(figure: Figure) -> NDArray[np.uint8]:
 
 
 def colour_of(system: str, systems: Sequence[str]) -> str:
-    """The colour of a legend entry."""
-    return COLOURS[list(systems).index(system) % len(COLOURS)]
+    """The colour of a legend entry, as hex, unlike that of every other one."""
+    index = list(systems).index(system)
+    if len(systems) <= len(COLOURS):
+        return COLOURS[index]
+    return mpl.colors.to_hex(mpl.colormaps["turbo"](index / (len(systems) - 1)))
 
 
 def curve_panel(panel: Panel, systems: Sequence[str]) -> Picture:

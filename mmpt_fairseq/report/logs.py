@@ -34,6 +34,7 @@ class TrainingLog:
     Attributes:
         path: the file it was read from.
         cfg: the config of the last attempt as fairseq printed it, or None.
+        command: what was typed to start the last attempt, or None.
         attempts: how often it was started.
         curves: tag (``train_inner``: means since the last line, ``train``: over an epoch, or the
             name of a validation split), then metric, to values by update.
@@ -47,6 +48,7 @@ class TrainingLog:
 
     path: Path
     cfg: dict | None = None
+    command: str | None = None
     attempts: int = 0
     curves: dict[str, dict[str, Curve]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(dict))
@@ -118,6 +120,8 @@ class _Reader:
             self.start(message, time)
         self.begin = self.begin or time
         self.log.ended = time
+        if name.startswith("mmpt_fairseq") and message.startswith("command: "):
+            self.log.command = message.removeprefix("command: ")
         if message.startswith("done training"):
             self.log.finished = True
         entry = progress(name, message)

@@ -12,7 +12,7 @@ QUIET = timedelta(minutes=10)  # a log that has been still for longer is not of 
 PRETRAINING, TRANSLATION, RECOGNITION = "pre-training", "translation", "recognition"
 
 
-@dataclass
+@dataclass(eq=False)  # one folder is one object; comparing would follow `start`
 class Run:
     """One training.
 
@@ -73,8 +73,16 @@ class Run:
 
     @property
     def lineage(self) -> "list[Run]":
-        """The runs that its encoder went through, first one first."""
-        return [] if self.start is None else [*self.start.lineage, self.start]
+        """The runs that its encoder went through, first one first.
+
+        A folder that was used again can make two runs the start of each other: each counts once.
+        """
+        found: list[Run] = []
+        run = self.start
+        while run is not None and run is not self and run not in found:
+            found.append(run)
+            run = run.start
+        return found[::-1]
 
     @property
     def seconds(self) -> float | None:
@@ -96,8 +104,9 @@ class Decode:
         name: its folder as the page names it.
         cfg: fairseq's config, as in :class:`Run`.
         split, manifest: what was decoded.
-        checkpoint: of which model.
-        run: the training that made it, where it is among the runs.
+        checkpoint: of which model; of an ensemble, the first.
+        run: the training that made it, where it is among the runs; an ensemble has none.
+        models: how many decoded together.
     """
 
     output: Path
@@ -107,6 +116,7 @@ class Decode:
     manifest: Path
     checkpoint: Path
     run: Run | None = None
+    models: int = 1
 
     @property
     def folder(self) -> Path:
@@ -121,7 +131,7 @@ class Decode:
             return "CTC"
         if decoding == "ctc_beam":
             return f"CTC, beam {beam}"
-        parts = [f"beam {beam}"]
+        parts = [f"beam {beam}"] if self.models == 1 else [f"{self.models} models, beam {beam}"]
         if decoding == "joint":
             parts.append(f"CTC weight {task.get('ctc_decoding_weight')}")
         if search.get("lenpen", 1) != 1:

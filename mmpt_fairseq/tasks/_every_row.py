@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import resource
+import shlex
 import sys
 from collections.abc import Iterator
 
@@ -163,8 +164,11 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
         InputError: there is no data folder (a model alone does without), or a launcher started
             several processes and the config is for one.
     """
-    if not from_checkpoint and not os.path.isdir(cfg.data):
-        raise InputError(f"there is no data folder {cfg.data}; check task.data")
+    if not from_checkpoint:
+        # For mmpt-report: fairseq logs the config that came of it, not what was typed.
+        logger.info("command: %s", shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]))
+        if not os.path.isdir(cfg.data):
+            raise InputError(f"there is no data folder {cfg.data}; check task.data")
     refuse_lone_process(cfg)
 
 

@@ -14,6 +14,7 @@ from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
+from numpy.typing import NDArray
 
 from mmpt_fairseq.checkpoint import (
     load_checkpoint,
@@ -39,6 +40,7 @@ from mmpt_fairseq.tasks._every_row import (
     check_start,
     dataset_is_training,
     is_training_split,
+    manifest_datasets,
 )
 from mmpt_fairseq.tasks._speech_to_text_config import (
     LOCAL_SETTINGS,
@@ -287,6 +289,13 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             kwargs["max_positions"] = (short, tokens)
         return super().get_batch_iterator(dataset, *args, epoch=epoch, **kwargs)
 
+    def filter_indices_by_size(self, indices, dataset: FairseqDataset, *args, **kwargs):
+        """Rows that have a text and are within the limits."""
+        if self.cfg.decodes_with is None:
+            with exit_on_input_error():
+                indices = _with_text(indices, dataset)
+        return super().filter_indices_by_size(indices, dataset, *args, **kwargs)
+
     def can_reuse_epoch_itr(self, dataset: FairseqDataset) -> bool:
         """Not while an epoch's batches are of short clips alone."""
         return not self._on_short_clips and super().can_reuse_epoch_itr(dataset)
@@ -312,3 +321,22 @@ class ManifestSpeechToTextTask(EveryRowMixin, SpeechToTextTask):
             if decoding == "joint":
                 generator.model = JointEnsemble(models, self.cfg.ctc_decoding_weight, tags)
             return generator
+
+
+def _with_text(indices: NDArray[np.int64], dataset: FairseqDataset) -> NDArray[np.int64]:
+    """Training leaves rows without ``tgt_text`` out: they would teach that nothing was said.
+
+    Raises:
+        InputError: such a row is to be validated on, or there is no other.
+    """
+    parts = [part for part in manifest_datasets(dataset) if not part.tgt_lens.all()]
+    if not parts:
+        return indices
+    first = parts[0].manifest.where(int(np.argmin(parts[0].tgt_lens)))
+    if not dataset_is_training(dataset):
+        raise InputError(f"{first} has no tgt_text to validate on; leave such rows out")
+    kept = np.array([row for row in indices if dataset.size(row)[1]], dtype=np.int64)
+    if not len(kept):
+        raise InputError(f"no row has a tgt_text to learn, beginning with {first}")
+    logger.warning("left out %d rows without tgt_text (%s)", len(indices) - len(kept), first)
+    return kept

@@ -173,6 +173,7 @@ def test_unusable_files_say_why(tmp_path):
     (tmp_path / "text.mp4").write_text("hello " * 50)
     write_audio(tmp_path / "none.wav", np.zeros(0))
     write_audio(tmp_path / "short.wav", np.zeros(399))
+    write_audio(tmp_path / "long.wav", noise(1.0))
     broken = noise(0.1)
     broken[700] = np.nan
     write_audio(tmp_path / "broken.wav", broken, subtype="FLOAT")
@@ -191,6 +192,7 @@ def test_unusable_files_say_why(tmp_path):
         "none.wav": "no samples",
         "short.wav": "less than one 25 ms frame",
         "short.wav:100:0": "no samples",
+        "long.wav:15000:2700": "past the end of the recording: 1000 of its samples",
         "broken.wav": "not numbers",
         "silent.mp4": "no audio track",
         "a.zip": "needs :offset:length",

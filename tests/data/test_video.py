@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
 from mmpt_fairseq.errors import UnreadableClip
 from tests.helpers import picture_number, write_audio, write_video
+from tests.manifests.corpora import hidden
 
 
 def numbers(path, indices):
@@ -38,6 +41,43 @@ def test_reading_is_frame_exact_at_a_varying_rate(tmp_path):
     path = write_video(tmp_path / "a.mp4", 200, gop=30, rate=30, times=times)
     assert numbers(path, [70, 100, 150]) == [70, 100, 150]
     assert numbers(path, [150, 199]) == [150, 199]
+
+
+def test_reading_is_frame_exact_where_an_mkv_lies_about_its_rate(tmp_path):
+    times = np.cumsum(np.where(np.arange(200) < 80, 33, 66))
+    path = write_video(tmp_path / "a.mkv", 200, gop=30, rate=30, times=times)
+    assert numbers(path, [70, 100, 150]) == [70, 100, 150]
+    assert numbers(path, [150, 199]) == [150, 199]
+
+
+def test_reading_is_frame_exact_where_an_edit_list_hides_pictures(tmp_path):
+    path = hidden(write_video(tmp_path / "a.mp4", 250, gop=60), 3.0)
+    for start in (0, 64, 70, 150):
+        assert numbers(path, [start, start + 3]) == [75 + start, 78 + start]
+
+
+def turned(path, matrix):
+    """A copy with another matrix in its track header (ISO/IEC 14496-12, 8.3.2)."""
+    data = path.read_bytes()
+    upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    place = data.index(upright, data.index(b"tkhd"))
+    a, b, c, d = (value << 16 for value in matrix)
+    other = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    target = path.with_name("turned.mp4")
+    target.write_bytes(data[:place] + other + data[place + 36 :])
+    return target
+
+
+@pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)])
+def test_pictures_of_a_telephone_are_turned_upright(tmp_path, matrix):
+    path = write_video(tmp_path / "a.mp4", 1)
+    picture = read_frames(str(path), np.array([0]))[0]
+    found = read_frames(str(turned(path, matrix)), np.array([0]))[0]
+    a, b, c, d = matrix
+    for x, y in ((5, 5), (60, 3), (20, 40), (37, 62)):
+        # The matrix takes (x, y), from the middle here, to where it is shown.
+        right, down = a * (x - 31.5) + c * (y - 31.5), b * (x - 31.5) + d * (y - 31.5)
+        assert np.array_equal(found[int(down + 31.5), int(right + 31.5)], picture[y, x])
 
 
 def test_the_last_picture_stands_in_for_those_promised(tmp_path):

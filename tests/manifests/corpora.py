@@ -5,12 +5,12 @@ from importlib import import_module
 from pathlib import Path
 
 import av
-import numpy as np
 
-from manifests.prepare import parse, prepare
+from manifests.candidate import Candidate
+from manifests.prepare import Recipe, parse, prepare
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.waveform import read_waveform
+from mmpt_fairseq.data.waveform import read_waveform, split_slice
 from tests.helpers import noise, write_audio, write_video
 
 
@@ -18,6 +18,18 @@ def run(name: str, corpus: Path, out: Path, *options: str) -> dict:
     """Prepare a corpus in this process; returns the summary."""
     recipe = import_module(f"manifests.{name}").RECIPE
     return prepare(recipe, parse(recipe, [str(corpus), str(out), "--jobs", "1", *options]))
+
+
+def candidates(*ids: str, split: str = "train", **kwargs) -> list[Candidate]:
+    """Clips that share all but their ids."""
+    return [Candidate(id=name, split=split, **kwargs) for name in ids]
+
+
+def run_candidates(clips: list[Candidate], folder: Path, *options: str, **kwargs) -> dict:
+    """Prepare these clips, with ``kwargs`` of their recipe, into ``folder/out``."""
+    recipe = Recipe("test", "made up", lambda args: iter(clips), **kwargs)
+    arguments = [str(folder), str(folder / "out"), "--jobs", "1", *options]
+    return prepare(recipe, parse(recipe, arguments))
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -41,10 +53,12 @@ def check_lengths(path: Path) -> None:
         waveform = read_waveform(manifest.resolve("audio", row))
         assert manifest.n_frames[row] == num_frames(len(waveform)), manifest.where(row)
         video = manifest.resolve("video", row)
-        if video and ":" not in video:
-            with av.open(video) as container:
+        if video:
+            path, first, count = split_slice(video)
+            with av.open(path) as container:
                 decoded = sum(1 for _ in container.decode(video=0))
-            assert manifest.video_frames[row] == decoded, manifest.where(row)
+            assert first + max(0, count) <= decoded
+            assert manifest.video_frames[row] == (decoded if count < 0 else count)
 
 
 def sound(path: Path, seconds: float, seed: int = 0, **kwargs) -> Path:
@@ -93,6 +107,19 @@ def text(path: Path, *lines: str, end: str = "\n") -> Path:
     return path
 
 
-def samples(source: str) -> np.ndarray:
-    """The sound of a row's ``audio`` cell."""
-    return read_waveform(source)
+def hidden(path: Path, seconds: float) -> Path:
+    """A copy without the first seconds, as ``ffmpeg -ss SECONDS -c copy`` makes it.
+
+    Packets from the key frame before are kept, and an edit list hides them.
+    """
+    target = path.with_name(f"cut_{path.name}")
+    with av.open(str(path)) as source, av.open(str(target), "w") as container:
+        streams = {s.index: container.add_stream_from_template(s) for s in source.streams}
+        source.seek(int(seconds * av.time_base))
+        for packet in source.demux():
+            if packet.dts is not None:
+                start = round(seconds / packet.time_base)
+                packet.pts, packet.dts = packet.pts - start, packet.dts - start
+                packet.stream = streams[packet.stream.index]
+                container.mux(packet)
+    return target

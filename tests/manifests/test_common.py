@@ -2,10 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from manifests.common import atomic_path, parallel_stream, remove_stale
 
@@ -13,15 +16,20 @@ from manifests.common import atomic_path, parallel_stream, remove_stale
 def test_only_what_the_dead_left_is_removed(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", "pass"])
     dead.wait()
-    left = tmp_path / "deep" / f".clip.mp4.{dead.pid}.part"
+    host = socket.gethostname().replace(".", "-")
+    left = tmp_path / "deep" / f".clip.mp4.{host}.{dead.pid}.part"
+    # Another machine's process of the same number may be alive there.
+    others = tmp_path / "deep" / f".clip.mp4.elsewhere.{dead.pid}.part"
     left.parent.mkdir()
     left.touch()
+    others.touch()
     with atomic_path(tmp_path / "deep" / "clip.mp4") as partial:
         partial.write_text("half")
         assert str(os.getpid()) in partial.name
         remove_stale(tmp_path)
         assert partial.exists()
         assert not left.exists()
+        assert others.exists()
     assert (tmp_path / "deep" / "clip.mp4").read_text() == "half"
 
 
@@ -56,6 +64,15 @@ def die_at_seven(number):
     return number**2
 
 
-def test_an_item_that_kills_its_process_is_lost_alone():
-    found = list(parallel_stream(die_at_seven, iter(range(9)), 2, lambda number: None))
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_item_that_kills_its_process_is_lost_alone(jobs):
+    found = list(parallel_stream(die_at_seven, iter(range(9)), jobs, lambda number: None))
     assert found == [(n, None if n == 7 else n**2) for n in range(9)]
+
+
+def test_results_do_not_pile_up():
+    taken = []
+    items = (taken.append(i) or i for i in range(60))
+    for place, _ in parallel_stream(abs, items, 2, None):
+        assert len(taken) <= place + 10
+    assert len(taken) == 60

@@ -1,12 +1,15 @@
 """Small copies of videos, picture for picture."""
 
+import os
+
 import av
 import numpy as np
 import pytest
 
-from manifests.compact_video import compact, main
+from manifests.compact_video import compact, main, make_copy
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.video import read_frames
+from tests.data.test_video import turned
 from tests.helpers import picture_number, write_video
 from tests.manifests.corpora import sound
 
@@ -45,6 +48,23 @@ def test_copies_hold_the_same_pictures(data, tmp_path, capsys):
         assert not container.streams.audio
 
 
+def test_copies_stand_upright(tmp_path):
+    path = turned(write_video(tmp_path / "a.mp4", 3), (0, 1, -1, 0))
+    assert make_copy((str(path), str(tmp_path / "small.mp4"))) == ""
+    pictures = [read_frames(str(p), np.array([2])) for p in (path, tmp_path / "small.mp4")]
+    assert np.abs(pictures[0].astype(int) - pictures[1]).mean() < 8
+
+
+def test_a_video_that_was_replaced_is_copied_again(tmp_path):
+    job = (str(write_video(tmp_path / "a.mp4", 30)), str(tmp_path / "small.mp4"))
+    assert make_copy(job) == ""
+    os.utime(job[1], (1, 1))
+    write_video(tmp_path / "a.mp4", 20)
+    assert make_copy(job) == ""
+    with av.open(job[1]) as container:
+        assert container.streams.video[0].frames == 20
+
+
 def test_what_is_done_stays_done(data, tmp_path):
     compact(tmp_path / "small", [data])
     [copy] = (tmp_path / "small").rglob("*.mp4")
@@ -59,8 +79,6 @@ def test_what_is_done_stays_done(data, tmp_path):
     [((640, 360), 256, (456, 256)), ((96, 64), 256, (96, 64)), ((96, 64), 32, (48, 32))],
 )
 def test_sizes(tmp_path, size, side, expected):
-    from manifests.compact_video import make_copy
-
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
@@ -69,7 +87,7 @@ def test_sizes(tmp_path, size, side, expected):
             picture = np.zeros((size[1], size[0], 3), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
-    assert make_copy((str(path), str(tmp_path / "b.mp4"), side)) == ""
+    assert make_copy((str(path), str(tmp_path / "b.mp4")), side) == ""
     with av.open(str(tmp_path / "b.mp4")) as container:
         stream = container.streams.video[0]
         assert ((stream.width, stream.height), stream.frames) == (expected, 3)

@@ -1,15 +1,19 @@
 """Cached filterbanks: the same features, from the archive, also in fairseq's own reader."""
 
 import shutil
+import tracemalloc
+from contextlib import closing
 
 import numpy as np
 import pytest
 from fairseq.data.audio.audio_utils import get_features_or_waveform
 
 from manifests.features import cache_features
+from manifests.repoint import Files
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError
+from tests.manifests.corpora import sound
 
 
 @pytest.fixture
@@ -40,6 +44,50 @@ def test_features_are_those_of_the_recordings(folders, tmp_path, dtype, toleranc
     for source, features in zip(cached, computed, strict=True):
         np.testing.assert_allclose(read_filterbank(source), features, rtol=0, atol=tolerance)
         np.testing.assert_array_equal(get_features_or_waveform(source), read_filterbank(source))
+
+
+def test_a_killed_run_goes_on_behind_the_last_archive(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("manifests.features.IN_ARCHIVE", 3)
+    archive, train = tmp_path / "features.zip", folders[0] / "train.tsv"
+    before = train.read_bytes()
+    computed = [read_filterbank(source) for source in sources(train)]
+    assert cache_features(archive, folders) == (8, 0)
+    archives = [tmp_path / f"features{end}.zip" for end in ("", "-1", "-2")]
+    assert sorted(tmp_path.glob("*.zip")) == sorted(archives)
+    found, first = train.read_bytes(), archive.stat().st_mtime_ns
+    # Killed while it wrote the last archive.
+    train.write_bytes(before)
+    archives[2].unlink()
+    assert cache_features(archive, folders) == (8, 0)
+    assert (train.read_bytes(), archive.stat().st_mtime_ns) == (found, first)
+    # A recording that changes is computed again, with the others of its archive.
+    changed = sorted(folders[0].glob("*.wav"))[-1]
+    sound(changed, 0.7, seed=5)
+    times = [path.stat().st_mtime_ns for path in archives]
+    cache_features(archive, folders)
+    assert [p.stat().st_mtime_ns == t for p, t in zip(archives, times, strict=True)].count(
+        True
+    ) == 2
+    for source, features in zip(sources(train), computed, strict=True):
+        recorded = train.parent / changed.name
+        if Manifest(train).column("recording")[sources(train).index(source)] == recorded.name:
+            features = read_filterbank(str(recorded))
+        np.testing.assert_array_equal(read_filterbank(source), features)
+    # Fewer clips: nothing is left over.
+    train.write_text("".join(train.read_text().splitlines(keepends=True)[:3]))
+    cache_features(archive, folders[:1] + folders[1:])
+    assert len(list(tmp_path.glob("*.zip"))) < 4
+
+
+def test_memory_does_not_grow_with_the_files():
+    tracemalloc.start()
+    with closing(Files(f"/data/corpus/{i:09d}.wav" for i in range(12_000))) as files:
+        for file in files:
+            files.settle(file, "0:1:2")
+        assert files.settled() == len(files) == 12_000
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 400_000  # bytes; a list of the paths has 900,000
 
 
 def test_a_second_run_starts_from_the_recordings(folders, tmp_path):

@@ -5,10 +5,11 @@ import pytest
 
 from manifests.captions import Cue, read_cues
 from manifests.common import CorpusError
+from manifests.holdout import HeldOut
 from mmpt_fairseq.data.waveform import read_waveform
 from tests.manifests.corpora import check_lengths, film, rows, run, skipped, sound, text
 
-SRT = """\ufeff1
+SRT = """1
 00:00:00,500 --> 00:00:01,500
 <i>Hello</i> there
 you
@@ -39,13 +40,58 @@ Far too late"""
 
 @pytest.mark.parametrize(("suffix", "content"), [("srt", SRT), ("vtt", VTT)])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_cues(tmp_path, suffix, content, end):
-    path = text(tmp_path / f"talk.{suffix}", content.replace("\n", end), end="")
-    assert read_cues(path) == [
-        Cue(0.5, 1.5, "Hello there you"),
+def test_cues(suffix, content, end):
+    assert list(read_cues(content.replace("\n", end))) == [
+        Cue(0.5, 1.5, "Hello there\nyou"),
         Cue(2.0, 2.5, "♪ (music) ♪"),
         Cue(2.6, 9.0, "Far too late"),
     ]
+
+
+def test_cues_that_no_blank_line_parts():
+    cues = "1\n00:00:00,000 --> 00:00:01,000\nOne\n2\n00:00:01,000 --> 00:00:02,000\n2\nTwo\n"
+    assert list(read_cues(cues)) == [Cue(0, 1, "One"), Cue(1, 2, "2\nTwo")]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mark", "note"),
+    [
+        ("utf-8", "\ufeff", ""),
+        ("utf-16-le", "\ufeff", ""),
+        ("utf-16-be", "\ufeff", ""),
+        ("cp1252", "", "a.SRT is read as cp1252, not UTF-8"),
+    ],
+)
+def test_subtitles_of_any_encoding(tmp_path, capsys, encoding, mark, note):
+    film(tmp_path / "c/a.mp4", 3.0)
+    subtitles = mark + SRT.replace("Hello</i> there", "Café</i>,")
+    (tmp_path / "c/a.SRT").write_bytes(subtitles.encode(encoding, "ignore"))
+    run("folder", tmp_path / "c", tmp_path / "out", "--valid-every", "0")
+    assert rows(tmp_path / "out/train.tsv")[0]["tgt_text"] == "Café, you"
+    assert note in capsys.readouterr().err
+
+
+def test_subtitles_without_use_are_told(tmp_path):
+    for name in "abcd":
+        film(tmp_path / f"c/{name}.mp4", 1.0)
+    text(tmp_path / "c/a.srt", "")
+    (tmp_path / "c/b.srt").write_bytes(b"1\n00:00:00,000 --> 00:00:01,000\n\x81\xff\n")
+    text(tmp_path / "c/d.txt", "a text")
+    run("folder", tmp_path / "c", tmp_path / "out", "--valid-every", "0")
+    assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["d"]
+    assert skipped(tmp_path / "out") == {
+        "a": "empty transcript",
+        "b": "unreadable text",
+        "c": "no transcript",
+    }
+    assert "b.srt is neither Unicode nor cp1252" in (tmp_path / "out/skipped.tsv").read_text()
+
+
+def test_subtitles_of_a_language_that_was_not_named(tmp_path, capsys):
+    film(tmp_path / "c/a.mp4", 2.0)
+    text(tmp_path / "c/a.en.srt", SRT, end="")
+    run("folder", tmp_path / "c", tmp_path / "out")
+    assert "a.en.srt is left alone; take it with --target-lang en" in capsys.readouterr().err
 
 
 def test_subtitles_beside_videos(tmp_path):
@@ -56,18 +102,43 @@ def test_subtitles_beside_videos(tmp_path):
     text(corpus / "a.de.srt", SRT.replace("Hello</i> there", "Hallo</i>"), end="")
     text(corpus / "b.txt", "One &lt;text&gt; of", "several lines")
     run("folder", corpus, tmp_path / "out", "--target-lang", "de", "--spoken")
-    [segment] = rows(tmp_path / "out/train.tsv")
+    [train], [valid] = (rows(tmp_path / f"out/{split}.tsv") for split in ("train", "valid"))
+    segment, whole = sorted((train, valid), key=lambda row: row["audio"])
     assert segment["audio"] == f"{corpus / 'a.mp4'}:8000:16000"
     assert segment["video"] == f"{corpus / 'a.mp4'}:12:25"
     assert (segment["tgt_text"], segment["tgt_lang"]) == ("Hallo you", "de")
-    whole = read_waveform(str(corpus / "a.mp4"))
-    np.testing.assert_allclose(read_waveform(segment["audio"]), whole[8000:24000], atol=1e-6)
-    [valid] = rows(tmp_path / "out/valid.tsv")
-    assert (valid["id"], valid["tgt_text"]) == ("b", "One <text> of several lines")
+    film_sound = read_waveform(str(corpus / "a.mp4"))
+    np.testing.assert_allclose(read_waveform(segment["audio"]), film_sound[8000:24000], atol=1e-6)
+    assert (whole["id"], whole["tgt_text"]) == ("b", "One <text> of several lines")
     assert skipped(tmp_path / "out") == {
         "a_0001": "empty transcript",
         "a_0002": "past the end of its recording",
     }
+
+
+def test_source_texts_from_a_second_subtitle(tmp_path):
+    """By times: the translator left out a cue and moved none."""
+    film(tmp_path / "c/a.mp4", 3.0)
+    text(tmp_path / "c/a.srt", SRT, end="")
+    text(tmp_path / "c/a.de.srt", SRT.replace("Hello</i> there", "Hallo</i>"), end="")
+    languages = ("--target-lang", "de", "--source-lang", "en", "--valid-every", "0")
+    run("folder", tmp_path / "c", tmp_path / "out", *languages)
+    [first, second] = rows(tmp_path / "out/train.tsv")
+    assert (first["src_text"], first["tgt_text"]) == ("Hello there you", "Hallo you")
+    assert (first["src_lang"], first["tgt_lang"]) == ("en", "de")
+    assert second["src_text"] == second["tgt_text"] == "♪ (music) ♪"
+
+
+def test_a_film_without_texts_among_others(tmp_path):
+    """What was never transcribed is neither learnt nor scored as if nothing were said there."""
+    for name in ("a", "b", "c"):
+        film(tmp_path / f"c/{name}.mp4", 3.0, seed=ord(name))
+    for name in ("a", "b"):
+        text(tmp_path / f"c/{name}.srt", SRT.replace("Hello", name), end="")
+    run("folder", tmp_path / "c", tmp_path / "out", "--cut", "1")
+    assert skipped(tmp_path / "out")["c"] == "no transcript"
+    both = rows(tmp_path / "out/train.tsv") + rows(tmp_path / "out/valid.tsv")
+    assert all(row["tgt_text"] for row in both)
 
 
 def test_split_folders_sound_beside_pictures_and_pieces(tmp_path):
@@ -103,8 +174,111 @@ def test_speakers_are_held_out_whole(tmp_path):
         for i in range(2):
             sound(tmp_path / f"corpus/{speaker}/{i}.wav", 0.5)
     run("folder", tmp_path / "corpus", tmp_path / "out", "--speaker", "folder")
-    assert {r["speaker"] for r in rows(tmp_path / "out/train.tsv")} == {"ann", "ben"}
-    assert {r["speaker"] for r in rows(tmp_path / "out/valid.tsv")} == {"cem"}
+    train, valid = speakers(tmp_path / "out/train.tsv"), speakers(tmp_path / "out/valid.tsv")
+    assert not train & valid
+    assert train
+    assert valid
+    assert train | valid == {"ann", "ben", "cem"}
+
+
+def speakers(path):
+    return {row["speaker"] for row in rows(path)}
+
+
+def test_the_same_are_held_out_when_clips_are_added():
+    names = [f"clip {i}" for i in range(2000)]
+    few, many = HeldOut(names[:1000], 20), HeldOut(names, 20)
+    assert 20 < sum(name in few for name in names[:1000]) < 100
+    assert sum((name in few) != (name in many) for name in names[:1000]) <= 2
+    assert [name for name in "ab" if name in HeldOut("ab", 20)] in (["a"], ["b"])
+    assert "a" not in HeldOut("aaa", 20)
+    assert not any(name in HeldOut(names, 0) for name in names)
+
+
+def test_of_a_single_film_the_last_cues_are_held_out(tmp_path):
+    film(tmp_path / "c/a.mp4", 4.0)
+    cue = "{0}\n00:00:0{0}.000 --> 00:00:0{1}.000\nThank you very much\n"
+    text(tmp_path / "c/a.vtt", "WEBVTT", *(cue.format(i, i + 1) for i in range(4)))
+    run("folder", tmp_path / "c", tmp_path / "out")
+    assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["a_0000", "a_0001", "a_0002"]
+    assert [r["id"] for r in rows(tmp_path / "out/valid.tsv")] == ["a_0003"]
+
+
+def test_films_that_share_a_phrase(tmp_path):
+    for name in "abc":
+        film(tmp_path / f"c/{name}.mp4", 1.0)
+        cue = "00:00:00,000 --> 00:00:01,000"
+        text(tmp_path / f"c/{name}.srt", "1", cue, "Thank you very much")
+    summary = run("folder", tmp_path / "c", tmp_path / "out")
+    assert summary["leaks"]["sentence"]["count"] == 1
+    assert summary["splits"].keys() == {"train", "valid"}
+
+
+def table(path, header, *lines):
+    return str(text(path, header, *lines))
+
+
+@pytest.mark.parametrize("speaker", [True, False])
+def test_a_table_without_splits_is_parted(tmp_path, speaker):
+    """By speaker where there are several, else by recording."""
+    lines = []
+    for i in range(4):
+        sound(tmp_path / f"c/{i}.wav", 1.0)
+        who = f"s{i % 2}" if speaker else ""
+        lines += [f"{i}.wav,0,0.5,{who},a", f"{i}.wav,0.5,,{who},b"]
+    path = table(tmp_path / "t.csv", "file,start,end,speaker,text", *lines)
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
+    found = {s: rows(tmp_path / f"out/{s}.tsv") for s in ("train", "valid")}
+    assert sum(map(len, found.values())) == 8
+    groups = {s: {r["speaker"] or r["id"].split("@")[0] for r in t} for s, t in found.items()}
+    assert not groups["train"] & groups["valid"]
+    audio = {r["audio"] for t in found.values() for r in t}
+    assert f"{tmp_path}/c/0.wav:8000:8000" in audio  # a start alone goes to the end
+
+
+def test_a_table_of_one_recording_is_parted_at_its_end(tmp_path):
+    sound(tmp_path / "c/a.wav", 4.0)
+    lines = [f"a.wav,{i / 10},{i / 10 + 0.1},word {i}" for i in range(40)]
+    path = table(tmp_path / "t.csv", "file,start,end,text", *lines)
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
+    assert [r["tgt_text"] for r in rows(tmp_path / "out/valid.tsv")] == ["word 38", "word 39"]
+
+
+def test_rows_of_no_use_are_left_out(tmp_path):
+    for name in "ab":
+        sound(tmp_path / f"c/{name}.wav", 1.0)
+    lines = ["a.wav,good,,", "a.wav,,,", ",no file,,", "a.wav,odd,x,2", "b.wav,good,,"]
+    path = table(tmp_path / "t.csv", "file,text,start,end", *lines)
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", path, "--valid-every", "0")
+    assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["a", "b"]
+    told = (tmp_path / "out/skipped.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[3] for line in told] == [
+        "empty transcript",
+        "unusable row",
+        "unusable times",
+    ]
+    assert "t.csv, row 3" in told[1]
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"file,text\na.wav,caf\x81", "t.csv is not cp1252 text; save it as UTF-8"),
+        (b'file,text\na.wav,b\na.wav,"' + b"x" * 200_000, "t.csv, behind row 1: .*a quote open"),
+    ],
+)
+def test_tables_that_are_none(tmp_path, data, complaint):
+    sound(tmp_path / "c/a.wav", 1.0)
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(CorpusError, match=complaint):
+        run("folder", tmp_path / "c", tmp_path / "out", "--csv", str(tmp_path / "t.csv"))
+
+
+def test_a_table_in_another_encoding(tmp_path):
+    sound(tmp_path / "c/a.wav", 1.0)
+    (tmp_path / "t.csv").write_bytes("file;text\na.wav;naïve".encode("cp1252"))
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", str(tmp_path / "t.csv"))
+    assert rows(tmp_path / "out/train.tsv")[0]["tgt_text"] == "naïve"
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])

@@ -23,11 +23,12 @@ from manifests.generated import espeak
 from manifests.generated.__main__ import main
 from manifests.generated.clauses import Clause
 from manifests.generated.clip import Made
-from manifests.generated.corpus import Item, Settings, check, manifests, plan
+from manifests.generated.corpus import Item, Settings, check_plan, manifests, plan
 from manifests.generated.drawing import draw_clause
 from manifests.generated.grammar import frequent_words, phrases, sentences
 from manifests.generated.lexicon import ADJECTIVE_LIST, ADVERB_LIST, NOUN_LIST, PLACE_LIST
 from manifests.generated.mouth import mouth_path
+from manifests.generated.parallel_text import parallel_text
 from manifests.generated.phrases import LANGUAGES, SHE, WE, I, NounPhrase, join
 from manifests.generated.speech import ACCENTS
 from manifests.generated.verbs import VERB_LIST
@@ -471,17 +472,49 @@ def test_parallel_text(tmp_path):
         plan(tmp_path, Settings(text=text))
 
 
+def test_any_languages_and_lines_of_no_use(tmp_path):
+    text = tmp_path / "pairs.tsv"
+    lines = ["en\tfr\tpt-BR", "Bread &amp; butter.\tpain\tpão", "no\t\tnão", "...\ta\tb"]
+    lines += ["Bread & butter.\tpain\tpão", "Short", "Good day.\tBonjour.\tBom\u00a0dia."]
+    text.write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
+    found, unused = parallel_text(text)
+    assert found == [
+        {"en": "Bread & butter.", "fr": "pain", "pt-BR": "pão"},
+        {"en": "Good day.", "fr": "Bonjour.", "pt-BR": "Bom dia."},
+    ]
+    assert unused == 4
+    settings = Settings(text=text, **dict.fromkeys(NAMES, 0) | {"translated": 2})
+    items = plan(tmp_path, settings)
+    check_plan(items, settings)
+    tables = manifests(items, [Made(16_000, 25, False)] * 2)
+    assert sorted(tables) == ["st_en-fr/train.tsv", "st_en-pt-BR/train.tsv"]
+    assert [row["n_frames"] for row in tables["st_en-fr/train.tsv"]] == [98, 98]
+
+
+def test_parallel_texts_that_cannot_serve_are_refused_before_anything_is_spoken(tmp_path, capsys):
+    text = tmp_path / "pairs.tsv"
+    counts = dict.fromkeys(COUNTS, 0) | {"translated": 1}
+    for content, complaint in [
+        ("en\nHello.\n", "has no language but English to translate into"),
+        ("en\tGerman words\na\tb\n", "not German words"),
+        ("de\nHallo\n", "no column named en"),
+    ]:
+        text.write_text(content)
+        assert main(arguments(tmp_path / "out", f"--text={text}", "--jobs=1", **counts)) == 1
+        assert complaint in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
 def test_broken_splits_are_noticed(tmp_path):
     settings = Settings(speakers=8, **dict.fromkeys(NAMES, 2))
     items = plan(tmp_path, settings)
-    made = [Made(16_000, 25, False)] * len(items)
 
     def complaint(changed: list[Item]) -> str:
         with pytest.raises(CorpusError) as caught:
-            check(changed, manifests(changed, made[: len(changed)]), settings)
+            check_plan(changed, settings)
         return str(caught.value)
 
-    check(items, manifests(items, made), settings)
+    check_plan(items, settings)
     assert "not the 2 asked for" in complaint(items[:-1])
     repeated = replace(items[-1], sentence=items[0].sentence)
     assert "two clips" in complaint([*items[:-1], repeated])

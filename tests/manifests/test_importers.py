@@ -3,11 +3,12 @@
 import gzip
 import json
 
+import numpy as np
 import pytest
 
 from manifests.common import CorpusError
-from tests.helpers import noise, write_video
-from tests.manifests.corpora import rows, run, skipped, sound, text
+from tests.helpers import noise, write_audio, write_video
+from tests.manifests.corpora import rows, run, skipped, sound, text, truncated
 
 
 def test_kaldi(tmp_path):
@@ -27,61 +28,105 @@ def test_kaldi(tmp_path):
         "ben-1 rec2 0.25 0.75",
         "cem-1 rec3 0 1",
         "dan-1 rec1 3.5 4.5",
+        "eve-1 rec1 1.0 -1",
+        "fay-1 rec9 0 1",
+        "gus-1 rec1",
+        "hal-1 rec2 0 0.5 0",
+        "ida-1 rec5 0 0.5 1",
     )
-    text(data / "train/text", "ann-1 first  words", "ben-1 straße", "cem-1 x", "dan-1 y")
+    stereo = np.stack([noise(1.0), noise(1.0, 1)], 1)
+    with (data / "train/wav.scp").open("a") as file:
+        file.write(f"rec5 {write_audio(tmp_path / 'wav/rec5.wav', stereo)}\n")
+    text(data / "train/text", "ann-1 first  words", "ben-1 straße", "cem-1 x", "dan-1 y", *AND)
     text(data / "train/utt2spk", "ann-1 ann", "ann-2 ann", "ben-1 ben")
     text(data / "test/wav.scp", f"whole {sound(tmp_path / 'wav/rec4.ogg', 1.0)}")
     run("kaldi", data, tmp_path / "out", "--target-lang", "de")
-    first, second = rows(tmp_path / "out/train.tsv")
+    first, second, open_end, channel = rows(tmp_path / "out/train.tsv")
     assert (first["id"], first["tgt_text"], first["speaker"]) == ("ann-1", "first words", "ann")
+    assert open_end["audio"] == f"{tmp_path}/wav/rec 1.wav:16000:48000"
+    assert channel["id"] == "hal-1"
     assert first["audio"] == f"{tmp_path}/wav/rec 1.wav:0:24000"
     assert second["audio"].endswith("rec2.flac:4000:8000")
     assert (second["tgt_text"], second["tgt_lang"]) == ("straße", "de")
     assert rows(tmp_path / "out/test.tsv")[0]["tgt_text"] == ""
     assert skipped(tmp_path / "out") == {
         "ann-2": "no transcript",
-        "cem-1": "unreadable",
+        "cem-1": "no file of its own",
         "dan-1": "past the end of its recording",
+        "fay-1": "missing file",
+        "gus-1": "unusable row",
+        "ida-1": "one channel of several",
     }
     text(data / "train/text", "ben-1 b", "ann-1 a", "cem-1 c")
     with pytest.raises(CorpusError, match="is not sorted at ann-1"):
         run("kaldi", data / "train", tmp_path / "unsorted")
+    text(data / "train/text", "ann-1 a", "ben-1 b")
+    text(data / "train/segments", "ben-1 rec1 0 1", "ann-1 rec1 1 2")
+    with pytest.raises(CorpusError, match=r"segments, or .* is not sorted at ann-1"):
+        run("kaldi", data / "train", tmp_path / "unsorted segments")
 
 
-def cut(name, path, start=0.0, duration=2.0, words="Hello", **more):
+AND = ["eve-1 z", "fay-1 z", "gus-1 z", "hal-1 z", "ida-1 z"]
+
+
+def source(path, *channels, kind="file"):
+    return {"type": kind, "channels": channels, "source": str(path)}
+
+
+def cut(name, path, start=0.0, duration=2.0, words="Hello", channel=0, **more):
     recording = {
         "id": "rec",
-        "sources": [{"type": "file", "channels": [0], "source": str(path)}],
+        "sources": [source(path, 0)],
         "sampling_rate": 16000,
         "num_samples": 32000,
         "duration": 2.0,
     }
     supervision = {"id": name, "recording_id": "rec", "start": 0, "duration": duration}
     supervision |= {"text": words, "speaker": "ann", "language": "en"}
-    whole = {"id": name, "start": start, "duration": duration, "channel": 0, "type": "MonoCut"}
+    whole = {"id": name, "start": start, "duration": duration, "type": "MonoCut"}
+    whole["channel"] = channel
     return {**whole, "supervisions": [supervision], "recording": recording | more}
 
 
 def test_lhotse(tmp_path):
-    wav = sound(tmp_path / "a.wav", 2.0)
+    wav, other = (sound(tmp_path / f"{name}.wav", 2.0) for name in "ab")
     cuts = [
         cut("whole", wav),
         cut("part", wav, 0.5, 1.0),
         cut("fast", wav, transforms=[{"name": "Speed", "kwargs": {"factor": 1.1}}]),
         {"id": "mixed", "type": "MixedCut", "tracks": []},
+        cut("second", wav, channel=1, sources=[source(wav, 0), source(other, 1)]),
+        cut("stereo", wav, channel=1, sources=[source(wav, 0, 1)]),
+        cut("both", wav, channel=[0, 1], sources=[source(wav, 0, 1)]),
+        cut("third", wav, channel=2),
+        cut("far", wav, sources=[source("http://x", 0, kind="url")]),
+        cut("resampled", wav, 0.5, 1.0, transforms=[{"name": "Resample", "kwargs": {}}]),
+        {k: v for k, v in cut("headless", wav).items() if k != "start"},
     ]
     folder = tmp_path / "fbank"
     folder.mkdir()
     with gzip.open(folder / "corpus_cuts_train-clean.jsonl.gz", "wt") as file:
         file.writelines(json.dumps(c) + "\n" for c in cuts)
     run("lhotse", folder, tmp_path / "out")
-    whole, part = rows(tmp_path / "out/train-clean.tsv")
+    whole, part, second, both, resampled = rows(tmp_path / "out/train-clean.tsv")
     assert (whole["audio"], whole["tgt_text"], whole["speaker"]) == (str(wav), "Hello", "ann")
     assert part["audio"] == f"{wav}:8000:16000"
-    assert skipped(tmp_path / "out") == {"fast": "unreadable", "mixed": "unreadable"}
-    text(folder / "cuts_dev.jsonl", "{not json")
-    with pytest.raises(CorpusError, match=r"cuts_dev.jsonl, line 1 is no JSON object"):
-        run("lhotse", folder / "cuts_dev.jsonl", tmp_path / "broken")
+    assert (second["audio"], both["audio"]) == (str(other), str(wav))
+    assert resampled["audio"] == part["audio"]
+    assert skipped(tmp_path / "out") == {
+        "fast": "no file of its own",
+        "mixed": "no file of its own",
+        "stereo": "one channel of several",
+        "third": "unusable row",
+        "far": "no file of its own",
+        "headless": "unusable row",
+    }
+    text(folder / "cuts_dev.jsonl", "{not json", json.dumps(cut("good", wav)))
+    run("lhotse", folder / "cuts_dev.jsonl", tmp_path / "broken")
+    assert skipped(tmp_path / "broken") == {"cuts_dev.jsonl, line 1": "unusable row"}
+    truncated(folder / "corpus_cuts_train-clean.jsonl.gz", 0.7)
+    with pytest.raises(CorpusError, match=r"jsonl.gz is cut off or damaged .*copy it again"):
+        run("lhotse", folder, tmp_path / "cut off")
 
 
 def test_huggingface(tmp_path):
@@ -98,12 +143,34 @@ def test_huggingface(tmp_path):
     assert skipped(tmp_path / "out") == {"b": "missing file"}
 
 
+def test_huggingface_tells_splits_by_paths(tmp_path):
+    folder = tmp_path / "hf"
+    names = ["train/a.wav", "test/a.wav", "validation/a.wav"]
+    for name in names:
+        sound(folder / name, 0.5)
+    text(folder / "metadata.csv", "file_name,text", *(f"{name},one" for name in names))
+    run("huggingface", folder, tmp_path / "out")
+    for split in ("train", "test", "valid"):
+        assert len(rows(tmp_path / f"out/{split}.tsv")) == 1
+
+
+def test_huggingface_without_a_split_for_validation(tmp_path):
+    folder = tmp_path / "hf"
+    for i in range(3):
+        sound(folder / f"audio/{i}.wav", 0.5)
+    text(folder / "metadata.csv", "file_name,text", *(f"audio/{i}.wav,one" for i in range(3)))
+    run("huggingface", folder, tmp_path / "out")
+    assert len(rows(tmp_path / "out/valid.tsv")) in (1, 2)
+    assert len(rows(tmp_path / "out/train.tsv")) in (1, 2)
+
+
 def test_fairseqs_own(tmp_path):
     folder = tmp_path / "manifests"
     wav = sound(tmp_path / "wav/a.wav", 1.0)
     video = write_video(tmp_path / "v.mp4", 25, audio=noise(1.0))
-    text(folder / "train.tsv", str(tmp_path / "wav"), "a.wav\t16000", "gone.wav\t16000")
-    text(folder / "train.ltr", "H E L L O | Y O U |", "G O N E |")
+    lines = ["a.wav\t16000", "gone.wav\t16000", "a"]
+    text(folder / "train.tsv", str(tmp_path / "wav"), *lines)
+    text(folder / "train.ltr", "H E L L O | Y O U |", "G O N E |", "A |")
     text(folder / "valid.tsv", "/", f"valid/1\t{video}\t{wav}\t25\t16000")
     text(folder / "valid.wrd", "hello")
     run("fairseq_manifests", folder, tmp_path / "out")
@@ -111,6 +178,10 @@ def test_fairseqs_own(tmp_path):
     assert (train["id"], train["tgt_text"]) == ("a", "HELLO YOU")
     assert (valid["audio"], valid["video"]) == (str(wav), str(video))
     assert (valid["video_frames"], valid["tgt_text"]) == ("25", "hello")
+    assert skipped(tmp_path / "out") == {
+        "gone": "missing file",
+        "train.tsv, line 4": "unusable row",
+    }
     text(folder / "train.ltr", "H I |")
     with pytest.raises(CorpusError, match=r"train.tsv has more rows than its labels"):
         run("fairseq_manifests", folder, tmp_path / "short")

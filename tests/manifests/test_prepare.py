@@ -1,146 +1,58 @@
-"""What all recipes share: resuming, shards, duplicates, leaks, the summary, the command."""
+"""What all recipes share: duplicates, splits, leaks, parts, the summary, the command."""
 
+import csv
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from manifests import folder
 from manifests.candidate import Candidate, Limits
 from manifests.common import CorpusError
-from manifests.inspection import inspect, measure
-from manifests.journal import Journal, journal_path
-from manifests.prepare import Recipe, main, parse, prepare
-from tests.helpers import noise, write_video
-from tests.manifests.corpora import empty, film, m4a, rows, run, skipped, sound, text, truncated
+from manifests.inspection import measure
+from manifests.prepare import Recipe, main
+from manifests.recording import inspect
+from tests.manifests.corpora import (
+    candidates,
+    empty,
+    film,
+    rows,
+    run,
+    run_candidates,
+    skipped,
+    sound,
+)
 
 
-def candidates(*ids, split="train", **kwargs):
-    return [Candidate(id=name, split=split, **kwargs) for name in ids]
+def test_relative_paths_are_made_absolute(wav, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    run_candidates(candidates("a", audio="a.wav", video_optional=True, video="a.wav"), tmp_path)
+    assert rows(tmp_path / "out/train.tsv")[0]["audio"] == wav
 
 
-def run_candidates(clips, tmp_path, *options, **kwargs):
-    recipe = Recipe("test", "made up", lambda args: iter(clips), **kwargs)
-    options = [str(tmp_path), str(tmp_path / "out"), "--jobs", "1", *options]
-    return prepare(recipe, parse(recipe, options))
+@pytest.mark.parametrize(
+    "error", [UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "no"), EOFError("cut"), csv.Error("long")]
+)
+def test_a_list_that_cannot_be_read_ends_in_a_sentence(wav, tmp_path, capsys, error):
+    def broken(args):
+        yield from candidates("a", audio=wav)
+        raise error
+
+    options = [str(tmp_path), str(tmp_path / "out"), "--jobs", "1"]
+    assert main(Recipe("test", "made up", broken), options) == 1
+    assert "cannot be read, behind the clip a" in capsys.readouterr().err
 
 
-@pytest.fixture
-def wav(tmp_path):
-    return str(sound(tmp_path / "a.wav", 1.0))
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    """Forty clips, two of them of no use."""
-    for i in range(38):
-        sound(tmp_path / f"corpus/{i:02d}.wav", 0.3 + i / 100, i)
-    empty(tmp_path / "corpus/97.wav")
-    film(tmp_path / "corpus/98.mp4", silent=True)
-    return tmp_path / "corpus"
-
-
-def manifests(out):
-    return {p.name: p.read_bytes() for p in [*out.glob("*.tsv")]}
-
-
-def test_a_killed_run_goes_on_without_loss_or_doubles(corpus, tmp_path):
-    run("folder", corpus, tmp_path / "whole")
-    out = tmp_path / "killed"
-    # Clips arrive slowly, so that the kill falls among them.
-    code = (
-        "import sys, time\nfrom manifests import folder, prepare\n"
-        "from dataclasses import replace\nprepare.CHUNK = 3\n"
-        "def slow(args):\n"
-        "    for clip in folder.candidates(args):\n        time.sleep(0.05)\n        yield clip\n"
-        "sys.exit(prepare.main(replace(folder.RECIPE, candidates=slow)))"
-    )
-    command = [sys.executable, "-c", code, str(corpus), str(out), "--jobs", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    journal = out / ".journal/0-of-1.jsonl"
-    for _ in range(600):
-        time.sleep(0.05)
-        if journal.is_file() and journal.read_bytes().count(b"\n") > 6:
-            break
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    found = journal.read_bytes().count(b"\n") - 1
-    assert 6 <= found < 40
-    assert not list(out.glob("*.tsv"))
-    # The kill fell in the middle of a line.
-    with journal.open("ab") as file:
-        file.write(b'{"n": 12, "id": "1')
-    looked_at = []
-
-    def watched(args):
-        for clip in folder.candidates(args):
-            looked_at.append(clip.id)
-            yield clip
-
-    recipe = replace(folder.RECIPE, candidates=watched)
-    summary = prepare(recipe, parse(recipe, [str(corpus), str(out), "--jobs", "1"]))
-    assert summary["clips"] == 38
-    assert manifests(out) == manifests(tmp_path / "whole")
-    assert journal.read_bytes().count(b"\n") == 42  # settings, forty clips, the end
-
-
-def test_two_processes_do_not_write_one_journal(corpus, tmp_path):
-    with (
-        Journal(journal_path(tmp_path / "out", 0, 1), {}),
-        pytest.raises(CorpusError, match="another process writes"),
-    ):
-        run("folder", corpus, tmp_path / "out")
-
-
-@pytest.mark.parametrize("cut", [1, 30, 200])
-def test_a_journal_cut_anywhere_is_completed(corpus, tmp_path, cut):
+def test_a_table_that_is_not_there(corpus, tmp_path):
     run("folder", corpus, tmp_path / "out")
-    before, journal = manifests(tmp_path / "out"), tmp_path / "out/.journal/0-of-1.jsonl"
-    journal.write_bytes(journal.read_bytes()[:-cut])
-    run("folder", corpus, tmp_path / "out")
-    assert manifests(tmp_path / "out") == before
-    assert journal.read_bytes().count(b"\n") == 42
-
-
-def test_a_finished_run_looks_at_nothing_again(corpus, tmp_path, monkeypatch):
-    run("folder", corpus, tmp_path / "out")
-    monkeypatch.setattr("manifests.inspection.inspect", None)
-    assert run("folder", corpus, tmp_path / "out")["clips"] == 38
-
-
-def test_shards_and_processes_change_nothing(corpus, tmp_path):
-    run("folder", corpus, tmp_path / "one")
-    sharded = [str(corpus), str(tmp_path / "three"), "--nshard", "3"]
-    assert (
-        run("folder", *map(str, (corpus, tmp_path / "three")), *sharded[2:], "--rank", "2") is None
-    )
-    assert not list((tmp_path / "three").glob("*.tsv"))
-    run("folder", corpus, tmp_path / "three", "--nshard", "3", "--rank", "0")
-    recipe = folder.RECIPE
-    options = [str(corpus), str(tmp_path / "three"), "--nshard", "3", "--rank", "1", "--jobs", "2"]
-    assert prepare(recipe, parse(recipe, options))["clips"] == 38
-    assert manifests(tmp_path / "three") == manifests(tmp_path / "one")
-    with pytest.raises(CorpusError, match="begun with --nshard 3"):
-        run("folder", corpus, tmp_path / "three")
-
-
-def test_another_corpus_or_other_settings_are_refused(corpus, tmp_path):
-    run("folder", corpus, tmp_path / "out")
-    with pytest.raises(CorpusError, match=r"other settings \(shortest 0.1 there, 0.5 here\)"):
-        run("folder", corpus, tmp_path / "out", "--min-seconds", "0.5")
-    (corpus / "05.wav").unlink()
-    with pytest.raises(CorpusError, match="changed since"):
-        run("folder", corpus, tmp_path / "out")
-    options = ("--restart", "--valid-every", "0")
-    assert run("folder", corpus, tmp_path / "out", *options)["clips"] == 37
-    assert [p.name for p in sorted((tmp_path / "out").glob("[tv]*.tsv"))] == ["train.tsv"]
-    with pytest.raises(CorpusError, match="is the corpus itself"):
-        run("folder", corpus, corpus)
+    with pytest.raises(CorpusError, match=r"there is no .*none.csv, which --csv names"):
+        run("folder", corpus, tmp_path / "out", "--csv", str(tmp_path / "none.csv"))
 
 
 def test_duplicates_stay_within_their_split(wav, tmp_path):
@@ -149,6 +61,9 @@ def test_duplicates_stay_within_their_split(wav, tmp_path):
     assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["a", "b"]
     assert [r["id"] for r in rows(tmp_path / "out/test.tsv")] == ["a"]
     assert skipped(tmp_path / "out") == {"a": "duplicate id"}
+    told = (tmp_path / "out/skipped.tsv").read_text().splitlines()
+    assert told[0] == "id\tsplit\tpath\treason\tdetail"
+    assert told[1].startswith(f"a\ttrain\t{wav}\tduplicate id\t")
 
 
 def test_a_duplicate_of_an_unusable_clip_is_kept(wav, tmp_path):
@@ -182,6 +97,43 @@ def test_short_phrases_are_no_leak(wav, tmp_path):
     assert run_candidates(clips, tmp_path)["leaks"] == {}
 
 
+@pytest.mark.parametrize("split", ["../escaped", "/tmp/x", "skipped", "a b", "train,test", ""])
+def test_a_split_is_a_file_in_the_folder(wav, tmp_path, split):
+    with pytest.raises(CorpusError, match="a split cannot be called"):
+        run_candidates(candidates("a", audio=wav, split=split), tmp_path)
+    assert not list(tmp_path.rglob("*.tsv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("validation", "valid"), ("Training", "train"), ("val", "val"), ("tst-COMMON", "tst-COMMON")],
+)
+def test_splits_have_the_names_that_fairseq_gives_them(wav, tmp_path, name, split):
+    run_candidates(candidates("a", audio=wav, split=name), tmp_path)
+    assert [r["id"] for r in rows(tmp_path / "out" / f"{split}.tsv")] == ["a"]
+
+
+def kill_this_process():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Kills(str):
+    """A text that kills the worker that is sent it, as a decoder may that reads a damaged file."""
+
+    def __reduce__(self):
+        return kill_this_process, ()
+
+
+def test_a_clip_that_kills_its_worker_is_left_out_alone(wav, tmp_path):
+    clips = candidates("a", "b", "c", "d", audio=wav)
+    clips[2] = replace(clips[2], columns={"speaker": Kills("ann")})
+    assert run_candidates(clips, tmp_path)["clips"] == 3
+    assert "c\ttrain" in (tmp_path / "out/skipped.tsv").read_text()
+    assert "it kills the process that reads it" in (tmp_path / "out/skipped.tsv").read_text()
+    # Nor is it tried again by the next run.
+    assert run_candidates(clips, tmp_path)["clips"] == 3
+
+
 def test_names_that_a_manifest_cannot_hold(tmp_path):
     sound(tmp_path / "corpus/a.wav", 0.5)
     sound(tmp_path / "corpus/tab\there.wav", 0.5)
@@ -204,11 +156,22 @@ def test_the_summary_tells_what_there_is(wav, tmp_path):
     train = summary["splits"]["train"]
     assert (train["clips"], train["words"], train["distinct_words"]) == (2, 5, 4)
     assert (train["speakers"], train["languages"]) == (1, ["en-de"])
-    assert summary["skipped"] == {"missing file": 1}
+    assert (summary["skipped"], summary["files_left_out"]) == ({"missing file": 1}, 1)
+    assert summary["command"] == f"python -m manifests.test {tmp_path} {tmp_path}/out --jobs 1"
     page = (tmp_path / "out/summary.html").read_text()
     assert "a red &lt;b&gt;boat&lt;/b&gt;" in page
     assert page.count("data:audio/flac;base64,") == 2
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_only_the_beginning_of_a_film_is_decoded_for_the_summary(monkeypatch):
+    from manifests import summary
+
+    taken = []
+    blocks = (taken.append(i) or np.zeros(16_000, np.float32) for i in range(3600))
+    monkeypatch.setattr(summary, "waveform_blocks", lambda source: blocks)
+    assert summary._sound("film.mp4").startswith("data:audio/flac")
+    assert len(taken) < 9
 
 
 def test_the_command_ends_with_a_sentence_and_a_loud_warning(corpus, tmp_path, capsys):
@@ -217,51 +180,19 @@ def test_the_command_ends_with_a_sentence_and_a_loud_warning(corpus, tmp_path, c
     empty(corpus / "99.wav")
     assert main(folder.RECIPE, [str(corpus), str(tmp_path / "out"), "--jobs", "1"]) == 0
     output = capsys.readouterr()
-    assert "38 clips (train 37, valid 1)" in output.out
-    assert "WARNING: 3 of 41 clips (7%) are LEFT OUT" in output.err
+    assert "38 clips (train " in output.out
+    assert "WARNING: 3 of 41 clips (7%), of 3 files, are LEFT OUT" in output.err
 
 
 def test_workers_import_no_fairseq():
     code = (
         "import sys, pkgutil, importlib, manifests\n"
-        "own = {'vocabulary', 'pieces', 'features', 'summary', 'generated'}\n"
+        "own = {'vocabulary', 'pieces', 'features', 'summary', 'writing', 'repoint', 'generated'}\n"
         "for module in pkgutil.iter_modules(manifests.__path__):\n"
         "    if module.name not in own: importlib.import_module('manifests.' + module.name)\n"
         "sys.exit('fairseq' in sys.modules or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.m4a", "a.mp4", "a.mkv"])
-def test_headers_tell_what_decoding_gives(tmp_path, name):
-    path = tmp_path / name
-    if name == "a.m4a":
-        m4a(path, 1.234)
-    elif name in ("a.mp4", "a.mkv"):
-        write_video(path, 31, audio=noise(1.234))
-    else:
-        sound(path, 1.234)
-    assert inspect(str(path)) == inspect(str(path), decode=True)
-    assert inspect(str(path)).rate == 16_000
-
-
-def test_an_mp4_that_ends_before_its_last_packet(tmp_path):
-    import av
-
-    path = film(tmp_path / "a.mp4", 2.0)
-    # The index goes before the sound and the pictures, as on web servers.
-    with av.open(str(path)) as source:
-        options = {"movflags": "faststart"}
-        with av.open(str(tmp_path / "fast.mp4"), "w", options=options) as target:
-            streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
-            for packet in source.demux():
-                if packet.dts is not None:
-                    packet.stream = streams[packet.stream.index]
-                    target.mux(packet)
-    assert not inspect(str(tmp_path / "fast.mp4")).fault
-    inspect.cache_clear()
-    truncated(tmp_path / "fast.mp4", 0.9)
-    assert inspect(str(tmp_path / "fast.mp4")).fault[0] == "unreadable"
 
 
 def test_lengths_that_are_too_short_or_too_long(wav):
@@ -276,6 +207,27 @@ def test_lengths_that_are_too_short_or_too_long(wav):
     assert measure(text_only, Limits()).reason == "empty transcript"
 
 
-def test_a_text_file_named_like_a_clip(tmp_path):
-    text(tmp_path / "a.mp4", "not a film")
-    assert inspect(str(tmp_path / "a.mp4")).fault[0] == "unreadable"
+def test_a_part_without_an_end_goes_to_the_end(tmp_path):
+    path = str(film(tmp_path / "a.mp4", 2.0))
+    clip = Candidate("a", "train", path, video=path, start=1.5)
+    found = measure(clip, Limits())
+    samples = inspect(path).samples
+    assert found.row["audio"] == f"{path}:24000:{samples - 24_000}"
+    assert (found.row["video"], found.row["video_frames"]) == (f"{path}:37:13", 13)
+    assert measure(replace(clip, start=2.5), Limits()).reason == "past the end of its recording"
+    assert measure(replace(clip, start=-1.0), Limits()).reason == "unusable times"
+    assert measure(replace(clip, seconds=-1.0), Limits()).reason == "unusable times"
+
+
+def test_sound_that_cannot_be_used_gives_way_to_the_other(wav, tmp_path):
+    broken = str(empty(tmp_path / "b.wav"))
+    assert measure(Candidate("a", "train", broken, audio_else=wav), Limits()).row["audio"] == wav
+    assert measure(Candidate("a", "train", wav, audio_else=broken), Limits()).row["audio"] == wav
+    neither = Candidate("a", "train", broken, audio_else="/nowhere.wav")
+    assert measure(neither, Limits()).reason == "unreadable"
+
+
+def test_a_text_that_is_not_utf_8_is_told_as_such(wav):
+    clip = Candidate("a", "train", wav, text=b"na\xefve".decode("utf-8", "surrogateescape"))
+    assert measure(clip, Limits()).reason == "unreadable text"
+    assert measure(replace(clip, text="a", id="a\udcef"), Limits()).reason == "unusable name"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from manifests.candidate import held_out
 from manifests.common import CorpusError
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
@@ -31,7 +32,9 @@ def test_librispeech(tmp_path):
     sound(chapter / "19-198-0007.flac", 1.0)
     lines = [f"19-198-000{i} CAFE\u0301 NUMBER {i}" for i in range(6)] + ["19-198-0006 GONE"]
     lines[1] = "19-198-0001 "
-    text(chapter / "19-198.trans.txt", *lines, end="\r\n")
+    transcripts = text(chapter / "19-198.trans.txt", *lines, end="\r\n")
+    sound(chapter / "19-198-0008.flac", 1.0)
+    transcripts.write_bytes(transcripts.read_bytes() + b"19-198-0008 NA\xcfVE\n")
     test = corpus / "test-other/20/200"
     sound(test / "20-200-0000.flac", 1.0, 9)
     text(test / "20-200.trans.txt", "20-200-0000 SOMETHING ELSE")
@@ -49,6 +52,7 @@ def test_librispeech(tmp_path):
         "19-198-0005": "unreadable",
         "19-198-0006": "missing file",
         "19-198-0007": "no transcript",
+        "19-198-0008": "unreadable text",
     }
     assert summary["splits"]["train-clean-100"]["clips"] == 2
     check_lengths(tmp_path / "out/train-clean-100.tsv")
@@ -106,6 +110,17 @@ def test_mustc_transcripts_hold_what_is_said(mustc, tmp_path):
     assert skipped(tmp_path / "out")["ted_1_0"] == "empty transcript"
 
 
+def test_mustc_segments_that_are_none_are_left_out(mustc, tmp_path):
+    path = mustc / "data/train/txt/train.yaml"
+    lines = path.read_text().splitlines()
+    lines[0], lines[2] = "- {duration: much, offset: 0, wav: ted_1.wav}", "- {dur"
+    text(path, *lines)
+    run("mustc", mustc, tmp_path / "out")
+    assert [r["tgt_text"] for r in rows(tmp_path / "out/train.tsv")] == ["Ich & du"]
+    reasons = skipped(tmp_path / "out")
+    assert reasons["train.yaml, line 1"] == reasons["train.yaml, line 3"] == "unusable row"
+
+
 def test_mustc_lists_of_different_lengths_are_refused(mustc, tmp_path):
     path = mustc / "data/train/txt/train.de"
     path.write_text(path.read_text() + "one more\n")
@@ -118,7 +133,8 @@ def test_mustc_lists_of_different_lengths_are_refused(mustc, tmp_path):
 def test_lrs3(tmp_path):
     corpus = tmp_path / "lrs3"
     clip = film(corpus / "pretrain/videoA/00001.mp4", 17.0)
-    words = ["AND 0.10 0.40 9.1", "THEN 0.50 0.90 8.0", "WE 1.50 1.80 7", "GO{NS} 1.90 15.50 7"]
+    # The last word ends after the clip: its utterance goes to the clip's end, as AV-HuBERT's does.
+    words = ["AND 0.10 0.40 9.1", "THEN 0.50 0.90 8.0", "WE 1.50 1.80 7", "GO{NS} 1.90 17.60 7"]
     header = ["Text:  AND THEN WE GO{NS}", "Conf:  4", ""]
     text(clip.with_suffix(".txt"), *header, "WORD START END ASDSCORE", *words)
     short = film(corpus / "pretrain/videoA/00002.mp4", 1.0)
@@ -134,8 +150,8 @@ def test_lrs3(tmp_path):
     assert first["audio"] == f"{clip}:0:{round(1.2 * 16000)}"
     assert first["video"] == f"{clip}:0:30"
     assert first["tgt_text"] == "and then"
-    assert second["audio"] == f"{clip}:{round(1.2 * 16000)}:{round(14.3 * 16000)}"
-    assert second["video"] == f"{clip}:30:{round(14.3 * 25)}"
+    assert second["audio"] == f"{clip}:19200:{len(read_waveform(str(clip))) - 19200}"
+    assert second["video"] == f"{clip}:30:395"
     assert second["tgt_text"] == "we go"
     assert (third["id"], third["tgt_text"]) == ("pretrain/videoA/00002", "short")
     whole = read_waveform(str(clip))
@@ -186,6 +202,26 @@ def test_voxceleb2(tmp_path):
     check_lengths(tmp_path / "out/dev.tsv")
 
 
+def test_voxceleb2_shares_no_video_between_dev_and_valid(tmp_path):
+    dev = tmp_path / "vox2/dev/mp4"
+    names = [f"id{i:05d}" for i in range(40)]
+    held = next(name for name in names if held_out(name, 3))
+    other, third = [name for name in names if not held_out(name, 3)][:2]
+    for clip in (f"{held}/vidX", f"{other}/vidX", f"{other}/vidY"):
+        film(dev / clip / "00001.mp4", 0.5)
+    film(tmp_path / f"vox2/test/mp4/{third}/vidY/00001.mp4", 0.5)
+    # A broken m4a does not hide the sound of the mp4.
+    truncated(m4a(tmp_path / f"vox2/dev/aac/{other}/vidY/00001.m4a", 0.5), 0.3)
+    summary = run("voxceleb2", tmp_path / "vox2", tmp_path / "out", "--valid-every", "3")
+    [row] = rows(tmp_path / "out/dev.tsv")
+    assert row["id"] == f"{other}/vidY/00001"
+    assert row["audio"] == row["video"]
+    assert [r["id"] for r in rows(tmp_path / "out/valid.tsv")] == [f"{held}/vidX/00001"]
+    assert skipped(tmp_path / "out") == {f"{other}/vidX/00001": "video of a speaker held out"}
+    # Between the official splits it is counted, under whatever speaker.
+    assert summary["leaks"]["source"]["examples"] == ["'vidY' in dev and test"]
+
+
 def test_kinetics600(tmp_path):
     corpus = tmp_path / "k600"
     film(corpus / "train/playing chess/aaaaaaaaaaa_000001_000011.mp4")
@@ -200,6 +236,7 @@ def test_kinetics600(tmp_path):
         *(f"{label},{name},train" for name in names),
         end="\r\n",
     )
+    film(corpus / "videos/test/playing chess/fffffffffff_000001_000011.mp4")
     summary = run("kinetics600", corpus, tmp_path / "out")
     ids = [r["id"] for r in rows(tmp_path / "out/train.tsv")]
     assert ids == ["aaaaaaaaaaa_000001_000011", "b-b_bbbbbbb_000001_000011"]
@@ -208,8 +245,58 @@ def test_kinetics600(tmp_path):
         "ccccccccccc_000002_000012": "no audio track",
         "eeeeeeeeeee_000003_000013": "missing file",
     }
-    assert summary["left_out_share"] == pytest.approx(2 / 5)
+    assert [r["id"] for r in rows(tmp_path / "out/test.tsv")] == ["fffffffffff_000001_000011"]
+    assert summary["left_out_share"] == pytest.approx(2 / 6)
     assert "left out" in (tmp_path / "out/summary.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "annotations/train.txt",
+            [
+                "label,youtube_id,time_start,time_end,split,is_cc",
+                "playing chess,aaaaaaaaaaa,1,11,train,0",
+                "playing chess,eeeeeeeeeee,3,13,train,0",
+                "playing chess,ggggggggggg,,,train,0",
+            ],
+        ),
+        (
+            "train.txt",
+            [
+                "train/playing chess/aaaaaaaaaaa_000001_000011.mp4 0",
+                "playing chess/eeeeeeeeeee_000003_000013 0",
+                "nothing",
+            ],
+        ),
+    ],
+)
+def test_kinetics600_lists_as_text(tmp_path, name, lines):
+    """The community's downloader fetches train.txt and val.txt, and links clips by their class."""
+    corpus = tmp_path / "k600"
+    film(corpus / "videos/train/playing chess/aaaaaaaaaaa_000001_000011.mp4", 0.5)
+    film(corpus / "videos/train/playing chess/hhhhhhhhhhh_000001_000011.mp4", 0.5)
+    film(corpus / "videos/val/playing_chess/ddddddddddd_000001_000011.mp4", 0.5)
+    text(corpus / name, *lines)
+    text(corpus / "annotations/validate.csv", lines[0] if "," in lines[0] else HEADER)
+    with (corpus / "annotations/validate.csv").open("a") as file:
+        file.write("playing chess,ddddddddddd,1,11,val,0\n")
+    run("kinetics600", corpus, tmp_path / "out")
+    assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["aaaaaaaaaaa_000001_000011"]
+    assert [r["id"] for r in rows(tmp_path / "out/val.tsv")] == ["ddddddddddd_000001_000011"]
+    missing, *damaged = skipped(tmp_path / "out").items()
+    assert missing == ("eeeeeeeeeee_000003_000013", "missing file")
+    assert [reason for _, reason in damaged] == ["unusable row"]
+
+
+HEADER = "label,youtube_id,time_start,time_end,split,is_cc"
+
+
+def test_lists_that_name_no_clip_are_refused(tmp_path):
+    text(tmp_path / "k600/annotations/train.csv", "a,b", "1,2")
+    with pytest.raises(CorpusError, match=r"train.csv neither has the columns .* nor names a clip"):
+        run("kinetics600", tmp_path / "k600", tmp_path / "out")
 
 
 @pytest.mark.real_data

@@ -38,15 +38,16 @@ def test_fluent_speech_commands(tmp_path):
         wavs.append(sound(corpus / path, 1.0))
         lines = [f'0,{path},s{i},"Change, please",change language,none,washroom']
         lines += [f"1,wavs/speakers/s{i}/gone.wav,s{i},Gone,,none,none"]
+        lines += ["2,"]
         text(corpus / f"data/{split}_data.csv", header, *lines, end="\r\n")
     run("fluent_speech_commands", corpus, tmp_path / "out")
     [row] = rows(tmp_path / "out/train.tsv")
     assert row["tgt_text"] == "change_language none washroom"
     assert (row["src_text"], row["speaker"]) == ("Change, please", "s0")
-    assert set(skipped(tmp_path / "out").values()) == {"empty transcript"}
+    assert set(skipped(tmp_path / "out").values()) == {"empty transcript", "unusable row"}
 
 
-def test_librispeech_phones(tmp_path):
+def test_librispeech_phones(tmp_path, capsys):
     corpus = tmp_path / "LibriSpeech"
     for split, speaker in (("train-clean-100", 1), ("test-clean", 2)):
         chapter = corpus / f"{split}/{speaker}/5"
@@ -64,6 +65,10 @@ def test_librispeech_phones(tmp_path):
     assert row["src_text"] == "hello world"
     assert set(skipped(tmp_path / "out").values()) == {"word out of the lexicon"}
     assert "ghost haunt" in (tmp_path / "out/skipped.tsv").read_text()
+    counts = (tmp_path / "out/out_of_lexicon.txt").read_text()
+    assert counts == "ghost\t4\nhaunt\t2\n"
+    told = "2 words are out of the lexicon, 6 times in all"
+    assert told in capsys.readouterr().err
     # Again, from the journal: its settings hold lists and paths.
     run("librispeech_phones", corpus, tmp_path / "out", *lexicon)
 
@@ -77,14 +82,23 @@ def test_libri2mix(tmp_path):
         labels = tmp_path / "labels" / split
         text(
             labels / "rttm",
-            f"SPEAKER {mixture} 1 0.500 1.000 <NA> <NA> ben <NA> <NA>",
-            f"SPEAKER {mixture} 1 0.100 0.600 <NA> <NA> ann <NA> <NA>",
-            f"SPEAKER {mixture} 1 1.000 0.001 <NA> <NA> ann <NA> <NA>",
-            "SPEAKER lonely 1 0 1 <NA> <NA> ann <NA> <NA>",
+            f"SPEAKER {mixture} 1 0.500 1.000 <NA> <NA> ben{split} <NA> <NA>",
+            f"SPEAKER {mixture} 1 0.100 0.600 <NA> <NA> ann{split} <NA> <NA>",
+            f"SPEAKER {mixture} 1 1.000 0.001 <NA> <NA> ann{split} <NA> <NA>",
+            f"SPEAKER lonely 1 0 1 <NA> <NA> ann{split} <NA> <NA>",
         )
         text(labels / "wav.scp", f"{mixture} /moved/away/{mixture}.wav")
-    run("libri2mix", tmp_path / "labels", tmp_path / "out", "--mixtures", str(tmp_path / "max"))
+    mixtures = ("--mixtures", str(tmp_path / "max"))
+    run("libri2mix", tmp_path / "labels", tmp_path / "out", *mixtures)
     [row] = rows(tmp_path / "out/train.tsv")
-    assert row["segments"] == "ann:0.10-0.70;ben:0.50-1.50"
+    assert row["segments"] == "anntrain:0.10-0.70;bentrain:0.50-1.50"
     assert row["audio"].endswith("max/train-100/mix_both/train-1_train-2.wav")
-    assert skipped(tmp_path / "out") == {"lonely": "unreadable"}
+    assert skipped(tmp_path / "out") == {"lonely": "not two speakers"}
+    # A reader of LibriSpeech, by the beginning of an utterance's name.
+    for split, who in (("train", "84-1-2"), ("test", "84")):
+        with (tmp_path / f"labels/{split}/rttm").open("a") as file:
+            file.write(f"SPEAKER lonely 1 1 1 <NA> <NA> {who} <NA> <NA>\n")
+    with pytest.raises(CorpusError, match="1 speakers are in two splits, such as 84 in test and"):
+        run("libri2mix", tmp_path / "labels", tmp_path / "out", *mixtures, "--restart")
+    allowed = ("--restart", "--allow-leaks", "speaker")
+    assert run("libri2mix", tmp_path / "labels", tmp_path / "out", *mixtures, *allowed)

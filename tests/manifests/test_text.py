@@ -1,8 +1,11 @@
 """Texts as they stand in manifests."""
 
+import io
+
 import pytest
 
-from manifests.text import clean, lrs3, spoken
+from manifests.text import RULES, clean, lrs3, main, read_lines, spoken
+from mmpt_fairseq.report.scores import normalise_text
 
 
 @pytest.mark.parametrize(
@@ -16,12 +19,15 @@ from manifests.text import clean, lrs3, spoken
             "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
             "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
         ),
+        ("AT&amp;amp;T &amp;quot;", 'AT&T "'),
+        ("e\u200b\u0301", "\u00e9"),
         ("", ""),
     ],
 )
 def test_clean(raw, expected):
     assert clean(raw) == expected
     assert clean(clean(raw)) == clean(raw)
+    assert normalise_text(clean(raw)) == clean(raw)  # scoring changes nothing
 
 
 @pytest.mark.parametrize(
@@ -39,10 +45,55 @@ def test_clean(raw, expected):
         ("Audience: No!", "No!"),
         ("Question: who is it?", "Question: who is it?"),
         ("Jean-Luc O'Neill Jr.: Oui.", "Oui."),
+        ("JOHN: Hello", "Hello"),
+        ("John: hey", "hey"),
+        ("WOMAN 2: Run!", "Run!"),
+        ("Audience member: Why?", "Why?"),
+        (">> Hi", "Hi"),
+        ("&gt;&gt; JOHN: Hi", "Hi"),
+        ("- Hi.\n-Hello.", "Hi. Hello."),
+        ("[dramatic music\nplaying] MR. SMITH: Go", "Go"),
+        ("Who is it?\nJOHN:\nMe.", "Who is it? Me."),
+        ("（拍手）はい 【音楽】", "はい"),
+        ("Mary：你好", "你好"),
+        ("(Laughter (Applause)) Bye.", "Bye."),
+        ("DNA: the code of life", "DNA: the code of life"),
+        ("US: we", "US: we"),
+        ("The end: nothing.", "The end: nothing."),
+        ("Das Problem: wir.", "Das Problem: wir."),
+        ("John:Hi", "John:Hi"),
+        ("-5 degrees", "-5 degrees"),
+        ("It is 5:00: go", "It is 5:00: go"),
     ],
 )
 def test_what_is_said(raw, expected):
     assert spoken(raw) == expected
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_are_whole_the_first_time(name):
+    """What a rule leaves it leaves again: a hypothesis without mark-up keeps what it says."""
+    rule = RULES[name]
+    for raw in [
+        "CA: (Laughter) &amp;lt;i> -- JOHN: e\u200b\u0301",
+        "{NS} <UNK> (a (b)",
+        ">> - A: B: c",
+    ]:
+        assert rule(rule(raw)) == rule(raw)
+
+
+def test_a_rule_over_lines(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("CA: Yes.\n(Applause)\nno\n"))
+    main(["spoken"])
+    assert capsys.readouterr().out == "Yes.\n\nno\n"
+
+
+def test_lines_by_their_mark_and_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "a").write_bytes("è\u2028é\r\nb".encode("utf-16"))
+    assert [clean(line) for line in read_lines(tmp_path / "a")] == ["è é", "b"]
+    (tmp_path / "b").write_bytes(b"\xef\xbb\xbfna\xefve\nok")
+    bad, good = map(clean, read_lines(tmp_path / "b"))
+    assert (bad, good) == ("na\udcefve", "ok")
 
 
 def test_lrs3_marks():

@@ -41,6 +41,13 @@ def test_later_attempts_win(cfg, tmp_path):
     assert log.seconds == 21 + 16
 
 
+def test_what_was_typed_last(cfg, tmp_path):
+    typed = [line(1, "mmpt_fairseq.tasks._every_row", f"command: train seed={i}") for i in (1, 2)]
+    log = parse(write_log(tmp_path, start(0, cfg), typed[0], start(20, cfg), typed[1]))
+    assert log.command == "train seed=2"
+    assert parse(write_log(tmp_path, start(0, cfg))).command is None
+
+
 def test_an_attempt_after_the_end_is_not_finished(cfg, tmp_path):
     """A finished training with max_update raised."""
     log = parse(write_log(tmp_path, start(0, cfg), done(9), start(20, cfg), progress(30, 7, 1.0)))

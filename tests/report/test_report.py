@@ -191,6 +191,14 @@ def test_a_recipe_repeats_its_run(page, stages, tmp_path):
     assert first
 
 
+def test_the_command_that_was_typed(page, stages):
+    """Every run's own, though nothing but fairseq's log kept it."""
+    text = page.read_text(encoding="utf-8")
+    for name in ("pretraining", "midtraining", "finetuning"):
+        assert f"checkpoint.save_dir={stages / name}" in text
+    assert "was not kept" not in text
+
+
 def test_unreadable_checkpoint_and_clips_that_are_gone(stages, decoded, corpora, tmp_path):
     """Said where the pictures would be; everything else is there."""
     data = Path(shutil.copytree(corpora / "asr", tmp_path / "asr"))

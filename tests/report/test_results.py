@@ -1,6 +1,7 @@
 """Folders to tables: seeds, baselines, and what is refused."""
 
 import json
+import os
 import shutil
 from argparse import Namespace
 
@@ -9,6 +10,7 @@ import pytest
 
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.discovery import find, to_dict
+from mmpt_fairseq.report.figures import colour_of
 from mmpt_fairseq.report.intervals import error_rate_interval, paired_relative_difference
 from mmpt_fairseq.report.results import tables
 from mmpt_fairseq.report.scores import error_rates
@@ -273,3 +275,28 @@ def test_config_of_a_legacy_run_is_a_mapping():
     expected = {"task": {"_name": "speech_to_text", "data": "d"}, "optimization": {"lr": [0.1]}}
     assert to_dict(cfg) == expected
     json.dumps(to_dict(cfg))
+
+
+def test_folders_that_started_from_each_other_end_their_lineage(data, tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder, other in ((first, second), (second, first)):
+        write_training(folder, data, init_encoder_from=str(other / "checkpoint_best.pt"))
+    runs, _ = find([tmp_path])
+    assert [[r.name for r in run.lineage] for run in runs] == [["b"], ["a"]]
+
+
+def test_an_ensemble_is_no_run_of_its_first_model(data, tmp_path):
+    run = write_training(tmp_path / "a", data)
+    record = write_decode(run, data, TEXTS, "attention") / "generate-test.json"
+    content = json.loads(record.read_text())
+    content["common_eval"]["path"] = f"{run}/checkpoint_best.pt{os.pathsep}{run}/other.pt"
+    record.write_text(json.dumps(content))
+    (decode,) = find([tmp_path])[1]
+    assert decode.run is None
+    assert decode.method == "2 models, beam 5"
+
+
+def test_no_two_of_many_curves_share_a_colour():
+    for count in (3, 8, 9, 20):
+        systems = [f"run{i}" for i in range(count)]
+        assert len({colour_of(system, systems) for system in systems}) == count

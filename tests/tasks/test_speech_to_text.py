@@ -1,11 +1,14 @@
 """What the task of stages 2 and 3 hands to a search, and refuses."""
 
+import shutil
 from argparse import Namespace
 
 import pytest
 
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.decoding.joint import JointEnsemble
+from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
+from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from tests.helpers import speech_model, speech_task, write_clips
 
 SEARCH = {"beam": 2, "eos_token": None}
@@ -40,3 +43,22 @@ def test_a_vocabulary_may_cover_the_source(tmp_path):
     build_vocabulary(tmp_path, with_source=True)
     symbols = {line.split()[0] for line in (tmp_path / "dict.txt").read_text().splitlines()}
     assert set("yesnojai") <= symbols
+
+
+def test_rows_without_text_are_not_learnt_and_not_validated_on(tmp_path, caplog):
+    """They would teach a recogniser that speech is silence."""
+    write_clips(tmp_path, [0.3, 0.4, 0.5], tgt_text=["ja", " ", "nein"])
+    build_vocabulary(tmp_path)
+    shutil.copy(tmp_path / "train.tsv", tmp_path / "valid.tsv")
+    unset = {"decodes_with": None, "lm_path": None, "seed": 1, "train_subset": "train"}
+    task = ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(tmp_path), **unset))
+    for split in ("train", "valid"):
+        task.load_dataset(split)
+    limits = {"max_sentences": 1, "max_positions": (6000, 1024), "ignore_invalid_inputs": True}
+    with caplog.at_level("WARNING"):
+        batches = task.get_batch_iterator(task.datasets["train"], **limits).frozen_batches
+    assert sorted(row for batch in batches for row in batch) == [0, 2]
+    assert "left out 1 rows without tgt_text" in caplog.text
+    assert "line 3 (clip1)" in caplog.text
+    with pytest.raises(SystemExit, match=r"line 3 \(clip1\) has no tgt_text to validate on"):
+        task.get_batch_iterator(task.datasets["valid"], **limits)

@@ -1,0 +1,54 @@
+"""Sentences of a file instead of the grammar's: any parallel text, a column per language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..common import CorpusError
+from ..text import clean, read_lines
+from .grammar import Sentence
+
+_LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]{2,4})?")
+
+
+def parallel_text(path: Path) -> tuple[list[Sentence], int]:
+    """Sentences with their translations, and how many lines cannot be used.
+
+    English is spoken, so a line needs a letter or digit there; a text in every language; and no
+    line before it may have the same English. Texts are cleaned as in every manifest.
+
+    Raises:
+        CorpusError: the header names no English, or a column that is no language.
+    """
+    found: dict[str, Sentence] = {}
+    rows = list(_rows(path))
+    for sentence in rows:
+        if all(sentence.values()) and any(c.isalnum() for c in sentence["en"]):
+            found.setdefault(sentence["en"], sentence)
+    return list(found.values()), len(rows) - len(found)
+
+
+def _rows(path: Path) -> Iterator[Sentence]:
+    """The lines under a header of language codes; what is not there is empty."""
+    rows = (line.rstrip("\r\n").split("\t") for line in read_lines(path))
+    languages = [clean(name) for name in next(rows, [])]
+    strange = [name for name in languages if not _LANGUAGE.fullmatch(name)]
+    if "en" not in languages:
+        raise CorpusError(f"{path} has no column named en in its first line.")
+    if strange or len(set(languages)) != len(languages):
+        raise CorpusError(
+            f"The first line of {path} must name a language in each column, such as en and de, "
+            f"not {', '.join(strange) or 'one twice'}."
+        )
+    for row in rows:
+        cells = [_text(cell) for cell in row[: len(languages)]]
+        cells += [""] * (len(languages) - len(cells))
+        yield dict(zip(languages, cells, strict=True))
+
+
+def _text(cell: str) -> str:
+    """Cleaned; nothing of what is not UTF-8."""
+    text = clean(cell)
+    return "" if any("\ud800" <= c <= "\udfff" for c in text) else text

@@ -1,0 +1,306 @@
+"""What a file of sound or pictures holds, without fairseq: what the workers of every corpus ask.
+
+=================  ============================================================================
+wav, aiff          header, and the data that it speaks of is there; float samples are all read
+flac, ogg, opus    decoded, and as long as the header says
+mp3                decoded, and as long as its Xing, Info or VBRI frame says, where it has one
+mp4, mov, m4a      index of the container: it lists every packet, and the file must hold the last
+anything else      decoded (FFmpeg), sound and pictures
+=================  ============================================================================
+
+Lengths are those that ``mmpt_fairseq.data`` decodes: of mp4, edit lists are applied, so that what
+``ffmpeg -ss -c copy`` hides does not count.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import struct
+from array import array
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from manifests.candidate import MISSING, NO_AUDIO, UNREADABLE
+
+PLAIN = {".wav", ".aif", ".aiff"}
+COMPRESSED = {".flac", ".ogg", ".oga", ".opus", ".mp3"}
+INDEXED = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the format
+# Two decoders may count a compressed recording's last frames differently, and a segment may end
+# this much after its recording (rounded times); as where mmpt_fairseq reads it.
+TOLERANCE = 0.1  # seconds
+BLOCK = 1 << 20
+# What a WAV's header says of its size where it was written to a pipe (FFmpeg, SoX) or is longer
+# than the field can tell.
+UNKNOWN_SIZE = 0x7FFF0000
+MP3_LENGTH = re.compile(rb"(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a file holds.
+
+    Attributes:
+        rate: samples a second, 0 without sound.
+        samples: at that rate.
+        sound_from: seconds after the recording's beginning at which its sound begins.
+        pictures: 0 without video.
+        times: where they were asked for, the second at which each picture appears, and the one at
+            which the last one goes.
+        fault: (reason, detail); nothing else holds then.
+    """
+
+    rate: int = 0
+    samples: int = 0
+    sound_from: float = 0.0
+    pictures: int = 0
+    times: array = field(default_factory=lambda: array("d"))
+    fault: tuple[str, str] | None = None
+
+
+@lru_cache(maxsize=16)  # segments of one recording follow each other
+def inspect(path: str, decode: bool = False, timed: bool = False) -> Recording:
+    """What a file holds; ``fault`` tells what is wrong with it.
+
+    Args:
+        decode: decode it even where its header is exact.
+        timed: tell the times of its pictures, for which all packets are read.
+    """
+    try:
+        if os.path.getsize(path) == 0:
+            return Recording(fault=(UNREADABLE, "zero bytes"))
+    except OSError:
+        return Recording(fault=(MISSING, ""))
+    if os.path.splitext(path)[1].lower() in PLAIN | COMPRESSED:
+        return _soundfile(path, decode)
+    return _container(path, decode, timed)
+
+
+def _soundfile(path: str, decode: bool) -> Recording:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            # Only float samples can be infinite or no number.
+            is_float = file.subtype in ("FLOAT", "DOUBLE")
+            # By what the file is, not by what it is called.
+            compressed = file.format in ("FLAC", "OGG", "MP3")
+            if decode or is_float or compressed:
+                frames = _read_through(file, is_float)
+            else:
+                file.seek(max(0, file.frames - 1))
+                frames = file.frames if len(file.read(1)) else 0
+            if not frames:
+                return Recording(fault=(UNREADABLE, "no samples"))
+            promised = frames
+            if not compressed:
+                promised = round(frames * _data_promised(path))
+            elif file.format != "MP3" or _mp3_tells_length(path):
+                promised = file.frames
+            if promised - frames > TOLERANCE * file.samplerate:
+                detail = f"{frames} of the {promised} samples that its header promises are there"
+                return Recording(fault=(UNREADABLE, detail))
+            if file.format == "OGG" and _is_chained(path):
+                detail = "several Ogg streams one after the other; only the first would be read"
+                return Recording(fault=(UNREADABLE, detail))
+            return Recording(file.samplerate, frames)
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, struct.error) as error:
+        return Recording(fault=(UNREADABLE, _sentence(error)))
+
+
+def _read_through(file, is_float: bool) -> int:
+    """Samples that can be decoded in one go, as training reads them; a header may promise more.
+
+    Raises:
+        ValueError: one of them is infinite or no number.
+    """
+    import numpy as np
+
+    frames = 0
+    while True:
+        block = file.read(BLOCK, dtype="float32" if is_float else "int16")
+        if is_float and not np.isfinite(block).all():
+            raise ValueError("holds samples that are infinite or not numbers")
+        frames += len(block)
+        if len(block) < BLOCK:  # at the end, or at damage, behind which libsndfile can go on
+            return frames
+
+
+def _data_promised(path: str) -> float:
+    """How much sound the header of a WAV or AIFF speaks of, as a multiple of what is there.
+
+    libsndfile takes what is left of a file that was cut off without a word.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        order = {b"RIFF": "<", b"FORM": ">"}.get(file.read(12)[:4])
+        while order and len(head := file.read(8)) == 8:
+            name, length = struct.unpack(f"{order}4sI", head)
+            if name in (b"data", b"SSND"):
+                there = size - file.tell()
+                return length / there if there < length < UNKNOWN_SIZE else 1.0
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return 1.0
+
+
+def _mp3_tells_length(path: str) -> bool:
+    """Whether an mp3 says how many frames it has; else its length is estimated from its size."""
+    with open(path, "rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3" and len(head) == 10:  # its size has seven bits in each byte
+            high, mid, low, lowest = struct.unpack("4B", head[6:])
+            file.seek(high << 21 | mid << 14 | low << 7 | lowest)
+        return bool(MP3_LENGTH.search(file.read(4096)))
+
+
+def _is_chained(path: str) -> bool:
+    """Whether a stream begins in an Ogg file after another one has."""
+    begun = False
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        page = data.find(b"OggS")
+        while 0 <= page < len(data) - 5:
+            first = data[page + 5] & 2
+            if first and begun:
+                return True
+            begun = begun or not first
+            page = data.find(b"OggS", page + 27)
+    return False
+
+
+def _sentence(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return " ".join(lines[0].split(": ", 1)[-1].split())
+
+
+def _container(path: str, decode: bool, timed: bool) -> Recording:
+    """Through FFmpeg: from the index where the format keeps one, else by decoding."""
+    import av
+
+    av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is told in skipped.tsv
+    try:
+        with av.open(path) as container:
+            sound = container.streams.audio[0] if container.streams.audio else None
+            video = video_stream(container)
+            if sound is None and video is None:
+                return Recording(fault=(NO_AUDIO, "neither sound nor pictures"))
+            found = None
+            if container.format.name == INDEXED:
+                found = _from_index(container, sound, video, timed and not decode)
+            if decode or found is None:
+                found = _checked(_by_decoding(container, sound, video), found)
+    except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
+        return Recording(fault=(UNREADABLE, _sentence(error)))
+    if (sound and not found.samples) or (video and not found.pictures):
+        return Recording(fault=(UNREADABLE, "no samples or no pictures in a track"))
+    return found
+
+
+def video_stream(container):
+    """The pictures of a container; a cover image of a piece of music does not count."""
+    import av
+
+    cover = av.stream.Disposition.attached_pic
+    return next((s for s in container.streams.video if not s.disposition & cover), None)
+
+
+def _checked(decoded: Recording, index: Recording | None) -> Recording:
+    """What was decoded, where it is as much as the index promised.
+
+    Raises:
+        ValueError: packets in the middle cannot be decoded.
+    """
+    if index is not None:
+        lost = index.samples - decoded.samples
+        if lost > TOLERANCE * index.rate or decoded.pictures < index.pictures:
+            raise ValueError(
+                f"{decoded.samples} of {index.samples} samples and {decoded.pictures} of "
+                f"{index.pictures} pictures can be decoded"
+            )
+    return decoded
+
+
+def _from_index(container, sound, video, timed: bool) -> Recording | None:
+    """What the index tells; None where it does not tell all.
+
+    Raises:
+        ValueError: the file ends before its last packet.
+    """
+    for stream in (sound, video):
+        # A fragmented file counts no frames, and its index may be that of the beginning.
+        if stream and not (stream.frames and len(stream.index_entries)):
+            return None
+        last = stream.index_entries[-1] if stream else None
+        if last and last.pos + last.size > container.size:
+            raise ValueError("the file ends before its last packet")
+    rate = samples = pictures = 0
+    if sound:
+        packet, rate = sound.codec_context.frame_size, sound.rate
+        if not packet or sound.time_base.numerator * rate != sound.time_base.denominator:
+            return None
+        # Timestamps count from the first sample that is heard (the encoder's delay is negative);
+        # decoders hand out the last packet whole.
+        samples = sound.index_entries[-1].timestamp + packet - max(0, sound.start_time or 0)
+    if video:
+        pictures = sum(not entry.is_discard for entry in video.index_entries)
+    begins = _begins(container, sound)
+    if not (video and timed):
+        return Recording(rate, samples, begins, pictures)
+    times = _packet_times(container, video)
+    if len(times) == pictures + 1:
+        return Recording(rate, samples, begins, pictures, times)
+    container.seek(0)
+    return None
+
+
+def _beginning(container) -> float:
+    """The time that players show as zero."""
+    import av
+
+    return (container.start_time or 0) / av.time_base
+
+
+def _begins(container, sound) -> float:
+    if not sound:
+        return 0.0
+    return max(0.0, float((sound.start_time or 0) * sound.time_base) - _beginning(container))
+
+
+def _packet_times(container, video) -> array:
+    """When pictures appear, by their packets, which are read but not decoded."""
+    packets = (p for p in container.demux(video) if p.pts is not None and not p.is_discard)
+    shown = sorted((packet.pts, packet.duration or 0) for packet in packets)
+    unit, beginning = float(video.time_base), _beginning(container)
+    times = array("d", (stamp * unit - beginning for stamp, _ in shown))
+    return _with_end(times, shown[-1][1] * unit if shown else 0.0)
+
+
+def _with_end(times: array, last: float) -> array:
+    """Times with that at which the last picture goes, ``last`` seconds after it came."""
+    if len(times) > 1 and not last:
+        last = times[-1] - times[-2]
+    if times:
+        times.append(times[-1] + last)
+    return times
+
+
+def _by_decoding(container, sound, video) -> Recording:
+    """Both tracks decoded in one go."""
+    samples, times, ordered = 0, array("d"), True
+    for stream in (sound, video):
+        if stream:
+            stream.thread_type = "NONE"  # the workers are the parallelism
+    beginning = _beginning(container)
+    for frame in container.decode([s for s in (sound, video) if s]):
+        if hasattr(frame, "samples"):
+            samples += frame.samples
+            continue
+        time = -1.0 if frame.time is None else frame.time - beginning
+        ordered = ordered and frame.time is not None and (not times or time > times[-1])
+        times.append(time)
+    pictures, step = len(times), 1 / float(video.average_rate or 25) if video else 0.0
+    if not ordered:  # no clock to go by
+        times = array("d", (i * step for i in range(pictures)))
+    times = _with_end(times, step if pictures == 1 else 0.0)
+    rate = sound.rate if sound else 0
+    return Recording(rate, samples, _begins(container, sound), pictures, times)

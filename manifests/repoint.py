@@ -1,0 +1,122 @@
+"""The files that manifests point to: each listed once, on disk, and pointed elsewhere in the end.
+
+What is held in memory does not grow with the rows, a few integers of each aside.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import yaml
+
+from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
+from mmpt_fairseq.errors import InputError
+
+Row = dict[str, str]
+PAGE = 1000
+
+
+class Files:
+    """Distinct files, sorted, each with the place of what was made of it.
+
+    SQLite's temporary database spills to disk by itself.
+    """
+
+    def __init__(self, files: Iterable[str]) -> None:
+        self._database = sqlite3.connect("")
+        self._database.execute(
+            "CREATE TABLE files (file TEXT PRIMARY KEY, place TEXT) WITHOUT ROWID"
+        )
+        self._database.executemany(
+            "INSERT OR IGNORE INTO files VALUES (?, NULL)", ((file,) for file in files)
+        )
+
+    def close(self) -> None:
+        """Give the temporary file back."""
+        self._database.close()
+
+    def __len__(self) -> int:
+        return self._database.execute("SELECT COUNT(*) FROM files").fetchone()[0]
+
+    def __iter__(self) -> Iterator[str]:
+        # In pages, for rows change while they are gone through.
+        last: str | None = ""
+        while last is not None:
+            page = self._database.execute(
+                "SELECT file FROM files WHERE file > ? ORDER BY file LIMIT ?", (last, PAGE)
+            ).fetchall()
+            yield from (file for (file,) in page)
+            last = page[-1][0] if page else None
+
+    def settle(self, file: str, place: str) -> None:
+        """Remember where what was made of a file lies."""
+        self._database.execute("UPDATE files SET place = ? WHERE file = ?", (place, file))
+
+    def place(self, file: str) -> str | None:
+        """What :meth:`settle` was told; None for other files."""
+        found = self._database.execute("SELECT place FROM files WHERE file = ?", (file,)).fetchone()
+        return found and found[0]
+
+    def settled(self) -> int:
+        """How many have a place."""
+        return self._database.execute("SELECT COUNT(place) FROM files").fetchone()[0]
+
+
+def manifests_in(folder: Path) -> list[Path]:
+    """The manifests of a folder.
+
+    Raises:
+        InputError: there is none, or its config moves the root of the paths.
+    """
+    # skipped.tsv tells which clips a recipe left out.
+    found = sorted(path for path in folder.glob("*.tsv") if path.name != "skipped.tsv")
+    if not found:
+        raise InputError(f"there is no manifest (*.tsv) in {folder}")
+    config = folder / "config.yaml"
+    if config.is_file() and "audio_root" in (yaml.safe_load(config.read_text("utf-8")) or {}):
+        raise InputError(
+            f"{config} sets audio_root, from which what is made beside the manifests cannot be "
+            "reached; make the paths relative to the manifests and remove it"
+        )
+    return found
+
+
+def open_manifests(folders: Iterable[Path]) -> list[Manifest]:
+    """The manifests of several folders, to be written anew.
+
+    Raises:
+        InputError: as :func:`manifests_in`; or there are columns that would be lost.
+    """
+    found = []
+    for path in (path for folder in folders for path in manifests_in(folder)):
+        manifest = Manifest(path, silent=True)
+        unknown = [name for name in manifest.columns if name not in COLUMNS]
+        if unknown:
+            raise InputError(
+                f"{path} would lose the column {', '.join(unknown)} when it is written anew; "
+                "remove it or keep a copy"
+            )
+        found.append(manifest)
+    return found
+
+
+def rows(manifest: Manifest) -> Iterator[Row]:
+    """All rows with all columns, one by one."""
+    for row in range(len(manifest)):
+        yield dict.fromkeys(COLUMNS, "") | dict(
+            zip(manifest.columns, manifest.fields(row), strict=True)
+        )
+
+
+def repoint(manifests: Iterable[Manifest], change: Callable[[Path, Row], None]) -> None:
+    """Write each manifest anew with its rows changed in place by ``change(path, row)``."""
+    for manifest in manifests:
+
+        def changed(manifest: Manifest = manifest) -> Iterator[Row]:
+            for row in rows(manifest):
+                change(manifest.path, row)
+                yield row
+
+        write_manifest(manifest.path, changed())

@@ -1,0 +1,88 @@
+"""From all shards' clips to what lies in OUT_DIR: manifests, ``skipped.tsv`` and the summary."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from manifests.catalogue import LEAKS, Catalogue
+from manifests.common import CorpusError, atomic_path
+from manifests.prepare import Recipe, allowed_leaks
+from manifests.summary import Tally, write_summary
+from mmpt_fairseq.data.audio import num_frames
+from mmpt_fairseq.data.manifest import write_manifest
+
+
+def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dict:
+    """Check, then write the manifests, ``skipped.tsv`` and the summary.
+
+    Returns:
+        What ``summary.json`` holds.
+
+    Raises:
+        CorpusError: no clip is usable, or splits leak.
+    """
+    _write_skipped(args.out / "skipped.tsv", catalogue)
+    splits = catalogue.splits()
+    if not splits:
+        raise CorpusError(_nothing(recipe, args, catalogue.reasons()))
+    leaks = _check_leaks(recipe, args, catalogue)
+    _remove_earlier(args.out, splits)
+    tallies = {}
+    for split in splits:
+        tally = tallies[split] = Tally(speakers=catalogue.speakers(split))
+
+        def rows(split: str = split, tally: Tally = tally) -> Iterator[dict]:
+            for row in catalogue.rows(split):
+                row["n_frames"] = num_frames(row.pop("samples"))
+                tally.add(row)
+                yield row
+
+        write_manifest(args.out / f"{split}.tsv", rows())
+    left_out = {"skipped": catalogue.reasons(), "files_left_out": catalogue.files_left_out()}
+    return write_summary(args.out, args.command, tallies, {**left_out, "leaks": leaks})
+
+
+def _remove_earlier(out: Path, splits: list[str]) -> None:
+    """Remove manifests that an earlier run wrote and this one does not, such as a valid.tsv."""
+    summary = out / "summary.json"
+    written = json.loads(summary.read_text(encoding="utf-8"))["splits"] if summary.is_file() else ()
+    for split in set(written) - set(splits):
+        (out / f"{split}.tsv").unlink(missing_ok=True)
+
+
+def _write_skipped(path: Path, catalogue: Catalogue) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write("id\tsplit\tpath\treason\tdetail\n")
+        for cells in catalogue.skipped():
+            file.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
+
+
+def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) -> str:
+    if not reasons:
+        first = recipe.description.strip().splitlines()[0]
+        return f"{args.corpus} holds no clip where this recipe looks for them ({first})"
+    told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    return f"not one clip of {args.corpus} can be used ({told}); see {args.out / 'skipped.tsv'}"
+
+
+def _check_leaks(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dict:
+    """Kind -> count and examples.
+
+    Raises:
+        CorpusError: a kind that is not allowed occurs.
+    """
+    found = {}
+    for kind in LEAKS:
+        count, shown = catalogue.leaks(kind)
+        if not count:
+            continue
+        found[kind] = {"count": count, "examples": shown}
+        if kind not in (*recipe.allowed, *allowed_leaks(args)):
+            raise CorpusError(
+                f"{count} times splits share a {kind}: {'; '.join(shown)}; mend the splits, or "
+                f"accept it with --allow-leaks {kind}"
+            )
+    return found

@@ -1,0 +1,259 @@
+"""Lengths and times of files, against what our own readers decode."""
+
+import io
+import re
+import struct
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from manifests.candidate import Candidate, Limits
+from manifests.inspection import SAMPLE_RATE, measure
+from manifests.recording import COMPRESSED, PLAIN, inspect
+from mmpt_fairseq.data import waveform
+from mmpt_fairseq.data.video import read_frames
+from mmpt_fairseq.data.waveform import read_waveform
+from tests.helpers import noise, picture_number, write_audio, write_video
+from tests.manifests.corpora import film, hidden, m4a, sound, text, truncated
+
+
+def fault(path, **options):
+    inspect.cache_clear()
+    found = inspect(str(path), **options).fault
+    return found and " ".join(found)
+
+
+def decoded(path):
+    """(samples, pictures) as the readers of training have them; all files here are 16 kHz."""
+    with av.open(str(path)) as container:
+        pictures = sum(1 for _ in container.decode(video=0)) if container.streams.video else 0
+    return len(read_waveform(str(path))), pictures
+
+
+def test_both_sides_know_the_same_kinds_of_files():
+    assert PLAIN | COMPRESSED == waveform.SOUNDFILE_SUFFIXES
+    assert SAMPLE_RATE == waveform.SAMPLE_RATE
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.flac", "a.ogg", "a.mp3", "a.m4a", "a.mp4"])
+def test_lengths_are_those_that_are_decoded(tmp_path, name):
+    path = tmp_path / name
+    if name == "a.m4a":
+        m4a(path, 1.234)
+    elif name == "a.mp4":
+        write_video(path, 31, audio=noise(1.234))
+    else:
+        sound(path, 1.234)
+    found = inspect(str(path))
+    assert (found.rate, found.samples, found.pictures) == (16_000, *decoded(path))
+    again = inspect(str(path), decode=True)
+    assert (again.samples, again.pictures) == (found.samples, found.pictures)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.4, 1.52, 2.88])
+@pytest.mark.parametrize("gop", [12, 250])
+def test_what_an_edit_list_hides_does_not_count(tmp_path, seconds, gop):
+    path = write_video(tmp_path / "a.mp4", 100, gop=gop, audio=noise(4.0))
+    cut = hidden(path, seconds)
+    found = inspect(str(cut))
+    assert (found.samples, found.pictures) == decoded(cut)
+    assert found.pictures == 100 - round(25 * seconds)
+    numbers = [picture_number(p) for p in read_frames(str(cut), np.arange(found.pictures))]
+    assert numbers == list(range(round(25 * seconds), 100))
+
+
+def test_fragments_and_covers(tmp_path):
+    path = film(tmp_path / "a.mp4", 2.0)
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    for name, wanted in (("fragments.mp4", options), ("cover.mp4", {})):
+        with (
+            av.open(str(path)) as source,
+            av.open(str(tmp_path / name), "w", options=wanted) as out,
+        ):
+            streams = [s for s in source.streams if s.type == "audio" or wanted]
+            copies = {s.index: out.add_stream_from_template(s) for s in streams}
+            if not wanted:
+                cover = out.add_stream("mjpeg")
+                cover.width = cover.height = 64
+                cover.pix_fmt, cover.disposition = "yuvj420p", av.stream.Disposition.attached_pic
+                picture = av.VideoFrame(64, 64, "yuvj420p")
+                picture.pts = 0
+                out.mux(cover.encode(picture))
+            for packet in source.demux(streams):
+                if packet.dts is not None:
+                    packet.stream = copies[packet.stream.index]
+                    out.mux(packet)
+    found = inspect(str(tmp_path / "fragments.mp4"))
+    assert (found.samples, found.pictures) == decoded(tmp_path / "fragments.mp4")
+    assert found.pictures == 50
+    found = inspect(str(tmp_path / "cover.mp4"))
+    assert (found.samples > 31_000, found.pictures) == (True, 0)
+    clip = Candidate("a", "train", str(tmp_path / "cover.mp4"), video=str(tmp_path / "cover.mp4"))
+    assert measure(clip, Limits()).reason == "no video track"
+
+
+def film_of(kind, tmp_path):
+    """A film of numbered pictures, and the second at which each appears, by its number."""
+    steps = np.where(np.arange(120) < 50, 40, np.where(np.arange(120) < 80, 80, 20))
+    times = np.cumsum(steps) - steps[0]
+    audio = noise(5.2)
+    if kind == "cut.mp4":
+        path = write_video(tmp_path / "a.mp4", 150, gop=50, audio=noise(6.0))
+        return hidden(path, 1.6), np.arange(150) / 25 - 1.6
+    if kind in ("varying.mp4", "varying.mkv"):
+        path = write_video(tmp_path / kind, 120, gop=30, times=times, audio=audio)
+        return path, times / 1000
+    if kind == "a.mpg":
+        return write_video(tmp_path / kind, 120, "mpeg1video", gop=15), np.arange(120) / 25
+    return write_video(tmp_path / kind, 120, gop=30, audio=audio), np.arange(120) / 25
+
+
+@pytest.mark.parametrize(
+    "kind", ["cut.mp4", "varying.mp4", "varying.mkv", "a.mp4", "a.mpg", "a.ts"]
+)
+def test_a_cue_shows_the_pictures_of_its_time(tmp_path, kind):
+    path, times = film_of(kind, tmp_path)
+    heard = str(sound(tmp_path / "a.wav", 6.0))
+    for start, seconds in ((0.0, 1.0), (1.93, 0.7), (2.5, 1.3), (3.31, 0.9)):
+        clip = Candidate("a", "train", heard, video=str(path), start=start, seconds=seconds)
+        found = measure(clip, Limits())
+        source, count = found.row["video"], found.row["video_frames"]
+        numbers = [picture_number(p) for p in read_frames(source, np.arange(count))]
+        # On display is the last picture that has appeared; the next cue begins with the end's.
+        first, after = (int(np.sum(times <= time + 0.002)) - 1 for time in (start, start + seconds))
+        assert numbers == list(range(first, after)), (start, source)
+
+
+def test_a_slide_that_stays_is_on_display(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 3, times=np.array([0, 2000, 4000]), audio=noise(6.0))
+    clip = Candidate("a", "train", str(path), video=str(path), start=2.5, seconds=1.0)
+    assert measure(clip, Limits()).row["video"] == f"{path}:1:1"
+
+
+def test_sound_that_begins_late_is_cut_at_its_own_place(tmp_path):
+    path = film(tmp_path / "a.mp4", 3.0)
+    with av.open(str(path)) as source, av.open(str(tmp_path / "late.mkv"), "w") as out:
+        copies = {s.index: out.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                if packet.stream.type == "audio":
+                    packet.pts += 8_000
+                    packet.dts += 8_000
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
+    late = str(tmp_path / "late.mkv")
+    clip = Candidate("a", "train", late, start=1.5, seconds=1.0)
+    part = read_waveform(measure(clip, Limits()).row["audio"])
+    whole = read_waveform(str(path))
+    lags = range(-400, 401, 8)
+    errors = [np.abs(part - whole[16_000 + lag :][: len(part)]).mean() for lag in lags]
+    assert abs(lags[int(np.argmin(errors))]) <= 32  # mkv's clock has milliseconds
+
+
+def test_an_mp4_that_ends_before_its_last_packet(tmp_path):
+    path = film(tmp_path / "a.mp4", 2.0)
+    # The index goes before the sound and the pictures, as on web servers.
+    with av.open(str(path)) as source:
+        options = {"movflags": "faststart"}
+        with av.open(str(tmp_path / "fast.mp4"), "w", options=options) as target:
+            streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+            for packet in source.demux():
+                if packet.dts is not None:
+                    packet.stream = streams[packet.stream.index]
+                    target.mux(packet)
+    assert not fault(tmp_path / "fast.mp4")
+    truncated(tmp_path / "fast.mp4", 0.9)
+    assert fault(tmp_path / "fast.mp4").startswith("unreadable")
+
+
+def test_an_mp4_that_is_damaged_inside_shows_when_decoded(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 100, gop=10, audio=noise(4.0))
+    data = bytearray(path.read_bytes())
+    third = len(data) // 3
+    data[third : 2 * third] = bytes(third)
+    path.write_bytes(data)
+    assert not fault(path)
+    assert fault(path, decode=True).startswith("unreadable")
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
+def test_damage_shows_against_the_header(tmp_path, suffix):
+    path = sound(tmp_path / f"a.{suffix}", 10.0)
+    whole = path.read_bytes()
+    if suffix == "mp3":
+        truncated(path)
+    else:
+        middle, length = len(whole) // 2, len(whole) // 10
+        path.write_bytes(whole[:middle] + bytes(length) + whole[middle + length :])
+    assert fault(path).startswith("unreadable")
+
+
+def test_an_mp3_that_does_not_tell_its_length(tmp_path):
+    path = tmp_path / "a.mp3"
+    loud = 4 * noise(3.0)
+    with av.open(str(path), "w", options={"write_xing": "0"}) as container:
+        stream = container.add_stream(
+            "libmp3lame", rate=16_000, layout="mono", options={"abr": "1"}
+        )
+        stream.bit_rate = 48_000
+        samples = np.concatenate([0 * loud, loud, 0 * loud])[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert soundfile.info(path).frames > 9.5 * 16_000  # its guess
+    assert inspect(str(path)).samples == len(read_waveform(str(path))) < 9.2 * 16_000
+
+
+def test_ogg_streams_one_after_the_other(tmp_path):
+    parts = [sound(tmp_path / f"{i}.ogg", 1.0, i).read_bytes() for i in range(2)]
+    (tmp_path / "a.ogg").write_bytes(b"".join(parts))
+    assert len(read_waveform(str(tmp_path / "a.ogg"))) == 16_000
+    assert "several Ogg streams" in fault(tmp_path / "a.ogg")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff"])
+def test_a_wav_that_was_cut_off(tmp_path, suffix):
+    path = sound(tmp_path / f"a.{suffix}", 2.0)
+    assert not fault(path)
+    truncated(path)
+    assert re.search(r"159\d\d of the 3(1|2)\d\d\d samples", fault(path))
+
+
+def test_a_wav_from_a_pipe_is_as_long_as_its_data(tmp_path):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(1.0), 16_000, format="WAV")
+    data = bytearray(buffer.getvalue())
+    place = data.index(b"data") + 4
+    data[4:8] = data[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
+    (tmp_path / "a.wav").write_bytes(data)
+    assert inspect(str(tmp_path / "a.wav")).samples == 16_000
+
+
+def test_a_float_wav_that_holds_no_numbers(tmp_path):
+    samples = noise(1.0)
+    assert not fault(write_audio(tmp_path / "good.wav", samples, subtype="FLOAT"))
+    samples[7_000] = np.nan
+    path = write_audio(tmp_path / "a.wav", samples, subtype="FLOAT")
+    assert "not numbers" in fault(path)
+
+
+def test_a_text_file_named_like_a_clip(tmp_path):
+    text(tmp_path / "a.mp4", "not a film")
+    assert fault(tmp_path / "a.mp4").startswith("unreadable")
+
+
+def test_pieces_of_a_recording(tmp_path):
+    path = str(film(tmp_path / "a.mp4", 5.0))
+    found = measure(Candidate("a", "train", path, video=path, cut=2.0), Limits()).pieces
+    parts = [piece.row["audio"].rsplit(":", 2)[1:] for piece in found]
+    assert len(parts) == 3  # of 1.67 s: nearer to two seconds than pieces of 2.5
+    ends = [int(offset) + int(length) for offset, length in parts]
+    assert [int(offset) for offset, _ in parts[1:]] == pytest.approx(ends[:-1], abs=1)
+    assert ends[-1] == pytest.approx(inspect(path).samples, abs=1)
+    assert sum(piece.row["video_frames"] for piece in found) == 125
+    short = measure(Candidate("a", "train", path, cut=4.0), Limits())
+    assert (short.pieces, short.row["audio"]) == ((), path)
+    assert measure(Candidate("a", "train", "/no.wav", cut=2.0), Limits()).reason == "missing file"

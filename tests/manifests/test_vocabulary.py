@@ -1,0 +1,54 @@
+"""Vocabularies leave texts as they are: what is learnt is what is scored."""
+
+from argparse import Namespace
+
+import pytest
+from fairseq.data import Dictionary, encoders
+
+from manifests import pieces, vocabulary
+from manifests.text import clean
+from mmpt_fairseq.data.manifest import write_manifest
+from mmpt_fairseq.report.scores import error_rates, normalise_text
+
+# Each is changed by the compatibility normalisation that SentencePiece does by default.
+TEXTS = [
+    "Wait... ½ of № 5…",
+    "ﬁve ２０ ㎏ x²",
+    "Ｔｏｋｙｏ：東京 ﾊﾝｶｸ",
+    "e\u0301t\u0065\u0301 ǅ ſ",
+    "a ™ 5\u00a0%",
+]
+
+
+@pytest.fixture(params=["char", "unigram", "bpe"])
+def folder(request, tmp_path):
+    rows = [
+        {"id": i, "audio": "a.wav", "n_frames": 9, "tgt_text": clean(text)}
+        for i, text in enumerate(TEXTS)
+    ]
+    write_manifest(tmp_path / "train.tsv", rows)
+    vocabulary.main([str(tmp_path), "--kind", request.param, "--size", "80"])
+    return tmp_path
+
+
+def test_a_perfect_model_makes_no_errors(folder):
+    """Through fairseq's own encoder, dictionary and decoder."""
+    dictionary = Dictionary.load(str(folder / "dict.txt"))
+    model = Namespace(bpe="sentencepiece", sentencepiece_model=str(folder / "spm.model"))
+    bpe = encoders.build_bpe(model)
+    said = []
+    for text in map(clean, TEXTS):
+        tokens = dictionary.encode_line(bpe.encode(text), append_eos=False, add_if_not_exist=False)
+        assert dictionary.unk() not in tokens
+        said.append(bpe.decode(dictionary.string(tokens)))
+    assert said == [clean(text) for text in TEXTS]
+    assert error_rates(TEXTS, said) == {"wer": 0.0, "cer": 0.0}
+
+
+def test_scoring_changes_no_manifest_text():
+    assert [normalise_text(clean(text)) for text in TEXTS] == [clean(text) for text in TEXTS]
+
+
+def test_plain_text_becomes_pieces_by_the_rule_of_the_manifests(folder):
+    [line] = pieces.pieces(folder, ["  e\u0301t\u0065\u0301 &amp; ǅ\n", " "])
+    assert line.replace(" ", "").replace("▁", " ").strip() == "été & ǅ"
