@@ -29,12 +29,13 @@ CONTRASTIVE = ("clr", "mae_clr")
 TOKENS = {"mae": 3000, "clr": 12000, "mae_clr": 8000}
 UNTRAINED = "untrained"
 BASELINES = ("log mel, mean, std", "log mel - mean, 4 segments")
-FRAMES = {"real": 298, "drawn": 130}  # of 10 ms: every clip is cut to this length for retrieval
-# Drawn clips last longer than what is kept of them, so that their length tells nothing. The
-# window is all of it: a quarter of the pictures, as many as a real clip gives.
+FRAMES = {"real": 298, "drawn": 100}  # of 10 ms: every clip is cut to this length for retrieval
+# Drawn clips last longer than what is kept of them, so that their length tells nothing, and from
+# anywhere in them, or their moments are learnt by heart. The pictures span all of what is kept.
 # The mouth moves over less of the picture than the head does: large patches keep where it is.
 DRAWN = [
     f"task.max_audio_frames={FRAMES['drawn']}",
+    "task.random_start=true",
     "task.video_size=64",
     "model.video_patch_size=32",
 ]
@@ -54,7 +55,7 @@ class Settings:
     updates: dict[str, int] = field(
         default_factory=lambda: {"mae": 600, "clr": 200, "mae_clr": 200}
     )
-    drawn_updates: int = 300
+    drawn_updates: int = 1000
     drawn_clips: int = 1000
     overrides: tuple[str, ...] = ()
 
