@@ -66,7 +66,8 @@ def main() -> None:
         settled = {"data": str(args.data), "seed": 1, "train_subset": "train"}
         absent = {"decodes_with": None, "tensorboard_logdir": None, "distributed_world_size": 1}
         task = AVPretrainingTask(AVPretrainingConfig(**{**given, **settled, **absent}))
-        model = task.build_model(AVPretrainingModelConfig())
+        model = AVPretrainingModel.build_model(AVPretrainingModelConfig(), task)
+        task.patch_grid = model.video_encoder.patches.grid
         task.load_dataset("train")
     if torch.cuda.is_available():
         model.cuda()
