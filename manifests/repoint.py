@@ -69,8 +69,8 @@ def manifests_in(folder: Path) -> list[Path]:
     """The manifests of a folder.
 
     Raises:
-        InputError: there is none, they point to states already, or the folder's config moves the
-            root of the paths.
+        InputError: there is none, they point to an encoder's states already, or the folder's config
+            moves the root of the paths.
     """
     # skipped.tsv tells which clips a recipe left out.
     found = sorted(path for path in folder.glob("*.tsv") if path.name != "skipped.tsv")

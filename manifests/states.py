@@ -17,7 +17,8 @@ An hour of sound takes 92 MB at width 256.
 import argparse
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,7 @@ from tqdm import tqdm
 import mmpt_fairseq
 from manifests.common import atomic_path
 from manifests.features import add_member, npy_bytes
-from manifests.repoint import open_manifests
-from manifests.repoint import rows as rows_of
+from manifests.repoint import open_manifests, rows
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.states import DESCRIPTION, StoredStates, fingerprint
@@ -56,53 +56,58 @@ def store_states(
     earlier = StoredStates.describing(out)
     if out.resolve() == data.resolve() or (earlier and earlier.encoder != states.encoder):
         raise InputError(f"{out} holds something else already; give another folder")
-    with atomic_path(out / DESCRIPTION) as partial:
-        states.write(partial)
+    with atomic_path(out / DESCRIPTION) as temporary:
+        states.write(temporary)
     if config is not None:
         _take_config(config, data, out)
     for manifest in manifests:
         if not (out / manifest.path.name).is_file():
-            store_split(manifest, out, lambda m, row: last_states(encoder, m.resolve("audio", row)))
+            store_split(manifest, out, partial(last_states, encoder, manifest))
 
 
-def last_states(encoder: ConformerEncoder, source: str) -> NDArray[np.float32]:
+def last_states(encoder: ConformerEncoder, manifest: Manifest, row: int) -> NDArray[np.float32]:
     """``(1, T, D)`` of one clip, as the encoder gives them to CTC head and decoder."""
-    features = torch.from_numpy(normalise(read_filterbank(source)))[None]
+    filterbank = read_filterbank(manifest.resolve("audio", row))
+    features = torch.from_numpy(normalise(filterbank))[None]
     features = features.to(next(encoder.parameters()).device)
     lengths = torch.tensor([features.size(1)], device=features.device)
     with torch.inference_mode():
         return encoder(features, lengths).states.float().cpu().numpy()
 
 
-def store_split(
-    manifest: Manifest, out: Path, states_of: Callable[[Manifest, int], NDArray]
-) -> None:
+def store_split(manifest: Manifest, out: Path, states_of: Callable[[int], NDArray]) -> None:
     """The states of every clip of a manifest, and a manifest in ``out`` that points to them.
 
     Args:
-        states_of: a row -> ``(layers, T, D)``; raises UnreadableClip where there are none.
+        states_of: row -> ``(layers, T, D)``, or UnreadableClip.
     """
-    archive, rows = out / f"{manifest.path.stem}.zip", []
+    archive = out / f"{manifest.path.stem}.zip"
     with (
-        atomic_path(archive) as partial,
-        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as zipped,
+        atomic_path(archive) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as zipped,
     ):
-        bar = tqdm(rows_of(manifest), f"states {manifest.path.stem}", len(manifest), unit="clip")
-        for i, row in enumerate(bar):
-            rows.append(row)
-            source = manifest.resolve("audio", i)
-            recording = manifest.resolve("recording", i) or source
-            row["recording"] = os.path.relpath(recording, out)
-            try:
-                array = npy_bytes(states_of(manifest, i))
-            except UnreadableClip as error:
-                # Left as it is: training skips and counts it, evaluation stops at it.
-                tqdm.write(f"{manifest.where(i)}: {error}")
-                row["audio"] = os.path.relpath(source, out)
-                continue
+        pointing = list(_pointing(manifest, zipped, archive, states_of))
+    # Only now that the archive is in place.
+    write_manifest(out / manifest.path.name, pointing)
+
+
+def _pointing(
+    manifest: Manifest, zipped: zipfile.ZipFile, archive: Path, states_of: Callable[[int], NDArray]
+) -> Iterator[dict[str, str]]:
+    """Rows that point into the archive, each stored as it is asked for."""
+    label = f"states {manifest.path.stem}"
+    for i, row in enumerate(tqdm(rows(manifest), label, len(manifest), unit="clip")):
+        recording = manifest.resolve("recording" if row["recording"] else "audio", i)
+        row["recording"] = os.path.relpath(recording, archive.parent)
+        try:
+            array = npy_bytes(states_of(i))
             offset, length = add_member(zipped, f"{i:09d}.npy", array)
             row["audio"] = f"{archive.name}:{offset}:{length}"
-    write_manifest(out / manifest.path.name, rows)
+        except UnreadableClip as error:
+            # Left as it is: training skips and counts it, evaluation stops at it.
+            tqdm.write(f"{manifest.where(i)}: {error}")
+            row["audio"] = os.path.relpath(manifest.resolve("audio", i), archive.parent)
+        yield row
 
 
 def _config(data: Path, without_specaugment: bool) -> dict | None:
@@ -129,8 +134,8 @@ def _take_config(config: dict, data: Path, out: Path) -> None:
     for name in filter(None, names):
         if (data / name).is_file() and not os.path.isabs(name):
             (out / name).write_bytes((data / name).read_bytes())
-    with atomic_path(out / CONFIG) as partial:
-        partial.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    with atomic_path(out / CONFIG) as temporary:
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> None:

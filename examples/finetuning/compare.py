@@ -26,7 +26,7 @@ from examples.demo.run import CONFIG, FROZEN, TAKEN_OVER, Demo, Sizes
 from examples.finetuning.table import Tables
 from examples.stages import decode, exit_in_a_sentence, side_by_side, train
 from manifests.common import atomic_path
-from manifests.repoint import rows as rows_of
+from manifests.repoint import rows
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq import average
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
@@ -185,14 +185,14 @@ def share_transcripts(data: Path, out: Path, share: int, seed: int = 1) -> None:
         path = out / f"{split}.tsv"
         if path.is_file():
             continue
-        rows = list(rows_of(Manifest(data / path.name)))
-        for row in rows:
+        kept = list(rows(Manifest(data / path.name)))
+        for row in kept:
             row["audio"] = os.path.relpath(data / row["audio"], out)
             row["recording"] = row["recording"] and os.path.relpath(data / row["recording"], out)
         if split == "train":
-            order = np.random.default_rng(seed).permutation(len(rows))
-            rows = [rows[i] for i in sorted(order[: max(1, len(rows) * share // 100)])]
-        write_manifest(path, rows)
+            order = np.random.default_rng(seed).permutation(len(kept))
+            kept = [kept[i] for i in sorted(order[: max(1, len(kept) * share // 100)])]
+        write_manifest(path, kept)
 
 
 def _take_vocabulary(source: Path, out: Path) -> None:

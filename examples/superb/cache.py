@@ -63,7 +63,7 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = F
         (out / file.name).write_bytes(file.read_bytes())
     for manifest in manifests:
         if not (out / manifest.path.name).is_file():
-            store_split(manifest, out, partial(states_of_row, upstream, mean))
+            store_split(manifest, out, partial(states_of_row, upstream, mean, manifest))
 
 
 def states_of(upstream: Upstream, source: str, mean: bool = False) -> np.ndarray:
@@ -75,23 +75,19 @@ def states_of(upstream: Upstream, source: str, mean: bool = False) -> np.ndarray
     return states.mean(axis=1, keepdims=True) if mean else states.astype(np.float16)
 
 
-def states_of_row(upstream: Upstream, mean: bool, manifest: Manifest, row: int) -> np.ndarray:
-    """:func:`states_of` of a row.
-
-    Raises:
-        UnreadableClip: it is too long, or cannot be read.
-    """
-    if int(manifest.n_frames[row]) > LONGEST:
-        raise UnreadableClip(f"more than {LONGEST} frames of 10 ms")
-    return states_of(upstream, source_of(upstream, manifest, row), mean)
-
-
 def source_of(upstream: Upstream, manifest: Manifest, row: int) -> str:
     """What the upstream reads of a row: cached filterbanks are no use to one that reads sound."""
     source = manifest.resolve("audio", row)
     if upstream.reads == "waveform" and is_cached(source):
         return manifest.resolve("recording", row)
     return source
+
+
+def states_of_row(upstream: Upstream, mean: bool, manifest: Manifest, row: int) -> np.ndarray:
+    """:func:`states_of` a row that is not too long."""
+    if int(manifest.n_frames[row]) > LONGEST:
+        raise UnreadableClip(f"more than {LONGEST} frames of 10 ms")
+    return states_of(upstream, source_of(upstream, manifest, row), mean)
 
 
 def main(arguments: list[str] | None = None) -> None:
