@@ -1,10 +1,10 @@
 """Small videos that are quick to read: ``python -m manifests.compact_video OUT FOLDER...``.
 
-Every video in the manifests of the folders is coded once with its small side at 256 pixels and a
-key picture every 12 (H.264, no sound), so that a training step neither decodes large pictures nor
-many that it does not want. The manifests' ``video`` then points to the copies, picture for picture;
-``audio`` stays. A killed run goes on from the copies that are there. A video that cannot be read
-keeps its path; training skips and counts it.
+Every video in the manifests of the folders is coded once with its small side at 256 pixels
+(``--small-side``) and a key picture every 12 (H.264, no sound), so that a training step neither
+decodes large pictures nor many that it does not want. The manifests' ``video`` then points to the
+copies, picture for picture; ``audio`` stays. A killed run goes on from the copies that are there.
+A video that cannot be read keeps its path; training skips and counts it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import sys
 from contextlib import closing
 from fractions import Fraction
+from functools import partial
 from hashlib import sha1
 from pathlib import Path
 
@@ -29,7 +30,9 @@ QUALITY = "26"  # x264's constant rate factor
 Job = tuple[str, str]
 
 
-def compact(out: Path, folders: list[Path], jobs: int = 1) -> tuple[int, int]:
+def compact(
+    out: Path, folders: list[Path], jobs: int = 1, small_side: int = SMALL_SIDE
+) -> tuple[int, int]:
     """Write the copies and the manifests anew; returns (videos copied, left as they are).
 
     Raises:
@@ -48,8 +51,9 @@ def compact(out: Path, folders: list[Path], jobs: int = 1) -> tuple[int, int]:
     videos = (source(m.path, row) for m in manifests for row in rows(m) if row["video"])
     originals = (video for video in videos if not video.startswith(f"{out}{os.sep}"))
     with closing(Files(originals)) as files:
-        work = ((video, str(copy_path(out, video))) for video in files)
-        stream = parallel_stream(make_copy, work, jobs, _lost)
+        work = ((video, str(copy_path(out, video, small_side))) for video in files)
+        make = partial(make_copy, small_side=small_side)
+        stream = parallel_stream(make, work, jobs, _lost)
         for (video, copy), fault in tqdm(stream, total=len(files), desc="videos", unit="video"):
             if fault:
                 print(f"left as it is: {video}: {fault}", file=sys.stderr)
@@ -70,13 +74,14 @@ def _lost(job: Job) -> str:
     return "it kills the process that reads it"
 
 
-def copy_path(out: Path, video: str) -> Path:
+def copy_path(out: Path, video: str, small_side: int = SMALL_SIDE) -> Path:
     """Where the copy of a video lies; a thousand folders keep each of them small."""
     name = sha1(os.fsencode(video)).hexdigest()
-    return out / name[:3] / f"{name}.mp4"
+    size = "" if small_side == SMALL_SIDE else f"_{small_side}"
+    return out / name[:3] / f"{name}{size}.mp4"
 
 
-def make_copy(job: Job) -> str:
+def make_copy(job: Job, small_side: int = SMALL_SIDE) -> str:
     """Code one video anew; returns what is wrong with it, or nothing."""
     import av
 
@@ -89,7 +94,7 @@ def make_copy(job: Job) -> str:
             if video_stream(source) is None:
                 return "no video track"
             with av.open(str(partial), "w", format="mp4") as target:
-                return _transcode(source, target)
+                return _transcode(source, target, small_side)
     except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
         return (str(error).splitlines() or [type(error).__name__])[0]
 
@@ -101,14 +106,14 @@ def _is_newer(copy: str, video: str) -> bool:
         return False
 
 
-def _transcode(source, target) -> str:
+def _transcode(source, target, small_side: int) -> str:
     """Picture by picture, counted anew at a constant rate: pictures are known by their number."""
     import av
 
     stream = video_stream(source)
     stream.thread_type = "NONE"
     rate = Fraction(stream.average_rate or 25).limit_denominator(1001)
-    width, height = _size(stream.width, stream.height)
+    width, height = _size(stream.width, stream.height, small_side)
     options = {"crf": QUALITY, "preset": "veryfast", "sc_threshold": "0", "threads": "1"}
     coded = target.add_stream("libx264", rate=rate, options=options)
     coded.width, coded.height, coded.pix_fmt = width, height, "yuv420p"
@@ -129,9 +134,9 @@ def _transcode(source, target) -> str:
     return ""
 
 
-def _size(width: int, height: int) -> tuple[int, int]:
-    """Even sides, the small one at most :data:`SMALL_SIDE`."""
-    scale = min(1.0, SMALL_SIDE / min(width, height))
+def _size(width: int, height: int, small_side: int) -> tuple[int, int]:
+    """Even sides, the small one at most ``small_side``."""
+    scale = min(1.0, small_side / min(width, height))
     return tuple(max(2, 2 * round(side * scale / 2)) for side in (width, height))
 
 
@@ -141,12 +146,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the copies")
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="with manifests")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--small-side", type=int, default=SMALL_SIDE, metavar="PIXELS")
     args = parser.parse_args(arguments)
     from mmpt_fairseq.errors import InputError, exit_on_input_error
 
     with exit_on_input_error():
         try:
-            copied, left = compact(args.out, args.folders, args.jobs)
+            copied, left = compact(args.out, args.folders, args.jobs, args.small_side)
         except CorpusError as error:
             raise InputError(str(error)) from None
     print(f"{args.out}: {copied} videos, {left} left as they are", file=sys.stderr)

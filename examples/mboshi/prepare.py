@@ -9,7 +9,6 @@ Filterbanks are computed once, into ``features.zip``.
 """
 
 import argparse
-import csv
 import html
 import json
 import os
@@ -17,15 +16,14 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from examples.corpora import grid_clips, measure, read_table, speech_clips
 from examples.mboshi.counts import count_texts, statement, too_long_for_ctc
 from examples.mboshi.s2t_conformer import write_data_config
 from manifests.common import atomic_path, parallel_map
 from manifests.features import cache_features
 from manifests.vocabulary import build_vocabulary
-from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.data.waveform import read_waveform
-from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
+from mmpt_fairseq.errors import exit_on_input_error
 from mmpt_fairseq.scoring import normalise_text
 
 GRID_VALID = 50  # clips of GRID held out of pre-training
@@ -43,14 +41,9 @@ def prepare(
         minutes: of Mboshi transcripts in ``asr_few``, an even sample of the training split.
         kind, size: vocabulary of the translations; transcripts are spelt in characters.
     """
-    tables = {split: _table(data / "mboshi" / f"{split}.tsv") for split in ("train", "dev")}
+    tables = {split: read_table(data / "mboshi" / f"{split}.tsv") for split in ("train", "dev")}
     mboshi = {split: _mboshi(data / "mboshi", rows) for split, rows in tables.items()}
-    grid = _grid(data / "grid")
-    plain = [
-        {"id": path.stem, "audio": str(path.resolve()), "speaker": path.stem.split("-")[0]}
-        for folder in ("librispeech/train-clean-100", "arctic/audio")
-        for path in sorted((data / folder).rglob("*.ogg"))
-    ]
+    grid, plain = grid_clips(data / "grid"), speech_clips(data)
     rows = [*grid, *plain, *mboshi["train"], *mboshi["dev"]]
     measured = parallel_map(measure, rows, jobs, "measuring")
     faults = [(row["id"], row["fault"]) for row in measured if "fault" in row]
@@ -118,29 +111,6 @@ def _measures(out: Path) -> dict[str, dict[str, float]]:
     return {"rows": rows, "minutes": minutes, "too long for CTC": long}
 
 
-def measure(row: dict) -> dict:
-    """A row with ``n_frames``, counted by decoding; or with ``fault``."""
-    try:
-        frames = num_frames(len(read_waveform(row["audio"])))
-    except UnreadableClip as error:
-        return {"id": row["id"], "fault": str(error)}
-    return {**row, "n_frames": frames}
-
-
-def _grid(folder: Path) -> list[dict]:
-    """GRID's clips: 75 pictures each, sound and picture in one file."""
-    return [
-        {
-            "id": row["id"],
-            "audio": str((folder / row["video"]).resolve()),
-            "video": str((folder / row["video"]).resolve()),
-            "video_frames": 75,
-            "speaker": row["speaker"],
-        }
-        for row in _table(folder / "clips.tsv")
-    ]
-
-
 def _mboshi(folder: Path, rows: list[dict[str, str]]) -> list[dict]:
     """Utterances with both texts, under names that are no manifest's columns yet."""
     return [
@@ -174,13 +144,6 @@ def _sample(rows: list[dict], minutes: float) -> list[dict]:
     frames = sum(row["n_frames"] for row in rows)
     step = max(1.0, frames / (minutes * 6000))
     return [rows[int(i * step)] for i in range(int(len(rows) / step))]
-
-
-def _table(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise InputError(f"there is no {path}; --data must name the folder that holds the corpora")
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from examples.mboshi.prepare import measure
+from examples.corpora import measure
 from manifests.common import CorpusError, parallel_map
 from manifests.features import cache_features
 from manifests.generated.grammar import sentences

@@ -23,7 +23,9 @@ class ClipOptions:
     """How a clip becomes tensors.
 
     Attributes:
-        max_frames: filterbank frames kept from the start (paper: 1000).
+        max_frames: filterbank frames kept of a clip (paper: 1000).
+        random_start: keep them from anywhere in the clip, in training, and the pictures of the
+            same moments; otherwise from its start (paper).
         video: read pictures at all.
         num_frames, stride, size: pictures per clip, frames between them, pixels on a side.
         patch_grid: patches of a clip in time, rows and columns.
@@ -36,6 +38,7 @@ class ClipOptions:
     """
 
     max_frames: int = 1000
+    random_start: bool = False
     video: bool = True
     num_frames: int = 16
     stride: int = 4
@@ -157,14 +160,17 @@ class AVDataset(FairseqDataset):
         self.skipped.count_read()
         rng = np.random.default_rng([self.seed, int(self._epoch), index])
         options = self.options
-        clip, features, mask = Clip(index), None, None
+        clip, features, mask, start = Clip(index), None, None, 0
         sound = self.manifest.resolve("audio", index, self.root)
         if sound:
-            features = read_filterbank(sound)[: options.max_frames]
+            features = read_filterbank(sound)
+            if options.random_start and self.training:
+                start = int(rng.integers(max(0, len(features) - options.max_frames) + 1))
+            features = features[start : start + options.max_frames]
             mask = options.mask_audio(subsampled(len(features)), rng)
         path = self.manifest.resolve("video", index, self.root) if options.video else ""
         if path:
-            clip.video = self._read_video(index, path, rng if self.training else None)
+            clip.video = self._read_video(index, path, rng if self.training else None, start)
             clip.video_mask = torch.from_numpy(options.mask_video(rng))
         if sound and path and self.training and rng.random() < options.modality_dropout:
             dropped = mask if rng.random() < 0.5 else clip.video_mask
@@ -176,15 +182,19 @@ class AVDataset(FairseqDataset):
             clip.audio_mask = torch.from_numpy(mask)
         return clip
 
-    def _read_video(self, index: int, path: str, rng: np.random.Generator | None) -> Tensor:
+    def _read_video(
+        self, index: int, path: str, rng: np.random.Generator | None, start: int
+    ) -> Tensor:
+        """Pictures of the moments whose sound is kept, which begins at frame ``start``."""
         options = self.options
         available = int(self.manifest.video_frames[index])
         if available < 1:
             raise UnreadableClip(f"column video_frames says that {path} holds no picture")
         # No picture from beyond the sound that is kept: the two must tell of the same moments.
-        share = min(1.0, options.max_frames / max(1, int(self.manifest.n_frames[index])))
-        available = max(1, round(available * share))
-        wanted = sample_frame_indices(available, options.num_frames, options.stride, rng)
+        frames = max(1, int(self.manifest.n_frames[index]))
+        kept = max(1, round(available * min(1.0, options.max_frames / frames)))
+        first = min(round(available * start / frames), available - kept)
+        wanted = first + sample_frame_indices(kept, options.num_frames, options.stride, rng)
         frames = read_frames(path, wanted)
         return transform_clip(frames, options.size, rng, options.crop_scale)
 

@@ -39,6 +39,20 @@ class AVPretrainingModelConfig(ConformerConfig):
     decoder_embed_dim: int = field(default=512, metadata={"help": "width of the shared decoder"})
     decoder_layers: int = field(default=4, metadata={"help": "blocks of the shared decoder"})
     decoder_attention_heads: int = field(default=8, metadata={"help": "heads of that decoder"})
+    decoder_audio_kernel: int = field(
+        default=0,
+        metadata={
+            "help": "odd kernel of a convolution that hands the decoder's tokens of sound what is "
+            "near, so that short trainings reconstruct (0, as in the paper: attention alone)"
+        },
+    )
+    predict_zero_first: bool = field(
+        default=False,
+        metadata={
+            "help": "the decoder's predictions start out as zero, not at random: unlearning random "
+            "ones is what the first updates would spend the encoder's variety on"
+        },
+    )
     joint_decoding: bool = field(
         default=False,
         metadata={"help": "decode sound and pictures together, so that each helps the other"},
@@ -50,6 +64,13 @@ class AVPretrainingModelConfig(ConformerConfig):
     )
     pooling: ChoiceEnum(["mean", "attention"]) = field(
         default="mean", metadata={"help": "from states to one vector per clip, in CLR"}
+    )
+    normalise_slices: bool = field(
+        default=False,
+        metadata={
+            "help": "CLR's pictures less what does not change, scaled to unit variance over the "
+            "clip, as the sound is: otherwise few clips are told apart by their backgrounds"
+        },
     )
     normalise_targets: bool = field(
         default=False,
@@ -137,7 +158,12 @@ class AVPretrainingModel(BaseFairseqModel):
             cfg.video_layers,
             cfg.video_attention_heads,
             cfg.checkpoint_activations,
+            cfg.normalise_slices,
         )
+        if cfg.decoder_audio_kernel and cfg.decoder_audio_kernel % 2 == 0:
+            raise InputError(
+                f"model.decoder_audio_kernel={cfg.decoder_audio_kernel} must be odd, or 0 for none"
+            )
         decoder = SharedDecoder(
             audio_dim=cfg.encoder_embed_dim,
             video_dim=cfg.video_embed_dim,
@@ -146,6 +172,8 @@ class AVPretrainingModel(BaseFairseqModel):
             dim=cfg.decoder_embed_dim,
             layers=cfg.decoder_layers,
             heads=cfg.decoder_attention_heads,
+            audio_kernel=cfg.decoder_audio_kernel,
+            zero_first=cfg.predict_zero_first,
         )
         heads = (cfg.encoder_attention_heads, cfg.video_attention_heads)
         return cls(
@@ -159,6 +187,25 @@ class AVPretrainingModel(BaseFairseqModel):
             joint_decoding=cfg.joint_decoding,
             contrast_masked=cfg.contrast_masked,
         )
+
+    def compile_layers(self, backend: str) -> None:
+        """Let torch.compile make kernels of every layer, one for all lengths of a batch.
+
+        Names of parameters stay as they are, so that checkpoints do too.
+
+        Raises:
+            InputError: torch has no such backend.
+        """
+        known = torch.compiler.list_backends(exclude_tags=())
+        if backend not in known:
+            raise InputError(f"task.compile={backend} is none of torch's {', '.join(known)}")
+        layers = (
+            *self.audio_encoder.layers,
+            *self.video_encoder.transformer.blocks,
+            *self.decoder.transformer.blocks,
+        )
+        for layer in layers:
+            layer.compile(dynamic=True, backend=backend)
 
     def forward(
         self,

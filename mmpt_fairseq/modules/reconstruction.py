@@ -44,6 +44,9 @@ class SharedDecoder(nn.Module):
     Args:
         audio_dim, video_dim: widths of the encoders.
         audio_patch, video_patch: values in one patch (4 x 80 mel energies; pixels).
+        audio_kernel: odd; a depthwise convolution in time hands each token of sound what is near
+            before the blocks. Sound over a clip averages to zero, so that attention, even as it is
+            at first, sees nothing in it and takes long to find the neighbours by itself. 0: none.
     """
 
     def __init__(
@@ -55,9 +58,14 @@ class SharedDecoder(nn.Module):
         dim: int = 512,
         layers: int = 4,
         heads: int = 8,
+        audio_kernel: int = 0,
+        zero_first: bool = False,
     ) -> None:
         super().__init__()
         self.dim = dim
+        self.near = None
+        if audio_kernel:
+            self.near = nn.Conv1d(dim, dim, audio_kernel, padding=audio_kernel // 2, groups=dim)
         self.project = nn.ModuleDict(
             {"audio": nn.Linear(audio_dim, dim), "video": nn.Linear(video_dim, dim)}
         )
@@ -69,6 +77,9 @@ class SharedDecoder(nn.Module):
         self.predict = nn.ModuleDict(
             {"audio": nn.Linear(dim, audio_patch), "video": nn.Linear(dim, video_patch)}
         )
+        if zero_first:
+            for parameter in self.predict.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, encoded: dict[str, Encoded], jointly: bool = False) -> dict[str, Tensor]:
         """Predict every patch of ``audio`` and ``video``, whichever there are: ``(A, L, patch)``.
@@ -90,7 +101,11 @@ class SharedDecoder(nn.Module):
         if positions is None:
             time = torch.arange(part.visible.length, device=x.device)
             positions = sinusoidal_positions(time, self.dim)[None]
-        return x + positions.to(x.dtype) + self.modality[modality]
+        x = x + positions.to(x.dtype) + self.modality[modality]
+        if modality == "audio" and self.near is not None:
+            real = x if part.padding is None else x.masked_fill(part.padding[..., None], 0.0)
+            x = x + self.near(real.transpose(1, 2)).transpose(1, 2)
+        return x
 
     def _together(self, tokens: dict[str, Tensor], encoded: dict[str, Encoded]) -> dict:
         """One sequence a clip; a modality that a clip lacks is padding there."""

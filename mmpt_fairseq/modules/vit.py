@@ -8,6 +8,8 @@ from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
 from mmpt_fairseq.modules.dropout import Dropout
 from mmpt_fairseq.modules.masking import VisibleTokens
 
+MIN_VARIANCE = 1e-6  # of a clip's slices: a still picture has none
+
 
 class Block(nn.Module):
     """Pre-norm attention and feed-forward of four times the width."""
@@ -120,18 +122,25 @@ class VideoPatches(nn.Module):
 
 
 class VideoEncoder(nn.Module):
-    """ViT over the visible space-time patches, or over one embedding per slice of time."""
+    """ViT over the visible space-time patches, or over one embedding per slice of time.
 
-    def __init__(self, patches: VideoPatches, dim: int, layers: int, heads: int, recompute: bool):
+    Args:
+        normalise_slices: see :meth:`encode_slices`.
+    """
+
+    def __init__(
+        self,
+        patches: VideoPatches,
+        dim: int,
+        layers: int,
+        heads: int,
+        recompute: bool,
+        normalise_slices: bool = False,
+    ) -> None:
         super().__init__()
-        self.patches = patches
+        self.patches, self.normalise_slices = patches, normalise_slices
         self.transformer = Transformer(dim, layers, heads, checkpoint_activations=recompute)
         self.dim = dim
-
-    def embed(self, patches: Tensor) -> Tensor:
-        return self.patches.embed(patches) + self.patches.positions(self.dim, patches.device).to(
-            patches.dtype
-        )
 
     def forward(self, video: Tensor, hidden: Tensor) -> tuple[Tensor, VisibleTokens]:
         """``video`` ``(V, 3, T, H, W)``, ``hidden`` ``(V, L)`` True = masked -> ``(V, N, D)``."""
@@ -143,7 +152,16 @@ class VideoEncoder(nn.Module):
         return self.transformer(self.patches.embed(patches) + positions, visible.padding), visible
 
     def encode_slices(self, video: Tensor) -> Tensor:
-        """Patches averaged over space before the blocks (paper, CLR) -> ``(V, t, D)``."""
+        """Patches averaged over space before the blocks (paper, CLR) -> ``(V, t, D)``.
+
+        With ``normalise_slices`` these averages have zero mean and together unit variance over the
+        clip, as each bin of the sound has: what does not change, the background first of all, is
+        gone, and what changes a little counts.
+        """
         t, h, w = self.patches.grid
-        x = self.embed(self.patches.cut(video))
-        return self.transformer(x.view(-1, t, h * w, self.dim).mean(2))
+        x = self.patches.embed(self.patches.cut(video)).view(-1, t, h * w, self.dim).mean(2)
+        if self.normalise_slices:
+            x = x - x.mean(1, keepdim=True)
+            x = x * (x.square().mean((1, 2), keepdim=True) + MIN_VARIANCE).rsqrt()
+        positions = self.patches.positions(self.dim, x.device).view(1, t, h * w, self.dim).mean(2)
+        return self.transformer(x + positions.to(x.dtype))

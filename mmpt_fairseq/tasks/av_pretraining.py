@@ -32,6 +32,13 @@ class AVPretrainingConfig(FairseqDataclass):
     max_audio_frames: int = field(
         default=1000, metadata={"help": "filterbank frames kept per clip (10 ms each)"}
     )
+    random_start: bool = field(
+        default=False,
+        metadata={
+            "help": "keep them, and the pictures of the same moments, from anywhere in a longer "
+            "clip in training, not from its start: a few clips become many"
+        },
+    )
     use_video: bool = field(default=True, metadata={"help": "read pictures where rows have them"})
     video_num_frames: int = field(default=16, metadata={"help": "pictures per clip"})
     video_stride: int = field(default=4, metadata={"help": "frames from one picture to the next"})
@@ -58,6 +65,13 @@ class AVPretrainingConfig(FairseqDataclass):
     try_largest_batch: bool = field(
         default=True,
         metadata={"help": "run the most expensive batch before the first update, and forget it"},
+    )
+    compile: str = field(
+        default="",
+        metadata={
+            "help": "torch.compile's backend for the layers, in training: inductor wants a C++ "
+            "compiler and some minutes at the start; empty: none"
+        },
     )
     pictures: bool = field(
         default=True,
@@ -95,6 +109,8 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                     "masked altogether can be reconstructed from the other alone"
                 )
             model = super().build_model(cfg, from_checkpoint)
+            if self.cfg.compile and not from_checkpoint:
+                model.compile_layers(self.cfg.compile)
         self.patch_grid = model.video_encoder.patches.grid
         return model
 
@@ -156,6 +172,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         cfg = self.cfg
         options = ClipOptions(
             max_frames=cfg.max_audio_frames,
+            random_start=cfg.random_start,
             video=cfg.use_video,
             num_frames=cfg.video_num_frames,
             stride=cfg.video_stride,

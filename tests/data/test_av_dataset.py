@@ -272,3 +272,31 @@ def test_modality_dropout_masks_all_of_one_modality(manifest):
     held = dataset(manifest, training=False, modality_dropout=1.0)[1]
     assert not held.audio_mask.all()
     assert not held.video_mask.all()
+
+
+def test_a_random_start_is_that_of_sound_and_pictures(manifest, monkeypatch):
+    """Of 88 frames and 30 pictures 60 and 20 are kept, from the same place."""
+    seen = []
+
+    def read(path, wanted):
+        seen.append(wanted)
+        return read_frames(path, wanted)
+
+    monkeypatch.setattr("mmpt_fairseq.data.av_dataset.read_frames", read)
+    features = read_filterbank(manifest.resolve("audio", 2))
+    places = [normalise(features[start : start + 60]) for start in range(len(features) - 59)]
+    starts = set()
+    for epoch in range(1, 25):
+        clip = dataset(manifest, epoch=epoch, random_start=True)[2]
+        [start] = [i for i, p in enumerate(places) if np.array_equal(clip.audio_unmasked, p)]
+        first = 30 * start / len(features)
+        assert first - 0.5 <= seen[-1].min()
+        assert seen[-1].max() < first + 30 * 60 / len(features) + 0.5
+        starts.add(start)
+    assert len(starts) > 12
+    assert max(starts) - min(starts) > 20
+    evaluated = dataset(manifest, training=False, random_start=True)[2]
+    assert np.array_equal(evaluated.audio_unmasked, places[0])
+    short = dataset(manifest, random_start=True)[0]  # 28 frames
+    whole = normalise(read_filterbank(manifest.resolve("audio", 0)))
+    assert np.array_equal(short.audio_unmasked, whole)

@@ -3,9 +3,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from examples.benchmark import decoding, encoder, finetuning, pipeline, timing
-from tests.helpers import write_clips
+from examples.benchmark import decoding, encoder, finetuning, pipeline, step, timing, waiting
+from mmpt_fairseq.models.av_pretraining import AVPretrainingModelConfig
+from mmpt_fairseq.modules.conformer import ConformerEncoder
+from mmpt_fairseq.modules.vit import Block
+from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
+from tests.helpers import av_model, write_clips
 
 
 def test_pairs_alternate_and_medians_are_of_what_was_timed():
@@ -66,3 +73,48 @@ def test_decoding(monkeypatch, capsys):
     systems = json.loads(capsys.readouterr().out)["systems"]
     assert systems[decoding.REFERENCE]["relative"] == 1.0
     assert {"ours, encoder alone", "ours, CTC greedy"} < systems.keys()
+
+
+def counted(module: torch.nn.Module, *args) -> float:
+    """Multiply-adds of a forward pass as torch counts them, attention as two products."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        module(*args)
+    return counter.get_total_flops() / 2
+
+
+def test_with_nothing_masked_torch_counts_the_same_multiplications():
+    clips, tokens, dim = 2, 20, 16
+    conformer = ConformerEncoder(dim, 1, 2, 32, 7, dropout=0.0)
+    x, positions = torch.randn(clips, tokens, dim), torch.arange(tokens).expand(clips, -1)
+    expected = clips * step.conformer_layer(dim, 32, 7, tokens, tokens)
+    assert counted(conformer.layers[0], x, None, positions) == expected
+    assert counted(Block(dim, 2), x) == clips * step.transformer_block(dim, tokens)
+    front = step.subsampling(dim, tokens)
+    features, lengths = torch.randn(clips, 4 * tokens, 80), torch.full((clips,), 4 * tokens)
+    assert counted(conformer.subsample, features, lengths) == clips * (front.first + front.rest)
+    assert front.flops == 4 * front.first + 6 * front.rest
+
+
+def test_an_update_is_timed_against_products():
+    sizes = {"encoder_embed_dim": 16, "encoder_layers": 1, "encoder_ffn_embed_dim": 32}
+    sizes |= {"decoder_embed_dim": 16, "decoder_layers": 1, "decoder_attention_heads": 2}
+    cfg = AVPretrainingModelConfig(**sizes, video_layers=1, video_embed_dim=16)
+    cfg.video_attention_heads = 2
+    kept, rate, found = step.share(cfg, 2, 40, pairs=1, clock=timing.time.perf_counter)
+    flops = 2 * step.necessary(cfg, 40, masked=6).flops
+    assert kept == pytest.approx(flops / found.ratio / found.second / rate)
+    assert 0 < kept < 1
+
+
+def test_waiting_is_part_of_the_time(tmp_path):
+    data = write_clips(tmp_path, [0.3, 0.4, 0.5, 0.6], video=True).parent
+    settled = {"seed": 1, "train_subset": "train", "decodes_with": None}
+    settled |= {"tensorboard_logdir": None, "distributed_world_size": 1}
+    task = AVPretrainingTask(
+        AVPretrainingConfig(data=str(data), video_num_frames=4, video_size=16, **settled)
+    )
+    model = av_model()
+    task.patch_grid = model.video_encoder.patches.grid
+    task.load_dataset("train")
+    waited, total = waiting.times(task, model, updates=2, workers=0, tokens=200)
+    assert 0 < waited < total

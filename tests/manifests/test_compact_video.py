@@ -74,8 +74,11 @@ def test_what_is_done_stays_done(data, tmp_path):
     assert (data / "train.tsv").read_bytes() == manifest
 
 
-@pytest.mark.parametrize(("size", "expected"), [((640, 360), (456, 256)), ((96, 64), (96, 64))])
-def test_sizes(tmp_path, size, expected):
+@pytest.mark.parametrize(
+    ("size", "side", "expected"),
+    [((640, 360), 256, (456, 256)), ((96, 64), 256, (96, 64)), ((96, 64), 32, (48, 32))],
+)
+def test_sizes(tmp_path, size, side, expected):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
@@ -84,7 +87,7 @@ def test_sizes(tmp_path, size, expected):
             picture = np.zeros((size[1], size[0], 3), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
-    assert make_copy((str(path), str(tmp_path / "b.mp4"))) == ""
+    assert make_copy((str(path), str(tmp_path / "b.mp4")), side) == ""
     with av.open(str(tmp_path / "b.mp4")) as container:
         stream = container.streams.video[0]
         assert ((stream.width, stream.height), stream.frames) == (expected, 3)

@@ -5,10 +5,12 @@ from mmpt_fairseq.errors import InputError
 from tests.helpers import av_batch, av_model
 
 
-@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
+@pytest.mark.parametrize(
+    "options", [{}, {"encoder_positions": "rotary"}, {"decoder_audio_kernel": 5}]
+)
 @torch.no_grad()
-def test_masked_values_reach_no_prediction_bit_for_bit(positions):
-    model, batch = av_model(encoder_positions=positions), av_batch()
+def test_masked_values_reach_no_prediction_bit_for_bit(options):
+    model, batch = av_model(**options), av_batch()
     first, _ = model(**batch)
     hidden = batch["audio_mask"].repeat_interleave(4, dim=1)[:, : batch["audio"].size(1)]
     pixels = model.video_encoder.patches.cut(batch["video"])
@@ -58,9 +60,10 @@ def test_errors_are_means_over_what_is_masked_and_exists():
         assert result.video_error[row].item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("kernel", [0, 5])
 @torch.no_grad()
-def test_batch_mates_and_padding_do_not_matter():
-    model, batch = av_model(), av_batch()
+def test_batch_mates_and_padding_do_not_matter(kernel):
+    model, batch = av_model(decoder_audio_kernel=kernel), av_batch()
     together, pairs = model(**batch, contrast=True)
     for row, length in enumerate(batch["audio_lengths"].tolist()):
         alone, pair = model(
@@ -168,8 +171,9 @@ def test_every_parameter_learns_from_both_objectives():
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_it_learns_to_reconstruct():
-    model, batch = av_model(), av_batch()
+@pytest.mark.parametrize("options", [{}, {"decoder_audio_kernel": 3, "predict_zero_first": True}])
+def test_it_learns_to_reconstruct(options):
+    model, batch = av_model(**options), av_batch()
     batch["audio"] = batch["audio_unmasked"] = torch.linspace(-1, 1, 80).expand(2, 40, 80)
     batch["video"] = torch.linspace(-1, 1, 16).expand(2, 3, 4, 16, 16)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
@@ -186,7 +190,11 @@ def test_it_learns_to_reconstruct():
 
 @pytest.mark.parametrize(
     ("option", "key"),
-    [({"video_patch_size": 5}, "video_patch_size"), ({"encoder_embed_dim": 18}, "embed_dim=18")],
+    [
+        ({"video_patch_size": 5}, "video_patch_size"),
+        ({"encoder_embed_dim": 18}, "embed_dim=18"),
+        ({"decoder_audio_kernel": 4}, "decoder_audio_kernel=4 must be odd"),
+    ],
 )
 def test_sizes_that_do_not_fit_are_named(option, key):
     with pytest.raises(InputError, match=key):
@@ -212,3 +220,54 @@ def test_normalised_targets_are_each_patchs_own_units():
     for row, mask in enumerate(batch["video_mask"]):
         expected = ((result.video[row] - target[row]) ** 2 / scale[row])[mask].mean().item()
         assert result.video_error[row].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_compiled_layers_give_the_same_loss_and_gradients_at_any_length():
+    """torch's tracing without code generation. Two kinds of layers, padded or not: four graphs."""
+    plain, compiled = av_model(), av_model()
+    compiled.compile_layers("eager")
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    graphs = torch._dynamo.utils.counters["stats"]
+    before = graphs["unique_graphs"]
+    for frames in (40, 28, 36, 24, 32):
+        batch = av_batch()
+        batch["audio"] = batch["audio"][:, :frames]
+        batch["audio_lengths"] = torch.tensor([frames, frames - 7])
+        batch["audio_mask"] = batch["audio_mask"][:, : frames // 4]
+        losses = []
+        for model in (plain, compiled):
+            result, _ = model(**batch)
+            loss = result.audio_error.sum() + result.video_error.sum()
+            model.zero_grad()
+            loss.backward()
+            losses.append(loss.item())
+        assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+        for ours, theirs in zip(plain.parameters(), compiled.parameters(), strict=True):
+            if ours.grad is not None:
+                assert torch.allclose(ours.grad, theirs.grad, atol=1e-6)
+    assert 2 <= graphs["unique_graphs"] - before <= 4
+
+
+def test_a_backend_that_torch_does_not_have_is_named():
+    with pytest.raises(InputError, match=r"task\.compile=clang is none of torch's .*inductor"):
+        av_model().compile_layers("clang")
+
+
+@torch.no_grad()
+def test_normalised_slices_are_of_what_changes():
+    """Neither a background nor the contrast counts; a clip of still pictures is defined."""
+    encoder, video = av_model(normalise_slices=True).video_encoder, av_batch()["video"]
+    background = torch.randn(2, 3, 1, 16, 16)
+    expected = encoder.encode_slices(video)
+    assert torch.allclose(encoder.encode_slices(3 * video + background), expected, atol=1e-4)
+    assert not torch.allclose(encoder.encode_slices(video.flip(2)), expected, atol=1e-2)
+    assert encoder.encode_slices(background.expand_as(video)).isfinite().all()
+
+
+@torch.no_grad()
+def test_predictions_can_start_at_zero():
+    """The error is then that of a constant: of normalised patches 1, by what normalising means."""
+    model = av_model(predict_zero_first=True, normalise_targets=True)
+    result, _ = model(**av_batch())
+    assert result.audio_error.tolist() == pytest.approx([1.0, 1.0], abs=1e-4)
+    assert result.video_error.tolist() == pytest.approx([1.0, 1.0], abs=1e-4)

@@ -104,7 +104,8 @@ def test_masked_embeddings_are_means_over_visible_states():
         assert torch.allclose(pairs.audio[row], expected / expected.norm(), atol=1e-5)
         encoder = model.video_encoder
         kept = ~batch["video_mask"][row]
-        tokens = encoder.embed(encoder.patches.cut(batch["video"][row : row + 1]))[0, kept]
+        patches = encoder.patches.embed(encoder.patches.cut(batch["video"][row : row + 1]))
+        tokens = (patches + encoder.patches.positions(encoder.dim))[0, kept]
         states = encoder.transformer(tokens[None])[0]
         expected = model.video_projection(sum(states) / len(states))
         assert torch.allclose(pairs.video[row], expected / expected.norm(), atol=1e-5)

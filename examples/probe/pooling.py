@@ -1,0 +1,178 @@
+"""One vector a clip: what is averaged of filterbanks, or of an encoder's states.
+
+    python -m examples.probe.pooling CHECKPOINT runs/probe/manifests OUT
+
+writes ``digits.npz`` and ``words.npz`` into OUT: for every view of the clips an array
+``(clips, D)``. A view is a layer and a way to average; which is best the classifier's validation
+data says (classify.py). CHECKPOINT may be ``random:CHECKPOINT``, the same encoder untrained, and
+``filterbank``, whose views differ in how they are normalised.
+
+An encoder gets filterbanks normalised over the recording, as in training. A word is cut out of
+them before the encoder, so that no state knows its neighbours or its place in the sentence.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from manifests.common import atomic_path
+from mmpt_fairseq.data.audio import Features, normalise, read_filterbank
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.superb_labels import FRAMES_A_SECOND, parse_segments
+from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.models.upstreams import open_upstream
+from mmpt_fairseq.modules.upstreams import Upstream
+
+SEGMENTS = 4
+BATCH = 64  # clips that an encoder sees at once
+FILTERBANK = "filterbank"
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass
+class Example:
+    """A clip to classify: its log mel energies ``(T, F)``, label, and what it is grouped by.
+
+    Attributes:
+        raw: as they are.
+        normalised: zero mean and unit variance over the recording.
+        group: speaker of a digit, split of a word.
+    """
+
+    raw: Features
+    normalised: Features
+    label: str
+    group: str
+
+
+def digits(manifests: Path) -> Iterator[Example]:
+    """Every spoken digit, grouped by speaker."""
+    manifest = Manifest(manifests / "digits" / "all.tsv")
+    labels, speakers = manifest.column("tgt_text"), manifest.column("speaker")
+    for row in range(len(manifest)):
+        raw = read_filterbank(manifest.resolve("audio", row))
+        yield Example(raw, normalise(raw), labels[row], speakers[row])
+
+
+def words(manifests: Path) -> Iterator[Example]:
+    """Every word of every sentence, grouped by the split of its sentence."""
+    for split in ("train", "valid", "test"):
+        manifest = Manifest(manifests / "words" / f"{split}.tsv", needs=["segments"])
+        for row in range(len(manifest)):
+            raw = read_filterbank(manifest.resolve("audio", row))
+            normalised = normalise(raw)
+            cell, where = manifest.column("segments")[row], manifest.where(row)
+            for word, start, end in parse_segments(cell, where):
+                first = min(round(start * FRAMES_A_SECOND), len(raw) - 1)
+                last = max(first + 1, round(end * FRAMES_A_SECOND))
+                yield Example(raw[first:last], normalised[first:last], word, split)
+
+
+TASKS: dict[str, Callable[[Path], Iterator[Example]]] = {"digits": digits, "words": words}
+
+
+def mean(x: Vectors) -> Vectors:
+    """``(..., T, D)`` -> ``(..., D)``."""
+    return x.mean(-2)
+
+
+def mean_and_deviation(x: Vectors) -> Vectors:
+    """``(..., T, D)`` -> ``(..., 2 D)``."""
+    return np.concatenate([x.mean(-2), x.std(-2)], -1)
+
+
+def segment_means(x: Vectors) -> Vectors:
+    """``(..., T, D)`` -> ``(..., 4 D)``: means of four parts of equal length, in order of time.
+
+    A part shorter than a state is a weighted mean of those that it overlaps, so that a clip of a
+    single state has four equal parts.
+    """
+    length = x.shape[-2]
+    edges = np.linspace(0, length, SEGMENTS + 1)
+    starts = np.arange(length)
+    overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)
+    weights = overlap.clip(min=0) * SEGMENTS / length  # (segments, T), rows sum to 1
+    parts = weights.astype(x.dtype) @ x
+    return parts.reshape(*parts.shape[:-2], -1)
+
+
+POOLINGS = {"mean": mean, "mean, std": mean_and_deviation, "4 segments": segment_means}
+
+
+def filterbank_views(examples: Sequence[Example]) -> dict[str, Vectors]:
+    """Log mel energies as they are, less their mean over the clip, and fully normalised."""
+    kinds = {
+        "log mel": lambda e: e.raw,
+        "log mel - mean": lambda e: e.raw - e.raw.mean(0),
+        "normalised": lambda e: e.normalised,
+    }
+    return {
+        f"{kind}, {name}": np.stack([pool(features(e)) for e in examples])
+        for kind, features in kinds.items()
+        for name, pool in POOLINGS.items()
+        if (kind, name) != ("log mel - mean", "mean")  # 0
+    }
+
+
+def encoder_views(upstream: Upstream, examples: Sequence[Example]) -> dict[str, Vectors]:
+    """The states of every layer; 0 is the input of the first."""
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i].normalised))
+    pooled: dict[str, dict[int, Vectors]] = {name: {} for name in POOLINGS}
+    for start in tqdm(range(0, len(order), BATCH), desc="encoded", unit="batch", leave=False):
+        batch = order[start : start + BATCH]
+        clips = [torch.from_numpy(examples[i].normalised) for i in batch]
+        lengths = torch.tensor([len(clip) for clip in clips])
+        with torch.inference_mode():
+            hidden = upstream(torch.nn.utils.rnn.pad_sequence(clips, batch_first=True), lengths)
+        for states, length, i in zip(hidden.states, hidden.lengths, batch, strict=True):
+            for name, pool in POOLINGS.items():
+                pooled[name][i] = pool(states[:, : int(length)].numpy())  # (N, D)
+    return {
+        f"layer {layer}, {name}": np.stack([found[i][layer] for i in range(len(examples))])
+        for name, found in pooled.items()
+        for layer in range(upstream.layers)
+    }
+
+
+def store(system: str, manifests: Path, out: Path, seed: int = 1) -> None:
+    """Write the views of both tasks, with labels and groups.
+
+    Raises:
+        InputError: no such checkpoint, or manifests that are at fault.
+    """
+    torch.manual_seed(seed)
+    upstream = None if system == FILTERBANK else open_upstream(system)
+    if upstream is not None and upstream.reads != FILTERBANK:
+        raise InputError(f"{system} reads {upstream.reads}; give a checkpoint of ours")
+    for task, read in TASKS.items():
+        examples = list(read(manifests))
+        if upstream is None:
+            views = filterbank_views(examples)
+        else:
+            views = encoder_views(upstream, examples)
+        labels, groups = [e.label for e in examples], [e.group for e in examples]
+        with atomic_path(out / f"{task}.npz") as partial, partial.open("wb") as file:
+            np.savez(file, labels=labels, groups=groups, **views)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("system", help="checkpoint, random:CHECKPOINT or filterbank")
+    parser.add_argument("manifests", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=1, help="of an untrained encoder")
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        store(args.system, args.manifests, args.out, args.seed)
+
+
+if __name__ == "__main__":
+    main()

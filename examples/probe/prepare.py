@@ -1,0 +1,126 @@
+"""Manifests of the probe: what stage 1 learns from, and the clips on which its states are probed.
+
+    python -m examples.probe.prepare --data DIR --out runs/probe/manifests
+
+``faces``     GRID: ``train``, ``valid`` and 100 ``test`` clips that no training and no choice sees
+``pretrain``  the same and, to learn from, LibriSpeech and ARCTIC in pieces of two seconds
+``digits``    spoken digits of five speakers, the digit in ``tgt_text``; nothing else of this corpus
+``words``     GRID's clips once more, with the words and their times in ``segments``
+
+A fifth of GRID is held out, every fifth sentence, so that it says all that the others say.
+Filterbanks are computed once into ``features.zip``, pictures made small once into ``videos``.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from examples.corpora import grid_clips, grid_words, measure, speech_clips
+from manifests.common import parallel_map
+from manifests.compact_video import compact
+from manifests.features import cache_features
+from mmpt_fairseq.data.audio import FRAME_SHIFT, num_frames
+from mmpt_fairseq.data.manifest import write_manifest
+from mmpt_fairseq.errors import InputError, exit_on_input_error
+
+HOLD_OUT_EVERY = 5  # clips of GRID, of which every third is for validation
+SMALL_SIDE = 72  # pixels: more than a training sees
+PIECE = 32_000  # samples
+
+
+def prepare(data: Path, out: Path, jobs: int = 1) -> dict[str, int]:
+    """Write the four folders; returns how many rows each manifest has.
+
+    Args:
+        data: holds ``grid``, ``librispeech``, ``arctic`` and ``fsdd``.
+
+    Raises:
+        InputError: a corpus is missing or none of its clips can be read.
+    """
+    corpora = {
+        "grid": grid_clips(data / "grid"),
+        "librispeech and arctic": speech_clips(data),
+        "fsdd": digit_clips(data / "fsdd"),
+    }
+    rows = [row for corpus in corpora.values() for row in corpus]
+    good = {r["id"]: r for r in parallel_map(measure, rows, jobs, "measuring") if "fault" not in r}
+    kept = {}
+    for name, corpus in corpora.items():
+        kept[name] = [good[row["id"]] for row in corpus if row["id"] in good]
+        if not kept[name]:
+            raise InputError(f"no clip of {name} under {data} can be read")
+    faces, speech, digits = split(kept["grid"]), kept["librispeech and arctic"], kept["fsdd"]
+    tables = {
+        "faces": faces,
+        "pretrain": {**faces, "train": [*faces["train"], *pieces(speech)]},
+        "digits": {"all": digits},
+        "words": with_words(faces, grid_words(data / "grid")),
+    }
+    for folder, splits in tables.items():
+        for name, chosen in splits.items():
+            write_manifest(out / folder / f"{name}.tsv", chosen)
+    cache_features(out / "features.zip", [out / folder for folder in tables], jobs=jobs)
+    compact(out / "videos", [out / "faces", out / "pretrain"], jobs, SMALL_SIDE)
+    return {f"{f}/{name}": len(r) for f, splits in tables.items() for name, r in splits.items()}
+
+
+def split(clips: list[dict]) -> dict[str, list[dict]]:
+    """Of every fifteen clips twelve to train, one to validate, two to test."""
+    parts = {"train": [], "valid": [], "test": []}
+    for i, clip in enumerate(clips):
+        held_out = "test" if i // HOLD_OUT_EVERY % 3 else "valid"
+        parts["train" if i % HOLD_OUT_EVERY else held_out].append(clip)
+    return parts
+
+
+def pieces(clips: list[dict]) -> list[dict]:
+    """The clips in pieces of :data:`PIECE`; what is left at their ends is dropped."""
+    return [
+        {
+            **clip,
+            "id": f"{clip['id']}_{i}",
+            "audio": f"{clip['audio']}:{i * PIECE}:{PIECE}",
+            "n_frames": num_frames(PIECE),
+        }
+        for clip in clips
+        for i in range(clip["n_frames"] * FRAME_SHIFT // PIECE)
+    ]
+
+
+def digit_clips(folder: Path) -> list[dict]:
+    """``digit_speaker_index.wav`` in ``folder``."""
+    names = [(path, *path.stem.split("_")) for path in sorted(folder.glob("?_*_*.wav"))]
+    return [
+        {
+            "id": f"fsdd_{path.stem}",
+            "audio": str(path.resolve()),
+            "tgt_text": digit,
+            "speaker": speaker,
+        }
+        for path, digit, speaker, _ in names
+    ]
+
+
+def with_words(splits: dict[str, list[dict]], words: dict[str, str]) -> dict[str, list[dict]]:
+    """The same clips without pictures, with ``segments``."""
+    sound = ("id", "audio", "n_frames", "speaker")
+    return {
+        name: [{**{k: row[k] for k in sound}, "segments": words[row["id"]]} for row in rows]
+        for name, rows in splits.items()
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        counts = prepare(args.data, args.out, args.jobs)
+    print(", ".join(f"{name} {rows}" for name, rows in counts.items()))
+
+
+if __name__ == "__main__":
+    main()

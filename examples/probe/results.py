@@ -1,0 +1,71 @@
+"""What the probe found, as numbers for results.json and as tables."""
+
+from collections.abc import Sequence
+from statistics import mean, stdev
+
+from examples.probe.pooling import FILTERBANK, TASKS
+from examples.probe.retrieval import ENERGY
+from examples.probe.systems import BASELINES, CONTRASTIVE, CRITERIA, UNTRAINED, Probe
+from examples.stages import effort
+
+TITLES = {
+    BASELINES[0]: "log mel: mean and standard deviation",
+    BASELINES[1]: "log mel less its mean: four segments",
+    FILTERBANK: "log mel: best of its views",
+    UNTRAINED: "encoder, untrained",
+    "mae": "MAE",
+    "clr": "CLR",
+    "mae_clr": "MAE+CLR",
+    ENERGY: "energy alone",
+}
+
+
+def results(probe: Probe, seeds: Sequence[int]) -> dict:
+    """Run what is missing of scores and retrieval, and gather all."""
+    baselines = probe.probe(FILTERBANK, seeds[0])
+    scores = {
+        view: [{task: baselines[task]["alone"][view] for task in TASKS}] for view in BASELINES
+    }
+    scores[FILTERBANK] = [{task: baselines[task] for task in TASKS}]
+    for system in (UNTRAINED, *CRITERIA):
+        scores[system] = [probe.probe(system, seed) for seed in seeds]
+    recalls = {
+        corpus: {
+            ENERGY: [probe.retrieve(f"{prefix}{ENERGY}", seeds[0])],
+            **{o: [probe.retrieve(f"{prefix}{o}", seed) for seed in seeds] for o in CONTRASTIVE},
+        }
+        for corpus, prefix in (("real", ""), ("drawn", "drawn_"))
+    }
+    trainings = [*CRITERIA, *(f"drawn_{objective}" for objective in CONTRASTIVE)]
+    return {
+        "seeds": list(seeds),
+        "scores": scores,
+        "recalls": recalls,
+        "effort": {
+            name: [vars(effort(probe.folder(seed, name))) for seed in seeds] for name in trainings
+        },
+    }
+
+
+def tables(found: dict) -> str:
+    """Accuracies, and recalls at 1, in Markdown."""
+    lines = ["| linear classifier on | digits % | words % |", "|---|---|---|"]
+    for system, runs in found["scores"].items():
+        cells = [spread([run[task]["accuracy"] for run in runs]) for task in TASKS]
+        lines.append(f"| {TITLES[system]} | {' | '.join(cells)} |")
+    lines += ["", "| retrieval at 1 of 100 | sound to pictures % | pictures to sound % |"]
+    lines.append("|---|---|---|")
+    for corpus, systems in found["recalls"].items():
+        for system, runs in systems.items():
+            cells = [
+                spread([run[way] for run in runs]) for way in ("audio to video", "video to audio")
+            ]
+            name = "GRID" if corpus == "real" else "drawn faces"
+            lines.append(f"| {name}, {TITLES[system]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, with the standard deviation where there are several."""
+    deviation = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{deviation}"

@@ -1,0 +1,66 @@
+"""What stage 1 learns, measured on frozen encoders and by retrieval: see README.md.
+
+    python -m examples.probe.run --data DIR
+
+Everything that is not done yet is done, and what was interrupted goes on. At the end tables are
+printed; ``results.json`` has every number.
+"""
+
+import argparse
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+from examples.probe.results import results, tables
+from examples.probe.systems import CONTRASTIVE, CRITERIA, Probe, Settings
+from examples.stages import exit_in_a_sentence, side_by_side
+from manifests.common import atomic_path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    args = _parser().parse_args(arguments)
+    settings = Settings(
+        updates=dict(zip(CRITERIA, args.updates, strict=True)),
+        drawn_updates=args.drawn_updates,
+        drawn_clips=args.drawn_clips,
+        overrides=tuple(args.override),
+    )
+    probe, seeds = Probe(args.data, args.out, settings), list(dict.fromkeys(args.seeds))
+    with exit_in_a_sentence():
+        probe.prepare()
+        probe.draw()
+        trainings = [partial(probe.train, o, seed) for seed in seeds for o in CRITERIA]
+        trainings += [partial(probe.train_on_drawn, o, s) for s in seeds for o in CONTRASTIVE]
+        side_by_side(trainings, args.jobs)
+        found = results(probe, seeds)
+    with atomic_path(args.out / "results.json") as partial_file:
+        partial_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(tables(found))
+    print(f"{args.out / 'results.json'} has every number", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    default, parser = Settings(), argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder of the corpora")
+    add("--out", type=Path, default=Path("runs/probe"))
+    add("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    add("--jobs", type=int, default=1, help="trainings side by side")
+    add(
+        "--updates",
+        type=int,
+        nargs=len(CRITERIA),
+        default=list(default.updates.values()),
+        metavar=tuple(name.upper() for name in CRITERIA),
+        help="on real data",
+    )
+    add("--drawn-updates", type=int, default=default.drawn_updates, help="on drawn faces")
+    add("--drawn-clips", type=int, default=default.drawn_clips, help="faces to learn from")
+    add("--override", nargs="+", default=[], metavar="KEY=VALUE", help="of fairseq-hydra-train")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
