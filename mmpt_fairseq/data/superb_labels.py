@@ -279,8 +279,11 @@ def _words(manifest: Manifest, row: int, column: str) -> list[str]:
 
 
 def _are_slots(rows: list[list[str]]) -> bool:
-    """Whether rows are of one length and hardly a label (``none`` may) occurs in two places."""
-    if len({len(row) for row in rows}) > 1:
+    """Whether rows are of one length and hardly a label (``none`` may) occurs in two places.
+
+    One row alone tells nothing.
+    """
+    if len(rows) == 1 or len({len(row) for row in rows}) > 1:
         return False
     places = [set(place) for place in zip(*rows, strict=True)]
     return sum(map(len, places)) - len(set().union(*places)) < len(places)

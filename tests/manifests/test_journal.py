@@ -133,8 +133,8 @@ def test_shards_of_two_states_of_a_corpus_are_not_merged(corpus, tmp_path):
 
 def test_what_has_changed_is_looked_at_again(corpus, tmp_path, capsys):
     out, told = tmp_path / "out", "clips had changed and were looked at again"
-    for i in (1, 2, 3):
-        text(corpus / f"{i:02d}.txt", f"the first text of {i}")
+    for path in list(corpus.iterdir()):
+        text(path.with_suffix(".txt"), f"the first text of {path.stem}")
     run("folder", corpus, out)
     text(corpus / "01.txt", "another text")
     sound(corpus / "02.wav", 0.9)
