@@ -299,12 +299,15 @@ def _warn_of_skipped(summary: dict, out: Path) -> None:
         print(f"left out: {told}; see {out / 'skipped.tsv'}", file=sys.stderr)
 
 
-def _warn_of_validation(summary: dict, args: argparse.Namespace) -> None:
-    """Training wants something to validate on, and a recipe that parts a corpus could not."""
-    if "train" in summary["splits"] and "valid" not in summary["splits"] and "valid_every" in args:
+def _warn_of_one_split(summary: dict, args: argparse.Namespace) -> None:
+    """Training wants two splits, and a recipe that parts a corpus could not."""
+    splits = set(summary["splits"])
+    lone = splits == {"valid"} or ("train" in splits and "valid" not in splits)
+    if lone and "valid_every" in args:
+        missing = "train" if splits == {"valid"} else "valid"
         print(
-            "WARNING: there is no valid.tsv, which training wants: too little can be used to hold "
-            "something out; lower --valid-every, add recordings, or give a split valid yourself",
+            f"WARNING: there is no {missing}.tsv, which training wants: too little can be used to "
+            "be parted; change --valid-every, add recordings, or tell the splits yourself",
             file=sys.stderr,
         )
 
@@ -324,5 +327,5 @@ def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
         splits = ", ".join(f"{s} {v['clips']}" for s, v in summary["splits"].items())
         print(f"{args.out}: {summary['clips']} clips ({splits}), {summary['hours']:.2f} hours")
         _warn_of_skipped(summary, args.out)
-        _warn_of_validation(summary, args)
+        _warn_of_one_split(summary, args)
     return 0

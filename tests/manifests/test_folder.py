@@ -211,6 +211,11 @@ def test_nothing_to_validate_on_is_warned_of(tmp_path, capsys):
     assert main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "out"), "--jobs", "1"]) == 0
     assert "there is no valid.tsv" in capsys.readouterr().err
     assert len(rows(tmp_path / "out/train.tsv")) == 1
+    assert main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "two"), "--valid-every", "0"]) == 0
+    assert "there is no valid.tsv" in capsys.readouterr().err
+    text(film(tmp_path / "d/valid/a.mp4", 2.0).with_suffix(".txt"), "all of it")
+    assert main(RECIPE, [str(tmp_path / "d"), str(tmp_path / "three"), "--jobs", "1"]) == 0
+    assert "there is no train.tsv" in capsys.readouterr().err
 
 
 def test_films_that_share_a_phrase(tmp_path):
