@@ -30,7 +30,7 @@ from pathlib import Path
 
 from manifests.candidate import Candidate
 from manifests.catalogue import role_of
-from manifests.holdout import HeldOut, end_held_out
+from manifests.holdout import HeldOut, SpeakersHeldOut, end_held_out
 from manifests.prepare import Recipe, add_valid_every, main
 from manifests.recording import COMPRESSED, PLAIN
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
@@ -97,7 +97,9 @@ def _rows(path: Path, encoding: str, folder: Path) -> Iterator[Placed]:
     return ((row, folder, "train") for row in read_table(path, encoding))
 
 
-def _held_out(args: argparse.Namespace, sidecars: Sidecars | None) -> tuple[HeldOut, set[str]]:
+def _held_out(
+    args: argparse.Namespace, sidecars: Sidecars | None
+) -> tuple[HeldOut | SpeakersHeldOut, set[str]]:
     """Which recordings or speakers may go to valid, and the splits that folders at the top tell.
 
     Those without a text do not, where ``sidecars`` are wanted.
@@ -111,7 +113,8 @@ def _held_out(args: argparse.Namespace, sidecars: Sidecars | None) -> tuple[Held
             if split in ("", "train") and (sidecars is None or sidecars.find(recording)):
                 yield _group(recording, args)
 
-    return HeldOut(groups(), args.valid_every), splits
+    draw = SpeakersHeldOut if args.speaker else HeldOut
+    return draw(groups(), args.valid_every), splits
 
 
 def _group(recording: Recording, args: argparse.Namespace) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from manifests.candidate import BAD_ROW, BAD_TIMES, Candidate
 from manifests.catalogue import role_of
 from manifests.common import CorpusError
-from manifests.holdout import HeldOut, end_held_out
+from manifests.holdout import HeldOut, SpeakersHeldOut, end_held_out
 from manifests.text import clean, encoding_of
 
 # Our name -> names that it goes by (Hugging Face, Common Voice, Kaldi exports, spreadsheets).
@@ -128,7 +128,8 @@ def table_candidates(
         return row.get("speaker") or row["file"]
 
     key = speaker
-    held = HeldOut(groups(key), every)
+    by_speaker = any("speaker" in row for row, _, _ in read())
+    held = (SpeakersHeldOut if by_speaker else HeldOut)(groups(key), every)
     if not held.several:
         key = itemgetter("file")
         held = HeldOut(groups(key), every)

@@ -6,7 +6,7 @@ import pytest
 from manifests.captions import Cue, read_cues
 from manifests.common import CorpusError
 from manifests.folder import RECIPE
-from manifests.holdout import HeldOut
+from manifests.holdout import HeldOut, SpeakersHeldOut
 from manifests.prepare import main
 from mmpt_fairseq.data.waveform import read_waveform
 from tests.manifests.corpora import check_lengths, film, rows, run, skipped, sound, text
@@ -195,6 +195,19 @@ def test_the_same_are_held_out_when_clips_are_added():
     assert [name for name in "ab" if name in HeldOut("ab", 20)] in (["a"], ["b"])
     assert "a" not in HeldOut("aaa", 20)
     assert not any(name in HeldOut(names, 0) for name in names)
+
+
+def test_the_smallest_speakers_are_held_out():
+    clips = ["ann"] * 70 + ["ben"] * 25 + ["cem"] * 3 + ["dan"] * 2
+    assert [who for who in ("ann", "ben", "cem", "dan") if who in SpeakersHeldOut(clips, 20)] == [
+        "cem",
+        "dan",
+    ]
+    two = SpeakersHeldOut(["ann"] * 72 + ["ben"] * 28, 2)
+    assert "ben" in two
+    assert "ann" not in two
+    assert "ann" not in SpeakersHeldOut(["ann"] * 9, 20)
+    assert "ben" not in SpeakersHeldOut(["ann", "ben"], 0)
 
 
 def test_of_a_single_film_the_last_cues_are_held_out(tmp_path):
