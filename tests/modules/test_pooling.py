@@ -62,6 +62,9 @@ def process(rank: int, port: int, folder: str) -> None:
     start = gather_from_all_processes(torch.full((3, 2), rank), 1 + rank)
     results["gather"] = [start[0], torch.tensor(start[1])]
     torch.save(results, f"{folder}/{rank}.pt")
+    # Gloo's threads let go of tensors late, and abort the process where Python has ended by then;
+    # a barrier, as fairseq's training ends with, gives them the time.
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
