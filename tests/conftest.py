@@ -61,3 +61,13 @@ def stages(corpora, tmp_path_factory) -> Path:
         (root / name / "output.txt").write_text(output)
         start = [f"model.init_encoder_from={root / name / 'checkpoint_last.pt'}"]
     return root
+
+
+@pytest.fixture(scope="session")
+def superb(tmp_path_factory) -> Path:
+    """``ks``, ``ic``, ``pr`` and ``sd``: manifests of SUPERB's tasks on six clips of tones."""
+    from tests.superb import write_corpus
+
+    root = tmp_path_factory.mktemp("superb")
+    write_corpus(root)
+    return root

@@ -1,5 +1,3 @@
-import struct
-
 import numpy as np
 import pytest
 import torch
@@ -7,7 +5,7 @@ import torch
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
 from mmpt_fairseq.errors import UnreadableClip
 from tests.helpers import picture_number, write_audio, write_video
-from tests.manifests.corpora import hidden
+from tests.manifests.corpora import hidden, turned
 
 
 def numbers(path, indices):
@@ -54,18 +52,6 @@ def test_reading_is_frame_exact_where_an_edit_list_hides_pictures(tmp_path):
     path = hidden(write_video(tmp_path / "a.mp4", 250, gop=60), 3.0)
     for start in (0, 64, 70, 150):
         assert numbers(path, [start, start + 3]) == [75 + start, 78 + start]
-
-
-def turned(path, matrix):
-    """A copy with another matrix in its track header (ISO/IEC 14496-12, 8.3.2)."""
-    data = path.read_bytes()
-    upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    place = data.index(upright, data.index(b"tkhd"))
-    a, b, c, d = (value << 16 for value in matrix)
-    other = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    target = path.with_name("turned.mp4")
-    target.write_bytes(data[:place] + other + data[place + 36 :])
-    return target
 
 
 @pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)])

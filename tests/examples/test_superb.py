@@ -15,7 +15,7 @@ from examples.superb.data import main as prepare
 from examples.superb.evaluate import evaluate
 from examples.superb.results import table
 from examples.superb.run import main
-from examples.superb.systems import Compared, Settings, System, check, folder_name
+from examples.superb.systems import KINDS, Compared, Settings, System, check, folder_name
 from manifests.features import cache_features
 from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
@@ -25,7 +25,6 @@ from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.models.upstreams import open_upstream
 from tests.commands import BIN, ROOT, USER_DIR, run, succeeded
 from tests.helpers import RATE, noise, stage_1_checkpoint, write_audio
-from tests.tasks.test_superb import KINDS, superb  # noqa: F401  (a fixture)
 
 
 def upstream_checkpoint(folder):
@@ -35,7 +34,7 @@ def upstream_checkpoint(folder):
 
 
 @pytest.mark.slow
-def test_one_command(superb, tmp_path, monkeypatch, capfd):  # noqa: F811
+def test_one_command(superb, tmp_path, monkeypatch, capfd):
     """States stored, heads of two seeds trained, the test split scored, tables drawn; then again.
 
     The first seed tries both rates, the second takes the better one.
@@ -78,7 +77,7 @@ def test_one_command(superb, tmp_path, monkeypatch, capfd):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_one_task_alone(superb, tmp_path):  # noqa: F811
+def test_one_task_alone(superb, tmp_path):
     """Phonemes with the encoder in the loop; the checkpoint then needs neither it nor training."""
     checkpoint = upstream_checkpoint(tmp_path / "pretrained")
     command = [BIN / "fairseq-hydra-train", "--config-dir", ROOT / "examples/superb/config"]
@@ -96,7 +95,7 @@ def test_one_task_alone(superb, tmp_path):  # noqa: F811
     assert lines[1].split("\t")[:2] == ["ab", "a b"]
 
 
-def test_upstreams_are_told_apart(superb, tmp_path):  # noqa: F811
+def test_upstreams_are_told_apart(superb, tmp_path):
     first, second = (upstream_checkpoint(tmp_path / name) for name in ("one", "two"))
     names = [str(first), "x/hubert_base.pt", "fbank", f"random:{first}"]
     assert [folder_name(name) for name in names] == ["one", "hubert_base", "fbank", "random"]
@@ -126,7 +125,7 @@ def test_upstreams_are_told_apart(superb, tmp_path):  # noqa: F811
         ("pr", "sd", "the column tgt_text is empty"),
     ],
 )
-def test_manifests_of_another_task_are_refused_at_once(superb, tmp_path, task, given, message):  # noqa: F811
+def test_manifests_of_another_task_are_refused_at_once(superb, tmp_path, task, given, message):
     (tmp_path / task).symlink_to(superb / given)
     with pytest.raises(InputError, match=message):
         check([], tmp_path, [task])

@@ -1,6 +1,7 @@
 """Miniatures of corpora as released, with real codecs and containers, and how to prepare them."""
 
 import csv
+import struct
 from importlib import import_module
 from pathlib import Path
 
@@ -122,4 +123,16 @@ def hidden(path: Path, seconds: float) -> Path:
                 packet.pts, packet.dts = packet.pts - start, packet.dts - start
                 packet.stream = streams[packet.stream.index]
                 container.mux(packet)
+    return target
+
+
+def turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """A copy with another matrix in its track header (ISO/IEC 14496-12, 8.3.2)."""
+    data = path.read_bytes()
+    upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    place = data.index(upright, data.index(b"tkhd"))
+    a, b, c, d = (value << 16 for value in matrix)
+    other = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    target = path.with_name("turned.mp4")
+    target.write_bytes(data[:place] + other + data[place + 36 :])
     return target

@@ -9,9 +9,8 @@ import pytest
 from manifests.compact_video import compact, main, make_copy
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.video import read_frames
-from tests.data.test_video import turned
 from tests.helpers import picture_number, write_video
-from tests.manifests.corpora import sound
+from tests.manifests.corpora import sound, turned
 
 
 @pytest.fixture
