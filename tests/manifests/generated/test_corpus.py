@@ -1,0 +1,148 @@
+"""The generated corpus' files: splits, rows, resuming, refusals."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import av
+import pytest
+import soundfile
+
+from manifests.common import CorpusError
+from manifests.generated.__main__ import main
+from manifests.generated.corpus import Item, Settings, check_plan, plan
+from tests.commands import ROOT
+from tests.manifests.corpora import rows
+from tests.manifests.generated.command import NAMES, arguments, digests
+
+pytest.importorskip("espeakng_loader")
+
+
+def test_plain_speech_and_phrases(tmp_path):
+    out = tmp_path / "out"
+    options = ["--plain-speech", "--max-words=6", "--phrases=3", "--jobs=1"]
+    assert main(arguments(out, *options)) == 0
+    translated = rows(out / "st_en-nl/train.tsv")
+    assert len(translated) == 4 + 3
+    assert all(len(row["src_text"].split()) <= 4 for row in translated[4:])
+    for row in [*translated, *rows(out / "asr/test.tsv")]:
+        sound = soundfile.info((out / "asr" / row["audio"]).resolve())
+        assert (sound.format, sound.samplerate, sound.channels) == ("FLAC", 16_000, 1)
+        assert int(row["n_frames"]) == 1 + (sound.frames - 400) // 160
+        assert (row["video"], row["video_frames"]) == ("", "0")
+        assert len(row["src_text"].split()) <= 6
+    assert all(row["video"] for row in rows(out / "pretrain/train.tsv"))
+    before = digests(out)
+    assert main(arguments(out, *options)) == 0
+    assert digests(out) == before
+
+
+def test_rows_and_frames(corpus):
+    for name, count in (("st_en-de/train", 4), ("st_en-it/test", 2), ("asr/valid", 1)):
+        assert len(rows(corpus / f"{name}.tsv")) == count
+    for path in corpus.glob("*/*.tsv"):
+        for row in rows(path):
+            clip = (path.parent / row["video"]).resolve()
+            assert row["audio"] == row["video"]
+            assert clip.is_relative_to(corpus.resolve())
+            with av.open(str(clip)) as container:
+                samples = sum(frame.samples for frame in container.decode(audio=0))
+                assert container.streams.audio[0].rate == 16_000
+                assert container.streams.audio[0].channels == 1
+            with av.open(str(clip)) as container:
+                frames = list(container.decode(video=0))
+            assert int(row["n_frames"]) == 1 + (samples - 400) // 160
+            assert int(row["video_frames"]) == len(frames)
+            assert abs(samples / 16_000 - len(frames) / 25) < 0.07
+            assert (frames[0].width, frames[0].height) == (64, 64)
+
+
+def test_texts_of_the_views(corpus):
+    assert {row["tgt_text"] for row in rows(corpus / "pretrain/train.tsv")} == {""}
+    asr = rows(corpus / "asr/test.tsv")
+    assert all(row["tgt_text"] == row["src_text"] and row["tgt_lang"] == "en" for row in asr)
+    de, nl = (rows(corpus / f"st_en-{lang}/train.tsv") for lang in ("de", "nl"))
+    assert [row["video"] for row in de] == [row["video"] for row in nl]
+    assert all(a["tgt_text"] != b["tgt_text"] for a, b in zip(de, nl, strict=True))
+
+
+def test_splits_are_disjoint(tmp_path):
+    items = plan(tmp_path, Settings(speakers=20))
+    assert len({item.sentence["en"] for item in items}) == len(items)
+    tested = {i.clip.speaker.voice for i in items if i.split == "test"}
+    assert not tested & {i.clip.speaker.voice for i in items if i.split != "test"}
+    assert len({item.clip.speaker for item in items}) == 20
+
+
+def test_the_same_bytes_from_one_worker_and_resumed(corpus, tmp_path):
+    assert main([*arguments(tmp_path), "--jobs=1"]) == 0
+    assert digests(tmp_path) == digests(corpus)
+    clips = sorted(tmp_path.rglob("*.mp4"))
+    clips[0].unlink()
+    clips[3].write_bytes(clips[3].read_bytes()[:2000])
+    kept = clips[5].stat().st_mtime_ns
+    assert main([*arguments(tmp_path), "--jobs=2"]) == 0
+    assert digests(tmp_path) == digests(corpus)
+    assert clips[5].stat().st_mtime_ns == kept
+
+
+def test_other_settings_are_refused(corpus, capsys):
+    before = digests(corpus)
+    assert main(arguments(corpus, "--size=32")) == 1
+    assert "size 64 there, 32 here" in capsys.readouterr().err
+    assert digests(corpus) == before
+
+
+def test_impossible_settings_are_refused(tmp_path, capsys):
+    assert main([str(tmp_path), "--size=33"]) == 1
+    assert main([str(tmp_path), "--speakers=1"]) == 1
+    assert main([str(tmp_path), "--speakers=1000"]) == 1
+    assert main([str(tmp_path), "--text=nowhere.tsv"]) == 1
+    assert main([str(tmp_path), "--max-words=4"]) == 1
+    assert main([str(tmp_path), f"--text={__file__}", "--phrases=3"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 6
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_espeak_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main([str(tmp_path / "out")]) == 1
+    assert "pip install espeakng-loader" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_run_is_resumed(corpus, tmp_path):
+    command = [sys.executable, "-m", "manifests.generated", *arguments(tmp_path), "--jobs=1"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.rglob("*.mp4")) and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not list(tmp_path.rglob("*.tsv"))
+    assert main([*arguments(tmp_path), "--jobs=2"]) == 0
+    assert digests(tmp_path) == digests(corpus)
+
+
+def test_broken_splits_are_noticed(tmp_path):
+    settings = Settings(speakers=8, **dict.fromkeys(NAMES, 2))
+    items = plan(tmp_path, settings)
+
+    def complaint(changed: list[Item]) -> str:
+        with pytest.raises(CorpusError) as caught:
+            check_plan(changed, settings)
+        return str(caught.value)
+
+    check_plan(items, settings)
+    assert "not the 2 asked for" in complaint(items[:-1])
+    repeated = replace(items[-1], sentence=items[0].sentence)
+    assert "two clips" in complaint([*items[:-1], repeated])
+    clip = replace(items[-1].clip, speaker=items[0].clip.speaker)
+    assert "speaker" in complaint([*items[:-1], replace(items[-1], clip=clip)])
+
+
+def test_settings_are_stored(corpus):
+    stored = json.loads((corpus / "corpus.json").read_text())
+    assert stored["seed"] == 3
+    assert stored["speakers"] == 8

@@ -1,0 +1,60 @@
+"""Sentences of one's own instead of the grammar's."""
+
+import pytest
+
+from manifests.common import CorpusError
+from manifests.generated.__main__ import main
+from manifests.generated.clip import Made
+from manifests.generated.corpus import Settings, check_plan, manifests, plan
+from manifests.generated.parallel_text import parallel_text
+from tests.manifests.corpora import rows
+from tests.manifests.generated.command import COUNTS, NAMES, arguments
+
+pytest.importorskip("espeakng_loader")
+
+
+def test_parallel_text(tmp_path):
+    text = tmp_path / "pairs.tsv"
+    lines = ["de\ten", *(f"das ist satz {i}.\tThis is line number {i}." for i in range(5))]
+    text.write_text("\n".join(lines) + "\n")
+    counts = dict.fromkeys(COUNTS, 0) | {"translated": 2, "translated-test": 1}
+    flags = [f"--text={text}", "--jobs=1"]
+    assert main(arguments(tmp_path / "out", *flags, **counts)) == 0
+    row = rows(tmp_path / "out/st_en-de/train.tsv")[0]
+    assert row["tgt_text"].removeprefix("das ist satz ") == row["src_text"].split()[-1]
+    assert not (tmp_path / "out/st_en-it").exists()
+    with pytest.raises(CorpusError, match="5 distinct English lines"):
+        plan(tmp_path, Settings(text=text))
+
+
+def test_any_languages_and_lines_of_no_use(tmp_path):
+    text = tmp_path / "pairs.tsv"
+    lines = ["en\tfr\tpt-BR", "Bread &amp; butter.\tpain\tpão", "no\t\tnão", "...\ta\tb"]
+    lines += ["Bread & butter.\tpain\tpão", "Short", "Good day.\tBonjour.\tBom\u00a0dia."]
+    text.write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
+    found, unused = parallel_text(text)
+    assert found == [
+        {"en": "Bread & butter.", "fr": "pain", "pt-BR": "pão"},
+        {"en": "Good day.", "fr": "Bonjour.", "pt-BR": "Bom dia."},
+    ]
+    assert unused == 4
+    settings = Settings(text=text, **dict.fromkeys(NAMES, 0) | {"translated": 2})
+    items = plan(tmp_path, settings)
+    check_plan(items, settings)
+    tables = manifests(items, [Made(16_000, 25, False)] * 2)
+    assert sorted(tables) == ["st_en-fr/train.tsv", "st_en-pt-BR/train.tsv"]
+    assert [row["n_frames"] for row in tables["st_en-fr/train.tsv"]] == [98, 98]
+
+
+def test_parallel_texts_that_cannot_serve_are_refused_before_anything_is_spoken(tmp_path, capsys):
+    text = tmp_path / "pairs.tsv"
+    counts = dict.fromkeys(COUNTS, 0) | {"translated": 1}
+    for content, complaint in [
+        ("en\nHello.\n", "has no language but English to translate into"),
+        ("en\tGerman words\na\tb\n", "not German words"),
+        ("de\nHallo\n", "no column named en"),
+    ]:
+        text.write_text(content)
+        assert main(arguments(tmp_path / "out", f"--text={text}", "--jobs=1", **counts)) == 1
+        assert complaint in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
