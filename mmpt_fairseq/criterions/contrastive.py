@@ -39,8 +39,8 @@ class ContrastiveCriterion(PretrainingCriterion):
     def contrast(self, embeddings: Embeddings, sample: dict) -> tuple[Tensor, dict]:
         """Loss and logs; in evaluation the pairs are kept for retrieval among all of them."""
         is_dummy = sample.get("is_dummy", False)
-        if not self.training and not is_dummy:
-            self.retrieval.add(embeddings)
+        if not self.training:
+            self.retrieval.add(embeddings, is_dummy)
         return contrastive_loss(embeddings, is_dummy)
 
     def forward(self, model, sample, reduce=True):

@@ -20,10 +20,11 @@ class Retrieval:
         self._audio: list[Tensor] = []
         self._video: list[Tensor] = []
 
-    def add(self, embeddings: Embeddings) -> None:
-        """One batch's pairs."""
-        self._audio.append(embeddings.audio.detach())
-        self._video.append(embeddings.video.detach())
+    def add(self, embeddings: Embeddings, is_dummy: bool = False) -> None:
+        """One batch's pairs; none of a dummy, which lets a process without a batch take part."""
+        rows = 0 if is_dummy else len(embeddings.audio)
+        self._audio.append(embeddings.audio[:rows].detach())
+        self._video.append(embeddings.video[:rows].detach())
 
     def recalls(self) -> dict[str, float]:
         """Recall at 1 and 5 in both directions over the pairs of all processes.

@@ -48,13 +48,13 @@ def gather_from_all_processes(x: Tensor, rows: int) -> tuple[Tensor, int]:
         the stacked ``(sum of rows, D)`` and where this process's rows start in it.
     """
     distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return x[:rows], 0
-    if distributed.get_world_size() == 1:
+    alone = not (distributed.is_available() and distributed.is_initialized())
+    processes = 1 if alone else distributed.get_world_size()
+    if processes == 1:
         return x[:rows], 0
     from torch.distributed.nn.functional import all_gather
 
-    counts = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(_world_size())]
+    counts = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(processes)]
     distributed.all_gather(counts, torch.tensor([rows], device=x.device))
     sizes = [int(c) for c in counts]
     widest = max(*sizes, 1)
@@ -62,7 +62,3 @@ def gather_from_all_processes(x: Tensor, rows: int) -> tuple[Tensor, int]:
     stacked = all_gather(padded)
     start = sum(sizes[: distributed.get_rank()])
     return torch.cat([part[:n] for part, n in zip(stacked, sizes, strict=True)]), start
-
-
-def _world_size() -> int:
-    return torch.distributed.get_world_size()

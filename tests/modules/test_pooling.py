@@ -7,6 +7,7 @@ import torch.distributed
 import torch.nn.functional as F
 
 from mmpt_fairseq.criterions.contrastive import contrastive_loss
+from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.models.av_pretraining import Embeddings
 from mmpt_fairseq.modules.pooling import gather_from_all_processes, masked_mean
 
@@ -49,6 +50,14 @@ def loss_and_gradients(first: int, last: int, dummy_rows: int = 0) -> list[torch
     return [loss.detach(), torch.as_tensor(logs["clr_accuracy"]), *gradients]
 
 
+def recalls(is_dummy: bool) -> dict[str, float]:
+    """Of a validation of one batch."""
+    audio, video, scale = (t.detach() for t in inputs())
+    retrieval = Retrieval()
+    retrieval.add(Embeddings(F.normalize(audio), F.normalize(video), scale), is_dummy)
+    return retrieval.recalls()
+
+
 def process(rank: int, port: int, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
@@ -59,6 +68,7 @@ def process(rank: int, port: int, folder: str) -> None:
         results[sizes] = loss_and_gradients(first, first + sizes[rank])
     # A dummy batch takes part, and counts for nothing.
     results["dummy"] = loss_and_gradients(0, 6) if rank == 0 else loss_and_gradients(0, 0, 2)
+    results["recalls"] = recalls(is_dummy=rank == 1)
     start = gather_from_all_processes(torch.full((3, 2), rank), 1 + rank)
     results["gather"] = [start[0], torch.tensor(start[1])]
     torch.save(results, f"{folder}/{rank}.pt")
@@ -93,3 +103,10 @@ def test_the_rows_of_all_processes_in_order(two_processes):
         rows, start = result["gather"]
         assert rows.tolist() == [[0, 0], [1, 1], [1, 1]]
         assert int(start) == rank
+
+
+def test_a_process_without_a_validation_batch_does_not_keep_the_others_waiting(two_processes):
+    """A set of fewer batches than processes: the second has a dummy alone."""
+    first, second = (result["recalls"] for result in two_processes)
+    assert first == second == recalls(is_dummy=False)
+    assert len(first) == 4
