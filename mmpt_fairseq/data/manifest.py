@@ -48,7 +48,6 @@ COLUMNS = (
     "segments",
 )
 REQUIRED = ("id", "audio", "n_frames")
-COUNTS = ("n_frames", "video_frames")
 
 
 class Column(Sequence[str]):

@@ -76,7 +76,6 @@ class Panel:
 
     title: str
     lines: list[Line]
-    logarithmic: bool = False
 
 
 @contextmanager
@@ -155,9 +154,6 @@ def draw_panel(axis: Axes, panel: Panel, systems: Sequence[str]) -> None:
     axis.set_title(panel.title)
     axis.set_xlabel("update")
     axis.grid(alpha=0.15, color=INK, linewidth=0.5)
-    values = [v for line in panel.lines for v in line.values]
-    if panel.logarithmic and values and min(values) > 0:
-        axis.set_yscale("log")
 
 
 def spectrogram(

@@ -127,43 +127,6 @@ def relative_difference(
     return _interval(float(value), drawn, level)
 
 
-def error_rate_interval(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    unit: Unit = "word",
-    draws: int = DRAWS,
-    seed: int = SEED,
-    level: float = LEVEL,
-) -> Interval:
-    """Word or character error rate in percent."""
-    return mean_interval([count(references, hypotheses, unit)], draws, seed, level)
-
-
-def bleu_interval(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    draws: int = DRAWS,
-    seed: int = SEED,
-    level: float = LEVEL,
-) -> Interval:
-    """sacreBLEU's corpus BLEU, 0 to 100."""
-    return mean_interval([count(references, hypotheses, "bleu")], draws, seed, level)
-
-
-def paired_relative_difference(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    baseline: Sequence[str],
-    unit: Unit = "word",
-    draws: int = DRAWS,
-    seed: int = SEED,
-    level: float = LEVEL,
-) -> Interval:
-    """How much ``hypotheses`` score above ``baseline``, in percent of the baseline's score."""
-    ours, theirs = count(references, hypotheses, unit), count(references, baseline, unit)
-    return relative_difference([ours], [theirs], draws, seed, level)
-
-
 def edit_count(chunks: Sequence) -> int:
     """Substitutions, deletions and insertions in one utterance's alignment by jiwer."""
     return sum(

@@ -11,7 +11,7 @@ import pytest
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.discovery import find, to_dict
 from mmpt_fairseq.report.figures import colour_of
-from mmpt_fairseq.report.intervals import error_rate_interval, paired_relative_difference
+from mmpt_fairseq.report.intervals import count, mean_interval, relative_difference
 from mmpt_fairseq.report.results import tables
 from mmpt_fairseq.scoring import error_rates
 from tests.report.folders import (
@@ -52,10 +52,11 @@ def test_a_run_against_the_one_from_scratch(data, tmp_path):
     assert (table.title, table.split, table.size) == ("Recognition of en", "test", "24")
     scratch, asr = table.rows
     assert (scratch.name, scratch.stages, asr.name) == ("scratch", "scratch", "asr")
-    assert scratch.scores["word"] == error_rate_interval(TEXTS, bad)
+    theirs, ours = (count(TEXTS, texts, "word") for texts in (bad, good))
+    assert scratch.scores["word"] == mean_interval([theirs])
     assert asr.scores["char"].value == pytest.approx(error_rates(TEXTS, good)["cer"])
     assert asr.baseline is scratch
-    assert asr.against["word"] == paired_relative_difference(TEXTS, good, bad)
+    assert asr.against["word"] == relative_difference([ours], [theirs])
     assert not scratch.against
     assert table.best is asr
     assert table.leads(asr, "word")
@@ -297,6 +298,6 @@ def test_an_ensemble_is_no_run_of_its_first_model(data, tmp_path):
 
 
 def test_no_two_of_many_curves_share_a_colour():
-    for count in (3, 8, 9, 20):
-        systems = [f"run{i}" for i in range(count)]
-        assert len({colour_of(system, systems) for system in systems}) == count
+    for number in (3, 8, 9, 20):
+        systems = [f"run{i}" for i in range(number)]
+        assert len({colour_of(system, systems) for system in systems}) == number
