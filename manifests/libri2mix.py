@@ -39,6 +39,9 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     Raises:
         CorpusError: splits share a speaker, which may be allowed.
     """
+    # Imported here because it brings fairseq, which no worker needs.
+    from mmpt_fairseq.data.superb_labels import format_segments
+
     if not {"speaker", "all"} & set(args.allow_leaks.split(",")):
         refuse_shared_speakers(args.corpus)
     for split, official in OFFICIAL.items():
@@ -55,12 +58,11 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
             fault = (
                 None if len(speakers) == 2 else (NOT_TWO_SPEAKERS, f"{len(speakers)} in its rttm")
             )
-            cell = ";".join(f"{who}:{start:.2f}-{end:.2f}" for who, start, end in turns)
             yield Candidate(
                 id=name,
                 split="valid" if split == "dev" else split,
                 audio=str(path.absolute()),
-                columns={"segments": cell},
+                columns={"segments": format_segments(turns)},
                 fault=fault,
             )
 

@@ -29,13 +29,18 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> dict[st
 
     references = [normalise_text(r) for r in references]
     hypotheses = [normalise_text(h) for h in hypotheses]
-    if not all(references):
-        row = references.index("")
-        raise InputError(f"reference {row + 1} is empty, so it has no error rate; leave it out")
+    refuse_empty(references)
     return {
         "wer": 100.0 * jiwer.wer(references, hypotheses),
         "cer": 100.0 * jiwer.cer(references, hypotheses),
     }
+
+
+def refuse_empty(references: Sequence[str]) -> None:
+    """Raise InputError for a normalised reference without a word to count errors by."""
+    if not all(references):
+        row = references.index("")
+        raise InputError(f"reference {row + 1} is empty, so it has no error rate; leave it out")
 
 
 def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float | str]:

@@ -19,8 +19,8 @@ from fairseq.sequence_generator import SequenceGenerator
 from torch import nn
 from tqdm import trange
 
-from examples.benchmark.models import FRAMES, add_sizes, build_fairseqs, build_ours, vocabulary
-from examples.benchmark.timing import add_clock, machine, seconds
+from examples.benchmark.models import FRAMES, build_fairseqs, build_ours, parse, vocabulary
+from examples.benchmark.timing import machine, seconds
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, CTCPrefixBeamGenerator
 from mmpt_fairseq.decoding.joint import JointEnsemble
 
@@ -58,7 +58,6 @@ def build_systems(args: argparse.Namespace) -> dict[str, Callable[[dict], object
 
 def measure(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Median seconds a batch, and the median of the paired ratios."""
-    torch.manual_seed(args.seed)
     systems = build_systems(args)
     frames = round(args.seconds * FRAMES)
     clips = torch.randn(args.batch, frames, 80)
@@ -82,11 +81,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """The command line: a table as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_sizes(parser, batch=8)
-    add_clock(parser)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    args = parse(__doc__.splitlines()[0], batch=8)
     systems = measure(args)
     settings = {name: value for name, value in vars(args).items() if name != "clock"}
     print(json.dumps({"machine": machine(), "settings": settings, "systems": systems}, indent=1))

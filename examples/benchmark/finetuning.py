@@ -19,8 +19,8 @@ from fairseq.tasks import FairseqTask
 from omegaconf import OmegaConf
 from torch import nn
 
-from examples.benchmark.models import FRAMES, add_sizes, build_fairseqs, build_ours, vocabulary
-from examples.benchmark.timing import add_clock, machine, paired
+from examples.benchmark.models import FRAMES, build_fairseqs, build_ours, parse, vocabulary
+from examples.benchmark.timing import machine, paired
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSmoothedCrossEntropy
 from mmpt_fairseq.modules.conformer import subsampled
 
@@ -86,12 +86,7 @@ def build_updates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_sizes(parser, batch=4)
-    add_clock(parser)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    args = parse(__doc__.splitlines()[0], batch=4)
     updates = build_updates(args)
     print(f"{machine()}; {args.layers} x {args.width}, {args.batch} x {args.seconds:g} s")
     print(f"seconds an update, medians of {args.pairs} alternating pairs")

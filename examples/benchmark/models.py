@@ -3,6 +3,7 @@
 import argparse
 from argparse import Namespace
 
+import torch
 from fairseq.data import Dictionary
 from fairseq.models.speech_to_text.s2t_conformer import (
     S2TConformerModel,
@@ -10,13 +11,20 @@ from fairseq.models.speech_to_text.s2t_conformer import (
 )
 from torch import nn
 
+from examples.benchmark.timing import add_clock
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel, SpeechToTextModelConfig
 
 FRAMES = 100  # a second
 
 
-def add_sizes(parser: argparse.ArgumentParser, batch: int) -> None:
-    """Options that both models and their batches share."""
+def parse(description: str, batch: int) -> argparse.Namespace:
+    """The command line of a comparison of both models; threads and seed are set as it says.
+
+    Args:
+        batch: clips by default.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    add_clock(parser)
     add = parser.add_argument
     add("--pairs", type=int, default=20, help="rounds in which every system has a turn")
     add("--seconds", type=float, default=8.0, help="length of a clip")
@@ -28,6 +36,10 @@ def add_sizes(parser: argparse.ArgumentParser, batch: int) -> None:
     add("--decoder-layers", type=int, default=6)
     add("--threads", type=int, default=1)
     add("--seed", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    return args
 
 
 def vocabulary(args: argparse.Namespace) -> Dictionary:

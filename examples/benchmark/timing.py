@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from statistics import median
 
 import torch
 from tqdm import tqdm
+
+from mmpt_fairseq.report.configs import processor
 
 Clock = Callable[[], float]
 
@@ -77,13 +78,8 @@ def synchronise() -> None:
 
 def machine() -> str:
     """Processor, threads, load and versions, to stand beside every figure."""
-    name = platform.processor() or platform.machine()
-    if os.path.isfile("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            models = [x.partition(":")[2].strip() for x in lines if x.startswith("model name")]
-        name = models[0] if models else name
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        f"{name}{gpu}, {torch.get_num_threads()} threads of {os.cpu_count()}, "
+        f"{processor()}{gpu}, {torch.get_num_threads()} threads of {os.cpu_count()}, "
         f"load {os.getloadavg()[0]:.1f}, torch {torch.__version__}"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.waveform import Waveform, read_waveform
+from mmpt_fairseq.data.waveform import Waveform, read_waveform, resample
 from mmpt_fairseq.errors import InputError, UnreadableClip
 
 PERCENT = 100  # speeds are taken to the percent, so that resampling stays short
@@ -82,12 +82,7 @@ class Augmentation:
 
 def change_speed(waveform: Waveform, speed: float) -> Waveform:
     """Resample, so that time and pitch change alike: ``(samples / speed,)``."""
-    from scipy.signal import resample_poly
-
-    percent = round(speed * PERCENT)
-    if percent == PERCENT:
-        return waveform
-    return resample_poly(waveform, PERCENT, percent).astype(np.float32)
+    return resample(waveform, PERCENT, round(speed * PERCENT))
 
 
 def add_noise(waveform: Waveform, noise: Waveform, snr: float) -> Waveform:

@@ -93,8 +93,7 @@ def _ctc(probe: Probe, encoded: dict) -> tuple[list[str], NDArray | None, list]:
     logits: Tensor = encoded["ctc_logits"][0][:, 0].float()  # (T, V)
     lprobs = logits.log_softmax(-1)
     generator = CTCGreedyGenerator([probe.model], dictionary)
-    scores, best = lprobs.max(-1)
-    hypothesis = generator._collapse(best, scores)
+    [[hypothesis]] = generator.search(lprobs[None], torch.tensor([len(lprobs)]))
     written = hypothesis["tokens"][:-1].tolist()  # without EOS
     frames = hypothesis["frames"].tolist()
     shown = list(dict.fromkeys(written))[:MOST_LABELS]

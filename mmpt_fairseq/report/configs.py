@@ -5,7 +5,6 @@ import platform
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
@@ -86,7 +85,7 @@ def versions() -> dict[str, str]:
         "Python": platform.python_version(),
         "mmpt_fairseq": mmpt_fairseq.__version__ + _commit(),
         **{name: _version(name) for name in PACKAGES},
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
     }
 
 
@@ -156,13 +155,9 @@ def _commit() -> str:
     return f" (commit {described.stdout.strip()})"
 
 
-def _processor() -> str:
-    return next(_cpu_names(), platform.machine())
-
-
-def _cpu_names() -> Iterator[str]:
+def processor() -> str:
+    """The processor's name, or its architecture where the system does not tell."""
     path = Path("/proc/cpuinfo")
-    if path.is_file():
-        for line in path.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                yield line.partition(":")[2].strip()
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.scoring import normalise_text
+from mmpt_fairseq.scoring import normalise_text, refuse_empty
 
 Unit = Literal["word", "char", "bleu"]
 DRAWS = 2000
@@ -139,9 +139,7 @@ def edit_count(chunks: Sequence) -> int:
 def _edits(references: list[str], hypotheses: list[str], unit: Unit) -> list[list[int]]:
     import jiwer
 
-    if not all(references):
-        row = references.index("")
-        raise InputError(f"reference {row + 1} is empty, so it has no error rate; leave it out")
+    refuse_empty(references)
     process = jiwer.process_words if unit == "word" else jiwer.process_characters
     output = process(references, hypotheses)
     pairs = zip(output.alignments, output.references, strict=True)

@@ -45,6 +45,7 @@ class MarkingIterator(EpochBatchIterator):
 class EveryRowMixin:
     """Batches that cover an evaluation split exactly, and training that reports skipped clips."""
 
+    @exit_on_input_error()
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """fairseq's iterator, without its dropping of a last batch that 8 does not divide.
 
@@ -57,21 +58,22 @@ class EveryRowMixin:
             longest = max(dataset.num_tokens(row) for row in range(len(dataset)))
             if "max_tokens" not in str(error):
                 raise
-            raise SystemExit(
-                f"mmpt_fairseq: the longest row costs {longest} tokens and dataset.max_tokens="
+            raise InputError(
+                f"the longest row costs {longest} tokens and dataset.max_tokens="
                 f"{kwargs.get('max_tokens')} is less; raise it"
             ) from None
         iterator.__class__ = MarkingIterator
         if not dataset_is_training(dataset):
             batched = sorted(int(row) for batch in iterator.frozen_batches for row in batch)
             if batched != list(range(len(dataset))):
-                raise SystemExit(
-                    f"mmpt_fairseq: only {len(set(batched))} of {len(dataset)} rows were put into "
+                raise InputError(
+                    f"only {len(set(batched))} of {len(dataset)} rows were put into "
                     "batches, so the score would not be that of this split; raise "
                     "dataset.max_tokens above the longest row"
                 )
         return iterator
 
+    @exit_on_input_error()
     def filter_indices_by_size(
         self, indices, dataset, max_positions=None, ignore_invalid_inputs=False
     ):
@@ -85,14 +87,14 @@ class EveryRowMixin:
                 f"limits are {max_positions}"
             )
             if not dataset_is_training(dataset) or not ignore_invalid_inputs:
-                raise SystemExit(
-                    f"mmpt_fairseq: {len(ignored)} rows are too long ({sizes}); raise "
+                raise InputError(
+                    f"{len(ignored)} rows are too long ({sizes}); raise "
                     "the task's max_source_positions or max_target_positions, or cut them"
                 )
             logger.warning("left out %d rows beyond the limits (%s)", len(ignored), sizes)
         if not len(kept):
-            raise SystemExit(
-                f"mmpt_fairseq: no row is within the limits of {max_positions} frames and tokens; "
+            raise InputError(
+                f"no row is within the limits of {max_positions} frames and tokens; "
                 "raise the task's max_source_positions, max_target_positions or short_first_frames"
             )
         return kept
