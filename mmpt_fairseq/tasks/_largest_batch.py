@@ -55,7 +55,7 @@ class LargestBatchFirstMixin:
         except (torch.OutOfMemoryError, MemoryError):
             raise InputError(
                 f"{what} does not fit into memory; lower dataset.max_tokens, or set "
-                "+model.checkpoint_activations=true"
+                "model.checkpoint_activations=true"
             ) from None
         optimizer.zero_grad()
         peak = peak_memory_gb()

@@ -1,0 +1,88 @@
+"""What the READMEs tell to say on the command line: it composes, and names keys that exist."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+
+import pytest
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
+from fairseq.dataclass.initialize import hydra_init
+from fairseq.models import MODEL_DATACLASS_REGISTRY
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+import mmpt_fairseq  # noqa: F401  (registers what the configs name)
+from tests.commands import ROOT
+
+# A README -> the folder of the configs that it speaks of, and some of them.
+CONFIGS = {
+    "README.md": ("demo", ["pretraining", "midtraining", "finetuning"]),
+    "examples/pretraining/README.md": ("pretraining", ["mae_clr_lrs3"]),
+    "examples/finetuning/README.md": ("finetuning", ["librispeech_100h_free"]),
+    "examples/superb/README.md": ("superb", ["keyword_spotting", "speaker_diarization"]),
+}
+REGISTRIES = {
+    "task": TASK_DATACLASS_REGISTRY,
+    "model": MODEL_DATACLASS_REGISTRY,
+    "criterion": CRITERION_DATACLASS_REGISTRY,
+}
+OVERRIDE = re.compile(r"(\+{0,2})([a-z_]+)\.(\w+)=\S+")
+# Hydra's about how fairseq gives its schema.
+pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
+
+
+def overrides_in(text: str) -> list[re.Match]:
+    """Every ``group.key=value`` in the code of a text, less whole blocks of code."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    words = " ".join(re.findall(r"`([^`]+)`", text)).split()
+    return [match for match in map(OVERRIDE.fullmatch, words) if match]
+
+
+def composed(folder: str, name: str, overrides: Sequence[str] = ()) -> dict:
+    """The config that ``fairseq-hydra-train`` begins with."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "examples" / folder / "config"), version_base="1.1"):
+        hydra_init(name)  # as the command does: its own config is a schema of the same name
+        cfg = compose(name, overrides=list(overrides))
+    GlobalHydra.instance().clear()
+    return OmegaConf.to_container(cfg)
+
+
+def fault(override: re.Match, cfg: dict) -> str:
+    """Why Hydra or fairseq would refuse; empty where they do not."""
+    plus, group, key = override.groups()
+    part = cfg.get(group, {})
+    if group in REGISTRIES:
+        known = {field.name for field in fields(REGISTRIES[group][part["_name"]])}
+        if key not in {*known, "_name"}:
+            return f"{group} has no {key}"
+    if plus == "+" and key in part:
+        return f"{group}.{key} is there and takes no +"
+    return "" if plus or key in part else f"{group}.{key} is not there and takes a +"
+
+
+@pytest.mark.parametrize("readme", CONFIGS)
+def test_what_is_to_be_said_can_be_said(readme):
+    folder, names = CONFIGS[readme]
+    told = overrides_in((ROOT / readme).read_text(encoding="utf-8"))
+    assert told
+    configs = [composed(folder, name) for name in names]
+    for override in told:
+        faults = [fault(override, cfg) for cfg in configs]
+        assert not all(faults), (override[0], faults)
+
+
+def test_faults_are_those_of_hydra():
+    cfg = composed("demo", "pretraining")
+    text = "`+model.normalise_targets=true`, `model.dropout=0.2` and `+checkpoint.patience=3`, but "
+    text += "`model.normalise_targets=true` | `+model.dropout=0.2 checkpoint.patience=3` |"
+    told = overrides_in(text)
+    assert [bool(fault(override, cfg)) for override in told] == [True] * 3 + [False] * 3
+    for override in told[:3]:
+        with pytest.raises(HydraException):
+            composed("demo", "pretraining", [override[0]])
+    composed("demo", "pretraining", [override[0] for override in told[3:]])
+    assert "no dropuot" in fault(overrides_in("`+model.dropuot=0.2`")[0], cfg)
