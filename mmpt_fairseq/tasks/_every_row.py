@@ -67,9 +67,9 @@ class EveryRowMixin:
             batched = sorted(int(row) for batch in iterator.frozen_batches for row in batch)
             if batched != list(range(len(dataset))):
                 raise InputError(
-                    f"only {len(set(batched))} of {len(dataset)} rows were put into "
-                    "batches, so the score would not be that of this split; raise "
-                    "dataset.max_tokens above the longest row"
+                    f"only {len(set(batched))} of {len(dataset)} rows were put into batches, so "
+                    "the score would not be that of this split; raise dataset.max_tokens above the "
+                    "longest row"
                 )
         return iterator
 
@@ -81,21 +81,23 @@ class EveryRowMixin:
         kept, ignored = dataset.filter_indices_by_size(indices, max_positions)
         if len(ignored):
             row = int(ignored[0])
-            size = tuple(int(n) for n in dataset.size(row))
+            frames, tokens = (int(n) for n in dataset.size(row))
+            # Where fairseq joins or draws from several manifests, a row's number is not theirs.
+            where = dataset.manifest.where(row) if hasattr(dataset, "manifest") else "one"
             sizes = (
-                f"row {row + 1} has {size[0]} frames of 10 ms and {size[1]} target tokens, the "
-                f"limits are {max_positions}"
+                f"{where} has {frames} frames of 10 ms and {tokens} target tokens, the limits are "
+                f"{max_positions}"
             )
             if not dataset_is_training(dataset) or not ignore_invalid_inputs:
                 raise InputError(
-                    f"{len(ignored)} rows are too long ({sizes}); raise "
-                    "the task's max_source_positions or max_target_positions, or cut them"
+                    f"{len(ignored)} rows are too long ({sizes}); raise the task's "
+                    "max_source_positions or max_target_positions, or cut them"
                 )
             logger.warning("left out %d rows beyond the limits (%s)", len(ignored), sizes)
         if not len(kept):
             raise InputError(
-                f"no row is within the limits of {max_positions} frames and tokens; "
-                "raise the task's max_source_positions, max_target_positions or short_first_frames"
+                f"no row is within the limits of {max_positions} frames and tokens; raise the "
+                "task's max_source_positions, max_target_positions or short_first_frames"
             )
         return kept
 

@@ -45,15 +45,38 @@ def test_a_vocabulary_may_cover_the_source(tmp_path):
     assert set("yesnojai") <= symbols
 
 
+def set_up(data):
+    """The task as a training sets it up, both of its splits the same."""
+    build_vocabulary(data)
+    shutil.copy(data / "train.tsv", data / "valid.tsv")
+    unset = {"decodes_with": None, "lm_path": None, "seed": 1, "train_subset": "train"}
+    task = ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(data), **unset))
+    for split in ("train", "valid"):
+        task.load_dataset(split)
+    return task
+
+
+def test_rows_beyond_the_limits_are_not_learnt_and_not_validated_on(tmp_path, caplog):
+    write_clips(tmp_path, [0.3, 0.6, 0.4], tgt_text=["ja", "doch", "nein"])
+    task = set_up(tmp_path)
+    limits = {"max_sentences": 1, "max_positions": (40, 9), "ignore_invalid_inputs": True}
+    with caplog.at_level("WARNING"):
+        batches = task.get_batch_iterator(task.datasets["train"], **limits).frozen_batches
+    assert sorted(row for batch in batches for row in batch) == [0, 2]
+    assert "left out 1 rows beyond the limits" in caplog.text
+    told = r"line 3 \(clip1\) has 58 frames of 10 ms and \d target tokens, the limits are \(40, 9\)"
+    with pytest.raises(SystemExit, match=rf"mmpt_fairseq: 1 rows are too long \(.*{told}"):
+        task.get_batch_iterator(task.datasets["valid"], **limits)
+    task.load_dataset("train")  # fairseq keeps the batches of the one before
+    limits["max_positions"] = (10, 9)
+    with pytest.raises(SystemExit, match=r"no row is within the limits of \(10, 9\)"):
+        task.get_batch_iterator(task.datasets["train"], **limits)
+
+
 def test_rows_without_text_are_not_learnt_and_not_validated_on(tmp_path, caplog):
     """They would teach a recogniser that speech is silence."""
     write_clips(tmp_path, [0.3, 0.4, 0.5], tgt_text=["ja", " ", "nein"])
-    build_vocabulary(tmp_path)
-    shutil.copy(tmp_path / "train.tsv", tmp_path / "valid.tsv")
-    unset = {"decodes_with": None, "lm_path": None, "seed": 1, "train_subset": "train"}
-    task = ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(tmp_path), **unset))
-    for split in ("train", "valid"):
-        task.load_dataset(split)
+    task = set_up(tmp_path)
     limits = {"max_sentences": 1, "max_positions": (6000, 1024), "ignore_invalid_inputs": True}
     with caplog.at_level("WARNING"):
         batches = task.get_batch_iterator(task.datasets["train"], **limits).frozen_batches
