@@ -31,8 +31,11 @@ TITLES = {
     "video_to_audio_recall_5": "sound found by its pictures (recall at 5)",
     "nll_loss": "cross entropy (bits per token)",
     "ctc_loss": "CTC loss",
-    "accuracy": "tokens right, %",
+    "accuracy": "accuracy %",  # of tokens; of clips in SUPERB's tasks
     "wer": "WER %",
+    "cer": "CER %",
+    "per": "PER %",
+    "der": "DER %",
     "bleu": "BLEU",
     "lr": "learning rate",
 }
@@ -94,8 +97,9 @@ def _panels(runs: Sequence[Run]) -> list[Panel]:
         for metrics in run.log.validation().values():
             found |= dict.fromkeys(metrics)
     names = [n for n in found if n not in BESIDE and not n.startswith("best_")]
-    known = list(TITLES)
-    names.sort(key=lambda name: known.index(name) if name in known else len(known) - 2)
+    known = [name for name in TITLES if name in names]
+    others = [name for name in names if name not in TITLES]
+    names = sorted(known + others, key=lambda name: name == "lr")  # the learning rate last
     panels = [Panel(TITLES.get(name, name), _lines(runs, name)) for name in names]
     return [panel for panel in panels if panel.lines]
 

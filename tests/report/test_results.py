@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.curves import stage_curves
 from mmpt_fairseq.report.discovery import find, to_dict
 from mmpt_fairseq.report.figures import colour_of
 from mmpt_fairseq.report.intervals import count, mean_interval, relative_difference
@@ -16,6 +17,7 @@ from mmpt_fairseq.report.results import tables
 from mmpt_fairseq.scoring import error_rates
 from tests.report.folders import (
     config,
+    done,
     misheard,
     progress,
     sentences,
@@ -295,6 +297,15 @@ def test_an_ensemble_is_no_run_of_its_first_model(data, tmp_path):
     (decode,) = find([tmp_path])[1]
     assert decode.run is None
     assert decode.method == "2 models, beam 5"
+
+
+def test_metrics_are_titled_and_the_learning_rate_comes_last(data, tmp_path):
+    folder = write_training(tmp_path / "a", data)
+    more = {"lr": 0.1, "new": 1.0, "cer": 9.0, "wer": 8.0, "ups": 3.0}
+    write_log(folder, start(0, config(folder, data)), progress(30, 50, 2.0, **more), done(61))
+    [stage] = stage_curves(find([folder])[0])
+    titles = [picture.alt.partition(" by update")[0] for picture in stage.panels]
+    assert titles == ["loss as trained on", "WER %", "CER %", "new", "learning rate"]
 
 
 def test_no_two_of_many_curves_share_a_colour():
