@@ -19,6 +19,12 @@ from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechTo
 
 RATE = 16_000
 MILLISECOND = Fraction(1, 1000)
+ENCODER_SIZES = {
+    "encoder_embed_dim": 16,
+    "encoder_layers": 2,
+    "encoder_ffn_embed_dim": 32,
+    "depthwise_conv_kernel_size": 7,
+}
 BITS = 16  # of the number that a picture shows, on a grid of 4 x 4 cells
 
 
@@ -113,10 +119,7 @@ def words(*symbols: str) -> Dictionary:
 def av_model(**options) -> AVPretrainingModel:
     """A small model of stage 1 for 4 pictures of 16 pixels, in evaluation mode."""
     sizes = {
-        "encoder_embed_dim": 16,
-        "encoder_layers": 2,
-        "encoder_ffn_embed_dim": 32,
-        "depthwise_conv_kernel_size": 7,
+        **ENCODER_SIZES,
         "video_embed_dim": 16,
         "video_layers": 1,
         "video_attention_heads": 2,
@@ -165,10 +168,7 @@ def speech_task(symbols: tuple[str, ...] = ("a", "b", "c")) -> ManifestSpeechToT
 def small_speech_config(**options) -> SpeechToTextModelConfig:
     """Sizes for tests."""
     sizes = {
-        "encoder_embed_dim": 16,
-        "encoder_layers": 2,
-        "encoder_ffn_embed_dim": 32,
-        "depthwise_conv_kernel_size": 7,
+        **ENCODER_SIZES,
         "decoder_embed_dim": 16,
         "decoder_layers": 1,
         "decoder_ffn_embed_dim": 32,
@@ -230,12 +230,6 @@ def save_checkpoint(path: Path, cfg: dict, model: dict, task_state: dict) -> str
 def stage_1_checkpoint(path: Path) -> tuple[AVPretrainingModel, Path]:
     """:func:`av_model` as a checkpoint of stage 1."""
     model = av_model()
-    sizes = {
-        "_name": "mmpt_av_pretraining",
-        "encoder_embed_dim": 16,
-        "encoder_layers": 2,
-        "encoder_ffn_embed_dim": 32,
-        "depthwise_conv_kernel_size": 7,
-    }
-    save_checkpoint(path, {"model": sizes}, model.state_dict(), {})
+    cfg = {"_name": "mmpt_av_pretraining", **ENCODER_SIZES}
+    save_checkpoint(path, {"model": cfg}, model.state_dict(), {})
     return model, path

@@ -191,12 +191,11 @@ class AVDataset(FairseqDataset):
         if available < 1:
             raise UnreadableClip(f"column video_frames says that {path} holds no picture")
         # No picture from beyond the sound that is kept: the two must tell of the same moments.
-        frames = max(1, int(self.manifest.n_frames[index]))
-        kept = max(1, round(available * min(1.0, options.max_frames / frames)))
-        first = min(round(available * start / frames), available - kept)
+        heard = max(1, int(self.manifest.n_frames[index]))
+        kept = max(1, round(available * min(1.0, options.max_frames / heard)))
+        first = min(round(available * start / heard), available - kept)
         wanted = first + sample_frame_indices(kept, options.num_frames, options.stride, rng)
-        frames = read_frames(path, wanted)
-        return transform_clip(frames, options.size, rng, options.crop_scale)
+        return transform_clip(read_frames(path, wanted), options.size, rng, options.crop_scale)
 
     def collater(self, samples: list[Clip | UnreadableClip]) -> dict:
         """Batch of the usable clips, in fairseq's form."""

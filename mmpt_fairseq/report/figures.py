@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from mmpt_fairseq.modules.conformer import SUBSAMPLING
 from mmpt_fairseq.report.alignment import Alignment
+from mmpt_fairseq.report.reconstruction import GREY
 
 INK = "#010203"
 FRAME_SECONDS = 0.01 * SUBSAMPLING  # of the encoder
 # Told apart by most people with colour blindness, and on black as on white.
 COLOURS = ("#3b82c4", "#d9822b", "#2f9e77", "#b5539c", "#c2a11f", "#c8453b", "#5fb3d9", "#8a8f98")
-GREY = (0.55, 0.55, 0.55)
 STYLE = {
     "svg.fonttype": "path",
     "font.size": 9,

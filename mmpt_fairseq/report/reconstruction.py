@@ -16,7 +16,7 @@ from mmpt_fairseq.modules.conformer import SUBSAMPLING, subsampled
 from mmpt_fairseq.modules.vit import VideoPatches
 from mmpt_fairseq.report.probes import load_probe, usable
 
-GREY = 0.55
+GREY = 0.55  # of what is masked, in pictures and spectrograms
 Pictures = NDArray[np.float32]  # (T, H, W, 3) in [0, 1]
 
 

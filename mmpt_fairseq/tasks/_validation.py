@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
 
 ORDERS = 4  # n-grams of BLEU
+COUNTED = ("_wer_", "_cer_", "_bleu_")  # beginnings of the names of what is counted
 
 
 class ValidationScorer:
@@ -106,9 +107,6 @@ def log_scores(logging_outputs: list[dict]) -> None:
             metrics.log_derived(rate, lambda meters, rate=rate: _rate(meters, rate))
     if "_bleu_sys_len" in names:
         metrics.log_derived("bleu", _bleu)
-
-
-COUNTED = ("_wer_", "_cer_", "_bleu_")
 
 
 def _sum(meters: dict, name: str) -> float:
