@@ -29,7 +29,7 @@ from mmpt_fairseq.transcription import SpeechModel, load
 
 WEIGHTS, CONFIG, GRAPH = "encoder.safetensors", "config.json", "encoder.onnx"
 FORMAT = "mmpt_fairseq encoder 1"
-# Sizes decide what the weights compute; these two only how they were trained.
+# What decides how the weights were trained, not what they compute; and the config's own name.
 TRAINING_ONLY = ("_name", "dropout", "checkpoint_activations")
 OPSET = 17
 

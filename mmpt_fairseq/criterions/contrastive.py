@@ -53,6 +53,8 @@ class ContrastiveCriterion(PretrainingCriterion):
 
 @dataclass
 class ReconstructionAndContrastiveConfig(MaskedReconstructionConfig):
+    """The paper adds both losses as they are."""
+
     contrastive_weight: float = field(
         default=1.0, metadata={"help": "weight of CLR beside MAE's 1 (paper: equal)"}
     )

@@ -16,6 +16,8 @@ from mmpt_fairseq.models.av_pretraining import Reconstruction
 
 @dataclass
 class MaskedReconstructionConfig(FairseqDataclass):
+    """The paper adds both terms as they are."""
+
     video_weight: float = field(
         default=1.0, metadata={"help": "weight of the video term beside audio's 1"}
     )

@@ -121,7 +121,7 @@ def is_cached(source: str) -> bool:
 
 
 def read_states(source: str) -> NDArray[np.float32]:
-    """Stored hidden states ``(layers, T, D)`` of an upstream, as examples/superb/cache.py writes.
+    """Stored hidden states ``(layers, T, D)``, as manifests/states.py and examples/superb write.
 
     Raises:
         UnreadableClip: no such array, or another kind of array.

@@ -47,6 +47,7 @@ class SharedDecoder(nn.Module):
         audio_kernel: odd; a depthwise convolution in time hands each token of sound what is near
             before the blocks. Sound over a clip averages to zero, so that attention, even as it is
             at first, sees nothing in it and takes long to find the neighbours by itself. 0: none.
+        zero_first: predictions start out as zero, not at random.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class WeightedSum(nn.Module):
 
 
 class UtteranceHead(nn.Module):
-    """Linear to 256, mean over time, linear (s3prl: speech_commands, fluent_commands)."""
+    """Linear, mean over time, linear (s3prl: speech_commands, fluent_commands)."""
 
     def __init__(self, dim: int, classes: int, hidden: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class UtteranceHead(nn.Module):
 
 
 class FrameHead(nn.Module):
-    """Linear to 256 and a linear layer in each frame, for CTC (s3prl: ctc, libriphone)."""
+    """Two linear layers in each frame, for CTC (s3prl: ctc, libriphone)."""
 
     def __init__(self, dim: int, tokens: int, hidden: int) -> None:
         super().__init__()

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class SuperbConfig(FairseqDataclass):
+    """Diarization's threshold and filter are s3prl's, by which it is validated."""
+
     data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})
     kind: ChoiceEnum(list(KINDS)) = field(
         default="keyword_spotting", metadata={"help": "which of SUPERB's tasks"}
