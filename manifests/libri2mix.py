@@ -40,7 +40,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         CorpusError: splits share a speaker, which may be allowed.
     """
     # Imported here because it brings fairseq, which no worker needs.
-    from mmpt_fairseq.data.superb_labels import format_segments
+    from mmpt_fairseq.data.segments import format_segments
 
     if not {"speaker", "all"} & set(args.allow_leaks.split(",")):
         refuse_shared_speakers(args.corpus)

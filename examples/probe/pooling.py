@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from manifests.common import atomic_path
-from mmpt_fairseq.data.audio import Features, normalise, read_filterbank
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND, Features, normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.superb_labels import FRAMES_A_SECOND, parse_segments
+from mmpt_fairseq.data.segments import parse_segments
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.models.upstreams import open_upstream
 from mmpt_fairseq.modules.upstreams import Upstream

@@ -32,9 +32,9 @@ from manifests.common import CorpusError, parallel_map
 from manifests.features import cache_features
 from manifests.generated.grammar import sentences
 from manifests.generated.speech import ACCENTS, VARIANTS, Speaker, draw_speakers, speak
-from mmpt_fairseq.data.audio import FRAME_LENGTH, FRAME_SHIFT
+from mmpt_fairseq.data.audio import FRAME_LENGTH, FRAME_SHIFT, FRAMES_A_SECOND, num_frames
 from mmpt_fairseq.data.manifest import write_manifest
-from mmpt_fairseq.data.superb_labels import format_segments
+from mmpt_fairseq.data.segments import format_segments
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
@@ -140,11 +140,10 @@ def split_of(name: str) -> str:
 
 def speech_segments(waveform: NDArray[np.float32]) -> list[tuple[float, float]]:
     """Where one speaker alone speaks: (start, end) in seconds, from loudness."""
-    count = 1 + (len(waveform) - FRAME_LENGTH) // FRAME_SHIFT
-    frames = np.lib.stride_tricks.sliding_window_view(waveform, FRAME_LENGTH)[::FRAME_SHIFT][:count]
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, FRAME_LENGTH)[::FRAME_SHIFT]
     level = 10 * np.log10((frames.astype(np.float64) ** 2).mean(axis=1) + 1e-10)
     loud = np.flatnonzero(level > np.percentile(level, 95) - BELOW_PEAK)
-    step = FRAME_SHIFT / SAMPLE_RATE
+    step = 1 / FRAMES_A_SECOND
     runs = np.split(loud, np.flatnonzero(np.diff(loud) > PAUSE / step) + 1)
     return [(run[0] * step, (run[-1] + 1) * step) for run in runs]
 
@@ -194,8 +193,7 @@ def bare_phone(mnemonic: str) -> str:
 
 
 def _clip(path: Path, samples: int) -> dict:
-    frames = 1 + (samples - FRAME_LENGTH) // FRAME_SHIFT
-    return {"id": path.stem, "audio": f"clips/{path.name}", "n_frames": frames}
+    return {"id": path.stem, "audio": f"clips/{path.name}", "n_frames": num_frames(samples)}
 
 
 def _row(name: str, path: Path, text: str) -> dict:

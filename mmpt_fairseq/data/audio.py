@@ -26,6 +26,7 @@ from mmpt_fairseq.errors import UnreadableClip
 NUM_MEL_BINS = 80
 FRAME_LENGTH = SAMPLE_RATE * 25 // 1000  # samples in a 25 ms window
 FRAME_SHIFT = SAMPLE_RATE * 10 // 1000  # samples between frames
+FRAMES_A_SECOND = SAMPLE_RATE // FRAME_SHIFT
 MIN_VARIANCE = 0.1  # of log energies; speech has 4 to 20
 # Log energy that 16-bit rounding alone leaves, on average over the mel bins. What lies below is
 # digital silence, as codecs leave at a clip's ends: it says nothing and would skew the variance.

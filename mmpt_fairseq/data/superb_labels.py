@@ -5,14 +5,13 @@
 ``intent_classification``  ``tgt_text`` holds the slots, parted by spaces, with underscores for
                            the spaces inside one: ``change_language none none``
 ``phoneme_recognition``    ``tgt_text`` holds phones, parted by spaces: ``HH AH L OW``
-``speaker_diarization``    ``segments`` says who speaks when (see data/manifest.py)
+``speaker_diarization``    ``segments`` says who speaks when (see data/segments.py)
 =========================  ==============================================================
 
 The labels are those of the training split, or those that ``labels.txt`` beside it declares: one
 line a slot (phones: one line), labels parted by spaces.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,8 @@ from fairseq.data import Dictionary
 from fairseq.data.data_utils import collate_tokens
 from torch import Tensor
 
-from mmpt_fairseq.data.audio import FRAME_SHIFT
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.waveform import SAMPLE_RATE
+from mmpt_fairseq.data.segments import speaker_activity
 from mmpt_fairseq.errors import InputError
 
 KINDS = (
@@ -33,7 +31,6 @@ KINDS = (
     "speaker_diarization",
 )
 SPEAKERS = 2  # at once, as in Libri2Mix
-FRAMES_A_SECOND = SAMPLE_RATE // FRAME_SHIFT
 
 
 class ClassLabels:
@@ -220,52 +217,6 @@ def check_rows(labels: Labels, manifest: Manifest) -> None:
     """Read every row's target once, so that a fault is said before hours of training."""
     for row in range(len(manifest)):
         labels.target(manifest, row)
-
-
-def parse_segments(cell: str, where: str) -> Iterator[tuple[str, float, float]]:
-    """``anna:0.31-2.5;ben:2.1-4.02`` as (speaker, start, end) in seconds; an empty cell is silence.
-
-    Raises:
-        InputError: a segment that is not of this form, or ends before it starts.
-    """
-    for segment in filter(None, cell.split(";")):
-        speaker, _, times = segment.rpartition(":")
-        start, _, end = times.partition("-")
-        try:
-            begin, finish = float(start), float(end)
-        except ValueError:
-            begin, finish = 0.0, -1.0
-        if not speaker.strip() or not 0 <= begin < finish:
-            raise InputError(
-                f"{where}: {segment!r} in the column segments is not speaker:start-end in seconds"
-            )
-        yield speaker.strip(), begin, finish
-
-
-def speaker_activity(cell: str, frames: int, where: str) -> np.ndarray:
-    """``(T, speakers)`` bool, a column for each speaker in the order of their names.
-
-    Raises:
-        InputError: as :func:`parse_segments`, or a segment beyond the end of the clip.
-    """
-    segments = list(parse_segments(cell, where))
-    names = sorted({speaker for speaker, _, _ in segments})
-    active = np.zeros((frames, len(names)), dtype=bool)
-    for speaker, start, end in segments:
-        # The last windows end up to 25 ms before the clip does.
-        if start * FRAMES_A_SECOND >= frames + 3:
-            raise InputError(
-                f"{where}: {speaker}:{start}-{end} in the column segments begins after the clip's "
-                f"{frames} frames of 10 ms; is it in seconds?"
-            )
-        first, last = round(start * FRAMES_A_SECOND), round(end * FRAMES_A_SECOND)
-        active[first:last, names.index(speaker)] = True
-    return active
-
-
-def format_segments(segments: list[tuple[str, float, float]]) -> str:
-    """The inverse of :func:`parse_segments`."""
-    return ";".join(f"{speaker}:{start:.2f}-{end:.2f}" for speaker, start, end in segments)
 
 
 def _words(manifest: Manifest, row: int, column: str) -> list[str]:

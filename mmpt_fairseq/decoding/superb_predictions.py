@@ -11,7 +11,8 @@ from fairseq import checkpoint_utils
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mmpt_fairseq.data.superb_labels import FRAMES_A_SECOND, format_segments
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.segments import format_segments
 from mmpt_fairseq.decoding.superb import (
     Activity,
     DiarizationErrors,

@@ -17,10 +17,10 @@ from fairseq.tasks import FairseqTask, register_task
 from numpy.typing import NDArray
 from omegaconf import II, MISSING
 
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.superb_dataset import SuperbDataset
 from mmpt_fairseq.data.superb_labels import (
-    FRAMES_A_SECOND,
     KINDS,
     Labels,
     check_rows,

@@ -15,8 +15,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from mmpt_fairseq.checkpoint import load_checkpoint
-from mmpt_fairseq.data.audio import FRAME_SHIFT
-from mmpt_fairseq.data.waveform import SAMPLE_RATE
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.waveform_stream import duration
 from mmpt_fairseq.errors import InputError, UnreadableClip, input_error_on_exit
 from mmpt_fairseq.modules.conformer import ConformerEncoder
@@ -132,7 +131,7 @@ class SpeechModel:
             )
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} must be at least 1")
-        limit = self.task.cfg.max_source_positions * FRAME_SHIFT / SAMPLE_RATE
+        limit = self.task.cfg.max_source_positions / FRAMES_A_SECOND
         if not 1 <= longest <= limit:
             raise InputError(
                 f"pieces of {longest:g} s are not between 1 s and the model's {limit:g} s"

@@ -12,16 +12,15 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mmpt_fairseq.data.audio import FRAME_SHIFT, Features
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND, Features
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
-from mmpt_fairseq.data.waveform import SAMPLE_RATE
 from mmpt_fairseq.decoding.ctc_alignment import first_frames
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.conformer import SUBSAMPLING
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.transcript import Word
 
-ENCODER_FRAME = SUBSAMPLING * FRAME_SHIFT / SAMPLE_RATE  # seconds
+ENCODER_FRAME = SUBSAMPLING / FRAMES_A_SECOND  # seconds
 LONGEST_HYPOTHESIS = 1000  # tokens; fairseq's 200 would cut characters short
 
 

@@ -7,7 +7,6 @@ from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.superb_labels import (
     check_rows,
     make_labels,
-    speaker_activity,
     training_labels,
 )
 from mmpt_fairseq.errors import InputError
@@ -113,9 +112,3 @@ def test_segments_that_cannot_be(tmp_path, cell, message):
     rows = manifest(tmp_path, cell, column="segments")
     with pytest.raises(InputError, match=message):
         check_rows(training_labels("speaker_diarization", rows), rows)
-
-
-def test_activity_of_overlapping_segments_of_one_speaker():
-    active = speaker_activity("a:0-0.3;a:0.2-0.4", 50, "here")
-    assert active.shape == (50, 1)
-    assert active.sum() == 40

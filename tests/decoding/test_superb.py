@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmpt_fairseq.data.superb_labels import parse_segments, speaker_activity
+from mmpt_fairseq.data.segments import parse_segments, speaker_activity
 from mmpt_fairseq.decoding.superb import (
     DiarizationErrors,
     at_states,

@@ -19,7 +19,7 @@ from examples.superb.systems import KINDS, Compared, Settings, System, check, fo
 from manifests.features import cache_features
 from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.data.superb_labels import parse_segments
+from mmpt_fairseq.data.segments import parse_segments
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.models.upstreams import open_upstream

@@ -1,0 +1,57 @@
+"""The column ``segments``: who speaks when, ``anna:0.31-2.5;ben:2.1-4.02`` in seconds."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.errors import InputError
+
+Segment = tuple[str, float, float]  # speaker, start, end
+
+
+def parse_segments(cell: str, where: str) -> Iterator[Segment]:
+    """The segments of a cell, in its order; an empty cell is silence.
+
+    Raises:
+        InputError: a segment that is not of this form, or ends before it starts.
+    """
+    for segment in filter(None, cell.split(";")):
+        speaker, _, times = segment.rpartition(":")
+        start, _, end = times.partition("-")
+        try:
+            begin, finish = float(start), float(end)
+        except ValueError:
+            begin, finish = 0.0, -1.0
+        if not speaker.strip() or not 0 <= begin < finish:
+            raise InputError(
+                f"{where}: {segment!r} in the column segments is not speaker:start-end in seconds"
+            )
+        yield speaker.strip(), begin, finish
+
+
+def speaker_activity(cell: str, frames: int, where: str) -> NDArray[np.bool_]:
+    """``(T, speakers)`` bool, a column for each speaker in the order of their names.
+
+    Raises:
+        InputError: as :func:`parse_segments`, or a segment beyond the end of the clip.
+    """
+    segments = list(parse_segments(cell, where))
+    names = sorted({speaker for speaker, _, _ in segments})
+    active = np.zeros((frames, len(names)), dtype=bool)
+    for speaker, start, end in segments:
+        # The last windows end up to 25 ms before the clip does.
+        if start * FRAMES_A_SECOND >= frames + 3:
+            raise InputError(
+                f"{where}: {speaker}:{start}-{end} in the column segments begins after the clip's "
+                f"{frames} frames of 10 ms; is it in seconds?"
+            )
+        first, last = round(start * FRAMES_A_SECOND), round(end * FRAMES_A_SECOND)
+        active[first:last, names.index(speaker)] = True
+    return active
+
+
+def format_segments(segments: Sequence[Segment]) -> str:
+    """The inverse of :func:`parse_segments`."""
+    return ";".join(f"{speaker}:{start:.2f}-{end:.2f}" for speaker, start, end in segments)
