@@ -47,6 +47,7 @@ class Candidate:
     Attributes:
         id: unique within its split.
         split: name of the manifest that it belongs to.
+        drawn: the corpus has it in ``train``; it was drawn for ``valid`` here.
         audio: path of the sound; a video file has it too.
         audio_else: path of the same sound, where ``audio`` cannot be used.
         video: path of the pictures; empty where the corpus has none.
@@ -63,6 +64,7 @@ class Candidate:
     id: str
     split: str
     audio: str
+    drawn: bool = False
     audio_else: str = ""
     video: str = ""
     video_optional: bool = False

@@ -22,8 +22,9 @@ SPLIT = re.compile(r"\w[\w.+-]{0,99}")
 SPELLINGS = {"training": "train", "validation": "valid"}  # what fairseq calls them
 _TABLE = """
 CREATE TABLE clips (
-    n INTEGER, piece INTEGER, split TEXT, id TEXT, path TEXT, reason TEXT, detail TEXT,
-    speaker TEXT, source TEXT, sentence TEXT, samples INTEGER, row TEXT, PRIMARY KEY (n, piece)
+    n INTEGER, piece INTEGER, split TEXT, drawn INTEGER, id TEXT, path TEXT,
+    reason TEXT, detail TEXT, speaker TEXT, source TEXT, sentence TEXT, samples INTEGER, row TEXT,
+    PRIMARY KEY (n, piece)
 )
 """
 
@@ -49,7 +50,7 @@ class Catalogue:
 
     def _add(self, path: Path) -> None:
         """The clips of one journal; of a clip that stands there again, its last line holds."""
-        insert = f"INSERT INTO clips VALUES ({', '.join('?' * 12)})"
+        insert = f"INSERT INTO clips VALUES ({', '.join('?' * 13)})"
         highest = -1
         for entry in read_entries(path):
             if entry["n"] <= highest:
@@ -116,10 +117,14 @@ class Catalogue:
             (split,),
         ).fetchone()[0]
 
-    def leaks(self, kind: str) -> tuple[int, list[str]]:
-        """Speakers, sources or sentences in splits of different roles: how many, some of them."""
+    def leaks(self, kind: str, *, drawn: bool = True) -> tuple[int, list[str]]:
+        """Speakers, sources or sentences in splits of different roles: how many, some of them.
+
+        Args:
+            drawn: also where clips that were drawn for ``valid`` here make the difference.
+        """
         query = f"""SELECT {kind}, GROUP_CONCAT(DISTINCT split) FROM clips
-            WHERE reason = '' AND {kind} != '' GROUP BY {kind}
+            WHERE reason = '' AND {kind} != '' {"" if drawn else "AND NOT drawn"} GROUP BY {kind}
             HAVING COUNT(DISTINCT role(split)) > 1"""
         count, shown = 0, []
         for value, splits in self._database.execute(query):
@@ -177,6 +182,7 @@ def _clips(entry: dict) -> Iterator[tuple]:
             entry["n"],
             piece,
             entry["split"],
+            entry["drawn"],
             _printable(name),
             _printable(entry["path"]),
             found.get("reason", ""),

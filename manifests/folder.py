@@ -30,7 +30,7 @@ from pathlib import Path
 
 from manifests.candidate import Candidate
 from manifests.catalogue import role_of
-from manifests.holdout import HeldOut, SpeakersHeldOut, end_held_out
+from manifests.holdout import RecordingsHeldOut, SpeakersHeldOut, drawn, end_held_out, hold_out
 from manifests.prepare import Recipe, add_valid_every, main
 from manifests.recording import COMPRESSED, PLAIN
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
@@ -82,15 +82,17 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     held, splits = _held_out(args, sidecars if with_texts else None)
     for recording in recordings(args.corpus):
         split = _split(recording, args.corpus) or "train"
-        if split == "train" and "valid" not in splits and _group(recording, args) in held:
-            split = "valid"
+        may_hold_out = split == "train" and "valid" not in splits
         base = _base(recording, args, split, columns)
         if with_texts:
             clips = sidecars.clips(recording, base)
         else:
             clips = iter([Candidate(id=base["source"], **base, cut=args.cut)])
-        single = splits == {""} and not held.several
-        yield from end_held_out(clips, args.valid_every) if single else clips
+        if splits == {""} and not held.possible:
+            clips = end_held_out(clips, args.valid_every)
+        elif may_hold_out and _group(recording, args.corpus, held.by_speaker) in held:
+            clips = map(drawn, clips)
+        yield from clips
 
 
 def _rows(path: Path, encoding: str, folder: Path) -> Iterator[Placed]:
@@ -99,27 +101,27 @@ def _rows(path: Path, encoding: str, folder: Path) -> Iterator[Placed]:
 
 def _held_out(
     args: argparse.Namespace, sidecars: Sidecars | None
-) -> tuple[HeldOut | SpeakersHeldOut, set[str]]:
+) -> tuple[RecordingsHeldOut | SpeakersHeldOut, set[str]]:
     """Which recordings or speakers may go to valid, and the splits that folders at the top tell.
 
     Those without a text do not, where ``sidecars`` are wanted.
     """
     splits: set[str] = set()
 
-    def groups() -> Iterator[str]:
+    def groups(by_speaker: bool) -> Iterator[str]:
         for recording in recordings(args.corpus):
             split = _split(recording, args.corpus)
             splits.add(split)
             if split in ("", "train") and (sidecars is None or sidecars.find(recording)):
-                yield _group(recording, args)
+                yield _group(recording, args.corpus, by_speaker)
 
-    draw = SpeakersHeldOut if args.speaker else HeldOut
-    return draw(groups(), args.valid_every), splits
+    speakers = groups(True) if args.speaker else None
+    return hold_out(speakers, partial(groups, False), args.valid_every), splits
 
 
-def _group(recording: Recording, args: argparse.Namespace) -> str:
+def _group(recording: Recording, corpus: Path, by_speaker: bool) -> str:
     """What is held out as a whole."""
-    return recording.sound.parent.name if args.speaker else _name(recording, args.corpus)
+    return recording.sound.parent.name if by_speaker else _name(recording, corpus)
 
 
 def recordings(folder: Path) -> Iterator[Recording]:

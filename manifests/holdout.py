@@ -3,71 +3,102 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from zlib import crc32
 
 from manifests.candidate import Candidate
 
+LARGEST_SHARE = 1 / 3  # of all clips, that whole speakers may take to ``valid``
 
-class HeldOut:
-    """One in ``every`` groups (recordings or speakers), by a hash of their names.
 
-    A group's split depends on little but its name, so that it hardly changes where clips are added.
-    Of two or more groups at least one is held out, and at least one is not. Takes no memory.
+def hold_out(
+    speakers: Iterable[str] | None, recordings: Callable[[], Iterable[str]], every: int
+) -> RecordingsHeldOut | SpeakersHeldOut:
+    """Whole speakers where that leaves most for training, else whole recordings.
 
     Args:
-        groups: the group of each clip, in any order.
+        speakers: of each clip, in any order; None where they are not known.
+        recordings: the same of its recording.
+        every: one in so many is held out, 0 for none.
+    """
+    if speakers is not None:
+        held = SpeakersHeldOut(speakers, every)
+        if held.possible:
+            return held
+    return RecordingsHeldOut(recordings(), every)
+
+
+class RecordingsHeldOut:
+    """One in ``every`` recordings, by a hash of their names.
+
+    A recording's split depends on little but its name, so that it hardly changes where clips are
+    added. Of two or more at least one is held out, and at least one is not. Takes no memory.
+
+    Args:
+        recordings: that of each clip, in any order.
         every: 0 holds out nothing.
 
     Attributes:
-        several: whether there are two groups at all.
+        possible: whether there are two recordings at all.
     """
 
-    def __init__(self, groups: Iterable[str], every: int) -> None:
+    by_speaker = False
+
+    def __init__(self, recordings: Iterable[str], every: int) -> None:
         self._every, self._ends = every, None
-        for group in groups:
-            key = _key(group)
+        for recording in recordings:
+            key = _key(recording)
             low, high = self._ends or (key, key)
             self._ends = min(low, key), max(high, key)
-        self.several = self._ends is not None and self._ends[0] != self._ends[1]
+        self.possible = self._ends is not None and self._ends[0] != self._ends[1]
 
-    def __contains__(self, group: str) -> bool:
-        if not self._every or not self.several:
+    def __contains__(self, recording: str) -> bool:
+        if not self._every or not self.possible:
             return False
-        key, (low, high) = _key(group), self._ends
+        key, (low, high) = _key(recording), self._ends
         return key == low or (key != high and key[0] % self._every == 0)
 
 
 class SpeakersHeldOut:
-    """The speakers with the fewest clips, until one clip in ``every`` is held out.
+    """The speakers with the fewest clips, until about one clip in ``every`` is held out.
 
     Speakers differ in size by far: drawn by their names, most of a corpus may go to ``valid``.
 
     Args:
-        groups: the speaker of each clip, in any order.
+        speakers: that of each clip, in any order.
         every: 0 holds out nothing.
 
     Attributes:
-        several: whether there are two speakers at all.
+        possible: whether any can be held out without taking ``LARGEST_SHARE`` of the clips, or one
+            in ``every`` where that is more.
     """
 
-    def __init__(self, groups: Iterable[str], every: int) -> None:
-        sizes = Counter(groups)
-        self.several, self._held = len(sizes) > 1, set()
-        wanted = sizes.total() / every if every else 0
-        for group, size in sorted(sizes.items(), key=lambda item: (item[1], _key(item[0])))[:-1]:
-            if wanted <= 0:
-                break
-            self._held.add(group)
-            wanted -= size
+    by_speaker = True
 
-    def __contains__(self, group: str) -> bool:
-        return group in self._held
+    def __init__(self, speakers: Iterable[str], every: int) -> None:
+        sizes, self._held = Counter(speakers if every else ()), set()
+        wanted = sizes.total() / (every or 1)
+        most, held = max(wanted, LARGEST_SHARE * sizes.total()), 0
+        for speaker, size in sorted(sizes.items(), key=lambda item: (item[1], _key(item[0])))[:-1]:
+            nearer = held + size - wanted < wanted - held
+            if held + size > most or (held and not nearer):
+                break
+            self._held.add(speaker)
+            held += size
+        self.possible = bool(self._held)
+
+    def __contains__(self, speaker: str) -> bool:
+        return speaker in self._held
 
 
 def _key(group: str) -> tuple[int, str]:
     return crc32(group.encode("utf-8", "surrogateescape")), group
+
+
+def drawn(clip: Candidate) -> Candidate:
+    """A clip of ``train`` that goes to ``valid``."""
+    return replace(clip, split="valid", drawn=True)
 
 
 def end_held_out(clips: Iterable[Candidate], every: int) -> Iterator[Candidate]:
@@ -77,7 +108,4 @@ def end_held_out(clips: Iterable[Candidate], every: int) -> Iterator[Candidate]:
     held = max(1, len(places) // every) if every and len(places) > 1 else 0
     last = set(places[len(places) - held :])
     for place, clip in enumerate(clips):
-        if place in last:
-            # Of one recording after all: its end is told from the rest, so that it is no leak.
-            clip = replace(clip, split="valid", source=f"{clip.source} (end)")
-        yield clip
+        yield drawn(clip) if place in last else clip

@@ -143,6 +143,7 @@ def _entry(place: int, candidate: Candidate, key: str, found: Measured) -> dict:
         "stamp": found.stamp,
         "path": candidate.audio,
         "source": candidate.source,
+        "drawn": candidate.drawn,
     }
     if found.pieces:
         return {**entry, "pieces": [_outcome(candidate, piece) for piece in found.pieces]}

@@ -299,6 +299,13 @@ def _warn_of_skipped(summary: dict, out: Path) -> None:
         print(f"left out: {told}; see {out / 'skipped.tsv'}", file=sys.stderr)
 
 
+def _tell_leaks(leaks: dict, out: Path) -> None:
+    """What splits share where that is accepted."""
+    if leaks:
+        told = ", ".join(f"{found['count']} {kind}(s)" for kind, found in leaks.items())
+        print(f"splits share {told}; see {out / 'summary.json'}", file=sys.stderr)
+
+
 def _warn_of_one_split(summary: dict, args: argparse.Namespace) -> None:
     """Training wants two splits, and a recipe that parts a corpus could not."""
     splits = set(summary["splits"])
@@ -327,5 +334,6 @@ def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
         splits = ", ".join(f"{s} {v['clips']}" for s, v in summary["splits"].items())
         print(f"{args.out}: {summary['clips']} clips ({splits}), {summary['hours']:.2f} hours")
         _warn_of_skipped(summary, args.out)
+        _tell_leaks(summary["leaks"], args.out)
         _warn_of_one_split(summary, args)
     return 0

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from operator import itemgetter
+from functools import partial
 from pathlib import Path
 
 from manifests.candidate import BAD_ROW, BAD_TIMES, Candidate
 from manifests.catalogue import role_of
 from manifests.common import CorpusError
-from manifests.holdout import HeldOut, SpeakersHeldOut, end_held_out
+from manifests.holdout import drawn, end_held_out, hold_out
 from manifests.text import clean, encoding_of
 
 # Our name -> names that it goes by (Hugging Face, Common Voice, Kaldi exports, spreadsheets).
@@ -107,8 +106,8 @@ def table_candidates(
 ) -> Iterator[Candidate]:
     """Clips of tables; where no row is of a validation split, some of ``train`` are held out.
 
-    Whole speakers where there are several, else whole recordings; of one recording that is all
-    there is, its end.
+    Whole speakers where that leaves most for training, else whole recordings; of one recording
+    that is all there is, its end.
 
     Args:
         read: the rows, which are read more than once.
@@ -119,29 +118,24 @@ def table_candidates(
         yield from (row_candidate(row, at, split, rule, **columns) for row, at, split in read())
         return
 
-    def groups(key: Callable[[Row], str]) -> Iterator[str]:
+    def group(row: Row, by_speaker: bool) -> str:
+        return (row.get("speaker") if by_speaker else "") or row["file"]
+
+    def groups(by_speaker: bool) -> Iterator[str]:
         for row, _, split in read():
             if row.get("split", split) == "train" and "file" in row:
-                yield key(row)
+                yield group(row, by_speaker)
 
-    def speaker(row: Row) -> str:
-        return row.get("speaker") or row["file"]
-
-    key = speaker
-    by_speaker = any("speaker" in row for row, _, _ in read())
-    held = (SpeakersHeldOut if by_speaker else HeldOut)(groups(key), every)
-    if not held.several:
-        key = itemgetter("file")
-        held = HeldOut(groups(key), every)
+    with_speakers = any("speaker" in row for row, _, _ in read())
+    held = hold_out(groups(True) if with_speakers else None, partial(groups, False), every)
 
     def clips() -> Iterator[Candidate]:
         for row, folder, split in read():
             clip = row_candidate(row, folder, split, rule, **columns)
-            if clip.split == "train" and not clip.fault and key(row) in held:
-                clip = replace(clip, split="valid")
-            yield clip
+            train = clip.split == "train" and not clip.fault
+            yield drawn(clip) if train and group(row, held.by_speaker) in held else clip
 
-    single = splits == {"train"} and not held.several
+    single = splits == {"train"} and not held.possible
     yield from end_held_out(clips(), every) if single else clips()
 
 

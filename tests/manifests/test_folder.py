@@ -6,7 +6,6 @@ import pytest
 from manifests.captions import Cue, read_cues
 from manifests.common import CorpusError
 from manifests.folder import RECIPE
-from manifests.holdout import HeldOut, SpeakersHeldOut
 from manifests.prepare import main
 from mmpt_fairseq.data.waveform import read_waveform
 from tests.manifests.corpora import check_lengths, film, rows, run, skipped, sound, text
@@ -187,29 +186,6 @@ def speakers(path):
     return {row["speaker"] for row in rows(path)}
 
 
-def test_the_same_are_held_out_when_clips_are_added():
-    names = [f"clip {i}" for i in range(2000)]
-    few, many = HeldOut(names[:1000], 20), HeldOut(names, 20)
-    assert 20 < sum(name in few for name in names[:1000]) < 100
-    assert sum((name in few) != (name in many) for name in names[:1000]) <= 2
-    assert [name for name in "ab" if name in HeldOut("ab", 20)] in (["a"], ["b"])
-    assert "a" not in HeldOut("aaa", 20)
-    assert not any(name in HeldOut(names, 0) for name in names)
-
-
-def test_the_smallest_speakers_are_held_out():
-    clips = ["ann"] * 70 + ["ben"] * 25 + ["cem"] * 3 + ["dan"] * 2
-    assert [who for who in ("ann", "ben", "cem", "dan") if who in SpeakersHeldOut(clips, 20)] == [
-        "cem",
-        "dan",
-    ]
-    two = SpeakersHeldOut(["ann"] * 72 + ["ben"] * 28, 2)
-    assert "ben" in two
-    assert "ann" not in two
-    assert "ann" not in SpeakersHeldOut(["ann"] * 9, 20)
-    assert "ben" not in SpeakersHeldOut(["ann", "ben"], 0)
-
-
 def test_of_a_single_film_the_last_cues_are_held_out(tmp_path):
     film(tmp_path / "c/a.mp4", 4.0)
     cue = "{0}\n00:00:0{0}.000 --> 00:00:0{1}.000\nThank you very much\n"
@@ -243,32 +219,6 @@ def test_films_that_share_a_phrase(tmp_path):
 
 def table(path, header, *lines):
     return str(text(path, header, *lines))
-
-
-@pytest.mark.parametrize("speaker", [True, False])
-def test_a_table_without_splits_is_parted(tmp_path, speaker):
-    """By speaker where there are several, else by recording."""
-    lines = []
-    for i in range(4):
-        sound(tmp_path / f"c/{i}.wav", 1.0)
-        who = f"s{i % 2}" if speaker else ""
-        lines += [f"{i}.wav,0,0.5,{who},a", f"{i}.wav,0.5,,{who},b"]
-    path = table(tmp_path / "t.csv", "file,start,end,speaker,text", *lines)
-    run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
-    found = {s: rows(tmp_path / f"out/{s}.tsv") for s in ("train", "valid")}
-    assert sum(map(len, found.values())) == 8
-    groups = {s: {r["speaker"] or r["id"].split("@")[0] for r in t} for s, t in found.items()}
-    assert not groups["train"] & groups["valid"]
-    audio = {r["audio"] for t in found.values() for r in t}
-    assert f"{tmp_path}/c/0.wav:8000:8000" in audio  # a start alone goes to the end
-
-
-def test_a_table_of_one_recording_is_parted_at_its_end(tmp_path):
-    sound(tmp_path / "c/a.wav", 4.0)
-    lines = [f"a.wav,{i / 10},{i / 10 + 0.1},word {i}" for i in range(40)]
-    path = table(tmp_path / "t.csv", "file,start,end,text", *lines)
-    run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
-    assert [r["tgt_text"] for r in rows(tmp_path / "out/valid.tsv")] == ["word 38", "word 39"]
 
 
 def test_rows_of_no_use_are_left_out(tmp_path):

@@ -1,0 +1,124 @@
+"""What goes to ``valid`` where nothing says so."""
+
+import pytest
+
+from manifests.common import CorpusError
+from manifests.holdout import RecordingsHeldOut, SpeakersHeldOut, hold_out
+from tests.manifests.corpora import check_lengths, rows, run, sound, text
+
+
+def test_the_same_are_held_out_when_clips_are_added():
+    names = [f"clip {i}" for i in range(2000)]
+    few, many = RecordingsHeldOut(names[:1000], 20), RecordingsHeldOut(names, 20)
+    assert 20 < sum(name in few for name in names[:1000]) < 100
+    assert sum((name in few) != (name in many) for name in names[:1000]) <= 2
+    assert [name for name in "ab" if name in RecordingsHeldOut("ab", 20)] in (["a"], ["b"])
+    assert "a" not in RecordingsHeldOut("aaa", 20)
+    assert not any(name in RecordingsHeldOut(names, 0) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("clips", "every", "expected"),
+    [
+        ({"ann": 70, "ben": 25, "cem": 3, "dan": 2}, 20, {"cem", "dan"}),
+        ({"ann": 70, "ben": 27, "cem": 3}, 20, {"cem"}),  # rather less than so much more
+        ({"ann": 2, "ben": 2, "cem": 2}, 20, 1),
+        ({"ann": 72, "ben": 28}, 2, {"ben"}),
+        ({"ann": 60, "ben": 40}, 20, set()),
+        ({"ann": 9}, 20, set()),
+        ({"ann": 1, "ben": 9}, 0, set()),
+        ({}, 20, set()),
+    ],
+)
+def test_small_speakers_are_held_out(clips, every, expected):
+    held = SpeakersHeldOut([who for who, n in clips.items() for _ in range(n)], every)
+    found = {who for who in clips if who in held}
+    assert (len(found) if isinstance(expected, int) else found) == expected
+    assert held.possible == bool(expected)
+
+
+def test_recordings_where_a_speaker_would_be_too_much():
+    recordings = [f"clip {i}" for i in range(200)]
+    assert hold_out(["ann"] * 190 + ["ben"] * 10, lambda: recordings, 20).by_speaker
+    held = hold_out(["ann"] * 100 + ["ben"] * 100, lambda: recordings, 20)
+    assert not held.by_speaker
+    assert 1 <= sum(name in held for name in recordings) < 30
+    assert not hold_out(None, lambda: recordings, 20).by_speaker
+
+
+def write_table(tmp_path, speaker, *more):
+    """Eight recordings in two parts each; ``speaker``: number -> name."""
+    lines = []
+    for i in range(8):
+        sound(tmp_path / f"c/{i}.wav", 1.0)
+        lines += [f"{i}.wav,0,0.5,{speaker(i)},train,a", f"{i}.wav,0.5,,{speaker(i)},,b"]
+    header = "file,start,end,speaker,split,text"
+    return str(text(tmp_path / "t.csv", header, *lines, *more))
+
+
+@pytest.mark.parametrize("speakers", [4, 0])
+def test_a_table_without_splits_is_parted(tmp_path, speakers):
+    """By speaker where there are several, else by recording."""
+    path = write_table(tmp_path, lambda i: f"s{i % 4}" if speakers else "")
+    summary = run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
+    found = {s: rows(tmp_path / f"out/{s}.tsv") for s in ("train", "valid")}
+    assert sum(map(len, found.values())) == 16
+    groups = {s: {r["speaker"] or r["id"].split("@")[0] for r in t} for s, t in found.items()}
+    assert not groups["train"] & groups["valid"]
+    assert summary["leaks"] == {}
+    audio = {r["audio"] for t in found.values() for r in t}
+    assert f"{tmp_path}/c/0.wav:8000:8000" in audio  # a start alone goes to the end
+
+
+@pytest.mark.parametrize("recipe", ["folder", "huggingface"])
+def test_one_speaker_is_parted_by_recordings_and_that_is_counted(tmp_path, recipe):
+    path = write_table(tmp_path, lambda i: "ann")
+    options = ["--csv", path]
+    if recipe == "huggingface":
+        (tmp_path / "t.csv").rename(tmp_path / "c/metadata.csv")
+        options = []
+    summary = run(recipe, tmp_path / "c", tmp_path / "out", *options)
+    assert {s: v["speakers"] for s, v in summary["splits"].items()} == {"train": 1, "valid": 1}
+    assert summary["leaks"] == {"speaker": {"count": 1, "examples": ["'ann' in train and valid"]}}
+
+
+def test_folders_of_two_speakers_alike_are_parted_by_recordings(tmp_path):
+    for i in range(8):
+        sound(tmp_path / f"c/{'ann' if i % 2 else 'ben'}/{i}.wav", 0.5)
+    summary = run("folder", tmp_path / "c", tmp_path / "out", "--speaker", "folder")
+    assert 1 <= summary["splits"]["valid"]["clips"] <= 4
+    assert summary["leaks"]["speaker"]["count"] >= 1
+
+
+def test_what_the_user_parted_is_still_checked(tmp_path):
+    """The table's own test split shares the speaker; ours, drawn besides, is not what is told."""
+    sound(tmp_path / "c/t.wav", 1.0)
+    path = write_table(tmp_path, lambda i: "ann", "t.wav,,,ann,test,c")
+    with pytest.raises(CorpusError, match=r"share a speaker: 'ann' in train and test; mend"):
+        run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
+
+
+def test_a_table_of_one_recording_is_parted_at_its_end(tmp_path):
+    sound(tmp_path / "c/a.wav", 4.0)
+    lines = [f"a.wav,{i / 10},{i / 10 + 0.1},word {i}" for i in range(40)]
+    path = str(text(tmp_path / "t.csv", "file,start,end,text", *lines))
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
+    assert [r["tgt_text"] for r in rows(tmp_path / "out/valid.tsv")] == ["word 38", "word 39"]
+
+
+@pytest.mark.real_data
+def test_a_real_table_of_three_unequal_speakers(real_data, tmp_path):
+    """Some of Mboshi: most clips are of one speaker, few of another."""
+    mboshi = real_data / "mboshi"
+    with (mboshi / "train.tsv").open(encoding="utf-8") as file:
+        header, *lines = file.read().splitlines()
+    path = text(tmp_path / "t.tsv", header.replace("french", "translation"), *lines[::40])
+    summary = run("folder", mboshi, tmp_path / "out", "--csv", str(path), "--target-lang", "fr")
+    assert summary["clips"] == len(lines[::40])
+    train, valid = summary["splits"]["train"], summary["splits"]["valid"]
+    assert 0 < valid["clips"] < 0.15 * train["clips"]
+    assert (train["speakers"], valid["speakers"]) == (2, 1)
+    assert summary["leaks"].keys() <= {"sentence"}
+    found = rows(tmp_path / "out/train.tsv")
+    assert all(row["tgt_text"] and row["tgt_lang"] == "fr" for row in found)
+    check_lengths(tmp_path / "out/valid.tsv")
