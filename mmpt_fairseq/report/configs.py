@@ -20,6 +20,7 @@ HYDRA = {
     "run": {"dir": "${checkpoint.save_dir}"},
     "output_subdir": None,
 }
+_MISSING = object()  # stands for a default that is not known
 PACKAGES = ("torch", "fairseq-fixed", "numpy", "jiwer", "sacrebleu", "matplotlib")
 
 
@@ -87,9 +88,6 @@ def versions() -> dict[str, str]:
         **{name: _version(name) for name in PACKAGES},
         "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
     }
-
-
-_MISSING = object()
 
 
 def _is_default(value: object, default: object, cfg: dict, key: str) -> bool:

@@ -76,9 +76,9 @@ class SuperbConfig(FairseqDataclass):
 class Scoring:
     """How diarization is scored: probability, frames of the median filter and of the collar."""
 
-    threshold: float = 0.5
-    median: int = 11
-    collar: int = 0
+    threshold: float
+    median: int
+    collar: int
 
 
 @register_task("mmpt_superb", dataclass=SuperbConfig)
