@@ -31,7 +31,7 @@ from pathlib import Path
 from manifests.candidate import Candidate
 from manifests.catalogue import role_of
 from manifests.holdout import RecordingsHeldOut, SpeakersHeldOut, drawn, end_held_out, hold_out
-from manifests.prepare import Recipe, add_valid_every, main
+from manifests.prepare import Recipe, add_keep_silent, add_valid_every, main
 from manifests.recording import COMPRESSED, PLAIN
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
 from manifests.tables import Placed, read_table, table_candidates
@@ -58,6 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--spoken", action="store_true", help="texts without (Applause), [Music], speaker labels")
     add("--cut", type=float, metavar="SECONDS", help="pieces of recordings that have no text")
     add("--require-video", action="store_true", help="leave out what has no pictures")
+    add_keep_silent(parser)
     add_valid_every(parser, 20, "recordings (of speakers with --speaker)")
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from manifests.candidate import UNREADABLE, Candidate, Limits, Measured
+from manifests.candidate import NO_AUDIO, UNREADABLE, Candidate, Limits, Measured
 from manifests.catalogue import LEAKS, Catalogue, checked_split
 from manifests.common import CorpusError, parallel_stream, remove_stale, run_alone
 from manifests.inspection import measure_all, stamp_of
@@ -85,6 +85,15 @@ def add_valid_every(parser: argparse.ArgumentParser, default: int, what: str) ->
         default=default,
         metavar="N",
         help=f"one in N {what} goes to valid (%(default)s; 0: none)",
+    )
+
+
+def add_keep_silent(parser: argparse.ArgumentParser) -> None:
+    """The option of recipes of videos for stage 1, where some may have no sound."""
+    parser.add_argument(
+        "--keep-silent",
+        action="store_true",
+        help="keep videos without sound, where there are no texts: MAE learns from their pictures",
     )
 
 
@@ -202,13 +211,15 @@ def offered(recipe: Recipe, args: argparse.Namespace) -> Iterator[Candidate]:
     Raises:
         CorpusError: one of its lists or texts cannot be read.
     """
-    here, last = os.getcwd(), ""
+    here, last, keep_silent = os.getcwd(), "", getattr(args, "keep_silent", False)
     try:
         for candidate in recipe.candidates(args):
-            paths = {}
-            if not candidate.fault:  # else they may be names of something that is no file
-                paths = {name: _absolute(here, getattr(candidate, name)) for name in PATHS}
-            yield replace(candidate, split=checked_split(candidate.split), **paths)
+            known = {"split": checked_split(candidate.split)}
+            if not candidate.fault:  # else paths may be names of something that is no file
+                known |= {name: _absolute(here, getattr(candidate, name)) for name in PATHS}
+            if keep_silent and candidate.text is None:
+                known["audio_optional"] = True
+            yield replace(candidate, **known)
             last = candidate.id
     except (UnicodeError, csv.Error, EOFError, zlib.error) as error:
         where = f"behind the clip {last}" if last else "at its beginning"
@@ -299,6 +310,17 @@ def _warn_of_skipped(summary: dict, out: Path) -> None:
         print(f"left out: {told}; see {out / 'skipped.tsv'}", file=sys.stderr)
 
 
+def _tell_of_silent(summary: dict, args: argparse.Namespace) -> None:
+    """How clips without sound are kept, where that can be."""
+    silent = summary["skipped"].get(NO_AUDIO, 0)
+    texts = any(split["words"] for split in summary["splits"].values())
+    if silent and not texts and not getattr(args, "keep_silent", True):
+        print(
+            f"{silent} without sound: --keep-silent, with --restart, keeps their pictures for MAE",
+            file=sys.stderr,
+        )
+
+
 def _tell_leaks(leaks: dict, out: Path) -> None:
     """What splits share where that is accepted."""
     if leaks:
@@ -332,8 +354,11 @@ def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
         return 130
     if summary is not None:
         splits = ", ".join(f"{s} {v['clips']}" for s, v in summary["splits"].items())
-        print(f"{args.out}: {summary['clips']} clips ({splits}), {summary['hours']:.2f} hours")
+        silent = sum(v["without_sound"] for v in summary["splits"].values())
+        hours = f"{summary['hours']:.2f} hours" + (f", {silent} without sound" if silent else "")
+        print(f"{args.out}: {summary['clips']} clips ({splits}), {hours}")
         _warn_of_skipped(summary, args.out)
+        _tell_of_silent(summary, args)
         _tell_leaks(summary["leaks"], args.out)
         _warn_of_one_split(summary, args)
     return 0
