@@ -14,8 +14,9 @@ Where none of them is for validation, one recording in twenty of ``train`` becom
 at least one; with speakers (``--speaker folder``, a column) whole speakers; of a single recording
 the last clips. Where no recording has a text, they go as they are, or in pieces of ``--cut``
 seconds, for stage 1; where some have, those that have none are left out, for nothing was
-transcribed there that could be learnt or scored. Sentences that recur in several splits are
-counted, not refused, because short phrases recur in the subtitles of any two films.
+transcribed there that could be learnt or scored. A film without sound is left out; where there are
+no texts ``--keep-silent`` keeps its pictures, whole or in pieces. Sentences that recur in several
+splits are counted, not refused, because short phrases recur in the subtitles of any two films.
 """
 
 from __future__ import annotations
