@@ -2,12 +2,12 @@
 
     python -m manifests.libri2mix LABELS OUT [--mixtures Libri2Mix/wav16k/max]
 
-LABELS are the directories ``train``, ``dev``, ``test`` that SUPERB's preparation writes (s3prl,
-``downstream/diarization``; the speech in LibriSpeech was aligned by Kaldi): ``rttm`` with the turns
-of each mixture, ``wav.scp`` with its path. Where the paths of ``wav.scp`` no longer hold, the
-mixture is looked for in ``--mixtures``, in the official ``{train-100,dev,test}/mix_both/<id>.wav``
-of train-clean-100, dev-clean and test-clean. ``dev`` is written as ``valid``. The column
-``segments`` holds ``speaker:start-end``, in seconds.
+LABELS are the directories ``train``, ``dev``, ``test`` (``train2`` ... of its later versions) that
+SUPERB's preparation writes (s3prl, ``downstream/diarization``; the speech in LibriSpeech was
+aligned by Kaldi): ``rttm`` with the turns of each mixture, ``wav.scp`` with its path. Where the
+paths of ``wav.scp`` no longer hold, the mixture is looked for in ``--mixtures``, in the official
+``{train-100,dev,test}/mix_both/<id>.wav`` of train-clean-100, dev-clean and test-clean. ``dev`` is
+written as ``valid``. The column ``segments`` holds ``speaker:start-end``, in seconds.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     if not {"speaker", "all"} & set(args.allow_leaks.split(",")):
         refuse_shared_speakers(args.corpus)
     for split, official in OFFICIAL.items():
-        labels = args.corpus / split / "rttm"
+        labels = rttm_of(args.corpus, split)
         if not labels.is_file():
             raise CorpusError(f"there is no {labels}; SUPERB's preparation writes it")
-        recordings = args.corpus / split / "wav.scp"
+        recordings = labels.with_name("wav.scp")
         paths = dict(read_pairs(recordings)) if recordings.is_file() else {}
         for name, turns in sorted(read_rttm(labels).items()):
             path = Path(paths.get(name, f"{name}.wav"))
@@ -65,6 +65,12 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
             )
 
 
+def rttm_of(labels: Path, split: str) -> Path:
+    """The turns of a split; later versions add the number of speakers to the folder's name."""
+    later = labels / f"{split}2/rttm"
+    return later if later.is_file() else labels / split / "rttm"
+
+
 def refuse_shared_speakers(labels: Path) -> None:
     """Stop where a speaker is in two splits; a row names two, so that this is not left to others.
 
@@ -72,7 +78,7 @@ def refuse_shared_speakers(labels: Path) -> None:
     """
     found: dict[str, set[str]] = {}
     for split in OFFICIAL:
-        path = labels / split / "rttm"
+        path = rttm_of(labels, split)
         turns = read_rttm(path).values() if path.is_file() else ()
         for speaker in {who.partition("-")[0] for several in turns for who, _, _ in several}:
             found.setdefault(speaker, set()).add(split)
