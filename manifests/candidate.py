@@ -50,6 +50,7 @@ class Candidate:
         drawn: the corpus has it in ``train``; it was drawn for ``valid`` here.
         audio: path of the sound; a video file has it too.
         audio_else: path of the same sound, where ``audio`` cannot be used.
+        audio_optional: a video without sound gives its pictures alone instead of being left out.
         video: path of the pictures; empty where the corpus has none.
         video_optional: a file without pictures gives sound alone instead of being left out.
         start, seconds: the part of the recording; to its end where ``seconds`` is None.
@@ -66,6 +67,7 @@ class Candidate:
     audio: str
     drawn: bool = False
     audio_else: str = ""
+    audio_optional: bool = False
     video: str = ""
     video_optional: bool = False
     start: float = 0.0
@@ -99,7 +101,7 @@ class Measured:
     """A candidate after a look at its files: cells of its row, or why it is left out.
 
     Attributes:
-        samples: length of the sound in samples at 16 kHz.
+        samples: length in samples at 16 kHz; without sound, what sound as long would have.
         row: the cells that come from the files (audio, video, video_frames).
         reason, detail: empty for a usable clip.
         pieces: of a recording that was cut; nothing else but ``stamp`` holds then.

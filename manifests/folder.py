@@ -14,8 +14,9 @@ Where none of them is for validation, one recording in twenty of ``train`` becom
 at least one; with speakers (``--speaker folder``, a column) whole speakers; of a single recording
 the last clips. Where no recording has a text, they go as they are, or in pieces of ``--cut``
 seconds, for stage 1; where some have, those that have none are left out, for nothing was
-transcribed there that could be learnt or scored. Sentences that recur in several splits are
-counted, not refused, because short phrases recur in the subtitles of any two films.
+transcribed there that could be learnt or scored. A film without sound is left out; where there are
+no texts ``--keep-silent`` keeps its pictures, whole or in pieces. Sentences that recur in several
+splits are counted, not refused, because short phrases recur in the subtitles of any two films.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pathlib import Path
 from manifests.candidate import Candidate
 from manifests.catalogue import role_of
 from manifests.holdout import RecordingsHeldOut, SpeakersHeldOut, drawn, end_held_out, hold_out
-from manifests.prepare import Recipe, add_valid_every, main
+from manifests.prepare import Recipe, add_keep_silent, add_valid_every, main
 from manifests.recording import COMPRESSED, PLAIN
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
 from manifests.tables import Placed, read_table, table_candidates
@@ -58,6 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--spoken", action="store_true", help="texts without (Applause), [Music], speaker labels")
     add("--cut", type=float, metavar="SECONDS", help="pieces of recordings that have no text")
     add("--require-video", action="store_true", help="leave out what has no pictures")
+    add_keep_silent(parser)
     add_valid_every(parser, 20, "recordings (of speakers with --speaker)")
 
 

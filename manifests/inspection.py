@@ -60,43 +60,66 @@ def measure(candidate: Candidate, limits: Limits) -> Measured:
         fault = (EMPTY_TEXT, "")
     if fault is not None:
         return Measured(reason=fault[0], detail=fault[1])
+    candidate, track = _heard(candidate, limits)
+    if not track.fault and not track.rate and candidate.audio_optional and candidate.video:
+        candidate, track = _pictures_alone(candidate, limits)
+    if track.fault or not track.rate:
+        reason, detail = track.fault or (NO_AUDIO, "")
+        return Measured(reason=reason, detail=detail)
+    if candidate.cut:
+        return _in_pieces(candidate, track, limits)
+    return _clip(candidate, track, limits)
+
+
+def _heard(candidate: Candidate, limits: Limits) -> tuple[Candidate, Recording]:
+    """The candidate with that of its files of sound which can be used, and what it holds."""
     sound = inspect(candidate.audio, limits.decode, _is_part(candidate))
     if candidate.audio_else and (sound.fault or not sound.rate):
         found = inspect(candidate.audio_else, limits.decode, _is_part(candidate))
         if found.rate:
-            sound, candidate = found, replace(candidate, audio=candidate.audio_else)
-    if sound.fault or not sound.rate:
-        reason, detail = sound.fault or (NO_AUDIO, "")
-        return Measured(reason=reason, detail=detail)
-    if candidate.cut:
-        return _in_pieces(candidate, sound, limits)
-    return _with_sound(candidate, sound, limits)
+            return replace(candidate, audio=candidate.audio_else), found
+    return candidate, sound
+
+
+def _pictures_alone(candidate: Candidate, limits: Limits) -> tuple[Candidate, Recording]:
+    """The candidate without its sound, and a track that lasts as long as its pictures are seen.
+
+    It has the rate of sound, so that the clip is cut, checked and counted as others are. A video
+    that cannot be used gives a track without one.
+    """
+    pictures = inspect(candidate.video, limits.decode, timed=True)
+    if pictures.fault or not pictures.pictures:
+        return candidate, Recording(fault=pictures.fault)
+    begins, ends = pictures.times[0], pictures.times[-1]
+    track = Recording(SAMPLE_RATE, round((ends - begins) * SAMPLE_RATE), sound_from=begins)
+    return replace(candidate, audio="", video_optional=False), track
 
 
 def _is_part(candidate: Candidate) -> bool:
     return bool(candidate.start or candidate.cut) or candidate.seconds is not None
 
 
-def _in_pieces(candidate: Candidate, sound: Recording, limits: Limits) -> Measured:
+def _in_pieces(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
     """Equal pieces of about ``candidate.cut`` seconds; a short recording as a whole."""
-    whole = sound.samples / sound.rate
+    whole = track.samples / track.rate
     count = max(1, math.floor(whole / candidate.cut + 0.5))
     if count == 1:
-        return _with_sound(replace(candidate, cut=None), sound, limits)
+        return _clip(replace(candidate, cut=None), track, limits)
     pieces = [
         replace(
             candidate,
-            start=sound.sound_from + i * whole / count,
+            start=track.sound_from + i * whole / count,
             seconds=whole / count,
             cut=None,
         )
         for i in range(count)
     ]
-    return Measured(pieces=tuple(_with_sound(piece, sound, limits) for piece in pieces))
+    return Measured(pieces=tuple(_clip(piece, track, limits) for piece in pieces))
 
 
-def _with_sound(candidate: Candidate, sound: Recording, limits: Limits) -> Measured:
-    measured = _part(candidate, sound, limits)
+def _clip(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
+    """The candidate as one clip of its track, with its pictures."""
+    measured = _part(candidate, track, limits)
     if measured.reason or not candidate.video:
         return measured
     return _with_pictures(candidate, measured, limits)
@@ -116,24 +139,24 @@ def _named_badly(candidate: Candidate) -> tuple[str, str] | None:
     return None
 
 
-def _part(candidate: Candidate, sound: Recording, limits: Limits) -> Measured:
-    """The sound of the candidate's part of its recording."""
-    length, audio = sound.samples, candidate.audio
+def _part(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
+    """The sound of the candidate's part of its recording, or of one without sound the length."""
+    length, audio = track.samples, candidate.audio
     if _is_part(candidate):
         ends = candidate.start + (candidate.seconds or 0.0)
         if not math.isfinite(ends) or not 0 <= candidate.start <= ends:
             return Measured(reason=BAD_TIMES, detail=f"{candidate.start} {candidate.seconds}")
-        offset = round(max(0.0, candidate.start - sound.sound_from) * sound.rate)
-        length = sound.samples - offset
+        offset = round(max(0.0, candidate.start - track.sound_from) * track.rate)
+        length = track.samples - offset
         if candidate.seconds is not None:
-            length = round((ends - sound.sound_from) * sound.rate) - offset
-        over = offset + length - sound.samples
-        if over > TOLERANCE * sound.rate or offset > sound.samples:
-            has = sound.sound_from + sound.samples / sound.rate
+            length = round((ends - track.sound_from) * track.rate) - offset
+        over = offset + length - track.samples
+        if over > TOLERANCE * track.rate or offset > track.samples:
+            has = track.sound_from + track.samples / track.rate
             return Measured(reason=PAST_END, detail=f"ends at {ends:.2f} s of {has:.2f} s")
         length = max(0, length - max(0, over))
-        audio = f"{audio}:{offset}:{length}"
-    seconds = length / sound.rate
+        audio = audio and f"{audio}:{offset}:{length}"
+    seconds = length / track.rate
     if seconds < limits.shortest:
         return Measured(reason=TOO_SHORT, detail=f"{seconds:.3f} s")
     longest = limits.longest
@@ -142,7 +165,7 @@ def _part(candidate: Candidate, sound: Recording, limits: Limits) -> Measured:
     if longest is not None and seconds > longest:
         return Measured(reason=TOO_LONG, detail=f"{seconds:.2f} s")
     # As scipy's resample_poly rounds, with which clips are brought to 16 kHz.
-    samples = -(-length * SAMPLE_RATE // sound.rate)
+    samples = -(-length * SAMPLE_RATE // track.rate)
     return Measured(samples=samples, row={"audio": audio})
 
 

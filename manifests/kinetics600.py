@@ -8,9 +8,10 @@ DeepMind's archive of lists leave it. Lists: ``annotations/{train,val,test}`` or
 time_start, time_end and, for some, label; or lines that name clips. Clips:
 ``<split>/<youtube_id>_<start>_<end>.mp4`` (six digits each), in class folders ``<split>/<label>/``,
 or in ``videos/<split>/<label>/``; labels have spaces or underscores. A part of the clips is gone
-from YouTube and a part has no sound: both are normal, named in ``skipped.tsv`` and counted; clips
-that a list does not name are not taken. Without a list every clip in the folders is. ``val`` serves
-as the validation split. No texts.
+from YouTube and a part has no sound: both are normal, named in ``skipped.tsv`` and counted; with
+``--keep-silent`` the latter stay, with their pictures alone. Clips that a list does not name are
+not taken. Without a list every clip in the folders is. ``val`` serves as the validation split. No
+texts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from manifests.candidate import BAD_ROW, Candidate
 from manifests.common import CorpusError
-from manifests.prepare import Recipe, main
+from manifests.prepare import Recipe, add_keep_silent, main
 from manifests.text import read_lines
 
 SPLITS = {"train": ("train",), "val": ("val", "validate"), "test": ("test",)}
@@ -125,7 +126,12 @@ class Places:
         return folder / f"{name}{suffix}"
 
 
-RECIPE = Recipe(name="kinetics600", description=__doc__, candidates=candidates)
+RECIPE = Recipe(
+    name="kinetics600",
+    description=__doc__,
+    candidates=candidates,
+    add_options=add_keep_silent,
+)
 
 if __name__ == "__main__":
     sys.exit(main(RECIPE))

@@ -37,10 +37,10 @@ from manifests.journal import (
     journal_path,
     read_settings,
 )
+from manifests.telling import tell
 
 CHUNK = 32  # clips that a worker gets at a time
 SAME_RECORDING = 512  # at most, where they are segments of one recording
-TOO_MANY = 0.05  # share of clips left out that calls for a loud warning
 FORMAT = 2  # raised when older journals no longer hold
 
 # Options that change no finding, or that Limits holds.
@@ -85,6 +85,15 @@ def add_valid_every(parser: argparse.ArgumentParser, default: int, what: str) ->
         default=default,
         metavar="N",
         help=f"one in N {what} goes to valid (%(default)s; 0: none)",
+    )
+
+
+def add_keep_silent(parser: argparse.ArgumentParser) -> None:
+    """The option of recipes of videos for stage 1, where some may have no sound."""
+    parser.add_argument(
+        "--keep-silent",
+        action="store_true",
+        help="keep videos without sound, where there are no texts: MAE learns from their pictures",
     )
 
 
@@ -202,13 +211,15 @@ def offered(recipe: Recipe, args: argparse.Namespace) -> Iterator[Candidate]:
     Raises:
         CorpusError: one of its lists or texts cannot be read.
     """
-    here, last = os.getcwd(), ""
+    here, last, keep_silent = os.getcwd(), "", getattr(args, "keep_silent", False)
     try:
         for candidate in recipe.candidates(args):
-            paths = {}
-            if not candidate.fault:  # else they may be names of something that is no file
-                paths = {name: _absolute(here, getattr(candidate, name)) for name in PATHS}
-            yield replace(candidate, split=checked_split(candidate.split), **paths)
+            known = {"split": checked_split(candidate.split)}
+            if not candidate.fault:  # else paths may be names of something that is no file
+                known |= {name: _absolute(here, getattr(candidate, name)) for name in PATHS}
+            if keep_silent and candidate.text is None:
+                known["audio_optional"] = True
+            yield replace(candidate, **known)
             last = candidate.id
     except (UnicodeError, csv.Error, EOFError, zlib.error) as error:
         where = f"behind the clip {last}" if last else "at its beginning"
@@ -285,40 +296,6 @@ def _refuse_other_shards(args: argparse.Namespace, journals: list[Path], setting
             compare_settings(path, stored, settings, remedy)
 
 
-def _warn_of_skipped(summary: dict, out: Path) -> None:
-    """Say what was left out; loudly where it is much."""
-    skipped, clips = sum(summary["skipped"].values()), summary["clips"]
-    told = ", ".join(f"{count} {reason}" for reason, count in summary["skipped"].items())
-    if skipped > TOO_MANY * (skipped + clips):
-        line = "!" * 78
-        files = summary["files_left_out"]
-        share = f"{skipped} of {skipped + clips} clips ({skipped / (skipped + clips):.0%})"
-        share += f", of {files} file{'s' * (files != 1)},"
-        print(f"{line}\nWARNING: {share} are LEFT OUT: {told}\n{line}", file=sys.stderr)
-    elif skipped:
-        print(f"left out: {told}; see {out / 'skipped.tsv'}", file=sys.stderr)
-
-
-def _tell_leaks(leaks: dict, out: Path) -> None:
-    """What splits share where that is accepted."""
-    if leaks:
-        told = ", ".join(f"{found['count']} {kind}(s)" for kind, found in leaks.items())
-        print(f"splits share {told}; see {out / 'summary.json'}", file=sys.stderr)
-
-
-def _warn_of_one_split(summary: dict, args: argparse.Namespace) -> None:
-    """Training wants two splits, and a recipe that parts a corpus could not."""
-    splits = set(summary["splits"])
-    lone = splits == {"valid"} or ("train" in splits and "valid" not in splits)
-    if lone and "valid_every" in args:
-        missing = "train" if splits == {"valid"} else "valid"
-        print(
-            f"WARNING: there is no {missing}.tsv, which training wants: too little can be used to "
-            "be parted; change --valid-every, add recordings, or tell the splits yourself",
-            file=sys.stderr,
-        )
-
-
 def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
     """The command line of a recipe; returns the exit status."""
     args = parse(recipe, arguments)
@@ -331,9 +308,5 @@ def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
         print("Interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
     if summary is not None:
-        splits = ", ".join(f"{s} {v['clips']}" for s, v in summary["splits"].items())
-        print(f"{args.out}: {summary['clips']} clips ({splits}), {summary['hours']:.2f} hours")
-        _warn_of_skipped(summary, args.out)
-        _tell_leaks(summary["leaks"], args.out)
-        _warn_of_one_split(summary, args)
+        tell(summary, args)
     return 0

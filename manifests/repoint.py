@@ -87,15 +87,18 @@ def manifests_in(folder: Path) -> list[Path]:
     return found
 
 
-def open_manifests(folders: Iterable[Path]) -> list[Manifest]:
+def open_manifests(folders: Iterable[Path], silent: bool = True) -> list[Manifest]:
     """The manifests of several folders, to be written anew.
+
+    Args:
+        silent: rows may have pictures alone.
 
     Raises:
         InputError: as :func:`manifests_in`; or there are columns that would be lost.
     """
     found = []
     for path in (path for folder in folders for path in manifests_in(folder)):
-        manifest = Manifest(path, silent=True)
+        manifest = Manifest(path, silent=silent)
         unknown = [name for name in manifest.columns if name not in COLUMNS]
         if unknown:
             raise InputError(

@@ -49,7 +49,7 @@ def store_states(
         InputError: no manifests, no encoder in the checkpoint, ``out`` holds another's states, or
             the data's config asks for SpecAugment and nobody said that it may go.
     """
-    manifests = open_manifests([data])
+    manifests = open_manifests([data], silent=False)
     config = _config(data, without_specaugment)
     encoder = mmpt_fairseq.load(checkpoint, device).encoder
     states = StoredStates(str(checkpoint), fingerprint(encoder))

@@ -36,6 +36,7 @@ class Tally:
     frames: int = 0
     longest: int = 0
     with_video: int = 0
+    without_sound: int = 0
     words: Counter = field(default_factory=Counter)
     characters: set = field(default_factory=set)
     languages: set = field(default_factory=set)
@@ -47,6 +48,7 @@ class Tally:
         self.frames += row["n_frames"]
         self.longest = max(self.longest, row["n_frames"])
         self.with_video += bool(row.get("video"))
+        self.without_sound += not row.get("audio")
         self.tenths[row["n_frames"] // 10] += 1
         text = row.get("tgt_text", "")
         self.words.update(text.split())
@@ -61,6 +63,7 @@ class Tally:
             "hours": round(self.frames / FRAMES_PER_HOUR, 4),
             "longest_seconds": self.longest / 100,
             "with_video": self.with_video,
+            "without_sound": self.without_sound,
             "speakers": self.speakers,
             "words": self.words.total(),
             "distinct_words": len(self.words),
@@ -134,7 +137,7 @@ def examples(out: Path, splits: list[str]) -> list[dict]:
     """A few clips, evenly from the first split and one from each other, to see and to hear."""
     shown = []
     for i, split in enumerate(splits[:EXAMPLES]):
-        manifest = Manifest(out / f"{split}.tsv")
+        manifest = Manifest(out / f"{split}.tsv", silent=True)
         wanted = max(1, EXAMPLES - len(splits) + 1) if i == 0 else 1
         rows = np.linspace(0, len(manifest) - 1, min(wanted, len(manifest))).round().astype(int)
         shown += [_example(manifest, split, int(row)) for row in rows]
@@ -152,7 +155,10 @@ def _example(manifest: Manifest, split: str, row: int) -> dict:
         "why_not": "",
     }
     try:
-        clip["sound"] = _sound(manifest.resolve("audio", row))
+        if manifest.column("audio")[row]:
+            clip["sound"] = _sound(manifest.resolve("audio", row))
+        else:
+            clip["why_not"] = "without sound"
         if manifest.column("video")[row]:
             middle = int(manifest.video_frames[row]) // 2
             clip["picture"] = _picture(manifest.resolve("video", row), middle)

@@ -101,6 +101,8 @@ class AVDataset(FairseqDataset):
             Otherwise everything is fixed and an unusable clip stops the run.
         seed: of all draws.
         audio_root: what paths are relative to; the manifest's folder by default.
+        pairs_alone: training draws only the clips that have both, for an objective to which others
+            say nothing: equal in cost, they would make batches of their own.
     """
 
     def __init__(
@@ -110,13 +112,16 @@ class AVDataset(FairseqDataset):
         training: bool,
         seed: int = 1,
         audio_root: str | None = None,
+        pairs_alone: bool = False,
     ) -> None:
         self.manifest, self.options = manifest, options
         self.training, self.seed, self.root = training, seed, audio_root
         self.skipped = SkippedClips(tolerate=training)
         # Shared memory, because loader workers outlive an epoch.
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
-        self.sizes = self._costs()
+        sound, video = manifest.filled("audio", "video").T
+        self.sizes = self._costs(sound, video & options.video)
+        self._pairs = np.flatnonzero(sound & video) if pairs_alone and training else None
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -128,13 +133,14 @@ class AVDataset(FairseqDataset):
     def can_reuse_epoch_itr_across_epochs(self) -> bool:
         return True
 
-    def _costs(self) -> NDArray[np.int64]:
-        """Tokens per clip in filterbank frames; a video patch counts like an audio token's four."""
+    def _costs(self, sound: NDArray[np.bool_], video: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Tokens per clip in filterbank frames; a video patch counts like an audio token's four.
+
+        Args:
+            sound, video: ``(rows,)``, whether a clip has it.
+        """
         audio = np.minimum(self.manifest.n_frames, self.options.max_frames).astype(np.int64)
-        if not self.options.video:
-            return audio
-        has_video = np.fromiter((bool(v) for v in self.manifest.column("video")), bool, len(self))
-        return audio + has_video * self.options.num_patches * SUBSAMPLING
+        return audio * sound + video * self.options.num_patches * SUBSAMPLING
 
     def num_tokens(self, index: int) -> int:
         return int(self.sizes[index])
@@ -147,7 +153,9 @@ class AVDataset(FairseqDataset):
 
     def ordered_indices(self) -> NDArray[np.int64]:
         """Longest first; among equals at random in training (fairseq seeds numpy per epoch)."""
-        order = np.random.permutation(len(self)) if self.training else np.arange(len(self))
+        order = np.arange(len(self)) if self._pairs is None else self._pairs
+        if self.training:
+            order = np.random.permutation(order)
         return order[np.argsort(-self.sizes[order], kind="stable")]
 
     def __getitem__(self, index: int) -> Clip | UnreadableClip:
@@ -164,8 +172,10 @@ class AVDataset(FairseqDataset):
         sound = self.manifest.resolve("audio", index, self.root)
         if sound:
             features = read_filterbank(sound)
-            if options.random_start and self.training:
-                start = int(rng.integers(max(0, len(features) - options.max_frames) + 1))
+        if options.random_start and self.training:
+            frames = int(self.manifest.n_frames[index]) if features is None else len(features)
+            start = int(rng.integers(max(0, frames - options.max_frames) + 1))
+        if sound:
             features = features[start : start + options.max_frames]
             mask = options.mask_audio(subsampled(len(features)), rng)
         path = self.manifest.resolve("video", index, self.root) if options.video else ""
@@ -185,15 +195,16 @@ class AVDataset(FairseqDataset):
     def _read_video(
         self, index: int, path: str, rng: np.random.Generator | None, start: int
     ) -> Tensor:
-        """Pictures of the moments whose sound is kept, which begins at frame ``start``."""
+        """Pictures of the moments that are kept, with sound or without, from frame ``start`` on."""
         options = self.options
         available = int(self.manifest.video_frames[index])
         if available < 1:
             raise UnreadableClip(f"column video_frames says that {path} holds no picture")
         # No picture from beyond the sound that is kept: the two must tell of the same moments.
-        heard = max(1, int(self.manifest.n_frames[index]))
-        kept = max(1, round(available * min(1.0, options.max_frames / heard)))
-        first = min(round(available * start / heard), available - kept)
+        # Without sound, and without a length, all pictures may be drawn.
+        frames = max(1, int(self.manifest.n_frames[index]))
+        kept = max(1, round(available * min(1.0, options.max_frames / frames)))
+        first = min(round(available * start / frames), available - kept)
         wanted = first + sample_frame_indices(kept, options.num_frames, options.stride, rng)
         return transform_clip(read_frames(path, wanted), options.size, rng, options.crop_scale)
 

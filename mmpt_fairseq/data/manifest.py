@@ -5,7 +5,7 @@
 ``audio``      path, relative to ``audio_root`` or to the manifest: wav, flac, ogg,
                mp3, mp4, mpg, .npy features; ``archive.zip:offset:length`` in bytes,
                ``recording.wav:offset:length`` in samples of the recording
-``n_frames``   10 ms filterbank frames
+``n_frames``   10 ms filterbank frames; without sound, those that sound as long would have
 ``tgt_text``   transcript or translation (absent or empty in pre-training)
 ``speaker``, ``src_text``, ``src_lang``, ``tgt_lang``   as in fairseq S2T
 ``video``      path, or ``recording.mp4:first:count`` in pictures; empty where there are none
@@ -14,7 +14,8 @@
 ``segments``   who speaks when, in seconds: ``anna:0.31-2.5;ben:2.1-4.02`` (SUPERB's diarization)
 =============  ====================================================================
 
-In stage 1 a row with ``video`` may leave ``audio`` and ``n_frames`` empty: pictures without sound.
+In stage 1 a row with ``video`` may leave ``audio`` empty: pictures without sound. Its ``n_frames``
+may be empty too.
 
 A manifest of a million rows stays one memory-mapped file and a few integer arrays: rows are
 parsed when they are asked for, so that workers share it and start at once.
@@ -79,7 +80,7 @@ class Manifest:
         silent: accept rows with an empty ``audio`` that have a ``video``.
 
     Attributes:
-        n_frames: ``(rows,)`` int32, 10 ms frames, 0 where a clip has no sound.
+        n_frames: ``(rows,)`` int32, 10 ms frames, 0 where the cell is empty.
         video_frames: ``(rows,)`` int32, 0 where a clip has no video.
 
     Raises:
@@ -127,6 +128,15 @@ class Manifest:
     def column(self, name: str) -> Column:
         """A text column; one that the file lacks reads as empty."""
         return Column(self, self.columns.index(name) if name in self.columns else None)
+
+    def filled(self, *names: str) -> np.ndarray:
+        """``(rows, names)`` bool: whether a row has something in these columns."""
+        places = [self.columns.index(name) if name in self.columns else None for name in names]
+        table = np.zeros((len(self), len(names)), dtype=bool)
+        for row in range(len(self)):
+            cells = self.fields(row)
+            table[row] = [place is not None and bool(cells[place]) for place in places]
+        return table
 
     def where(self, row: int) -> str:
         """``file, line N (id)`` for messages."""
@@ -189,10 +199,14 @@ class Manifest:
                 f"{self.path}, line {self._line_numbers[row]} has {len(cells)} cells where the "
                 f"header has {len(self.columns)}; is there a tab or a line break in a text?"
             )
-        missing = missing_cells(dict(zip(self.columns, cells, strict=True)), self._silent)
+        filled = dict(zip(self.columns, cells, strict=True))
+        missing = missing_cells(filled, self._silent)
         if missing:
+            remedy = ""
+            if missing[0] == "audio" and filled.get("video"):
+                remedy = "; pictures without sound serve stage 1 alone, with task.use_video=true"
             raise InputError(
-                f"{self.path}, line {self._line_numbers[row]}, column {missing[0]} is empty"
+                f"{self.path}, line {self._line_numbers[row]}, column {missing[0]} is empty{remedy}"
             )
 
     def _check_ids(self) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -193,6 +192,13 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 split,
                 *counts,
             )
+            if self.contrasts and not self.reconstructs and sum(counts[1:]):
+                logger.warning(
+                    "%s: %d rows are not contrasted, for want of sound or pictures; "
+                    "criterion._name=mmpt_masked_reconstruction_and_contrastive learns from them",
+                    split,
+                    sum(counts[1:]),
+                )
             if self.contrasts and not counts[0]:
                 raise InputError(
                     f"the contrastive loss needs video and sound and no row of {manifest.path} has "
@@ -205,6 +211,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 training=is_training_split(cfg, split),
                 seed=cfg.seed,
                 audio_root=cfg.audio_root,
+                pairs_alone=self.contrasts and not self.reconstructs,
             )
 
     def max_positions(self) -> None:
@@ -231,6 +238,6 @@ def check_masking(cfg: AVPretrainingConfig) -> None:
 
 def modality_counts(manifest: Manifest, use_video: bool) -> tuple[int, int, int]:
     """How many rows have both sound and video, sound alone, video alone."""
-    columns = zip(manifest.column("audio"), manifest.column("video"), strict=True)
-    kinds = Counter((bool(sound), bool(video) and use_video) for sound, video in columns)
-    return kinds[True, True], kinds[True, False], kinds[False, True]
+    sound, video = manifest.filled("audio", "video").T
+    video &= use_video
+    return tuple(int(kind.sum()) for kind in (sound & video, sound & ~video, video & ~sound))

@@ -238,6 +238,48 @@ def test_clips_without_sound_or_without_pictures_share_a_batch(tmp_path):
     assert {n for n in data.collater([pictures])["net_input"] if n.startswith("audio")} == set()
 
 
+def lengths_told(tmp_path):
+    """A clip with sound and pictures of 88 frames, and again without its sound."""
+    manifest = clips(tmp_path, [0.9], video=True)
+    both = dict(zip(manifest.columns, manifest.fields(0), strict=True))
+    write_manifest(tmp_path / "told.tsv", [both, {**both, "id": "pictures", "audio": ""}])
+    return Manifest(tmp_path / "told.tsv", silent=True)
+
+
+def test_a_length_without_sound_bounds_the_pictures_and_costs_nothing(tmp_path, monkeypatch):
+    """Of 88 frames and 30 pictures 60 and 20 are kept, at random places where that is asked for."""
+    manifest, seen = lengths_told(tmp_path), []
+
+    def read(path, wanted):
+        seen.append(wanted)
+        return read_frames(path, wanted)
+
+    monkeypatch.setattr("mmpt_fairseq.data.av_dataset.read_frames", read)
+    assert manifest.n_frames.tolist() == [88, 88]
+    assert dataset(manifest).sizes.tolist() == [60 + 128, 128]
+    assert dataset(manifest, video=False).sizes.tolist() == [60, 0]
+    both, pictures = (dataset(manifest, training=False)[i] for i in range(2))
+    assert torch.equal(both.video, pictures.video)
+    for random_start in (False, True):
+        seen.clear()
+        for epoch in range(1, 25):
+            dataset(manifest, epoch=epoch, random_start=random_start)[1]
+        assert any(w.max() >= 20 for w in seen) is random_start
+        assert max(w.max() for w in seen) < 30
+
+
+def test_clips_that_are_no_pairs_are_left_out_of_contrast(tmp_path):
+    """In training; an evaluation covers every row."""
+    manifest = silent_manifest(tmp_path)
+
+    def order(training, alone):
+        data = AVDataset(manifest, ClipOptions(**SMALL), training, pairs_alone=alone)
+        return sorted(data.ordered_indices().tolist())
+
+    assert order(True, True) == [0, 1]
+    assert order(True, False) == order(False, True) == [0, 1, 2, 3]
+
+
 def test_masks_are_of_the_kind_asked_for(manifest):
     plain = dataset(manifest, audio_mask_ratio=0.4)
     spans = dataset(manifest, audio_mask_ratio=0.4, audio_mask_span=6, video_tubes=True)

@@ -180,7 +180,11 @@ def test_rows_without_sound_are_for_those_who_ask(tmp_path):
     read = Manifest(tmp_path / "train.tsv", silent=True)
     assert read.n_frames.tolist() == [7, 0]
     assert list(read.column("audio")) == ["a.wav", ""]
-    with pytest.raises(InputError, match="line 3, column audio is empty"):
+    assert read.filled("audio", "video", "n_frames").tolist() == [
+        [True, False, True],
+        [False, True, False],
+    ]
+    with pytest.raises(InputError, match=r"line 3, column audio is empty; .* task.use_video=true"):
         Manifest(tmp_path / "train.tsv")
     with pytest.raises(InputError, match="missing columns"):
         write_manifest(tmp_path / "train.tsv", [{"id": "c"}])

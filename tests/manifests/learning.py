@@ -15,18 +15,27 @@ from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechTo
 from mmpt_fairseq.tasks.superb import SuperbConfig, SuperbTask
 from tests.helpers import av_model, small_speech_config
 
+OBJECTIVES = {
+    "mae": {"_name": "mmpt_masked_reconstruction", "video_weight": 1.0},
+    "clr": {"_name": "mmpt_contrastive"},
+    "mae_clr": {
+        "_name": "mmpt_masked_reconstruction_and_contrastive",
+        "video_weight": 1.0,
+        "contrastive_weight": 1.0,
+    },
+}
 RESOLVED = {"seed": 1, "decodes_with": None, "distributed_world_size": 1}
 
 
-def learn_to_reconstruct(out: Path, split: str = "train") -> None:
-    """Stage 1."""
+def learn_to_reconstruct(out: Path, split: str = "train", objective: str = "mae") -> dict:
+    """Stage 1; returns what is logged."""
     cfg = {**RESOLVED, "train_subset": split, "tensorboard_logdir": None}
     sizes = {"video_num_frames": 4, "video_size": 16, "video_stride": 1, "max_audio_frames": 200}
     task = AVPretrainingTask.setup_task(AVPretrainingConfig(data=str(out), **cfg, **sizes))
     model = av_model()
     task.patch_grid = model.video_encoder.patches.grid
-    objective = {"_name": "mmpt_masked_reconstruction", "video_weight": 1.0}
-    update(task, split, model, task.build_criterion(OmegaConf.create(objective)))
+    criterion = task.build_criterion(OmegaConf.create(OBJECTIVES[objective]))
+    return update(task, split, model, criterion)
 
 
 def learn_to_write(out: Path, split: str = "train") -> None:
@@ -46,17 +55,22 @@ def learn_a_task_of_superb(out: Path, kind: str) -> None:
     update(task, "train", task.build_model(OmegaConf.structured(head)), SuperbCriterion(task))
 
 
-def update(task, split: str, model: torch.nn.Module, criterion) -> None:
-    """One step of gradient descent on every row, none of which may be left out."""
+def update(task, split: str, model: torch.nn.Module, criterion) -> dict:
+    """One step of gradient descent on every row, none of which may be left out.
+
+    Returns:
+        What the criterion logs.
+    """
     task.load_dataset(split)
     dataset = task.dataset(split)
     batch = dataset.collater([dataset[row] for row in range(len(dataset))])
     assert batch["nsentences"] == len(dataset) > 0
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    loss, size, _ = criterion(model.train(), batch)
+    loss, size, logs = criterion(model.train(), batch)
     assert torch.isfinite(loss)
     (loss / size).backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     changed = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
     assert any(changed)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+    return logs

@@ -73,6 +73,24 @@ def test_a_ratio_of_zero_masks_nothing_and_costs_nothing(folder):
     assert (result.video_error > 0).all()
 
 
+@pytest.mark.parametrize(("weights", "drawn"), [({}, 3), ({"contrastive_weight": 1.0}, 4)])
+def test_contrast_alone_draws_pairs(folder, tmp_path, caplog, weights, drawn):
+    """Reconstruction beside it learns from a clip without sound too."""
+    lines = (folder / "train.tsv").read_text()
+    (tmp_path / "train.tsv").write_text(lines.replace("\t0.wav\t", "\t\t"))
+    task = AVPretrainingTask.setup_task(config(tmp_path))
+    task.patch_grid = av_model().video_encoder.patches.grid
+    name = "mmpt_contrastive"
+    if weights:
+        name = "mmpt_masked_reconstruction_and_contrastive"
+        weights = {"video_weight": 1.0, **weights}
+    task.build_criterion(OmegaConf.create({"_name": name, **weights}))
+    task.load_dataset("train")
+    batches = task.get_batch_iterator(task.dataset("train"), max_sentences=1).frozen_batches
+    assert len(batches) == drawn
+    assert ("1 rows are not contrasted" in caplog.text) is (drawn == 3)
+
+
 def test_modality_dropout_wants_joint_decoding(folder):
     task = AVPretrainingTask.setup_task(config(folder, modality_dropout=0.1))
     with pytest.raises(SystemExit, match=r"needs model\.joint_decoding=true"):

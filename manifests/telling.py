@@ -1,0 +1,73 @@
+"""What a finished command says in the terminal: the result, and what its user should know."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from manifests.candidate import NO_AUDIO
+
+TOO_MANY = 0.05  # share of clips left out that calls for a loud warning
+
+
+def tell(summary: dict, args: argparse.Namespace) -> None:
+    """The result on stdout, the rest on stderr.
+
+    Args:
+        summary: what ``summary.json`` holds.
+        args: the command's options.
+    """
+    splits = ", ".join(f"{s} {v['clips']}" for s, v in summary["splits"].items())
+    silent = sum(v["without_sound"] for v in summary["splits"].values())
+    hours = f"{summary['hours']:.2f} hours" + (f", {silent} without sound" if silent else "")
+    print(f"{args.out}: {summary['clips']} clips ({splits}), {hours}")
+    _warn_of_skipped(summary, args.out)
+    _tell_of_silent(summary, args)
+    _tell_leaks(summary["leaks"], args.out)
+    _warn_of_one_split(summary, args)
+
+
+def _warn_of_skipped(summary: dict, out: Path) -> None:
+    """Say what was left out; loudly where it is much."""
+    skipped, clips = sum(summary["skipped"].values()), summary["clips"]
+    told = ", ".join(f"{count} {reason}" for reason, count in summary["skipped"].items())
+    if skipped > TOO_MANY * (skipped + clips):
+        line = "!" * 78
+        files = summary["files_left_out"]
+        share = f"{skipped} of {skipped + clips} clips ({skipped / (skipped + clips):.0%})"
+        share += f", of {files} file{'s' * (files != 1)},"
+        print(f"{line}\nWARNING: {share} are LEFT OUT: {told}\n{line}", file=sys.stderr)
+    elif skipped:
+        print(f"left out: {told}; see {out / 'skipped.tsv'}", file=sys.stderr)
+
+
+def _tell_of_silent(summary: dict, args: argparse.Namespace) -> None:
+    """How clips without sound are kept, where that can be."""
+    silent = summary["skipped"].get(NO_AUDIO, 0)
+    texts = any(split["words"] for split in summary["splits"].values())
+    if silent and not texts and not getattr(args, "keep_silent", True):
+        print(
+            f"{silent} without sound: --keep-silent, with --restart, keeps their pictures for MAE",
+            file=sys.stderr,
+        )
+
+
+def _tell_leaks(leaks: dict, out: Path) -> None:
+    """What splits share where that is accepted."""
+    if leaks:
+        told = ", ".join(f"{found['count']} {kind}(s)" for kind, found in leaks.items())
+        print(f"splits share {told}; see {out / 'summary.json'}", file=sys.stderr)
+
+
+def _warn_of_one_split(summary: dict, args: argparse.Namespace) -> None:
+    """Training wants two splits, and a recipe that parts a corpus could not."""
+    splits = set(summary["splits"])
+    lone = splits == {"valid"} or ("train" in splits and "valid" not in splits)
+    if lone and "valid_every" in args:
+        missing = "train" if splits == {"valid"} else "valid"
+        print(
+            f"WARNING: there is no {missing}.tsv, which training wants: too little can be used to "
+            "be parted; change --valid-every, add recordings, or tell the splits yourself",
+            file=sys.stderr,
+        )
