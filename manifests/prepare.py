@@ -302,7 +302,7 @@ def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
     try:
         summary = prepare(recipe, args)
     except (CorpusError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"mmpt_fairseq: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from here.", file=sys.stderr)

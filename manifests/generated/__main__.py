@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         print(write_corpus(out, Settings(**args), jobs))
     except CorpusError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"mmpt_fairseq: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from here.", file=sys.stderr)

@@ -176,7 +176,7 @@ def test_only_the_beginning_of_a_film_is_decoded_for_the_summary(monkeypatch):
 
 def test_the_command_ends_with_a_sentence_and_a_loud_warning(corpus, tmp_path, capsys):
     assert main(folder.RECIPE, [str(tmp_path / "no"), str(tmp_path / "out")]) == 1
-    assert capsys.readouterr().err.startswith("error: there is no")
+    assert capsys.readouterr().err.startswith("mmpt_fairseq: there is no")
     empty(corpus / "99.wav")
     assert main(folder.RECIPE, [str(corpus), str(tmp_path / "out"), "--jobs", "1"]) == 0
     output = capsys.readouterr()
