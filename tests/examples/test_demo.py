@@ -28,9 +28,14 @@ def test_the_corpus_is_made_once(tmp_path):
 
 
 def test_ctrl_c_ends_with_a_sentence(tmp_path):
-    command = [sys.executable, "-m", "examples.demo.run", "--out", tmp_path / "demo"]
+    # Where the tests run in the background of a shell, the signal is ignored, and inherited so.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "examples.demo.run"]
     started = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+        [*command, "--out", tmp_path / "demo"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
     )
     for line in started.stderr:
         if line.startswith("$ python -m manifests.generated"):
