@@ -19,7 +19,9 @@ from manifests.journal import read_entries
 LEAKS = ("speaker", "source", "sentence")
 SHOWN = 5  # examples of a leak in a message
 SPLIT = re.compile(r"\w[\w.+-]{0,99}")
-SPELLINGS = {"training": "train", "validation": "valid"}  # what fairseq calls them
+# What fairseq calls them, however they are written.
+SPELLINGS = {name: name for name in ("train", "valid", "dev", "test")}
+SPELLINGS |= {"training": "train", "validation": "valid"}
 _TABLE = """
 CREATE TABLE clips (
     n INTEGER, piece INTEGER, split TEXT, drawn INTEGER, id TEXT, path TEXT,
@@ -121,11 +123,13 @@ class Catalogue:
         """Speakers, sources or sentences in splits of different roles: how many, some of them.
 
         Args:
-            drawn: also where clips that were drawn for ``valid`` here make the difference.
+            drawn: as they are written; else as the corpus has them, with clips that were drawn for
+                ``valid`` here in ``train``.
         """
-        query = f"""SELECT {kind}, GROUP_CONCAT(DISTINCT split) FROM clips
-            WHERE reason = '' AND {kind} != '' {"" if drawn else "AND NOT drawn"} GROUP BY {kind}
-            HAVING COUNT(DISTINCT role(split)) > 1"""
+        split = "split" if drawn else "CASE WHEN drawn THEN 'train' ELSE split END"
+        query = f"""SELECT {kind}, GROUP_CONCAT(DISTINCT {split}) FROM clips
+            WHERE reason = '' AND {kind} != '' GROUP BY {kind}
+            HAVING COUNT(DISTINCT role({split})) > 1"""
         count, shown = 0, []
         for value, splits in self._database.execute(query):
             count += 1
@@ -142,13 +146,18 @@ def role_of(split: str) -> str:
     return "test" if name.startswith(("test", "tst", "eval")) else "train"
 
 
+def spelt(split: str) -> str:
+    """A split's usual name: ``training`` is train, ``validation`` valid, ``Test`` test."""
+    return SPELLINGS.get(split.lower(), split)
+
+
 def checked_split(name: str) -> str:
-    """A split's name as that of a file in OUT_DIR; ``training`` is train, ``validation`` valid.
+    """A split's usual name, as that of a file in OUT_DIR.
 
     Raises:
         CorpusError: the name would lead out of the folder, or is that of another file there.
     """
-    name = SPELLINGS.get(name.lower(), name)
+    name = spelt(name)
     if not SPLIT.fullmatch(name) or name.lower() == "skipped":
         raise CorpusError(
             f"a split cannot be called {name!r}; take letters, digits, '-', '_', '+' or '.', and "

@@ -11,12 +11,13 @@ and any of text, split, speaker, start, end, src_text, src_lang, tgt_lang. ``tal
 
 Splits: folders at the top named train, valid, dev, test ... are splits, as is a column split.
 Where none of them is for validation, one recording in twenty of ``train`` becomes ``valid``, but
-at least one; with speakers (``--speaker folder``, a column) whole speakers; of a single recording
-the last clips. Where no recording has a text, they go as they are, or in pieces of ``--cut``
-seconds, for stage 1; where some have, those that have none are left out, for nothing was
-transcribed there that could be learnt or scored. A film without sound is left out; where there are
-no texts ``--keep-silent`` keeps its pictures, whole or in pieces. Sentences that recur in several
-splits are counted, not refused, because short phrases recur in the subtitles of any two films.
+at least one; with speakers (``--speaker folder``, a column) whole speakers, the smallest ones,
+where these take at most a third; of a single recording the last clips. Where no recording has a
+text, they go as they are, or in pieces of ``--cut`` seconds, for stage 1; where some have, those
+that have none are left out, for nothing was transcribed there that could be learnt or scored. A
+film without sound is left out; where there are no texts ``--keep-silent`` keeps its pictures, whole
+or in pieces. Sentences that recur in several splits are counted, not refused, because short phrases
+recur in the subtitles of any two films.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
             clips = sidecars.clips(recording, base)
         else:
             clips = iter([Candidate(id=base["source"], **base, cut=args.cut)])
-        if splits == {""} and not held.possible:
+        if may_hold_out and not held.possible:
             clips = end_held_out(clips, args.valid_every)
         elif may_hold_out and _group(recording, args.corpus, held.by_speaker) in held:
             clips = map(drawn, clips)
@@ -106,7 +107,7 @@ def _held_out(
 ) -> tuple[RecordingsHeldOut | SpeakersHeldOut, set[str]]:
     """Which recordings or speakers may go to valid, and the splits that folders at the top tell.
 
-    Those without a text do not, where ``sidecars`` are wanted.
+    Those without a text do not, where ``sidecars`` are wanted, nor empty files.
     """
     splits: set[str] = set()
 
@@ -114,11 +115,17 @@ def _held_out(
         for recording in recordings(args.corpus):
             split = _split(recording, args.corpus)
             splits.add(split)
-            if split in ("", "train") and (sidecars is None or sidecars.find(recording)):
+            if split not in ("", "train") or not _holds_something(recording.sound):
+                continue
+            if sidecars is None or sidecars.find(recording):
                 yield _group(recording, args.corpus, by_speaker)
 
     speakers = groups(True) if args.speaker else None
     return hold_out(speakers, partial(groups, False), args.valid_every), splits
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _group(recording: Recording, corpus: Path, by_speaker: bool) -> str:

@@ -94,7 +94,7 @@ def refuse_shared_speakers(labels: Path) -> None:
 
 
 def read_rttm(path: Path) -> dict[str, list[Turn]]:
-    """Mixture -> turns (speaker, start, end) by their start; empty ones are dropped."""
+    """Mixture -> turns (speaker, start, end) by their start, to 10 ms; empty ones are dropped."""
     found: dict[str, list[Turn]] = {}
     for number, line in enumerate(read_lines(path), 1):
         cells = line.split()
@@ -105,8 +105,9 @@ def read_rttm(path: Path) -> dict[str, list[Turn]]:
             name, speaker = cells[1], cells[RTTM_CELLS - 1]
         except (IndexError, ValueError):
             raise CorpusError(f"{path}, line {number} is no SPEAKER line of RTTM") from None
-        if round(100 * seconds):
-            found.setdefault(name, []).append((speaker, start, start + seconds))
+        turn = max(0.0, round(start, 2)), round(start + seconds, 2)
+        if turn[0] < turn[1]:
+            found.setdefault(name, []).append((speaker, *turn))
     return {name: sorted(turns, key=lambda turn: turn[1]) for name, turns in found.items()}
 
 

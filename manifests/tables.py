@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from manifests.candidate import BAD_ROW, BAD_TIMES, Candidate
-from manifests.catalogue import role_of
+from manifests.catalogue import role_of, spelt
 from manifests.common import CorpusError
 from manifests.holdout import drawn, end_held_out, hold_out
 from manifests.text import clean, encoding_of
@@ -113,7 +113,7 @@ def table_candidates(
         read: the rows, which are read more than once.
         every: one in so many is held out, 0 for none.
     """
-    splits = {row.get("split", split) for row, _, split in read()}
+    splits = {spelt(row.get("split", split)) for row, _, split in read()}
     if not every or "valid" in map(role_of, splits):
         yield from (row_candidate(row, at, split, rule, **columns) for row, at, split in read())
         return
@@ -123,7 +123,8 @@ def table_candidates(
 
     def groups(by_speaker: bool) -> Iterator[str]:
         for row, _, split in read():
-            if row.get("split", split) == "train" and "file" in row:
+            usable = "file" in row and row.get("text") != ""
+            if usable and spelt(row.get("split", split)) == "train":
                 yield group(row, by_speaker)
 
     with_speakers = any("speaker" in row for row, _, _ in read())
@@ -135,8 +136,7 @@ def table_candidates(
             train = clip.split == "train" and not clip.fault
             yield drawn(clip) if train and group(row, held.by_speaker) in held else clip
 
-    single = splits == {"train"} and not held.possible
-    yield from end_held_out(clips(), every) if single else clips()
+    yield from clips() if held.possible else end_held_out(clips(), every)
 
 
 def row_candidate(
@@ -150,7 +150,7 @@ def row_candidate(
         rule: how texts are cleaned.
         columns: of the manifest, where the row does not say otherwise.
     """
-    split = row.get("split", split)
+    split = spelt(row.get("split", split))
     if "fault" in row:
         return Candidate(row["id"], split, audio="", fault=(BAD_ROW, row["fault"]))
     audio, fault = folder / row["file"], None

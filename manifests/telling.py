@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from manifests.candidate import NO_AUDIO
+from manifests.catalogue import role_of
 
 TOO_MANY = 0.05  # share of clips left out that calls for a loud warning
 
@@ -62,12 +63,11 @@ def _tell_leaks(leaks: dict, out: Path) -> None:
 
 def _warn_of_one_split(summary: dict, args: argparse.Namespace) -> None:
     """Training wants two splits, and a recipe that parts a corpus could not."""
-    splits = set(summary["splits"])
-    lone = splits == {"valid"} or ("train" in splits and "valid" not in splits)
-    if lone and "valid_every" in args:
-        missing = "train" if splits == {"valid"} else "valid"
+    missing = {"train", "valid"} - set(map(role_of, summary["splits"]))
+    if len(missing) == 1 and "valid_every" in args:
         print(
-            f"WARNING: there is no {missing}.tsv, which training wants: too little can be used to "
-            "be parted; change --valid-every, add recordings, or tell the splits yourself",
+            f"WARNING: there is no {missing.pop()}.tsv, which training wants: too little can be "
+            "used to be parted, or what was drawn for it cannot (see skipped.tsv); change "
+            "--valid-every, add recordings, or tell the splits yourself",
             file=sys.stderr,
         )

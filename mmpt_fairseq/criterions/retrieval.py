@@ -61,5 +61,5 @@ def partner_ranks(queries: Tensor, candidates: Tensor) -> Tensor:
     for start in range(0, len(queries), CHUNK):
         similarity = queries[start : start + CHUNK] @ candidates.t()
         own = similarity.diagonal(start)[:, None]
-        ranks.append((similarity >= own).sum(1) - 1)
+        ranks.append((~(similarity < own)).sum(1) - 1)  # what is no number too
     return torch.cat(ranks)

@@ -24,7 +24,7 @@ def parse_segments(cell: str, where: str) -> Iterator[Segment]:
             begin, finish = float(start), float(end)
         except ValueError:
             begin, finish = 0.0, -1.0
-        if not speaker.strip() or not 0 <= begin < finish:
+        if not speaker.strip() or not 0 <= begin < finish < float("inf"):
             raise InputError(
                 f"{where}: {segment!r} in the column segments is not speaker:start-end in seconds"
             )

@@ -199,7 +199,8 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                     split,
                     sum(counts[1:]),
                 )
-            if self.contrasts and not counts[0]:
+            training = is_training_split(cfg, split)
+            if self.contrasts and not counts[0] and (training or not self.reconstructs):
                 raise InputError(
                     f"the contrastive loss needs video and sound and no row of {manifest.path} has "
                     "both; fill the columns video and audio, or set "
@@ -208,7 +209,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             self.datasets[split] = AVDataset(
                 manifest,
                 options,
-                training=is_training_split(cfg, split),
+                training=training,
                 seed=cfg.seed,
                 audio_root=cfg.audio_root,
                 pairs_alone=self.contrasts and not self.reconstructs,

@@ -43,6 +43,7 @@ def test_embedding_all_clips_alike_finds_none():
     same = torch.ones(10, 4) / 2
     assert partner_ranks(same, same).tolist() == [9] * 10
     assert partner_ranks(torch.eye(4), torch.eye(4)).tolist() == [0] * 4
+    assert partner_ranks(same * torch.nan, same).tolist() == [9] * 10
 
 
 def test_only_true_pairs_of_evaluation_are_collected():

@@ -1,4 +1,7 @@
+import pytest
+
 from mmpt_fairseq.data.segments import format_segments, parse_segments, speaker_activity
+from mmpt_fairseq.errors import InputError
 
 
 def test_a_cell_is_read_as_it_is_written():
@@ -12,3 +15,9 @@ def test_activity_of_overlapping_segments_of_one_speaker():
     active = speaker_activity("a:0-0.3;a:0.2-0.4", 50, "here")
     assert active.shape == (50, 1)
     assert active.sum() == 40
+
+
+@pytest.mark.parametrize("cell", ["a:0-inf", "a:nan-1", "a:1-0.5", "a:-1-2", ":0-1", "a"])
+def test_cells_that_are_none(cell):
+    with pytest.raises(InputError, match=r"row 3: .* is not speaker:start-end in seconds"):
+        speaker_activity(cell, 50, "row 3")

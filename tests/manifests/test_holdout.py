@@ -106,6 +106,55 @@ def test_a_table_of_one_recording_is_parted_at_its_end(tmp_path):
     assert [r["tgt_text"] for r in rows(tmp_path / "out/valid.tsv")] == ["word 38", "word 39"]
 
 
+def test_a_leak_of_the_user_stays_one_where_its_clips_are_drawn(tmp_path):
+    """The smallest speaker is drawn for valid, and is in the table's test split."""
+    sound(tmp_path / "c/t.wav", 1.0)
+    path = write_table(tmp_path, lambda i: "cem" if i == 7 else "ann", "t.wav,,,cem,test,c")
+    with pytest.raises(CorpusError, match=r"share a speaker: 'cem' in train and test; mend"):
+        run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
+
+
+@pytest.mark.parametrize("name", ["train", "training", "Train", ""])
+def test_splits_are_known_however_they_are_written(tmp_path, name):
+    for i in range(4):
+        sound(tmp_path / f"c/{i}.wav", 0.5)
+    lines = [f"{i}.wav,{name if i < 3 else 'Test'},a" for i in range(4)]
+    path = text(tmp_path / "t.csv", "file,split,text", *lines)
+    summary = run("folder", tmp_path / "c", tmp_path / "out", "--csv", str(path))
+    assert summary["splits"].keys() == {"train", "valid", "test"}
+
+
+def test_what_cannot_be_used_is_not_drawn(tmp_path):
+    lines = []
+    for i, (who, said) in enumerate([("ann", "a")] * 20 + [("ben", "b")] * 2 + [("cem", "")]):
+        sound(tmp_path / f"c/{i}.wav", 0.3)
+        lines.append(f"{i}.wav,{who},{said}")
+    path = text(tmp_path / "t.csv", "file,speaker,text", *lines)
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", str(path))
+    assert {row["speaker"] for row in rows(tmp_path / "out/valid.tsv")} == {"ben"}
+    for i in range(3):
+        sound(tmp_path / f"d/{i}.wav", 0.3)
+    for drawn in range(3):  # whichever would have been
+        (tmp_path / f"d/{drawn}.wav").rename(tmp_path / "d/kept")
+        (tmp_path / f"d/{drawn}.wav").touch()
+        run("folder", tmp_path / "d", tmp_path / f"out{drawn}")
+        assert len(rows(tmp_path / f"out{drawn}/valid.tsv")) == 1
+        (tmp_path / "d/kept").rename(tmp_path / f"d/{drawn}.wav")
+
+
+def test_of_one_recording_the_end_is_held_out_beside_a_test_split(tmp_path):
+    for name, split in (("a", "train"), ("b", "test")):
+        sound(tmp_path / f"c/{split}/{name}.wav", 4.0)
+        cues = (f"{i}\n00:00:0{i}.000 --> 00:00:0{i + 1}.000\n{name} {i}\n" for i in range(4))
+        text(tmp_path / f"c/{split}/{name}.vtt", "WEBVTT", *cues)
+    summary = run("folder", tmp_path / "c", tmp_path / "out")
+    assert {s: v["clips"] for s, v in summary["splits"].items()} == {
+        "train": 3,
+        "valid": 1,
+        "test": 4,
+    }
+
+
 @pytest.mark.real_data
 def test_a_real_table_of_three_unequal_speakers(real_data, tmp_path):
     """Some of Mboshi: most clips are of one speaker, few of another."""

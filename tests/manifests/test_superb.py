@@ -94,13 +94,15 @@ def test_libri2mix(tmp_path):
             f"SPEAKER\t{mixture}\t1\t0.5\t1.0\t<NA>\t<NA>\tben{split}\t<NA>",
             f"SPEAKER\t{mixture}\t1\t0.1\t0.6\t<NA>\t<NA>\tann{split}\t<NA>",
             f"SPEAKER\t{mixture}\t1\t1.0\t0.001\t<NA>\t<NA>\tann{split}\t<NA>",
+            f"SPEAKER\t{mixture}\t1\t0.006\t0.006\t<NA>\t<NA>\tann{split}\t<NA>",
+            f"SPEAKER\t{mixture}\t1\t-0.002\t0.05\t<NA>\t<NA>\tann{split}\t<NA>",
             f"SPEAKER lonely 1 0 1 <NA> <NA> ann{split} <NA> <NA>",
         )
         text(labels / "wav.scp", f"{mixture} /moved/away/{mixture}.wav")
     mixtures = ("--mixtures", str(tmp_path / "max"))
     run("libri2mix", tmp_path / "labels", tmp_path / "out", *mixtures)
     [row] = rows(tmp_path / "out/train.tsv")
-    assert row["segments"] == "anntrain:0.10-0.70;bentrain:0.50-1.50"
+    assert row["segments"] == "anntrain:0.00-0.05;anntrain:0.10-0.70;bentrain:0.50-1.50"
     assert row["audio"].endswith("max/train-100/mix_both/train-1_train-2.wav")
     assert skipped(tmp_path / "out") == {"lonely": "not two speakers"}
     # A reader of LibriSpeech, by the beginning of an utterance's name.

@@ -1,5 +1,6 @@
 """Stage 1's task by itself: what it refuses, tries first, and shows."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +10,7 @@ from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 from omegaconf import OmegaConf
 
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel
-from mmpt_fairseq.report.figures import GREY
-from mmpt_fairseq.report.reconstruction import first_clip, rebuild
+from mmpt_fairseq.report.reconstruction import GREY, first_clip, rebuild
 from mmpt_fairseq.report.tensorboard import reconstruction_pixels
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
 from tests.helpers import av_batch, av_model, write_clips
@@ -91,6 +91,26 @@ def test_contrast_alone_draws_pairs(folder, tmp_path, caplog, weights, drawn):
     assert ("1 rows are not contrasted" in caplog.text) is (drawn == 3)
 
 
+def test_a_validation_without_pairs_serves_reconstruction_alone(tmp_path):
+    """As films without sound give that were held out."""
+    lines = write_clips(tmp_path, [0.2, 0.3, 0.9, 0.25], video=True).read_text()
+    (tmp_path / "valid.tsv").write_text(re.sub(r"\t\d\.wav\t", "\t\t", lines))
+    task = AVPretrainingTask.setup_task(config(tmp_path))
+    task.patch_grid = av_model().video_encoder.patches.grid
+    both = {"_name": "mmpt_masked_reconstruction_and_contrastive"}
+    both |= {"video_weight": 1.0, "contrastive_weight": 1.0}
+    criterion = task.build_criterion(OmegaConf.create(both))
+    task.load_dataset("valid")
+    batch = task.dataset("valid").collater([task.dataset("valid")[i] for i in range(4)])
+    loss, _, logs = criterion.eval()(av_model().eval(), batch)
+    assert loss > 0
+    assert "clr" not in logs or not logs["clr_clips"]
+    assert criterion.retrieval.recalls() == {}
+    task.build_criterion(OmegaConf.create({"_name": "mmpt_contrastive"}))
+    with pytest.raises(SystemExit, match=r"no row of .*valid\.tsv has both"):
+        task.load_dataset("valid")
+
+
 def test_modality_dropout_wants_joint_decoding(folder):
     task = AVPretrainingTask.setup_task(config(folder, modality_dropout=0.1))
     with pytest.raises(SystemExit, match=r"needs model\.joint_decoding=true"):
@@ -151,7 +171,7 @@ def test_pictures_are_of_the_first_clip_with_video():
     predicted = result.audio[1].reshape(-1, 80)[:33].numpy()
     assert rebuilt.predicted == pytest.approx(predicted, abs=1e-5)
     original, masked, filled = rebuilt.pictures
-    grey = np.isclose(masked, GREY[0]).all(-1)
+    grey = np.isclose(masked, GREY).all(-1)
     assert 0.5 < grey.mean() < 0.7
     assert np.array_equal(masked[~grey], original[~grey])
     assert np.array_equal(filled[~grey], original[~grey])
