@@ -268,7 +268,8 @@ def test_a_table(tmp_path, delimiter):
         ["wav/b.wav", "gone", "ben", "test", "", ""],
     ]
     path = text(tmp_path / "clips.csv", *(delimiter.join(cells) for cells in table), end="\r\n")
-    run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path))
+    options = ["--csv", str(path), "--valid-every", "0"]
+    run("folder", tmp_path / "corpus", tmp_path / "out", *options)
     first, second = rows(tmp_path / "out/train.tsv")
     assert (first["tgt_text"], first["speaker"]) == ("first part", "ann")
     assert second["audio"].endswith("wav/a.wav:24000:24000")
