@@ -103,6 +103,9 @@ class AVDataset(FairseqDataset):
         audio_root: what paths are relative to; the manifest's folder by default.
         pairs_alone: training draws only the clips that have both, for an objective to which others
             say nothing: equal in cost, they would make batches of their own.
+
+    Attributes:
+        modality_counts: rows with sound and video, with sound alone, with video alone.
     """
 
     def __init__(
@@ -120,7 +123,10 @@ class AVDataset(FairseqDataset):
         # Shared memory, because loader workers outlive an epoch.
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
         sound, video = manifest.filled("audio", "video").T
-        self.sizes = self._costs(sound, video & options.video)
+        video &= options.video
+        kinds = (sound & video, sound & ~video, video & ~sound)
+        self.modality_counts = tuple(int(kind.sum()) for kind in kinds)
+        self.sizes = self._costs(sound, video)
         self._pairs = np.flatnonzero(sound & video) if pairs_alone and training else None
 
     def __len__(self) -> int:

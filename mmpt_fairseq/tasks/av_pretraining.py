@@ -185,34 +185,43 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             crop_scale=cfg.video_crop_scale,
         )
         with exit_on_input_error():
-            manifest = Manifest(os.path.join(cfg.data, f"{split}.tsv"), silent=cfg.use_video)
-            counts = modality_counts(manifest, cfg.use_video)
-            logger.info(
-                "%s: %d rows with sound and video, %d with sound alone, %d with video alone",
-                split,
-                *counts,
-            )
-            if self.contrasts and not self.reconstructs and sum(counts[1:]):
-                logger.warning(
-                    "%s: %d rows are not contrasted, for want of sound or pictures; "
-                    "criterion._name=mmpt_masked_reconstruction_and_contrastive learns from them",
-                    split,
-                    sum(counts[1:]),
-                )
-            training = is_training_split(cfg, split)
-            if self.contrasts and not counts[0] and (training or not self.reconstructs):
-                raise InputError(
-                    f"the contrastive loss needs video and sound and no row of {manifest.path} has "
-                    "both; fill the columns video and audio, or set "
-                    "criterion._name=mmpt_masked_reconstruction"
-                )
-            self.datasets[split] = AVDataset(
-                manifest,
+            dataset = AVDataset(
+                Manifest(os.path.join(cfg.data, f"{split}.tsv"), silent=cfg.use_video),
                 options,
-                training=training,
+                training=is_training_split(cfg, split),
                 seed=cfg.seed,
                 audio_root=cfg.audio_root,
                 pairs_alone=self.contrasts and not self.reconstructs,
+            )
+            self._check_pairs(split, dataset)
+        self.datasets[split] = dataset
+
+    def _check_pairs(self, split: str, dataset: AVDataset) -> None:
+        """Tell what the rows have, and what of it the objective cannot use.
+
+        Raises:
+            InputError: there is nothing to learn from, or to validate on.
+        """
+        counts = dataset.modality_counts
+        logger.info(
+            "%s: %d rows with sound and video, %d with sound alone, %d with video alone",
+            split,
+            *counts,
+        )
+        if not self.contrasts:
+            return
+        if not self.reconstructs and sum(counts[1:]):
+            logger.warning(
+                "%s: %d rows are not contrasted, for want of sound or pictures; "
+                "criterion._name=mmpt_masked_reconstruction_and_contrastive learns from them",
+                split,
+                sum(counts[1:]),
+            )
+        if not counts[0] and (dataset.training or not self.reconstructs):
+            raise InputError(
+                f"the contrastive loss needs video and sound and no row of {dataset.manifest.path} "
+                "has both; fill the columns video and audio, or set "
+                "criterion._name=mmpt_masked_reconstruction"
             )
 
     def max_positions(self) -> None:
@@ -235,10 +244,3 @@ def check_masking(cfg: AVPretrainingConfig) -> None:
         raise InputError(f"task.audio_mask_span={cfg.audio_mask_span} must be at least 1")
     if not 0 <= cfg.modality_dropout <= 1:
         raise InputError(f"task.modality_dropout={cfg.modality_dropout} must be from 0 to 1")
-
-
-def modality_counts(manifest: Manifest, use_video: bool) -> tuple[int, int, int]:
-    """How many rows have both sound and video, sound alone, video alone."""
-    sound, video = manifest.filled("audio", "video").T
-    video &= use_video
-    return tuple(int(kind.sum()) for kind in (sound & video, sound & ~video, video & ~sound))
