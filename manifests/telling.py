@@ -21,7 +21,7 @@ def tell(summary: dict, args: argparse.Namespace) -> None:
     """
     splits = ", ".join(f"{s} {v['clips']}" for s, v in summary["splits"].items())
     silent = sum(v["without_sound"] for v in summary["splits"].values())
-    hours = f"{summary['hours']:.2f} hours" + (f", {silent} without sound" if silent else "")
+    hours = f"{summary['hours']:.4g} hours" + (f", {silent} without sound" if silent else "")
     print(f"{args.out}: {summary['clips']} clips ({splits}), {hours}")
     _warn_of_skipped(summary, args.out)
     _tell_of_silent(summary, args)

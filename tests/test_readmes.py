@@ -1,6 +1,7 @@
 """What the READMEs tell to say on the command line: it composes, and names keys that exist."""
 
 import re
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -9,12 +10,12 @@ from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.dataclass.initialize import hydra_init
 from fairseq.models import MODEL_DATACLASS_REGISTRY
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
+from fairseq.utils import import_user_module
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-import mmpt_fairseq  # noqa: F401  (registers what the configs name)
 from tests.commands import ROOT
 
 # A README -> the folder of the configs that it speaks of, and some of them.
@@ -43,6 +44,7 @@ def overrides_in(text: str) -> list[re.Match]:
 
 def composed(folder: str, name: str, overrides: Sequence[str] = ()) -> dict:
     """The config that ``fairseq-hydra-train`` begins with."""
+    import_user_module(Namespace(user_dir=str(ROOT / "mmpt_fairseq")))
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "examples" / folder / "config"), version_base="1.1"):
         hydra_init(name)  # as the command does: its own config is a schema of the same name
