@@ -57,6 +57,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(
         minutes=args.minutes,
         updates=tuple(args.budget),
+        rate=args.rate,
+        translation_ctc=args.translation_ctc,
         checkpoints=args.checkpoints,
         size=size,
         short_midtraining=Curriculum(*args.short_midtraining),
@@ -88,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("PRE", "MID", "FEW", "ALL"),
         help="updates of the stages; fine-tuning on few and on all transcripts",
     )
+    add("--rate", type=float, default=default.rate, help="of stages 2 and 3, at its peak")
+    help_text = "weight of stage 2's CTC term"
+    add("--translation-ctc", type=float, default=default.translation_ctc, help=help_text)
     add("--checkpoints", type=int, default=default.checkpoints, help="validations of a training")
     for name, value in vars(default.size).items():
         help_text = "10 ms frames a batch, stages 2 and 3" if name == "max_tokens" else "of models"

@@ -26,6 +26,11 @@ WARMUP = 0.1  # of the updates; the recipes have 10,000 of 100,000 (MuST-C), of 
 NEVER = str(10**9)
 
 
+def warmup(updates: int) -> int:
+    """Updates in which the rate rises, of a training of any system."""
+    return max(1, round(WARMUP * updates))
+
+
 @dataclass(frozen=True)
 class Size:
     """Sizes that every system of the comparison shares."""
@@ -35,7 +40,7 @@ class Size:
     decoder_layers: int = 2
     heads: int = 4
     kernel: int = 15
-    max_tokens: int = 4000
+    max_tokens: int = 2000
 
     def ours(self) -> list[str]:
         """Overrides of our configs for the encoder of any stage."""
@@ -115,12 +120,7 @@ def train_conformer(
         *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
         "--report-accuracy",
         *("--optimizer", "adam", "--lr", "0.002", "--clip-norm", "10.0"),
-        *(
-            "--lr-scheduler",
-            "inverse_sqrt",
-            "--warmup-updates",
-            str(max(1, round(WARMUP * updates))),
-        ),
+        *("--lr-scheduler", "inverse_sqrt", "--warmup-updates", str(warmup(updates))),
         *("--stop-time-hours", f"{seconds / 3600:.6f}"),
         *("--save-interval-updates", str(interval), "--keep-interval-updates", "1"),
         *("--save-interval", NEVER, "--validate-interval", NEVER, "--no-epoch-checkpoints"),

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from examples.mboshi.s2t_conformer import Size, decode_conformer, train_conformer
+from examples.mboshi.s2t_conformer import Size, decode_conformer, train_conformer, warmup
 from examples.stages import decode, effort, run_step, train
 from mmpt_fairseq.data.manifest import Manifest
 
-CONFIG = Path("examples/demo/config")
+# Stage 1 has the settings with which minutes of MAE learn: examples/probe/EXPERIMENTS.md.
+PRETRAINING = Path("examples/probe/config/pretraining.yaml")
+MIDTRAINING = Path("examples/demo/config/midtraining.yaml")
+FINETUNING = Path("examples/demo/config/finetuning.yaml")
 SYSTEMS = ("stages", "scratch", "longer", "s2t_conformer")
 TRANSCRIPTS = ("few", "all")
 NEVER = 10**9
@@ -44,6 +47,9 @@ class Settings:
     Attributes:
         minutes: of transcripts in ``few``.
         updates: of pre-training, mid-training, fine-tuning on few and on all transcripts.
+        rate: of stages 2 and 3, at its peak. At the demo's 0.003, CTC on real speech stays where it
+            knows no more than how frequent each letter is.
+        translation_ctc: weight of stage 2's CTC term.
         checkpoints: validations of every stage, evenly spread; the best one is decoded. Longer
             trainings have more, as far apart.
         short_midtraining, short_finetuning: curricula; the latter for ``scratch`` and ``longer``
@@ -56,10 +62,12 @@ class Settings:
     """
 
     minutes: float = 30.0
-    updates: tuple[int, int, int, int] = (400, 2400, 800, 2400)
+    updates: tuple[int, int, int, int] = (1500, 1500, 1500, 6000)
+    rate: float = 0.0005
+    translation_ctc: float = 0.0
     checkpoints: int = 20
     size: Size = field(default_factory=Size)
-    short_midtraining: Curriculum = field(default_factory=lambda: Curriculum(8))
+    short_midtraining: Curriculum = field(default_factory=Curriculum)
     short_finetuning: Curriculum = field(default_factory=Curriculum)
     fresh_layers: int = 1
     kind: str = "char"
@@ -112,19 +120,21 @@ class Comparison:
 
     def pretrain(self, seed: int) -> None:
         overrides = self.settings.size.ours()
-        self._train("pretraining", "pretrain", seed, "pretrained", 0, overrides)
+        data, folder = self.manifests / "pretrain", self.folder(seed, "pretrained")
+        self._run(PRETRAINING, data, seed, folder, self.settings.updates[0], overrides)
 
     def midtrain(self, seed: int) -> None:
         start = self.folder(seed, "pretrained") / "checkpoint_best.pt"
         overrides = [
             *self.settings.size.ours_with_decoder(),
+            f"optimization.lr=[{self.settings.rate}]",
             *self.settings.short_midtraining.overrides(),
+            f"criterion.ctc_weight={self.settings.translation_ctc}",
             f"model.init_encoder_from={start}",
         ]
-        checkpoint = self._train("midtraining", "st", seed, "midtrained", 1, overrides)
-        data = self.manifests / "st"
-        results = checkpoint.parent / "decoded"
-        decode(checkpoint, data, "dev", results, "bleu", _search(data))
+        data, folder = self.manifests / "st", self.folder(seed, "midtrained")
+        checkpoint = self._run(MIDTRAINING, data, seed, folder, self.settings.updates[1], overrides)
+        decode(checkpoint, data, "dev", folder / "decoded", "bleu", _search(data))
 
     def finetune(self, seed: int, transcripts: str, system: str) -> None:
         """Stage 3 from stage 2 (``stages``) or from nothing."""
@@ -137,13 +147,14 @@ class Comparison:
             updates = self.updates_in_time(seed, transcripts)
         overrides = [
             *self.settings.size.ours_with_decoder(),
+            f"optimization.lr=[{self.settings.rate}]",
             *self.settings.short_finetuning.overrides(),
             f"model.init_encoder_from={start}",
             *taken_over,
         ]
         data, folder = self.asr(transcripts), self.folder(seed, transcripts, system)
         interval = self.interval(transcripts)
-        checkpoint = self._run("finetuning", data, seed, folder, updates, interval, overrides)
+        checkpoint = self._run(FINETUNING, data, seed, folder, updates, overrides, interval)
         options = ["--decoding", self.settings.decoding]
         if self.settings.decoding == "attention":
             options += _search(data)
@@ -176,35 +187,30 @@ class Comparison:
             self.seconds_of_stages(seed, transcripts), scratch.updates, scratch.seconds
         )
 
-    def _train(
-        self, name: str, data: str, seed: int, folder: str, stage: int, overrides: list[str]
-    ) -> Path:
-        updates = self.settings.updates[stage]
-        interval = self.settings.interval(updates)
-        target = self.folder(seed, folder)
-        return self._run(name, self.manifests / data, seed, target, updates, interval, overrides)
-
     def _run(
         self,
-        config: str,
+        config: Path,
         data: Path,
         seed: int,
         folder: Path,
         updates: int,
-        interval: int,
         overrides: Sequence[str],
+        interval: int | None = None,
     ) -> Path:
         """One of our trainings, validated and saved every ``interval`` updates."""
+        interval = interval or self.settings.interval(updates)
         common = [
             f"common.seed={seed}",
             f"optimization.max_update={updates}",
+            f"lr_scheduler.warmup_updates={warmup(updates)}",
             f"checkpoint.save_interval_updates={interval}",
             "checkpoint.keep_interval_updates=1",
             f"checkpoint.save_interval={NEVER}",
             f"dataset.validate_interval={NEVER}",
         ]
         half = updates // 2 if self.settings.interrupt else None
-        return train(CONFIG, config, data, folder, [*common, *overrides], interrupt_at=half)
+        overrides = [*common, *overrides]
+        return train(config.parent, config.stem, data, folder, overrides, interrupt_at=half)
 
 
 def updates_within(seconds: float, updates: int, took: float) -> int:
