@@ -1,9 +1,12 @@
 """What the READMEs tell to say on the command line: it composes, and names keys that exist."""
 
 import re
+import shlex
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from pathlib import Path
+from string import Template
 
 import pytest
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
@@ -31,6 +34,7 @@ REGISTRIES = {
     "criterion": CRITERION_DATACLASS_REGISTRY,
 }
 OVERRIDE = re.compile(r"(\+{0,2})([a-z_]+)\.(\w+)=\S+")
+TRAIN = "fairseq-hydra-train"
 # Hydra's about how fairseq gives its schema.
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
 
@@ -75,6 +79,34 @@ def test_what_is_to_be_said_can_be_said(readme):
     for override in told:
         faults = [fault(override, cfg) for cfg in configs]
         assert not all(faults), (override[0], faults)
+
+
+def commands_in(text: str, program: str) -> Iterator[list[str]]:
+    """Arguments of every line of a text that begins with a program, its variables filled in."""
+    text = text.replace("\\\n", " ")
+    variables = dict(re.findall(r'^(\w+)="(.*)"$', text, flags=re.MULTILINE))
+    for line in re.findall(rf"^ *{program} (.*)$", text, flags=re.MULTILINE):
+        yield shlex.split(Template(line).substitute(variables))
+
+
+def readmes() -> list[str]:
+    """Those that name a command that trains."""
+    found = [ROOT / "README.md", *ROOT.glob("examples/**/README.md")]
+    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in found}
+    return [name for name, text in texts.items() if any(commands_in(text, TRAIN))]
+
+
+@pytest.mark.parametrize("readme", readmes())
+def test_trainings_that_are_told_compose(readme):
+    for arguments in commands_in((ROOT / readme).read_text(encoding="utf-8"), TRAIN):
+        flags, overrides = arguments[:4], arguments[4:]
+        assert flags[::2] == ["--config-dir", "--config-name"], arguments
+        given = [override for override in overrides if override != "..."]
+        folder, name = Path(flags[1]).parent.name, flags[3]
+        cfg = composed(folder, name)
+        for override in filter(None, map(OVERRIDE.fullmatch, given)):
+            assert not fault(override, cfg), (override[0], fault(override, cfg))
+        composed(folder, name, given)
 
 
 def test_faults_are_those_of_hydra():
