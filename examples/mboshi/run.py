@@ -59,6 +59,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         updates=tuple(args.budget),
         rate=args.rate,
         translation_ctc=args.translation_ctc,
+        encoder_lr_scale=args.encoder_lr_scale,
         checkpoints=args.checkpoints,
         size=size,
         short_midtraining=Curriculum(*args.short_midtraining),
@@ -93,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", type=float, default=default.rate, help="of stages 2 and 3, at its peak")
     help_text = "weight of stage 2's CTC term"
     add("--translation-ctc", type=float, default=default.translation_ctc, help=help_text)
+    help_text = "encoder's rate in stage 2, as a multiple of --rate"
+    add("--encoder-lr-scale", type=float, default=default.encoder_lr_scale, help=help_text)
     add("--checkpoints", type=int, default=default.checkpoints, help="validations of a training")
     for name, value in vars(default.size).items():
         help_text = "10 ms frames a batch, stages 2 and 3" if name == "max_tokens" else "of models"

@@ -50,6 +50,8 @@ class Settings:
         rate: of stages 2 and 3, at its peak. At the demo's 0.003, CTC on real speech stays where it
             knows no more than how frequent each letter is.
         translation_ctc: weight of stage 2's CTC term.
+        encoder_lr_scale: of the encoder's rate in stage 2. At the full rate a few hours of
+            translations leave an encoder worse than they found it.
         checkpoints: validations of every stage, evenly spread; the best one is decoded. Longer
             trainings have more, as far apart.
         short_midtraining, short_finetuning: curricula; the latter for ``scratch`` and ``longer``
@@ -65,11 +67,12 @@ class Settings:
     updates: tuple[int, int, int, int] = (1500, 1500, 1500, 6000)
     rate: float = 0.0005
     translation_ctc: float = 0.0
+    encoder_lr_scale: float = 0.1
     checkpoints: int = 20
     size: Size = field(default_factory=Size)
     short_midtraining: Curriculum = field(default_factory=Curriculum)
     short_finetuning: Curriculum = field(default_factory=Curriculum)
-    fresh_layers: int = 1
+    fresh_layers: int = 0
     kind: str = "char"
     entries: int = 1000
     decoding: str = "ctc"
@@ -130,6 +133,7 @@ class Comparison:
             f"optimization.lr=[{self.settings.rate}]",
             *self.settings.short_midtraining.overrides(),
             f"criterion.ctc_weight={self.settings.translation_ctc}",
+            f"++model.encoder_lr_scale={self.settings.encoder_lr_scale}",
             f"model.init_encoder_from={start}",
         ]
         data, folder = self.manifests / "st", self.folder(seed, "midtrained")
