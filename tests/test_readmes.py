@@ -25,6 +25,7 @@ from tests.commands import ROOT
 CONFIGS = {
     "README.md": ("demo", ["pretraining", "midtraining", "finetuning"]),
     "examples/pretraining/README.md": ("pretraining", ["mae_clr_lrs3"]),
+    "examples/midtraining/README.md": ("midtraining", ["mustc_en_it"]),
     "examples/finetuning/README.md": ("finetuning", ["librispeech_100h_free"]),
     "examples/superb/README.md": ("superb", ["keyword_spotting", "speaker_diarization"]),
 }

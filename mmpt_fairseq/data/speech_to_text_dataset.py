@@ -40,7 +40,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         seed: of every random draw, with the epoch and the row.
         augmentation: speed and noise of the waveform, which cached features have no more.
         ctc_from_source: CTC aligns ``src_text`` (the transcript of a translation) and not the
-            target.
+            target; rows without any are translated alone.
         stored_states: the rows hold a frozen encoder's output instead of sound.
     """
 
@@ -78,6 +78,8 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         self._refuse_what_is_not_done()
         self._refuse_late_augmentation()
         self._count_long_targets()
+        if ctc_from_source:
+            self._count_transcripts()
 
     @property
     def training(self) -> bool:
@@ -122,17 +124,8 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         self._unknown[column] = (unknown, total + len(tokens))
 
     def _tokenized_source(self, row: int) -> str:
-        """``src_text`` as space-separated tokens.
-
-        Raises:
-            InputError: there is none.
-        """
+        """``src_text`` as space-separated tokens; without any where there is none."""
         text = self.src_texts[row]
-        if not text.strip():
-            raise InputError(
-                f"{self.manifest.where(row)} has no src_text, which task.ctc_text=source aligns; "
-                "leave such rows out, or set task.ctc_text=target"
-            )
         return self.tokenize(self.bpe_tokenizer, self.tokenize(self.pre_tokenizer, text))
 
     def _ctc_target(self, item: SpeechToTextDatasetItem) -> Tensor:
@@ -190,6 +183,22 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
                 too_long,
                 self.n_samples,
             )
+
+    def _count_transcripts(self) -> None:
+        """Rows without ``src_text`` have no CTC term.
+
+        Raises:
+            InputError: no row to train on has any.
+        """
+        transcribed = int((self.ctc_lens > 0).sum())
+        if self.training and not transcribed:
+            raise InputError(
+                f"{self.manifest.path}: no row has the src_text that task.ctc_text=source aligns; "
+                "fill that column, or set task.ctc_text=target"
+            )
+        if transcribed < self.n_samples:
+            missing = self.n_samples - transcribed
+            logger.info("%s: %d rows without src_text have no CTC term", self.split, missing)
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch[0] = epoch if self.is_train_split else 0

@@ -161,14 +161,19 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
         return logits, {**extra, "encoder_out": encoder_out}
 
     def get_ctc_output(self, net_output: tuple[Tensor, dict], sample: dict):
-        """Log probabilities ``(T, B, V)`` and lengths ``(B,)``, as fairseq's CTC term asks."""
+        """Log probabilities ``(T, B, V)`` and lengths ``(B,)``, as fairseq's CTC term asks.
+
+        A row without CTC target gets length 0: nothing is said with certainty, at no loss. With its
+        true length it would be taught to be silent.
+        """
         encoder_out = net_output[1]["encoder_out"]
         if not encoder_out["ctc_logits"]:
             raise InputError(
                 "criterion.ctc_weight is above 0 but model.ctc is false; set one to fit the other"
             )
         lprobs = encoder_out["ctc_logits"][0].float().log_softmax(dim=-1)
-        return lprobs, encoder_out["src_lengths"][0]
+        lengths = encoder_out["src_lengths"][0]
+        return lprobs, lengths.masked_fill(sample["ctc_target_lengths"] == 0, 0)
 
     def get_ctc_target(self, sample: dict) -> tuple[Tensor, Tensor]:
         """Targets ``(B, L)`` and lengths ``(B,)`` for CTC, as the dataset collated them."""

@@ -52,8 +52,8 @@ class SpeechToTextConfig(FairseqDataclass):
     ctc_text: ChoiceEnum(["target", "source"]) = field(
         default="target",
         metadata={
-            "help": "what the CTC term aligns: the target, or in stage 2 the manifest's src_text, "
-            "which the vocabulary must cover"
+            "help": "what the CTC term aligns: the target, or in stage 2 the manifest's src_text "
+            "where a row has any, which the vocabulary must cover"
         },
     )
     decoding: Decoding = field(

@@ -47,6 +47,31 @@ def test_is_smoothed_cross_entropy_and_ctc():
     assert logs["total"] == 8
 
 
+def test_a_row_without_transcript_has_no_ctc_term():
+    """Nor a gradient: as if the other row were alone, and nothing where no row has any."""
+    model = speech_model().eval()
+    batch = speech_batch([16, 16], [[4, 5], [6, 6]])
+
+    def ctc(transcribed):
+        """Loss and gradient of the CTC head, of the first rows."""
+        model.zero_grad()
+        lengths = torch.tensor([2] * transcribed + [0] * (2 - transcribed))
+        targets = batch["ctc_target"][:, : int(lengths.max())]
+        given = {**batch, "ctc_target": targets, "ctc_target_lengths": lengths}
+        loss, _, logs = criterion(ctc_weight=1.0)(model, given)
+        loss.backward()
+        return logs["ctc_loss"], model.encoder.ctc_projection.weight.grad.clone()
+
+    with_one, gradient = ctc(transcribed=1)
+    logits, extra = model(**batch["net_input"])
+    lprobs, lengths = model.get_ctc_output((logits, extra), batch)
+    alone = ctc_by_enumeration(lprobs[: lengths[0], 0].detach().exp().numpy(), [4, 5])
+    assert with_one == pytest.approx(alone, rel=1e-4)
+    assert gradient.abs().sum() > 0
+    with_none, gradient = ctc(transcribed=0)
+    assert (with_none, gradient.abs().sum()) == (0, 0)
+
+
 @torch.no_grad()
 def test_a_target_longer_than_its_audio_has_no_ctc_term():
     model = speech_model()

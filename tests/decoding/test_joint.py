@@ -166,7 +166,8 @@ def test_joint_scores_are_those_of_the_parts(weight):
             logits, extra = model(source, inputs["src_lengths"][row : row + 1], previous)
             lprobs = logits[0].log_softmax(-1)
             attention = lprobs.gather(1, tokens[:, None]).sum().item()
-            ctc, length = model.get_ctc_output((logits, extra), batch)
+            sample = {"ctc_target_lengths": torch.tensor([len(tokens) - 1])}
+            ctc, length = model.get_ctc_output((logits, extra), sample)
             loss = torch.nn.functional.ctc_loss(
                 ctc.double(), tokens[None, :-1], length.tolist(), [len(tokens) - 1], reduction="sum"
             ).item()
