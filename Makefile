@@ -24,9 +24,9 @@ $(STAMP): $(PINS) setup.py pyproject.toml
 demo: $(STAMP) ## run the three stages on generated speech
 	$(VENV)/bin/python -m examples.demo.run $(ARGS)
 
-demo-full: $(STAMP) ## the same at larger size with three seeds (an hour and a half on two cores)
+demo-full: $(STAMP) ## the same at larger size with three seeds (two hours on two cores)
 	$(VENV)/bin/python -m examples.demo.run --out runs/demo-full --compare full --seeds 1 2 3 \
-	    --midtraining-updates 4500 --finetuning-updates 400 $(ARGS)
+	    --midtraining-updates 4500 --finetuning-updates 800 $(ARGS)
 
 test: $(STAMP) ## run the tests; ARGS="-k name" goes to pytest, MMPT_REAL_DATA to the tests
 	$(VENV)/bin/python -m pytest $(ARGS)

@@ -51,6 +51,7 @@ class Recogniser:
         ctc: whether stage 2 has its CTC term.
         frozen: whether stage 3 keeps the encoder as it is.
         longer: fine-tuning updates, as a multiple of the others'.
+        rate: of fine-tuning, None for the config's.
     """
 
     pretraining: str | None = None
@@ -58,6 +59,7 @@ class Recogniser:
     ctc: bool = True
     frozen: bool = False
     longer: float = 1.0
+    rate: float | None = None
 
     @property
     def start(self) -> str | None:
@@ -115,13 +117,14 @@ def full(language: str) -> dict[str, Recogniser]:
 
 
 def ablations(language: str, sizes: Sizes) -> dict[str, Recogniser]:
-    """Besides: every choice of stages 1 and 2, and the same compute spent otherwise."""
+    """Besides: other rates, every choice of stages 1 and 2, the same compute spent otherwise."""
     others = [lang for lang in ("it", "de", "nl") if lang != language]
     stage_2 = sizes.midtraining_updates / sizes.finetuning_updates
     # Measured side by side: an update of stage 1 takes as long as five of the other stages.
     stage_1 = 5 * sizes.pretraining_updates / sizes.finetuning_updates
     return {
         **full(language),
+        **{f"scratch at a rate of {rate}": Recogniser(rate=rate) for rate in (0.001, 0.006)},
         "pretrained by CLR": Recogniser("clr"),
         "pretrained by MAE+CLR": Recogniser("mae+clr"),
         "midtrained without stage 1": Recogniser(None, language),
@@ -203,6 +206,7 @@ class Demo:
                 f"common.seed={seed}",
                 f"optimization.max_update={updates}",
                 f"model.init_encoder_from={self.checkpoint(seed, recogniser.start)}",
+                *([f"optimization.lr=[{recogniser.rate}]"] if recogniser.rate else []),
                 *(FROZEN if recogniser.frozen else TAKEN_OVER if recogniser.start else []),
             ],
         )
@@ -266,7 +270,8 @@ def main() -> None:
         choices=["stages", "full", "ablations"],
         default="stages",
         help="scratch, pre-trained, mid-trained; with frozen encoders and a baseline of twice the "
-        "budget; with every choice of the first two stages and the compute spent otherwise",
+        "budget; with other rates, every choice of the first two stages and the same compute "
+        "spent otherwise",
     )
     for name, value in vars(Sizes()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
