@@ -59,7 +59,8 @@ class Settings:
         fresh_layers: of the mid-trained encoder's last ones, how many stage 3 starts fresh: they
             know how translations are spelt.
         kind, entries: vocabulary of the translations.
-        decoding: ``ctc`` or ``attention``, of our recognisers.
+        decoding: ``ctc`` or ``attention``, of our recognisers. For CTC they are trained without
+            a decoder, which on so little data keeps the encoder from aligning.
         interrupt: kill every training of ours once half-way; it goes on from its checkpoint.
     """
 
@@ -149,8 +150,10 @@ class Comparison:
             taken_over = [f"+model.fresh_encoder_layers={self.settings.fresh_layers}"]
         elif system == "longer":
             updates = self.updates_in_time(seed, transcripts)
+        alone = ["model.decoder_layers=0"] if self.settings.decoding == "ctc" else []
         overrides = [
             *self.settings.size.ours_with_decoder(),
+            *alone,
             f"optimization.lr=[{self.settings.rate}]",
             *self.settings.short_finetuning.overrides(),
             f"model.init_encoder_from={start}",

@@ -1,6 +1,7 @@
 """Label-smoothed cross entropy of the decoder plus CTC on the encoder: fairseq's own, combined.
 
-Attention alone aligns late on little data; CTC aligns in minutes (arXiv 1609.06773).
+Attention alone aligns late on little data; CTC aligns in minutes (arXiv 1609.06773). On very little
+the decoder hinders even CTC: ``model.decoder_layers=0`` leaves it out.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from fairseq.criterions.label_smoothed_cross_entropy_with_ctc import (
     LabelSmoothedCrossEntropyWithCtcCriterion,
     LabelSmoothedCrossEntropyWithCtcCriterionConfig,
 )
+
+from mmpt_fairseq.errors import InputError
 
 
 @dataclass
@@ -25,4 +28,25 @@ class LabelSmoothedCrossEntropyConfig(LabelSmoothedCrossEntropyWithCtcCriterionC
 
 @register_criterion("mmpt_label_smoothed_cross_entropy", dataclass=LabelSmoothedCrossEntropyConfig)
 class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterion):
-    """The blank is the dictionary's BOS; CTC's targets come from the dataset."""
+    """The blank is the dictionary's BOS; CTC's targets come from the dataset.
+
+    Of a model without decoder it is CTC alone.
+    """
+
+    def compute_loss(self, model, net_output: tuple, sample: dict, reduce: bool = True):
+        """Label-smoothed and plain cross entropy, both 0 without a decoder."""
+        if net_output[0] is not None:
+            return super().compute_loss(model, net_output, sample, reduce=reduce)
+        if self.ctc_weight <= 0:
+            raise InputError(
+                "model.decoder_layers=0 leaves CTC alone to learn from; set criterion.ctc_weight "
+                "above 0"
+            )
+        zero = net_output[1]["encoder_out"]["ctc_logits"][0].new_zeros(()).float()
+        return zero, zero.clone()  # fairseq adds to the first in place
+
+    def compute_accuracy(self, model, net_output: tuple, sample: dict):
+        """Tokens that the decoder guesses right, and all of them; none without a decoder."""
+        if net_output[0] is not None:
+            return super().compute_accuracy(model, net_output, sample)
+        return (net_output[1]["encoder_out"]["src_lengths"][0].new_zeros(()),) * 2

@@ -50,7 +50,7 @@ class SpeechToTextModelConfig(ConformerConfig):
     )
     ctc: bool = field(default=True, metadata={"help": "put a CTC head on the encoder"})
     decoder_embed_dim: int = field(default=256, metadata={"help": "width of the decoder"})
-    decoder_layers: int = field(default=6, metadata={"help": "decoder layers"})
+    decoder_layers: int = field(default=6, metadata={"help": "decoder layers; 0: none, CTC alone"})
     decoder_attention_heads: int = field(default=4, metadata={"help": "decoder heads"})
     decoder_ffn_embed_dim: int = field(default=2048, metadata={"help": "decoder feed-forward"})
     max_target_positions: int = field(default=1024, metadata={"help": "longest target"})
@@ -136,10 +136,22 @@ class SpeechEncoder(FairseqEncoder):
 
 @register_model("mmpt_speech_to_text", dataclass=SpeechToTextModelConfig)
 class SpeechToTextModel(FairseqEncoderDecoderModel):
-    """Conformer encoder, optional CTC head, Transformer decoder."""
+    """Conformer encoder, CTC head, Transformer decoder; one of the latter two may be missing.
+
+    fairseq wants a decoder in every such model: without layers it is never asked.
+    """
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether there is attention to train and to decode with."""
+        return len(self.decoder.layers) > 0
 
     @classmethod
     def build_model(cls, cfg: SpeechToTextModelConfig, task) -> "SpeechToTextModel":
+        if not cfg.ctc and not cfg.decoder_layers:
+            raise InputError(
+                "model.ctc=false and model.decoder_layers=0 leave nothing that writes; set one"
+            )
         dictionary = task.target_dictionary
         encoder = SpeechEncoder(
             build_conformer(cfg),
@@ -154,9 +166,14 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
 
     def forward(
         self, src_tokens: Tensor, src_lengths: Tensor, prev_output_tokens: Tensor
-    ) -> tuple[Tensor, dict]:
-        """Logits ``(B, L, V)`` and the decoder's extras with ``encoder_out`` among them."""
+    ) -> tuple[Tensor | None, dict]:
+        """Logits ``(B, L, V)`` and the decoder's extras with ``encoder_out`` among them.
+
+        Without a decoder the logits are None.
+        """
         encoder_out = self.encoder(src_tokens, src_lengths)
+        if not self.has_decoder:
+            return None, {"encoder_out": encoder_out}
         logits, extra = self.decoder(prev_output_tokens, encoder_out=encoder_out)
         return logits, {**extra, "encoder_out": encoder_out}
 

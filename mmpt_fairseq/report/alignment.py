@@ -28,7 +28,7 @@ class Alignment:
         posteriors: ``(frames, labels)``.
         emitted: frame and label of what greedy CTC writes.
         tokens: what the decoder was given to write, EOS last.
-        attention: ``(tokens, frames)``, mean over the last layer's heads.
+        attention: ``(tokens, frames)``, mean over the last layer's heads; None without a decoder.
     """
 
     sound: NDArray[np.float32]
@@ -36,7 +36,7 @@ class Alignment:
     posteriors: NDArray[np.float32] | None
     emitted: list[tuple[int, str]]
     tokens: list[str]
-    attention: NDArray[np.float32]
+    attention: NDArray[np.float32] | None
 
 
 def read_tokens(output: Path) -> dict[int, list[str]]:
@@ -73,7 +73,10 @@ def align_clip(probe: Probe, row: int, hypothesis: Sequence[str]) -> Alignment:
     previous = torch.tensor([[dictionary.eos(), *tokens[:-1]]])
     with torch.no_grad():
         encoded = probe.model.encoder(net_input["src_tokens"], net_input["src_lengths"])
-        _, extra = probe.model.decoder(previous, encoder_out=encoded)
+        attention = None
+        if probe.model.has_decoder:
+            _, extra = probe.model.decoder(previous, encoder_out=encoded)
+            attention = extra["attn"][0][0].float().numpy()
     labels, posteriors, emitted = _ctc(probe, encoded)
     return Alignment(
         read_filterbank(source),
@@ -81,7 +84,7 @@ def align_clip(probe: Probe, row: int, hypothesis: Sequence[str]) -> Alignment:
         posteriors,
         emitted,
         [_readable(dictionary[token]) for token in tokens],
-        extra["attn"][0][0].float().numpy(),
+        attention,
     )
 
 

@@ -241,17 +241,21 @@ def alignment(clip: Alignment, name: str) -> Picture:
     """Spectrogram, CTC's posteriors and the decoder's attention over the same seconds."""
     seconds = 0.01 * len(clip.sound)
     shares = [1.6, 0.5 + 0.14 * len(clip.labels), 0.5 + 0.14 * len(clip.tokens)]
-    parts = [share for share, there in zip(shares, (1, clip.labels, 1), strict=True) if there]
+    drawn = (True, bool(clip.labels), clip.attention is not None)
+    parts = [share for share, there in zip(shares, drawn, strict=True) if there]
     with drawing(8.0, 0.7 + sum(min(p, 4.5) for p in parts)) as figure:
         axes = list(figure.subplots(len(parts), 1, sharex=True, height_ratios=parts))
         spectrogram(axes[0], clip.sound, "spectrogram")
         if clip.labels:
             heatmap(axes[1], clip.posteriors.T, clip.labels, "posteriors of the labels CTC emits")
             _write_emitted(axes[1], clip)
-        heatmap(axes[-1], clip.attention, clip.tokens, "attention of the decoder (last layer)")
+        if clip.attention is not None:
+            heatmap(axes[-1], clip.attention, clip.tokens, "attention of the decoder (last layer)")
         axes[-1].set_xlabel("seconds")
         axes[-1].set_xlim(0, seconds)
-        return to_picture(figure, f"CTC posteriors and decoder attention of {name}")
+        shown = ("the sound", "CTC posteriors", "decoder attention")
+        named = [part for part, there in zip(shown, drawn, strict=True) if there][1:]
+        return to_picture(figure, f"{' and '.join(named)} of {name}")
 
 
 def _write_emitted(axis: Axes, clip: Alignment) -> None:

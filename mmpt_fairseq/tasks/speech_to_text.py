@@ -266,6 +266,11 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
                     "the CTC head of this model writes the source's transcripts and its decoder "
                     "translations, which cannot be joined; use --decoding attention"
                 )
+            if decoding not in CTC_GENERATORS and not all(m.has_decoder for m in models):
+                raise InputError(
+                    "this model has no decoder (model.decoder_layers=0); use --decoding ctc or "
+                    "ctc_beam (task.decoding in training)"
+                )
             if self.states is not None and self.cfg.decodes_with:
                 for model in models:
                     self.states.check(model.encoder.audio_encoder)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSmoothedCrossEntropy
+from mmpt_fairseq.errors import InputError
 from tests.helpers import speech_batch, speech_model, speech_task
 
 
@@ -70,6 +71,23 @@ def test_a_row_without_transcript_has_no_ctc_term():
     assert gradient.abs().sum() > 0
     with_none, gradient = ctc(transcribed=0)
     assert (with_none, gradient.abs().sum()) == (0, 0)
+
+
+def test_without_a_decoder_it_is_ctc_alone():
+    """As much as the CTC term of a model with one, and the encoder's gradient is that term's."""
+    batch = speech_batch([18, 16, 9], [[4, 5], [6, 6], [5]])
+    whole, alone = speech_model(), speech_model(decoder_layers=0)
+    alone.encoder.load_state_dict(whole.encoder.state_dict())
+    loss, size, logs = criterion(ctc_weight=1.0)(alone, batch)
+    assert logs["ctc_loss"] == pytest.approx(
+        criterion(ctc_weight=1.0)(whole, batch)[2]["ctc_loss"], rel=1e-5
+    )
+    assert (loss.item(), size) == (logs["ctc_loss"], 8)
+    assert logs["nll_loss"] == logs["total"] == 0
+    loss.backward()
+    assert all(p.grad is not None for p in alone.encoder.parameters())
+    with pytest.raises(InputError, match="CTC alone to learn from"):
+        criterion(ctc_weight=0.0)(alone, batch)
 
 
 @torch.no_grad()

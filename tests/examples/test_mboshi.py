@@ -165,8 +165,8 @@ def test_every_system_on_real_speech(corpora, tmp_path, monkeypatch, capfd):
     assert systems["scratch"]["updates"] == systems["stages"]["updates"] == [3]
     # fairseq stops after the first update beyond the time.
     assert systems["s2t_conformer"]["seconds"][0] > 0.99 * systems["stages"]["seconds"][0]
-    theirs, ours = systems["s2t_conformer"]["parameters"], systems["stages"]["parameters"]
-    assert abs(theirs / ours - 1) < 0.05
+    # For CTC ours has no decoder.
+    assert systems["s2t_conformer"]["parameters"] > systems["stages"]["parameters"]
     assert found["stage 2"]["dev"]["bleu"]["low"] >= 0
     assert len(found["verdicts"]) == 8
     assert table(found) in printed

@@ -72,6 +72,11 @@ def test_an_unfrozen_encoder_learns():
     assert not torch.equal(model(**batch["net_input"])[0], logits)  # dropout
 
 
+def test_something_must_write():
+    with pytest.raises(InputError, match="nothing that writes"):
+        speech_model(ctc=False, decoder_layers=0)
+
+
 def test_the_two_settings_of_ctc_must_fit():
     model = speech_model(ctc=False)
     batch = speech_batch([40], [[4]])

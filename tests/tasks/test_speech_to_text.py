@@ -36,6 +36,16 @@ def test_the_ctc_head_of_source_texts_is_not_joined():
     assert loaded.ctc_text == "target"
 
 
+@pytest.mark.parametrize("decoding", ["attention", "joint"])
+def test_attention_wants_a_decoder(decoding):
+    task, model = joint_task(), speech_model(decoder_layers=0)
+    task.cfg.decoding = decoding
+    with pytest.raises(SystemExit, match=r"no decoder .*--decoding ctc"):
+        task.build_generator([model], Namespace(**SEARCH))
+    task.cfg.decoding = "ctc"
+    assert task.build_generator([model], Namespace(**SEARCH))
+
+
 def test_a_vocabulary_may_cover_the_source(tmp_path):
     write_clips(tmp_path, [0.3, 0.3], tgt_text=["ja", "nein"], src_text=["yes", "no"])
     build_vocabulary(tmp_path)
