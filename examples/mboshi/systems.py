@@ -59,8 +59,8 @@ class Settings:
         fresh_layers: of the mid-trained encoder's last ones, how many stage 3 starts fresh: they
             know how translations are spelt.
         kind, entries: vocabulary of the translations.
-        decoding: ``ctc`` or ``attention``, of our recognisers. For CTC they are trained without
-            a decoder, which on so little data keeps the encoder from aligning.
+        decoding: ``ctc`` or ``attention``, of our recognisers; for CTC they are trained without a
+            decoder.
         interrupt: kill every training of ours once half-way; it goes on from its checkpoint.
     """
 

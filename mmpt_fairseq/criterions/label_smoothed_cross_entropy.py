@@ -1,7 +1,7 @@
 """Label-smoothed cross entropy of the decoder plus CTC on the encoder: fairseq's own, combined.
 
-Attention alone aligns late on little data; CTC aligns in minutes (arXiv 1609.06773). On very little
-the decoder hinders even CTC: ``model.decoder_layers=0`` leaves it out.
+Attention alone aligns late on little data; CTC aligns in minutes (arXiv 1609.06773). With
+``model.decoder_layers=0`` there is CTC alone.
 """
 
 from dataclasses import dataclass, field
