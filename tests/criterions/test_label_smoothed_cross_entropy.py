@@ -50,8 +50,7 @@ def test_is_smoothed_cross_entropy_and_ctc():
 
 def test_a_row_without_transcript_has_no_ctc_term():
     """Nor a gradient: as if the other row were alone, and nothing where no row has any."""
-    model = speech_model().eval()
-    batch = speech_batch([16, 16], [[4, 5], [6, 6]])
+    model, batch = speech_model(), speech_batch([16, 16], [[4, 5], [6, 6]])
 
     def ctc(transcribed):
         """Loss and gradient of the CTC head, of the first rows."""
