@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -42,13 +43,19 @@ _threads = threading.local()  # how this thread starts commands: `count` OpenMP 
 
 @contextlib.contextmanager
 def exit_in_a_sentence() -> Iterator[None]:
-    """End an example with one sentence where its input is at fault or a person stops it."""
+    """End an example with one sentence where its input is at fault or someone stops it.
+
+    ``kill`` stops it as Ctrl-C does: what it started would else train on without it.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with exit_on_input_error():
             yield
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def popen(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:

@@ -1,8 +1,10 @@
 """The demo's corpus can be asked for again, and what is done stays as it is."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -27,9 +29,10 @@ def test_the_corpus_is_made_once(tmp_path):
     assert all("features.zip:" in source for source in manifest.column("audio"))
 
 
-def test_ctrl_c_ends_with_a_sentence(tmp_path):
-    # Where the tests run in the background of a shell, the signal is ignored, and inherited so.
-    command = ["env", "--default-signal=INT", sys.executable, "-m", "examples.demo.run"]
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_stopped_it_ends_with_a_sentence_and_leaves_nothing_running(tmp_path, name):
+    # Where the tests run in the background of a shell, Ctrl-C's signal is ignored, and inherited so.
+    command = ["env", f"--default-signal={name}", sys.executable, "-m", "examples.demo.run"]
     started = subprocess.Popen(
         [*command, "--out", tmp_path / "demo"],
         stderr=subprocess.PIPE,
@@ -40,8 +43,21 @@ def test_ctrl_c_ends_with_a_sentence(tmp_path):
     for line in started.stderr:
         if line.startswith("$ python -m manifests.generated"):
             break
-    started.send_signal(signal.SIGINT)
+    started.send_signal(getattr(signal, f"SIG{name}"))
     rest = started.stderr.read()
     assert started.wait(60) == 130
     assert rest.splitlines()[-1] == "interrupted; the same command goes on from here"
     assert "Traceback" not in rest
+    deadline = time.monotonic() + 30
+    while alive(started.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)  # workers follow the process that they lost
+    assert not alive(started.pid)
+
+
+def alive(group: int) -> bool:
+    """Whether a process of the group still runs."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

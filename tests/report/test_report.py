@@ -181,6 +181,23 @@ def test_an_aligned_clip_is_what_was_decoded(stages, decoded, corpora):
             assert place == clip.posteriors[frame].max()
 
 
+def test_a_recogniser_without_a_decoder_is_drawn(corpora, tmp_path):
+    """CTC alone: trained, decoded, and its page shows the posteriors and no attention."""
+    folder = tmp_path / "alone"
+    succeeded(train("finetuning", corpora / "asr", folder, "model.decoder_layers=0"))
+    results = ["--decoding", "ctc", "--scoring", "wer", "--results-path", folder / "decoded"]
+    succeeded(generate(folder / "checkpoint_best.pt", corpora / "asr", "test", *results))
+    probe = load_probe(folder / "checkpoint_best.pt", corpora / "asr" / "test.tsv")
+    tokens = read_tokens(folder / "decoded" / "generate-test.txt")
+    clip = align_clip(probe, 0, tokens[0])
+    assert clip.attention is None
+    assert [label for _, label in clip.emitted] == [t.replace("▁", "_") for t in tokens[0]]
+    text = report([folder]).read_text(encoding="utf-8")
+    assert "CTC posteriors" in text
+    assert "decoder attention" not in text
+    assert "No picture" not in text
+
+
 def test_a_recipe_repeats_its_run(page, stages, tmp_path):
     """The command's settings were read out of the log; they train to the same loss."""
     [recipe] = (page.parent / "report_files").glob("*midtraining.yaml")
