@@ -9,7 +9,7 @@ Every system is trained for each amount of transcripts (``few``, ``all``) and ea
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -150,10 +150,11 @@ class Comparison:
             taken_over = [f"+model.fresh_encoder_layers={self.settings.fresh_layers}"]
         elif system == "longer":
             updates = self.updates_in_time(seed, transcripts)
-        alone = ["model.decoder_layers=0"] if self.settings.decoding == "ctc" else []
+        size = self.settings.size
+        if self.settings.decoding == "ctc":
+            size = replace(size, decoder_layers=0)
         overrides = [
-            *self.settings.size.ours_with_decoder(),
-            *alone,
+            *size.ours_with_decoder(),
             f"optimization.lr=[{self.settings.rate}]",
             *self.settings.short_finetuning.overrides(),
             f"model.init_encoder_from={start}",
