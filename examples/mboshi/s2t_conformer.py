@@ -53,7 +53,7 @@ class Size:
         ]
 
     def ours_with_decoder(self) -> list[str]:
-        """The same for stages 2 and 3 (0 layers: none), whose batches are those of :meth:`fairseqs` too."""
+        """The same for stages 2 and 3, with as many frames a batch as :meth:`fairseqs`."""
         return [
             *self.ours(),
             f"model.decoder_embed_dim={self.width}",

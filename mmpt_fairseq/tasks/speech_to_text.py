@@ -36,7 +36,7 @@ from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.models.freezing import Freezing, refuse_decay, scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
-from mmpt_fairseq.tasks._every_row import check_start, is_training_split
+from mmpt_fairseq.tasks._every_row import check_start, is_training_split, manifest_datasets
 from mmpt_fairseq.tasks._rows_with_text import RowsWithTextMixin
 from mmpt_fairseq.tasks._speech_to_text_config import (
     LOCAL_SETTINGS,
@@ -239,6 +239,16 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
                 epoch=epoch,
                 seed=self.cfg.seed,
                 ours=self._dataset_options(training),
+            )
+            if training and self.ctc_text == "source":
+                self._check_transcripts(split)
+
+    def _check_transcripts(self, split: str) -> None:
+        """Raise InputError unless CTC has something to align; one of several splits will do."""
+        if not any(part.transcribed for part in manifest_datasets(self.datasets[split])):
+            raise InputError(
+                f"no row of {split} in {self.cfg.data} has the src_text that task.ctc_text=source "
+                "aligns; fill that column, or set task.ctc_text=target"
             )
 
     def _dataset_options(self, training: bool) -> dict[str, object]:

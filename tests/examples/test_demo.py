@@ -31,7 +31,7 @@ def test_the_corpus_is_made_once(tmp_path):
 
 @pytest.mark.parametrize("name", ["INT", "TERM"])
 def test_stopped_it_ends_with_a_sentence_and_leaves_nothing_running(tmp_path, name):
-    # Where the tests run in the background of a shell, Ctrl-C's signal is ignored, and inherited so.
+    # In the background of a shell Ctrl-C's signal is ignored, and the tests' commands inherit that.
     command = ["env", f"--default-signal={name}", sys.executable, "-m", "examples.demo.run"]
     started = subprocess.Popen(
         [*command, "--out", tmp_path / "demo"],

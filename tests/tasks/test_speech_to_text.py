@@ -46,6 +46,30 @@ def test_attention_wants_a_decoder(decoding):
     assert task.build_generator([model], Namespace(**SEARCH))
 
 
+def test_one_of_several_splits_may_have_all_the_transcripts(tmp_path):
+    """Those of a corpus that is transcribed beside one that is translated alone."""
+    for name, texts in [("spoken", ["yes", "no"]), ("bare", ["", " "])]:
+        manifest = write_clips(tmp_path, [0.3, 0.3], tgt_text=["ja", "nein"], src_text=texts)
+        manifest.rename(tmp_path / f"{name}.tsv")
+    build_vocabulary(tmp_path, splits=["spoken", "bare"], with_source=True)
+    for splits in ("spoken,bare", "bare,spoken"):
+        train_set = load(tmp_path, splits, ctc_text="source").datasets[splits]
+        assert len(train_set) == 4
+    with pytest.raises(SystemExit, match=r"no row of bare in .* has the src_text"):
+        load(tmp_path, "bare", ctc_text="source")
+    load(tmp_path, "bare")
+
+
+def load(data, splits, **options):
+    """The task with these splits as a training reads them."""
+    unset = {"decodes_with": None, "lm_path": None, "seed": 1, "train_subset": splits}
+    task = ManifestSpeechToTextTask.setup_task(
+        SpeechToTextConfig(data=str(data), **unset, **options)
+    )
+    task.load_dataset(splits)
+    return task
+
+
 def test_a_vocabulary_may_cover_the_source(tmp_path):
     write_clips(tmp_path, [0.3, 0.3], tgt_text=["ja", "nein"], src_text=["yes", "no"])
     build_vocabulary(tmp_path)
@@ -59,10 +83,8 @@ def set_up(data):
     """The task as a training sets it up, both of its splits the same."""
     build_vocabulary(data)
     shutil.copy(data / "train.tsv", data / "valid.tsv")
-    unset = {"decodes_with": None, "lm_path": None, "seed": 1, "train_subset": "train"}
-    task = ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(data), **unset))
-    for split in ("train", "valid"):
-        task.load_dataset(split)
+    task = load(data, "train")
+    task.load_dataset("valid")
     return task
 
 
