@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,6 +28,18 @@ from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.modules.conformer import subsampled
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class LabelledItem(SpeechToTextDatasetItem):
+    """fairseq's item with all that a batch says of it.
+
+    Where several splits are joined the first one's ``collater`` is given the rows of all, so that
+    it cannot look anything up by ``index``.
+    """
+
+    ctc_target: Tensor | None = None
+    text: str = ""
 
 
 class ManifestSpeechToTextDataset(SpeechToTextDataset):
@@ -128,14 +141,14 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         text = self.src_texts[row]
         return self.tokenize(self.bpe_tokenizer, self.tokenize(self.pre_tokenizer, text))
 
-    def _ctc_target(self, item: SpeechToTextDatasetItem) -> Tensor:
+    def _ctc_target(self, row: int, target: Tensor) -> Tensor:
         """Neither EOS nor language tag."""
         if self.ctc_from_source:
             return self.tgt_dict.encode_line(
-                self._tokenized_source(item.index), add_if_not_exist=False, append_eos=False
+                self._tokenized_source(row), add_if_not_exist=False, append_eos=False
             ).long()
         # The last token is EOS.
-        return item.target[1 if self.cfg.prepend_tgt_lang_tag else 0 : -1]
+        return target[1 if self.cfg.prepend_tgt_lang_tag else 0 : -1]
 
     def _refuse_what_is_not_done(self) -> None:
         """Options of fairseq's that this dataset would leave out in silence, or get wrong."""
@@ -216,27 +229,30 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         generator = np.random.default_rng([self.seed, int(self._epoch), index])
         return functools.partial(self.augmentation, generator=generator)
 
-    def __getitem__(self, index: int) -> SpeechToTextDatasetItem | UnreadableClip:
+    def __getitem__(self, index: int) -> LabelledItem | UnreadableClip:
         self.skipped.count_read()
+        row = int(index)
         try:
-            return super().__getitem__(int(index))
+            item = super().__getitem__(row)
         except UnreadableClip as error:
-            return self.skipped.report(self.manifest.where(int(index)), error)
+            return self.skipped.report(self.manifest.where(row), error)
+        ctc_target = self._ctc_target(row, item.target)
+        return LabelledItem(**vars(item), ctc_target=ctc_target, text=self.tgt_texts[row])
 
-    def collater(self, samples: list[SpeechToTextDatasetItem | UnreadableClip]) -> dict:
+    def collater(self, samples: list[LabelledItem | UnreadableClip]) -> dict:
         """fairseq's batch plus ``ctc_target``: targets with neither EOS nor language tag."""
         samples, replacement = self.skipped.sort_out(samples)
         if replacement is not None:
             return replacement
         batch = super().collater(samples, return_order=True)
-        targets = [self._ctc_target(s) for s in samples]
+        targets = [s.ctc_target for s in samples]
         order = batch.pop("order")
         batch["ctc_target"] = collate_tokens(targets, self.tgt_dict.pad()).index_select(0, order)
         lengths = torch.tensor([len(t) for t in targets])
         batch["ctc_target_lengths"] = lengths.index_select(0, order)
         if not self.training:
             # What a validation is scored against: tokens lose what the vocabulary lacks.
-            batch["texts"] = [self.tgt_texts[row] for row in batch["id"].tolist()]
+            batch["texts"] = [samples[i].text for i in order.tolist()]
         return batch
 
     @property

@@ -47,14 +47,22 @@ def test_attention_wants_a_decoder(decoding):
 
 
 def test_one_of_several_splits_may_have_all_the_transcripts(tmp_path):
-    """Those of a corpus that is transcribed beside one that is translated alone."""
-    for name, texts in [("spoken", ["yes", "no"]), ("bare", ["", " "])]:
-        manifest = write_clips(tmp_path, [0.3, 0.3], tgt_text=["ja", "nein"], src_text=texts)
-        manifest.rename(tmp_path / f"{name}.tsv")
+    """Each row keeps its own; fairseq has rows of all splits put into batches by the first."""
+    columns = {"tgt_text": ["ja", "nein", "ja"], "src_text": ["yes", "no", ""]}
+    header, *rows = write_clips(tmp_path, [0.3, 0.5, 0.4], **columns).read_text().splitlines()
+    for name, part in [("spoken", rows[:2]), ("bare", rows[2:])]:
+        (tmp_path / f"{name}.tsv").write_text("\n".join([header, *part]) + "\n")
     build_vocabulary(tmp_path, splits=["spoken", "bare"], with_source=True)
     for splits in ("spoken,bare", "bare,spoken"):
-        train_set = load(tmp_path, splits, ctc_text="source").datasets[splits]
-        assert len(train_set) == 4
+        task = load(tmp_path, splits, ctc_text="source")
+        both = task.datasets[splits]
+        batch = both.collater([both[row] for row in range(3)])
+        labels = [
+            task.tgt_dict.string(row[:length]).replace(" ", "")
+            for row, length in zip(batch["ctc_target"], batch["ctc_target_lengths"], strict=True)
+        ]
+        assert batch["net_input"]["src_lengths"].tolist() == [48, 38, 28]
+        assert labels == ["▁no", "", "▁yes"]
     with pytest.raises(SystemExit, match=r"no row of bare in .* has the src_text"):
         load(tmp_path, "bare", ctc_text="source")
     load(tmp_path, "bare")
