@@ -1,8 +1,11 @@
 """``mmpt-transcribe``: what goes to stdout, to stderr and into files, and how it ends."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +70,15 @@ def test_json_of_several_files(checkpoint, folder, capsys, recogniser):
     assert [word["start"] for word in b["segments"][0]["words"]] == pytest.approx(
         [word.start for word in words]
     )
+
+
+def test_a_name_that_is_no_utf8(checkpoint, folder, tmp_path, capsys):
+    name = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav"))
+    shutil.copy(folder / "a.wav", name)
+    assert run(checkpoint, folder / "a.wav") == 0
+    expected = capsys.readouterr().out
+    assert run(checkpoint, name) == 0
+    assert capsys.readouterr().out == expected
 
 
 def test_subtitles_into_a_folder(checkpoint, folder, tmp_path, capsys):
