@@ -116,7 +116,7 @@ def test_one_sentence_for_what_cannot_start(checkpoint, stage_1, folder, tmp_pat
         "there is no checkpoint": [tmp_path / "none.pt", a],
         "is no readable checkpoint": [a, a],
         "cannot share stdout; give --output-dir": [checkpoint, a, a, "--format", "srt"],
-        "would both be written to": [
+        "would all be": [
             *(checkpoint, a, tmp_path / "a.mp3"),
             *("--output-dir", tmp_path / "out"),
         ],
