@@ -7,6 +7,7 @@ reading them.
 
 import argparse
 import collections
+import difflib
 import os
 import pickle
 import shutil
@@ -21,6 +22,8 @@ import omegaconf
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
+from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
@@ -87,6 +90,27 @@ def _load_or_exit(path: str, *args, **kwargs) -> dict:
 
 # For fairseq's own calls, on resuming and in fairseq-generate.
 checkpoint_utils.load_checkpoint_to_cpu = _load_or_exit
+
+
+_fairseq_merge = dataclass_utils.merge_with_parent
+
+
+def _merge_or_exit(dc: FairseqDataclass, cfg: omegaconf.DictConfig, *args, **kwargs):
+    """fairseq's checking of a part's config against its dataclass, which ends in a traceback."""
+    try:
+        return _fairseq_merge(dc, cfg, *args, **kwargs)
+    except omegaconf.errors.OmegaConfBaseException as error:
+        part, key = cfg.get("_name"), error.full_key
+        remedy = f" ({str(error.msg).splitlines()[0]}); correct it"
+        if isinstance(error, omegaconf.errors.ConfigKeyError):
+            near = difflib.get_close_matches(str(key), dc.__dataclass_fields__, n=1)
+            remedy = f"; did you mean {near[0]}?" if near else "; leave it out"
+            raise SystemExit(f"mmpt_fairseq: {part} has no key {key}{remedy}") from None
+        raise SystemExit(f"mmpt_fairseq: {part} cannot take its {key}{remedy}") from None
+
+
+# Where fairseq checks every part before a training starts.
+dataclass_utils.merge_with_parent = _merge_or_exit
 
 
 def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
