@@ -113,6 +113,29 @@ def _merge_or_exit(dc: FairseqDataclass, cfg: omegaconf.DictConfig, *args, **kwa
 dataclass_utils.merge_with_parent = _merge_or_exit
 
 
+def _remember_patience(train: types.ModuleType) -> None:
+    """fairseq counts the validations without a better one in attributes of a function, which a
+    resumed training starts anew: they travel in the checkpoint's ``extra_state``."""
+    save, restore = train.Trainer.save_checkpoint, checkpoint_utils.load_checkpoint
+    counted = vars(train.should_stop_early)
+
+    def save_checkpoint(trainer, filename: str, extra_state: dict) -> None:
+        save(trainer, filename, {**extra_state, "early_stopping": dict(counted)})
+
+    def load_checkpoint(cfg, trainer, **kwargs) -> tuple:
+        extra_state, batches = restore(cfg, trainer, **kwargs)
+        if extra_state is not None and not (cfg.reset_optimizer or cfg.reset_meters):
+            counted.update(extra_state.get("early_stopping", {}))
+        return extra_state, batches
+
+    train.Trainer.save_checkpoint = save_checkpoint
+    checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+if "fairseq_cli.train" in sys.modules:
+    _remember_patience(sys.modules["fairseq_cli.train"])
+
+
 def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
     """fairseq copies checkpoint_best.pt onto checkpoint_last.pt byte by byte: a kill meanwhile
     would leave a torso from which nothing can resume."""
