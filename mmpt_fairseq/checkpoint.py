@@ -53,7 +53,11 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int 
         raise InputError(f"{path} holds no audio encoder; give a checkpoint of stage 1 or 2")
     wanted = encoder.state_dict()
     _compare(wanted, taken, path)
-    _compare_settings(encoder, checkpoint.get("cfg"), path)
+    settings = {
+        "encoder_attention_heads": encoder.layers[0].attention.heads,
+        "encoder_positions": encoder.positions,
+    }
+    _compare_settings("encoder", settings, checkpoint.get("cfg"), path)
     fresh = _last_layers(wanted, fresh_layers)
     encoder.load_state_dict({**taken, **fresh}, strict=True)
     taken = {name: tensor for name, tensor in taken.items() if name not in fresh}
@@ -97,6 +101,9 @@ def load_decoder(model: nn.Module, path: str | Path, task_state: dict) -> None:
             f"the decoder in {path} is of another size ({len(differing)} tensors differ, the first "
             f"{min(differing)}); set model.decoder_layers, its other sizes and model.ctc alike"
         )
+    if model.has_decoder:
+        settings = {"decoder_attention_heads": model.decoder.layers[0].self_attn.num_heads}
+        _compare_settings("decoder", settings, checkpoint.get("cfg"), path)
     model.load_state_dict({**model.state_dict(), **taken}, strict=True)
     logger.info("took %d tensors of decoder and CTC head from %s", len(taken), path)
 
@@ -142,17 +149,15 @@ def _compare(wanted: dict[str, Tensor], taken: dict[str, Tensor], path: str | Pa
             )
 
 
-def _compare_settings(encoder: ConformerEncoder, cfg: dict | None, path: str | Path) -> None:
+def _compare_settings(
+    part: str, ours: dict[str, object], cfg: dict | None, path: str | Path
+) -> None:
     """What no tensor's shape shows: another number of heads is another function."""
     saved = (cfg or {}).get("model") or {}
-    ours = {
-        "encoder_attention_heads": encoder.layers[0].attention.heads,
-        "encoder_positions": encoder.positions,
-    }
     for name, value in ours.items():
         if name in saved and str(saved[name]) != str(value):
             raise InputError(
-                f"the encoder in {path} was trained with {name}={saved[name]} and this one has "
+                f"the {part} in {path} was trained with {name}={saved[name]} and this one has "
                 f"{value}; set model.{name}={saved[name]}"
             )
 

@@ -141,6 +141,16 @@ def test_settings_that_no_shape_shows_are_compared(tmp_path, options):
         load_encoder(ConformerEncoder(**sizes, **options), path)
 
 
+def test_a_decoder_with_another_number_of_heads_is_refused(tmp_path):
+    """Its tensors are the same in name and shape."""
+    source, ours = speech_model(decoder_attention_heads=1), speech_task().state_dict()
+    cfg = {"model": {"decoder_attention_heads": 1}}
+    path = save(tmp_path / "stage2.pt", source, task_state=ours, cfg=cfg)
+    load_decoder(speech_model(decoder_attention_heads=1), path, ours)
+    with pytest.raises(InputError, match=r"set model\.decoder_attention_heads=1"):
+        load_decoder(speech_model(decoder_attention_heads=4), path, ours)
+
+
 def test_a_checkpoint_without_an_encoder_is_refused(tmp_path):
     path = save(tmp_path / "other.pt", torch.nn.Linear(2, 2))
     with pytest.raises(InputError, match="holds no audio encoder"):
