@@ -32,8 +32,8 @@ class SpeechToTextModelConfig(ConformerConfig):
     init_decoder_from: Optional[str] = field(
         default=None,
         metadata={
-            "help": "checkpoint of stage 2 or 3 with the same vocabulary: decoder and CTC head are "
-            "taken over; fresh without"
+            "help": "checkpoint of stage 2 or 3 with the same vocabulary: the decoder is taken "
+            "over, with the CTC head if it has one; fresh without"
         },
     )
     freeze_encoder: bool = field(
