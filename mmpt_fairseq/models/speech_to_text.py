@@ -10,7 +10,7 @@ from fairseq.models.transformer import Embedding, TransformerConfig, Transformer
 from torch import Tensor, nn
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
+from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
 from mmpt_fairseq.models.freezing import Freezing, mark_encoder
 from mmpt_fairseq.modules.conformer import ConformerEncoder, EncodedAudio, beyond
 
@@ -152,6 +152,7 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
             raise InputError(
                 "model.ctc=false and model.decoder_layers=0 leave nothing that writes; set one"
             )
+        check_heads(cfg, "decoder")
         dictionary = task.target_dictionary
         encoder = SpeechEncoder(
             build_conformer(cfg),
