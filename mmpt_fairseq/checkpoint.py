@@ -22,8 +22,10 @@ def load_checkpoint(path: str | Path) -> dict:
     """fairseq's checkpoint as a dict on the CPU, read without running any code in it.
 
     Raises:
-        InputError: no such file, not a checkpoint of fairseq, or one that holds code.
+        InputError: no such file, a folder, no checkpoint of fairseq, or one that holds code.
     """
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a folder; name the checkpoint in it, as checkpoint_best.pt")
     if not Path(path).is_file():
         raise InputError(f"there is no checkpoint {path}")
     return load_checkpoint_to_cpu(str(path))

@@ -68,7 +68,7 @@ def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict:
         raise InputError(
             f"{path} was refused: it holds "
             + (f"{culprit}, which could run code" if culprit else "what no checkpoint holds")
-            + "; nothing of it was run. Only load checkpoints of fairseq"
+            + "; nothing of it was run. Give a checkpoint that fairseq wrote"
         ) from None
     # torch reads a file of another kind as a pickle, and stumbles somewhere in it.
     except (EOFError, RuntimeError, IndexError, ValueError, struct.error) as error:

@@ -114,6 +114,7 @@ def test_one_sentence_for_what_cannot_start(checkpoint, stage_1, folder, tmp_pat
     faults = {
         "is of stage 1, which learns no text": [stage_1, a],
         "there is no checkpoint": [tmp_path / "none.pt", a],
+        "is a folder; name the checkpoint in it": [tmp_path, a],
         "is no readable checkpoint": [a, a],
         "cannot share stdout; give --output-dir": [checkpoint, a, a, "--format", "srt"],
         "would all be": [
