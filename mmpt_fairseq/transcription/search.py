@@ -65,9 +65,13 @@ class Search:
         self.ignored = self.generator.symbols_to_strip_from_output | {self.dictionary.eos()}
         self.prefix = self._language_tag(options.language)
 
-    @torch.inference_mode()
     def __call__(self, batch: list[Features]) -> list[list[Word]]:
         """The words of each of the pieces ``(T, F)``, their times from the piece's start."""
+        return [self.words(hypothesis) for hypothesis in self.hypotheses(batch)]
+
+    @torch.inference_mode()
+    def hypotheses(self, batch: list[Features]) -> list[dict[str, Tensor]]:
+        """The generator's best for each of the pieces ``(T, F)``."""
         device = next(self.model.parameters()).device
         lengths = torch.tensor([len(features) for features in batch], device=device)
         source = pad_sequence([torch.from_numpy(features) for features in batch], batch_first=True)
@@ -79,7 +83,7 @@ class Search:
         best = [hypotheses[0] for hypotheses in found]
         if self.has_ctc and "frames" not in best[0]:
             self._align(best, sample["net_input"])
-        return [self._words(hypothesis) for hypothesis in best]
+        return best
 
     def _align(self, hypotheses: list[dict[str, Tensor]], net_input: dict[str, Tensor]) -> None:
         """Give hypotheses of other searches the frames that the CTC head sees their tokens in."""
@@ -115,7 +119,7 @@ class Search:
             raise InputError(f"the model does not write {language}; choose one of {names}")
         return tags[tag]
 
-    def _words(self, hypothesis: dict[str, Tensor]) -> list[Word]:
+    def words(self, hypothesis: dict[str, Tensor]) -> list[Word]:
         """Words with times; a token is part of the word that its letters end up in."""
         tokens = hypothesis["tokens"].tolist()
         scores = hypothesis["positional_scores"].tolist()
