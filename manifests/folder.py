@@ -14,10 +14,10 @@ Where none of them is for validation, one recording in twenty of ``train`` becom
 at least one; with speakers (``--speaker folder``, a column) whole speakers, the smallest ones,
 where these take at most a third; of a single recording the last clips. Where no recording has a
 text, they go as they are, or in pieces of ``--cut`` seconds, for stage 1; where some have, those
-that have none are left out, for nothing was transcribed there that could be learnt or scored. A
-film without sound is left out; where there are no texts ``--keep-silent`` keeps its pictures, whole
-or in pieces. Sentences that recur in several splits are counted, not refused, because short phrases
-recur in the subtitles of any two films.
+that have none are left out, for nothing was transcribed there that could be learnt or scored,
+unless ``--without-texts`` takes all for stage 1. A film without sound is left out; where there are
+no texts ``--keep-silent`` keeps its pictures, whole or in pieces. Sentences that recur in several
+splits are counted, not refused, because short phrases recur in the subtitles of any two films.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of texts that are not UTF-8 (%(default)s)",
     )
     add("--spoken", action="store_true", help="texts without (Applause), [Music], speaker labels")
+    add("--without-texts", action="store_true", help="leave texts aside: all clips, for stage 1")
     add("--cut", type=float, metavar="SECONDS", help="pieces of recordings that have no text")
     add("--require-video", action="store_true", help="leave out what has no pictures")
     add_keep_silent(parser)
@@ -81,7 +82,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         yield from table_candidates(read, args.valid_every, rule, **columns)
         return
     sidecars = Sidecars(rule, args.source_lang, args.target_lang, args.encoding)
-    with_texts = any(sidecars.find(recording) for recording in recordings(args.corpus))
+    with_texts = not args.without_texts and any(map(sidecars.find, recordings(args.corpus)))
     held, splits = _held_out(args, sidecars if with_texts else None)
     for recording in recordings(args.corpus):
         split = _split(recording, args.corpus) or "train"

@@ -43,11 +43,22 @@ class Sidecars:
 
     def __init__(self, rule: Callable[[str], str], source: str, target: str, encoding: str) -> None:
         self._rule, self._source, self._target, self._encoding = rule, source, target, encoding
+        self._kinds: dict[str, str] = {}  # a text with its language in its name, and one without
         self._told: set[str] = set()
 
     def find(self, recording: Recording) -> Path | None:
         """The text file that belongs to a recording."""
-        found = _beside(recording, self._target, SUFFIXES) or _beside(recording, "", SUFFIXES)
+        found = _beside(recording, self._target, SUFFIXES)
+        if found and self._target:
+            self._kinds["marked"] = found.name
+        elif found := found or _beside(recording, "", SUFFIXES):
+            self._kinds["unmarked"] = found.name
+        if len(self._kinds) == 2:
+            self._tell(
+                "unmarked",
+                f"{self._kinds['unmarked']} names no language and is taken for {self._target}, as "
+                f"all like it are, beside {self._kinds['marked']}; rename those in another",
+            )
         return found or self._none(recording)
 
     def _none(self, recording: Recording) -> None:
@@ -68,7 +79,8 @@ class Sidecars:
         """
         name, path = base["source"], self.find(recording)
         if path is None:
-            yield Candidate(id=name, **base, fault=(NO_TEXT, "no .srt, .vtt or .txt beside it"))
+            detail = "no .srt, .vtt or .txt beside it; --without-texts takes all, for stage 1"
+            yield Candidate(id=name, **base, fault=(NO_TEXT, detail))
             return
         try:
             text = self._read(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -48,46 +49,60 @@ def read_table(path: Path, encoding: str = "") -> Iterator[Row]:
     Raises:
         CorpusError: no column names the file, or the file cannot be read as a table.
     """
-    number, encoding = 0, encoding_of(path, encoding)
+    line, encoding = 1, encoding_of(path, encoding)
     try:
         with path.open(encoding=encoding, newline="") as file:
             rows = _json_rows(file) if path.suffix.lower() == ".jsonl" else _csv_rows(file)
-            texts = False
-            for number, row in enumerate(rows, 1):
+            first, texts = True, False
+            for line, row in rows:
                 named = _named(row)
-                if number == 1 and "file" not in named:
+                if first and "file" not in named:
                     names = ", ".join(NAMES["file"])
-                    raise CorpusError(f"{path}, row 1 names no file; the column is called {names}")
-                texts = texts or "text" in named
-                if not named.get("file"):
-                    yield {"id": f"{path.name}, row {number}", "fault": "it names no file"}
+                    raise CorpusError(
+                        f"{path}, line {line} names no file; the column is called {names}"
+                    )
+                first, texts = False, texts or "text" in named
+                if fault := _fault(row, named):
+                    yield {"id": f"{path.name}, line {line}", "fault": fault}
                 else:
                     yield {"text": "", **named} if texts else named
     except UnicodeDecodeError:
         raise CorpusError(f"{path} is not {encoding} text; save it as UTF-8") from None
     except csv.Error as error:
-        raise CorpusError(f"{path}, behind row {number}: {error}; is a quote open?") from None
+        raise CorpusError(f"{path}, behind line {line}: {error}; is a quote open?") from None
 
 
-def _csv_rows(file) -> Iterator[dict]:
+def _fault(row: dict, named: Row) -> str:
+    """What is wrong with a row; empty where nothing is."""
+    if not named.get("file"):
+        return "it names no file"
+    if any(cell.strip() for cell in row.get(None, ())):
+        return "it has more cells than the header; a text that holds the delimiter wants quotes"
+    return ""
+
+
+def _csv_rows(file) -> Iterator[tuple[int, dict]]:
+    """Each row with the line that it ends in; cells beyond the header's under None."""
     header = file.readline()
     file.seek(0)
     # Comma, tab or semicolon, whichever the header has most of.
     delimiter = max("\t,;", key=header.count)
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    yield from csv.DictReader(file, delimiter=delimiter, quoting=quoting)
+    reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
+    for row in reader:
+        yield reader.line_num, row
 
 
-def _json_rows(file) -> Iterator[dict]:
-    """An object a line; nothing of a line that is none."""
-    for line in file:
+def _json_rows(file) -> Iterator[tuple[int, dict]]:
+    """An object a line, with its number; nothing of a line that is none."""
+    for number, line in enumerate(file, 1):
         if line.strip():
             try:
                 row = json.loads(line)
             except ValueError:
                 row = None
             row = row if isinstance(row, dict) else {}
-            yield {key: "" if value is None else str(value) for key, value in row.items()}
+            yield number, {key: "" if value is None else str(value) for key, value in row.items()}
 
 
 def _named(row: dict) -> Row:
@@ -153,7 +168,8 @@ def row_candidate(
     split = spelt(row.get("split", split))
     if "fault" in row:
         return Candidate(row["id"], split, audio="", fault=(BAD_ROW, row["fault"]))
-    audio, fault = folder / row["file"], None
+    audio, fault = Path(os.path.normpath(folder / row["file"])), None
+    inside = audio.relative_to(folder) if audio.is_relative_to(folder) else Path(row["file"])
     try:
         start, seconds = _times(row)
     except ValueError:
@@ -164,7 +180,7 @@ def row_candidate(
     if "src_text" in row:
         columns["src_text"] = rule(row["src_text"])
     return Candidate(
-        id=row.get("id", str(Path(row["file"]).with_suffix("")) + part),
+        id=row.get("id", str(inside.with_suffix("")) + part),
         split=split,
         audio=str(audio),
         video=str(folder / row["video"]) if "video" in row else str(audio),

@@ -87,7 +87,7 @@ def _check_leaks(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue)
         count, shown = catalogue.leaks(kind, drawn=False)
         if count:
             raise CorpusError(
-                f"{count} times splits share a {kind}: {'; '.join(shown)}; mend the splits, or "
+                f"splits share a {kind} ({count} in all): {'; '.join(shown)}; mend the splits, or "
                 f"accept it with --allow-leaks {kind}"
             )
     return found

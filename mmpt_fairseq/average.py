@@ -21,6 +21,8 @@ from tqdm import tqdm
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
+MARK = "mean_of"  # an average's own key, which fairseq does not look at: names of its members
+
 
 @dataclass
 class Saved:
@@ -45,7 +47,9 @@ class Saved:
 
 
 def find_checkpoints(run: Path, leave_out: Path) -> list[Saved]:
-    """Every checkpoint of a training but ``leave_out``, one an update, in order of updates.
+    """Every checkpoint that a training wrote, one an update, in order of updates.
+
+    Averages made before are none, nor is ``leave_out``, whatever lies there.
 
     Raises:
         InputError: there is no such folder, or a file in it is no checkpoint.
@@ -53,9 +57,12 @@ def find_checkpoints(run: Path, leave_out: Path) -> list[Saved]:
     if not run.is_dir():
         raise InputError(f"there is no folder {run}; give the training's checkpoint.save_dir")
     found: dict[int, Saved] = {}
-    files = sorted(path for path in run.glob("checkpoint*.pt") if path != leave_out)
+    leave_out = leave_out.resolve()
+    files = sorted(path for path in run.glob("checkpoint*.pt") if path.resolve() != leave_out)
     for path in tqdm(files, desc="reading", unit="checkpoint", disable=len(files) < 3):
         state = load_checkpoint(path)
+        if MARK in state:
+            continue
         settings = (state.get("cfg") or {}).get("checkpoint") or {}
         updates = int(state["optimizer_history"][-1]["num_updates"])
         value = (state.get("extra_state") or {}).get("val_loss")
@@ -86,7 +93,7 @@ def choose(saved: list[Saved], last: int | None, best: int | None) -> list[Path]
 
 
 def average(paths: list[Path]) -> dict:
-    """The last checkpoint with the mean of all weights, and no state of an optimizer.
+    """The last checkpoint with the mean of all weights, marked, and no state of an optimizer.
 
     Raises:
         InputError: the checkpoints are not of one model.
@@ -106,6 +113,7 @@ def average(paths: list[Path]) -> dict:
         name: total[name].to(w.dtype) if w.is_floating_point() else w for name, w in weights.items()
     }
     state["last_optimizer_state"] = None
+    state[MARK] = [path.name for path in paths]
     return state
 
 

@@ -14,7 +14,8 @@ from mmpt_fairseq.modules.conformer import ConformerEncoder
 logger = logging.getLogger(__name__)
 
 ENCODER = "audio_encoder."
-DECODER = ("decoder.", "encoder.ctc_projection.")
+DECODER = "decoder."
+CTC_HEAD = "encoder.ctc_projection."
 
 
 def load_checkpoint(path: str | Path) -> dict:
@@ -53,7 +54,11 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int 
         raise InputError(f"{path} holds no audio encoder; give a checkpoint of stage 1 or 2")
     wanted = encoder.state_dict()
     _compare(wanted, taken, path)
-    _compare_settings(encoder, checkpoint.get("cfg"), path)
+    settings = {
+        "encoder_attention_heads": encoder.layers[0].attention.heads,
+        "encoder_positions": encoder.positions,
+    }
+    _compare_settings("encoder", settings, checkpoint.get("cfg"), path)
     fresh = _last_layers(wanted, fresh_layers)
     encoder.load_state_dict({**taken, **fresh}, strict=True)
     taken = {name: tensor for name, tensor in taken.items() if name not in fresh}
@@ -69,7 +74,10 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int 
 
 
 def load_decoder(model: nn.Module, path: str | Path, task_state: dict) -> None:
-    """Take decoder and CTC head over from stage 2 or 3, which must write the same vocabulary.
+    """Take the decoder over from stage 2 or 3, which must write the same vocabulary.
+
+    The CTC head comes along where both have one. One that the checkpoint lacks starts fresh, and
+    one that the model lacks is left behind: stage 2's recipes have none, stage 3's have one.
 
     Args:
         model: of stages 2 and 3.
@@ -88,17 +96,27 @@ def load_decoder(model: nn.Module, path: str | Path, task_state: dict) -> None:
             f"than the data folder's ({len(task_state['vocabulary'])}); train on that vocabulary's "
             "dict.txt, spm.model and config.yaml, or leave model.init_decoder_from out"
         )
-    wanted = {k: v for k, v in model.state_dict().items() if k.startswith(DECODER)}
-    taken = {k: v for k, v in checkpoint["model"].items() if k.startswith(DECODER)}
+    states = model.state_dict(), checkpoint["model"]
+    ours, theirs = (any(k.startswith(CTC_HEAD) for k in state) for state in states)
+    parts = (DECODER, CTC_HEAD) if ours and theirs else (DECODER,)
+    wanted, taken = ({k: v for k, v in s.items() if k.startswith(parts)} for s in states)
     differing = wanted.keys() ^ taken.keys()
     differing |= {k for k in wanted.keys() & taken.keys() if wanted[k].shape != taken[k].shape}
     if differing:
         raise InputError(
             f"the decoder in {path} is of another size ({len(differing)} tensors differ, the first "
-            f"{min(differing)}); set model.decoder_layers, its other sizes and model.ctc alike"
+            f"{min(differing)}); set model.decoder_layers and its other sizes alike"
         )
-    model.load_state_dict({**model.state_dict(), **taken}, strict=True)
-    logger.info("took %d tensors of decoder and CTC head from %s", len(taken), path)
+    if model.has_decoder:
+        settings = {"decoder_attention_heads": model.decoder.layers[0].self_attn.num_heads}
+        _compare_settings("decoder", settings, checkpoint.get("cfg"), path)
+    model.load_state_dict({**states[0], **taken}, strict=True)
+    head = {
+        (True, True): "with its CTC head",
+        (True, False): "which has no CTC head: that starts fresh",
+        (False, True): "whose CTC head is left behind",
+    }.get((ours, theirs), "which has no CTC head either")
+    logger.info("took %d tensors of the decoder from %s, %s", len(taken), path, head)
 
 
 def same_vocabulary(ours: dict, theirs: dict) -> bool:
@@ -142,17 +160,15 @@ def _compare(wanted: dict[str, Tensor], taken: dict[str, Tensor], path: str | Pa
             )
 
 
-def _compare_settings(encoder: ConformerEncoder, cfg: dict | None, path: str | Path) -> None:
+def _compare_settings(
+    part: str, ours: dict[str, object], cfg: dict | None, path: str | Path
+) -> None:
     """What no tensor's shape shows: another number of heads is another function."""
     saved = (cfg or {}).get("model") or {}
-    ours = {
-        "encoder_attention_heads": encoder.layers[0].attention.heads,
-        "encoder_positions": encoder.positions,
-    }
     for name, value in ours.items():
         if name in saved and str(saved[name]) != str(value):
             raise InputError(
-                f"the encoder in {path} was trained with {name}={saved[name]} and this one has "
+                f"the {part} in {path} was trained with {name}={saved[name]} and this one has "
                 f"{value}; set model.{name}={saved[name]}"
             )
 

@@ -7,6 +7,7 @@ reading them.
 
 import argparse
 import collections
+import difflib
 import os
 import pickle
 import shutil
@@ -21,6 +22,8 @@ import omegaconf
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
+from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
@@ -87,6 +90,50 @@ def _load_or_exit(path: str, *args, **kwargs) -> dict:
 
 # For fairseq's own calls, on resuming and in fairseq-generate.
 checkpoint_utils.load_checkpoint_to_cpu = _load_or_exit
+
+
+_fairseq_merge = dataclass_utils.merge_with_parent
+
+
+def _merge_or_exit(dc: FairseqDataclass, cfg: omegaconf.DictConfig, *args, **kwargs):
+    """fairseq's checking of a part's config against its dataclass, which ends in a traceback."""
+    try:
+        return _fairseq_merge(dc, cfg, *args, **kwargs)
+    except omegaconf.errors.OmegaConfBaseException as error:
+        part, key = cfg.get("_name"), error.full_key
+        remedy = f" ({str(error.msg).splitlines()[0]}); correct it"
+        if isinstance(error, omegaconf.errors.ConfigKeyError):
+            near = difflib.get_close_matches(str(key), dc.__dataclass_fields__, n=1)
+            remedy = f"; did you mean {near[0]}?" if near else "; leave it out"
+            raise SystemExit(f"mmpt_fairseq: {part} has no key {key}{remedy}") from None
+        raise SystemExit(f"mmpt_fairseq: {part} cannot take its {key}{remedy}") from None
+
+
+# Where fairseq checks every part before a training starts.
+dataclass_utils.merge_with_parent = _merge_or_exit
+
+
+def _remember_patience(train: types.ModuleType) -> None:
+    """fairseq counts the validations without a better one in attributes of a function, which a
+    resumed training starts anew: they travel in the checkpoint's ``extra_state``."""
+    save, restore = train.Trainer.save_checkpoint, checkpoint_utils.load_checkpoint
+    counted = vars(train.should_stop_early)
+
+    def save_checkpoint(trainer, filename: str, extra_state: dict) -> None:
+        save(trainer, filename, {**extra_state, "early_stopping": dict(counted)})
+
+    def load_checkpoint(cfg, trainer, **kwargs) -> tuple:
+        extra_state, batches = restore(cfg, trainer, **kwargs)
+        if extra_state is not None and not (cfg.reset_optimizer or cfg.reset_meters):
+            counted.update(extra_state.get("early_stopping", {}))
+        return extra_state, batches
+
+    train.Trainer.save_checkpoint = save_checkpoint
+    checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+if "fairseq_cli.train" in sys.modules:
+    _remember_patience(sys.modules["fairseq_cli.train"])
 
 
 def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> bool:

@@ -84,8 +84,10 @@ def load_exported(folder: Path | str) -> ConformerEncoder:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if config["format"] != FORMAT:
-            raise InputError(f"{folder / CONFIG} is of the format {config['format']}, not {FORMAT}")
+            raise InputError(f"it is of the format {config['format']}, not {FORMAT}")
         encoder = build_conformer(ConformerConfig(**config["encoder"]))
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG} is not of an exported encoder: {error}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{folder / CONFIG} is not of an exported encoder ({error!r})") from None
     safetensors = _safetensors()

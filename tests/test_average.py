@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+import mmpt_fairseq
 from mmpt_fairseq.average import main
-from mmpt_fairseq.checkpoint import load_checkpoint, load_encoder
+from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_encoder
 from tests.helpers import speech_model
 
 
@@ -21,13 +22,14 @@ def save(path, updates, value, seed, maximise=False, **options):
 
 @pytest.fixture
 def run(tmp_path):
-    """Updates 10 to 40, of which 20 and 40 are best; 40 is there under two names."""
+    """Updates 10 to 40, of which 20 and 40 are best; 40 is there under fairseq's own two names."""
     folder = tmp_path / "run"
     folder.mkdir()
     weights = {}
-    for i, value in enumerate((5.0, 1.0, 4.0, 2.0)):
+    names = ("1_10", "2_20", "3_30", "best")
+    for i, (name, value) in enumerate(zip(names, (5.0, 1.0, 4.0, 2.0), strict=True)):
         updates = 10 * (i + 1)
-        weights[updates] = save(folder / f"checkpoint_{i + 1}_{updates}.pt", updates, value, i)
+        weights[updates] = save(folder / f"checkpoint_{name}.pt", updates, value, i)
     save(folder / "checkpoint_last.pt", 40, 2.0, 3)
     return folder, weights
 
@@ -40,15 +42,19 @@ def check_mean(state, weights, updates):
 
 
 @pytest.mark.parametrize(
-    ("choice", "updates"),
-    [("--last", (30, 40)), ("--best", (20, 40))],
+    ("choice", "updates", "names"),
+    [
+        ("--last", (30, 40), "checkpoint_3_30.pt, checkpoint_best.pt"),
+        ("--best", (20, 40), "checkpoint_2_20.pt, checkpoint_best.pt"),
+    ],
 )
-def test_the_mean_of_the_last_or_best(run, tmp_path, choice, updates, capsys):
+def test_the_mean_of_the_last_or_best(run, choice, updates, names, capsys):
+    """Other averages lie there already, which come before checkpoint_best by name."""
     folder, weights = run
     output = folder / "checkpoint_average.pt"
-    for _ in range(2):  # an average that lies there already is none of the checkpoints
-        main([str(folder), choice, "2", "--output", str(output)])
-    assert f"checkpoint_{updates[0] // 10}_{updates[0]}.pt" in capsys.readouterr().out
+    main([str(folder), choice, "3", "--output", str(folder / "checkpoint_average3.pt")])
+    main([str(folder), choice, "2", "--output", str(output)])
+    assert f"{output}: the mean of {names}\n" in capsys.readouterr().out
     state = load_checkpoint(output)
     check_mean(state, weights, updates)
     assert state["last_optimizer_state"] is None
@@ -59,6 +65,23 @@ def test_the_mean_of_the_last_or_best(run, tmp_path, choice, updates, capsys):
         encoder.layers[0].norm.weight,
         state["model"]["encoder.audio_encoder.layers.0.norm.weight"],
     )
+
+
+def test_what_the_output_replaces_is_not_read(run, monkeypatch):
+    folder, weights = run
+    monkeypatch.chdir(folder)
+    (folder / "checkpoint_average.pt").write_bytes(b"cut short")
+    main([str(folder), "--last", "2", "--output", "checkpoint_average.pt"])
+    check_mean(load_checkpoint(folder / "checkpoint_average.pt"), weights, (30, 40))
+
+
+def test_fairseq_loads_an_average(stages, tmp_path):
+    output = tmp_path / "average.pt"
+    main([str(stages / "finetuning"), "--last", "1", "--output", str(output)])
+    mean = mmpt_fairseq.load(output, "cpu").encoder.state_dict()
+    expected = encoder_state(load_checkpoint(output)["model"])
+    assert mean.keys() == expected.keys()
+    assert all(torch.equal(mean[name], tensor) for name, tensor in expected.items())
 
 
 def test_more_can_be_better(tmp_path):

@@ -141,6 +141,16 @@ def test_settings_that_no_shape_shows_are_compared(tmp_path, options):
         load_encoder(ConformerEncoder(**sizes, **options), path)
 
 
+def test_a_decoder_with_another_number_of_heads_is_refused(tmp_path):
+    """Its tensors are the same in name and shape."""
+    source, ours = speech_model(decoder_attention_heads=1), speech_task().state_dict()
+    cfg = {"model": {"decoder_attention_heads": 1}}
+    path = save(tmp_path / "stage2.pt", source, task_state=ours, cfg=cfg)
+    load_decoder(speech_model(decoder_attention_heads=1), path, ours)
+    with pytest.raises(InputError, match=r"set model\.decoder_attention_heads=1"):
+        load_decoder(speech_model(decoder_attention_heads=4), path, ours)
+
+
 def test_a_checkpoint_without_an_encoder_is_refused(tmp_path):
     path = save(tmp_path / "other.pt", torch.nn.Linear(2, 2))
     with pytest.raises(InputError, match="holds no audio encoder"):
@@ -158,14 +168,34 @@ def test_the_decoder_is_carried_over_with_its_ctc_head(tmp_path):
         assert torch.equal(tensor, source.state_dict()[name]) == ours, name
 
 
+@pytest.mark.parametrize("head", [True, False])
+def test_a_ctc_head_that_one_alone_has_stays_where_it_is(tmp_path, caplog, head):
+    """As between the recipes: stage 2's have none, stage 3's have one."""
+    caplog.set_level("INFO")
+    source, target, task = speech_model(ctc=not head), speech_model(ctc=head), speech_task()
+    path = save(tmp_path / "stage2.pt", source, task_state=task.state_dict())
+    for parameter in target.parameters():
+        torch.nn.init.constant_(parameter, 7.0)
+    load_decoder(target, path, task.state_dict())
+    for name, tensor in target.state_dict().items():
+        if name.startswith("decoder."):
+            assert torch.equal(tensor, source.state_dict()[name]), name
+        else:
+            assert (tensor == 7.0).all(), name
+    said = "which has no CTC head: that starts fresh" if head else "whose CTC head is left behind"
+    count = len(target.decoder.state_dict())
+    assert f"took {count} tensors of the decoder from {path}, {said}" in caplog.text
+
+
 def test_another_decoder_is_refused(tmp_path):
     path = save(tmp_path / "stage2.pt", speech_model(), task_state=speech_task().state_dict())
     other = speech_task(("a", "b", "z")).state_dict()
     with pytest.raises(InputError, match=r"another vocabulary \(3 entries\) than .*\(3\)"):
         load_decoder(speech_model(), path, other)
     ours = speech_task().state_dict()
-    for options in ({"decoder_layers": 2}, {"decoder_ffn_embed_dim": 16}, {"ctc": False}):
+    sizes = ("decoder_layers", 2), ("decoder_ffn_embed_dim", 16), ("encoder_embed_dim", 32)
+    for name, size in sizes:
         with pytest.raises(InputError, match="of another size"):
-            load_decoder(speech_model(**options), path, ours)
+            load_decoder(speech_model(**{name: size}), path, ours)
     with pytest.raises(InputError, match="holds no decoder"):
         load_decoder(speech_model(), save(tmp_path / "stage1.pt", av_model()), ours)

@@ -107,6 +107,10 @@ def test_what_cannot_be_loaded(exported, tmp_path):
     assert "is of the format other" in refused({**config, "format": "other"})
     assert "is not of an exported encoder" in refused([])
     assert "is not of an exported encoder" in refused({**config, "encoder": {"wide": 3}})
+    positions = {**config["encoder"], "encoder_positions": "foo"}
+    sentence = refused({**config, "encoder": positions})
+    assert "config.json" in sentence
+    assert "encoder_positions=foo must be sinusoidal or rotary" in sentence
     wider = {**config["encoder"], "encoder_layers": 2}
     assert "does not hold the encoder" in refused({**config, "encoder": wider})
     (tmp_path / "encoder.safetensors").write_bytes(b"torso")

@@ -19,7 +19,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSmoothedCrossEntropy
 from tests.commands import ROOT
+from tests.helpers import speech_batch, speech_model, speech_task
 
 # A README -> the folder of the configs that it speaks of, and some of them.
 CONFIGS = {
@@ -40,11 +42,16 @@ TRAIN = "fairseq-hydra-train"
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
 
 
-def overrides_in(text: str) -> list[re.Match]:
-    """Every ``group.key=value`` in the code of a text, less whole blocks of code."""
+def pieces_in(text: str) -> list[list[re.Match]]:
+    """Every ``group.key=value`` in each piece of a text's code, less whole blocks of code."""
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    words = " ".join(re.findall(r"`([^`]+)`", text)).split()
-    return [match for match in map(OVERRIDE.fullmatch, words) if match]
+    code = [piece.split() for piece in re.findall(r"`([^`]+)`", text)]
+    return [list(filter(None, map(OVERRIDE.fullmatch, words))) for words in code]
+
+
+def overrides_in(text: str) -> list[re.Match]:
+    """Those of all pieces."""
+    return [override for piece in pieces_in(text) for override in piece]
 
 
 def composed(folder: str, name: str, overrides: Sequence[str] = ()) -> dict:
@@ -80,6 +87,24 @@ def test_what_is_to_be_said_can_be_said(readme):
     for override in told:
         faults = [fault(override, cfg) for cfg in configs]
         assert not all(faults), (override[0], faults)
+
+
+@pytest.mark.parametrize(
+    ("readme", "name"),
+    [("README.md", "finetuning"), ("examples/midtraining/README.md", "mustc_en_it")],
+)
+def test_what_is_said_of_ctc_fits_the_model(readme, name):
+    """Model and criterion of the config, with each piece of code that weighs CTC, give a loss."""
+    pieces = pieces_in((ROOT / readme).read_text(encoding="utf-8"))
+    told = [piece for piece in pieces if any(o[3] == "ctc_weight" for o in piece)]
+    assert told
+    for piece in told:
+        cfg = composed(CONFIGS[readme][0], name, [override[0] for override in piece])
+        settings = False, 0.1, 0, True, cfg["criterion"]["ctc_weight"]
+        criterion = ManifestLabelSmoothedCrossEntropy(speech_task(), *settings)
+        model = speech_model(ctc=cfg["model"].get("ctc", True))
+        _, _, logs = criterion(model, speech_batch([40], [[4, 5]]))
+        assert logs["ctc_loss"] > 0
 
 
 def commands_in(text: str, program: str) -> Iterator[list[str]]:

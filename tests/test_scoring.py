@@ -13,3 +13,12 @@ def test_cer_is_that_of_the_report():
     expected = 100 * jiwer.cer(["un été", "deux mots"], ["un été", "deux maux ici"])
     assert scorer.score() == pytest.approx(expected)
     assert scorer.result_string() == f"CER: {expected:.2f}"
+
+
+def test_an_empty_reference_counts_what_is_written_for_it():
+    scorer = CerScorer(CerScorerConfig())
+    assert scorer.score() == 0
+    scorer.add_string(" ", "ab")
+    assert scorer.score() == 0
+    scorer.add_string("drei", "drei")
+    assert scorer.score() == pytest.approx(100 * 2 / 4)

@@ -198,6 +198,20 @@ def test_short_clips_come_first(corpora, tmp_path):
     assert difference < 1e-6
 
 
+def test_patience_survives_a_restart(corpora, tmp_path):
+    """At a rate of 0 nothing gets better after the first of the validations, one an epoch."""
+    options = ["optimization.lr=[0.0]", "checkpoint.patience=3", "optimization.max_update=99"]
+    options += ["dataset.validate_interval=1", "checkpoint.save_interval=1"]
+
+    def validations(epochs: int) -> int:
+        until = f"optimization.max_epoch={epochs}"
+        output = succeeded(train("finetuning", corpora / "asr", tmp_path, *options, until))
+        return len(losses(output, "valid_loss"))
+
+    assert validations(2) == 2
+    assert validations(9) == 2  # the fourth of all is the third without a better one
+
+
 def test_no_clip_is_short_enough(corpora, tmp_path):
     options = ["+task.short_first_epochs=1", "+task.short_first_frames=3"]
     sentence = refused(train("finetuning", corpora / "asr", tmp_path, *options))

@@ -4,6 +4,7 @@ Attention alone aligns late on little data; CTC aligns in minutes (arXiv 1609.06
 ``model.decoder_layers=0`` there is CTC alone.
 """
 
+import math
 from dataclasses import dataclass, field
 
 from fairseq.criterions import register_criterion
@@ -11,6 +12,7 @@ from fairseq.criterions.label_smoothed_cross_entropy_with_ctc import (
     LabelSmoothedCrossEntropyWithCtcCriterion,
     LabelSmoothedCrossEntropyWithCtcCriterionConfig,
 )
+from fairseq.logging import metrics
 
 from mmpt_fairseq.errors import InputError
 
@@ -30,8 +32,28 @@ class LabelSmoothedCrossEntropyConfig(LabelSmoothedCrossEntropyWithCtcCriterionC
 class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterion):
     """The blank is the dictionary's BOS; CTC's targets come from the dataset.
 
-    Of a model without decoder it is CTC alone.
+    Of a model without decoder it is CTC alone. ``ctc_loss`` is logged in bits a label and without
+    its weight, so that runs compare.
     """
+
+    def forward(self, model, sample: dict, reduce: bool = True) -> tuple:
+        """fairseq's; see :class:`FairseqCriterion`."""
+        loss, sample_size, logs = super().forward(model, sample, reduce=reduce)
+        if self.ctc_weight > 0:
+            logs["ctc_loss"] /= self.ctc_weight
+            logs["ctc_labels"] = int(sample["ctc_target_lengths"].sum())
+        return loss, sample_size, logs
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs: list[dict]) -> None:
+        """fairseq's, with a CTC loss of its own: theirs is weighted, and a token of the decoder."""
+        super(LabelSmoothedCrossEntropyWithCtcCriterion, cls).reduce_metrics(logging_outputs)
+        loss, labels = (
+            sum(output.get(name, 0) for output in logging_outputs)
+            for name in ("ctc_loss", "ctc_labels")
+        )
+        if labels:
+            metrics.log_scalar("ctc_loss", loss / labels / math.log(2), labels, round=3)
 
     def compute_loss(self, model, net_output: tuple, sample: dict, reduce: bool = True):
         """Label-smoothed and plain cross entropy, both 0 without a decoder."""

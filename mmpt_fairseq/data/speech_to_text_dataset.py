@@ -122,7 +122,11 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
             # CTC puts a blank between a token and its repetition.
             self.ctc_lens[i] = len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
         for column, (unknown, total) in self._unknown.items():
-            logger.info("%s: %d of %d tokens of %s are unknown", self.split, unknown, total, column)
+            # A vocabulary is built from the targets that are trained on: only others lack some.
+            level = logging.WARNING if self.training and unknown else logging.INFO
+            known = f"{unknown} of {total} tokens of {column} are unknown"
+            hint = "; build the vocabulary --with-source" if column == "src_text" else ""
+            logger.log(level, "%s: %s%s", self.split, known, hint if unknown else "")
             if total and unknown > total / 2:
                 raise InputError(
                     f"{self.manifest.path}: {unknown} of {total} tokens of {column} are not in the "

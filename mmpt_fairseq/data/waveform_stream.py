@@ -1,6 +1,7 @@
 """Sound of any length as 16 kHz mono blocks: what ``read_waveform`` gives, in bounded memory."""
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -47,7 +48,7 @@ def duration(path: str) -> float | None:
         import soundfile
 
         try:
-            return soundfile.info(path).duration
+            return soundfile.info(os.fsencode(path)).duration
         except (soundfile.LibsndfileError, RuntimeError):
             return None
     import av
@@ -62,7 +63,7 @@ def duration(path: str) -> float | None:
 def _soundfile_blocks(path: str) -> Iterator[tuple[Waveform, int]]:
     import soundfile
 
-    with soundfile_faults(path), soundfile.SoundFile(path) as file:
+    with soundfile_faults(path), soundfile.SoundFile(os.fsencode(path)) as file:
         size = BLOCK_SECONDS * file.samplerate
         while len(block := file.read(size, dtype="float32", always_2d=True)):
             yield block.mean(axis=1), file.samplerate

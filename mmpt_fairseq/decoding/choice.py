@@ -10,7 +10,8 @@ from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, CTCPrefixBeamGenerator
 from mmpt_fairseq.errors import InputError
 
 CTC_GENERATORS = {"ctc": CTCGreedyGenerator, "ctc_beam": CTCPrefixBeamGenerator}
-Decoding = ChoiceEnum(["attention", "joint", *CTC_GENERATORS])
+DECODINGS = ("attention", "joint", *CTC_GENERATORS)
+Decoding = ChoiceEnum(list(DECODINGS))
 
 
 def check_language_model_files(path: str, data: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmpt_fairseq.data.audio import NUM_MEL_BINS
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
+from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder, beyond
 from mmpt_fairseq.modules.pooling import AttentionPooling, masked_mean
 from mmpt_fairseq.modules.reconstruction import (
@@ -152,6 +152,8 @@ class AVPretrainingModel(BaseFairseqModel):
                 f"{error}: change task.video_num_frames or task.video_size, or "
                 "model.video_patch_frames or model.video_patch_size"
             ) from None
+        check_heads(cfg, "video")
+        check_heads(cfg, "decoder")
         video_encoder = VideoEncoder(
             patches,
             cfg.video_embed_dim,

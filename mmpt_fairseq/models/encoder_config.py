@@ -33,10 +33,11 @@ def build_conformer(cfg: ConformerConfig) -> ConformerEncoder:
     Raises:
         InputError: sizes that do not fit together.
     """
-    if cfg.encoder_embed_dim % cfg.encoder_attention_heads:
+    share = check_heads(cfg, "encoder")
+    if str(cfg.encoder_positions) == "rotary" and share % 2:
         raise InputError(
-            f"model.encoder_embed_dim={cfg.encoder_embed_dim} is not a multiple of "
-            f"model.encoder_attention_heads={cfg.encoder_attention_heads}"
+            f"model.encoder_positions=rotary turns pairs of channels, and each head has {share}; "
+            "set model.encoder_embed_dim to an even multiple of model.encoder_attention_heads"
         )
     return ConformerEncoder(
         dim=cfg.encoder_embed_dim,
@@ -48,3 +49,18 @@ def build_conformer(cfg: ConformerConfig) -> ConformerEncoder:
         positions=str(cfg.encoder_positions),
         checkpoint_activations=cfg.checkpoint_activations,
     )
+
+
+def check_heads(cfg: FairseqDataclass, part: str) -> int:
+    """Channels of each head of ``part``: ``encoder``, ``decoder`` or ``video``.
+
+    Raises:
+        InputError: its heads do not divide its width.
+    """
+    width, heads = (getattr(cfg, f"{part}_{name}") for name in ("embed_dim", "attention_heads"))
+    if heads < 1 or width % heads:
+        raise InputError(
+            f"model.{part}_embed_dim={width} is not a multiple of "
+            f"model.{part}_attention_heads={heads}; change one of them"
+        )
+    return width // heads

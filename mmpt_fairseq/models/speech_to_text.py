@@ -10,7 +10,7 @@ from fairseq.models.transformer import Embedding, TransformerConfig, Transformer
 from torch import Tensor, nn
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
+from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
 from mmpt_fairseq.models.freezing import Freezing, mark_encoder
 from mmpt_fairseq.modules.conformer import ConformerEncoder, EncodedAudio, beyond
 
@@ -32,8 +32,8 @@ class SpeechToTextModelConfig(ConformerConfig):
     init_decoder_from: Optional[str] = field(
         default=None,
         metadata={
-            "help": "checkpoint of stage 2 or 3 with the same vocabulary: decoder and CTC head are "
-            "taken over; fresh without"
+            "help": "checkpoint of stage 2 or 3 with the same vocabulary: the decoder is taken "
+            "over, with the CTC head if it has one; fresh without"
         },
     )
     freeze_encoder: bool = field(
@@ -152,6 +152,7 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
             raise InputError(
                 "model.ctc=false and model.decoder_layers=0 leave nothing that writes; set one"
             )
+        check_heads(cfg, "decoder")
         dictionary = task.target_dictionary
         encoder = SpeechEncoder(
             build_conformer(cfg),

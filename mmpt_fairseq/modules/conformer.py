@@ -18,6 +18,7 @@ from fairseq.models.speech_to_text.modules.convolution import Conv1dSubsampler
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
 from mmpt_fairseq.modules.dropout import Dropout
 from mmpt_fairseq.modules.masking import VisibleTokens
@@ -70,8 +71,8 @@ class ConvolutionModule(nn.Module):
 
     def __init__(self, dim: int, kernel: int, dropout: float) -> None:
         super().__init__()
-        if kernel % 2 == 0:
-            raise ValueError(f"the depthwise kernel must be odd, not {kernel}")
+        if kernel < 1 or kernel % 2 == 0:
+            raise InputError(f"model.depthwise_conv_kernel_size={kernel} must be odd, as 31 is")
         self.norm = nn.LayerNorm(dim)
         self.pointwise_in = nn.Linear(dim, 2 * dim)
         self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
@@ -169,7 +170,7 @@ class ConformerEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if positions not in ("sinusoidal", "rotary"):
-            raise ValueError(f"positions must be sinusoidal or rotary, not {positions!r}")
+            raise InputError(f"model.encoder_positions={positions} must be sinusoidal or rotary")
         self.positions, self.checkpoint_activations = positions, checkpoint_activations
         self.subsample = MaskedSubsampler(features, 2 * dim, dim, [5, 5])
         self.dropout = Dropout(dropout)

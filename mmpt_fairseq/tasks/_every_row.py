@@ -173,7 +173,7 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
         logger.info("command: %s", shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]))
         if not os.path.isdir(cfg.data):
             raise InputError(f"there is no data folder {cfg.data}; check task.data")
-    refuse_lone_process(cfg)
+        refuse_lone_process(cfg)
 
 
 def is_training_split(cfg: FairseqDataclass, split: str) -> bool:

@@ -6,10 +6,14 @@ Counts, not rates, are logged: fairseq sums them over batches and processes.
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
+from numpy.typing import NDArray
 from torch import nn
 
+from mmpt_fairseq.decoding.choice import CTC_GENERATORS
+from mmpt_fairseq.decoding.text import Detokeniser
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.scoring import normalise_text
 
@@ -38,13 +42,23 @@ class ValidationScorer:
             prefix_size=0,
             eos_token=None,
         )
+        self.beam_search = str(cfg.decoding) not in CTC_GENERATORS
         self.generator = task.build_generator([model], self.settings)
-        self.bpe = task.build_bpe(None)
+        self.text = Detokeniser(task, self.generator)
 
     @classmethod
     def for_training(cls, task: FairseqTask, model: nn.Module) -> "ValidationScorer | None":
         """One if the task's config asks for it."""
         return cls(task, model) if task.cfg.eval_wer or task.cfg.eval_bleu else None
+
+    def check_lengths(self, lengths: NDArray[np.int32]) -> None:
+        """Raise InputError where the search would end before a target of so many tokens does."""
+        longest, limit = int(lengths.max(initial=0)), self.settings.max_len_b
+        if self.beam_search and longest > limit:
+            raise InputError(
+                f"the longest target to validate on has {longest} tokens, and the search ends "
+                f"after generation.max_len_b={limit}, so that the score would be wrong; raise it"
+            )
 
     def count(self, task: FairseqTask, sample: dict, model: nn.Module) -> dict[str, int]:
         """What the scores of a batch are made of.
@@ -56,19 +70,14 @@ class ValidationScorer:
         if self.settings.prefix_size:
             prefix = sample["target"][:, : self.settings.prefix_size]
         found = task.inference_step(self.generator, [model], sample, prefix_tokens=prefix)
-        hypotheses = [self._text(task, row[0]["tokens"]) for row in found]
+        # What the vocabulary lacks must match no letter of a reference.
+        texts = [self.text(row[0]["tokens"].tolist(), unknown="⁇") for row in found]
+        hypotheses = [normalise_text(text) for text in texts]
         references = [normalise_text(text) for text in sample["texts"]]
         if not all(references):
             raise InputError("a validation row has no tgt_text to be scored against; leave it out")
         counts = error_counts(references, hypotheses) if self.wer else {}
         return counts | (ngram_counts(references, hypotheses) if self.bleu else {})
-
-    def _text(self, task: FairseqTask, tokens) -> str:
-        stripped = self.generator.symbols_to_strip_from_output
-        text = task.target_dictionary.string(
-            tokens.int().cpu(), extra_symbols_to_ignore=stripped, unk_string="⁇"
-        )
-        return normalise_text(self.bpe.decode(text))
 
 
 def error_counts(references: list[str], hypotheses: list[str]) -> dict[str, int]:

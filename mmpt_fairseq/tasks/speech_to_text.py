@@ -242,6 +242,9 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
             )
             if training and self.ctc_text == "source":
                 self._check_transcripts(split)
+            if self.validation is not None and not training:
+                for part in manifest_datasets(self.datasets[split]):
+                    self.validation.check_lengths(part.tgt_lens)
 
     def _check_transcripts(self, split: str) -> None:
         """Raise InputError unless CTC has something to align; one of several splits will do."""
@@ -287,6 +290,11 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
             language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
             check_language_model(language_model, self.tgt_dict, decoding)
             if decoding in CTC_GENERATORS:
+                if self.ctc_text == "source":
+                    logger.warning(
+                        "the CTC head of this model writes the source's transcripts "
+                        "(task.ctc_text=source), no translations"
+                    )
                 return CTC_GENERATORS[decoding](models, self.tgt_dict, tags, args.beam)
             generator = super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
             if decoding == "joint":

@@ -102,9 +102,10 @@ def _outputs(args: argparse.Namespace) -> list[Path | None]:
             )
         return [None for _ in args.files]
     outputs = [args.output_dir / (Path(f).stem + FORMATS[args.format]) for f in args.files]
-    twice = [str(path) for path, count in Counter(outputs).items() if count > 1]
-    if twice:
-        raise InputError(f"two files would both be written to {twice[0]}; transcribe them apart")
+    clash = next((path for path, count in Counter(outputs).items() if count > 1), None)
+    if clash:
+        files = (f for f, output in zip(args.files, outputs, strict=True) if output == clash)
+        raise InputError(f"{' and '.join(files)} would all be {clash}; transcribe them apart")
     try:
         args.output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Optional
 
 import torch
-from fairseq.data import Dictionary
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.models import BaseFairseqModel
 from omegaconf import OmegaConf
@@ -14,8 +13,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND, Features
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
+from mmpt_fairseq.decoding.choice import CTC_GENERATORS, DECODINGS
 from mmpt_fairseq.decoding.ctc_alignment import first_frames
-from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.decoding.text import Detokeniser
+from mmpt_fairseq.errors import InputError, input_error_on_exit
 from mmpt_fairseq.modules.conformer import SUBSAMPLING
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.transcript import Word
@@ -29,7 +30,9 @@ class SearchOptions:
     """How to search.
 
     Attributes:
-        decoding: one of the task's, by default ``ctc`` where the model has a CTC head.
+        decoding: one of the task's, by default ``ctc`` where the model has a CTC head that writes
+            what its decoder does, in one language. A head that aligns the source of a translation
+            (``task.ctc_text=source``) writes the transcript when asked to.
         beam: hypotheses kept by a beam search; greedy CTC keeps one.
         language: of the text, for a model of several; its tag starts the hypothesis.
     """
@@ -49,21 +52,27 @@ class Search:
     def __init__(
         self, model: BaseFairseqModel, task: ManifestSpeechToTextTask, options: SearchOptions
     ) -> None:
-        self.model = model
-        self.dictionary: Dictionary = task.target_dictionary
-        self.bpe, self.tokenizer = task.build_bpe(None), task.build_tokenizer(None)
-        self.has_ctc = model.encoder.ctc_projection is not None
-        if options.decoding == "ctc" and not self.has_ctc:
+        self.model, self.dictionary = model, task.target_dictionary
+        has_ctc = model.encoder.ctc_projection is not None
+        # Else the head knows nothing of when the words of a translation are said.
+        self.aligns = has_ctc and task.ctc_text == "target"
+        tags = self._language_tags()
+        by_default = "ctc" if self.aligns and len(tags) <= 1 else "attention"
+        decoding = options.decoding or (by_default if model.has_decoder else "ctc")
+        if decoding not in DECODINGS:
+            raise InputError(f"there is no decoding {decoding}; choose one of {DECODINGS}")
+        if decoding != "attention" and not has_ctc:
             raise InputError("this model has no CTC head; decode with attention")
         if options.beam < 1:
             raise InputError(f"beam={options.beam} must be at least 1")
-        task.cfg.decoding = options.decoding or ("ctc" if self.has_ctc else "attention")
+        self.prefix = _prefix(tags, options.language, decoding)
+        task.cfg.decoding = decoding
         task.cfg.results_path = None  # as fairseq-generate has it; nothing is recorded here
         longest = min(LONGEST_HYPOTHESIS, task.cfg.max_target_positions - 1)
         generation = GenerationConfig(beam=options.beam, max_len_b=longest)
-        self.generator = task.build_generator([model], OmegaConf.structured(generation))
-        self.ignored = self.generator.symbols_to_strip_from_output | {self.dictionary.eos()}
-        self.prefix = self._language_tag(options.language)
+        with input_error_on_exit():
+            self.generator = task.build_generator([model], OmegaConf.structured(generation))
+        self.text = Detokeniser(task, self.generator)
 
     def __call__(self, batch: list[Features]) -> list[list[Word]]:
         """The words of each of the pieces ``(T, F)``, their times from the piece's start."""
@@ -81,7 +90,7 @@ class Search:
             prefix = lengths.new_full((len(batch), 1), self.prefix)
         found = self.generator.generate([self.model], sample, prefix_tokens=prefix)
         best = [hypotheses[0] for hypotheses in found]
-        if self.has_ctc and "frames" not in best[0]:
+        if self.aligns and "frames" not in best[0]:
             self._align(best, sample["net_input"])
         return best
 
@@ -92,7 +101,7 @@ class Search:
         lengths = encoded["src_lengths"][0].tolist()
         for row, hypothesis in enumerate(hypotheses):
             tokens = hypothesis["tokens"].tolist()
-            kept = [i for i, token in enumerate(tokens) if token not in self.ignored]
+            kept = [i for i, token in enumerate(tokens) if token not in self.text.ignored]
             frames = first_frames(
                 lprobs[row, : lengths[row]], [tokens[i] for i in kept], self.dictionary.bos()
             )
@@ -100,35 +109,24 @@ class Search:
                 hypothesis["frames"] = torch.zeros(len(tokens), dtype=torch.long)
                 hypothesis["frames"][kept] = torch.tensor(frames, dtype=torch.long)
 
-    def _language_tag(self, language: str | None) -> int | None:
-        """The token that a hypothesis starts with, if the model was trained with such."""
-        tags = {
-            symbol: index
+    def _language_tags(self) -> dict[str, int]:
+        """Languages that the model writes, if it was trained with tags, and their tokens."""
+        return {
+            symbol.removeprefix("<lang:").removesuffix(">"): index
             for symbol, index in self.dictionary.indices.items()
             if ManifestSpeechToTextDataset.is_lang_tag(symbol)
         }
-        names = ", ".join(sorted(tag.removeprefix("<lang:").removesuffix(">") for tag in tags))
-        if language is None and len(tags) <= 1:
-            return next(iter(tags.values()), None)
-        if not tags:
-            raise InputError(f"the model writes one language; leave out the language {language}")
-        if language is None:
-            raise InputError(f"the model writes several languages; choose one of {names}")
-        tag = ManifestSpeechToTextDataset.LANG_TAG_TEMPLATE.format(language)
-        if tag not in tags:
-            raise InputError(f"the model does not write {language}; choose one of {names}")
-        return tags[tag]
 
     def words(self, hypothesis: dict[str, Tensor]) -> list[Word]:
         """Words with times; a token is part of the word that its letters end up in."""
         tokens = hypothesis["tokens"].tolist()
         scores = hypothesis["positional_scores"].tolist()
         frames = hypothesis["frames"].tolist() if "frames" in hypothesis else None
-        kept = [i for i, token in enumerate(tokens) if token not in self.ignored]
+        kept = [i for i, token in enumerate(tokens) if token not in self.text.ignored]
         words: list[list[int]] = []
         text = ""
         for count, i in enumerate(kept, start=1):
-            longer = self._text([tokens[j] for j in kept[:count]])
+            longer = self.text([tokens[j] for j in kept[:count]])
             if longer == text:
                 continue  # a space is no part of a word
             text = longer
@@ -146,9 +144,27 @@ class Search:
             for spelled, places in zip(text.split(), words, strict=True)
         ]
 
-    def _text(self, tokens: list[int]) -> str:
-        """As ``fairseq-generate`` writes it, with single spaces."""
-        text = self.dictionary.string(torch.tensor(tokens), extra_symbols_to_ignore=self.ignored)
-        for decoder in (self.bpe, self.tokenizer):
-            text = decoder.decode(text) if decoder is not None else text
-        return " ".join(text.split())
+
+def _prefix(tags: dict[str, int], language: str | None, decoding: str) -> int | None:
+    """The token that a hypothesis starts with, if the model was trained with such.
+
+    Raises:
+        InputError: the language is not one of the model's, or is wanted and not given.
+    """
+    names = ", ".join(sorted(tags))
+    if decoding in CTC_GENERATORS and len(tags) > 1:
+        if language is not None:
+            raise InputError(
+                f"a CTC head writes the language that it hears fit, not the one that is asked for; "
+                f"leave out the language {language} or the decoding {decoding}"
+            )
+        return None
+    if language is None and len(tags) <= 1:
+        return next(iter(tags.values()), None)
+    if not tags:
+        raise InputError(f"the model writes one language; leave out the language {language}")
+    if language is None:
+        raise InputError(f"the model writes several languages; choose one of {names}")
+    if language not in tags:
+        raise InputError(f"the model does not write {language}; choose one of {names}")
+    return tags[language]

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from fairseq.logging import metrics
 
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSmoothedCrossEntropy
 from mmpt_fairseq.errors import InputError
@@ -42,10 +43,15 @@ def test_is_smoothed_cross_entropy_and_ctc():
         for row, n in enumerate(lengths.tolist())
     )
     assert logs["nll_loss"] == pytest.approx(likelihood, rel=1e-4)
-    assert logs["ctc_loss"] == pytest.approx(0.3 * ctc, rel=1e-4)
+    assert logs["ctc_loss"] == pytest.approx(ctc, rel=1e-4)
     assert loss.item() == pytest.approx(expected + 0.3 * ctc, rel=1e-4)
     assert size == 8
     assert logs["total"] == 8
+    with metrics.aggregate() as logged:
+        ManifestLabelSmoothedCrossEntropy.reduce_metrics([logs, logs])
+    values = logged.get_smoothed_values()
+    assert values["ctc_loss"] == pytest.approx(ctc / 5 / math.log(2), abs=1e-3)  # of 5 labels
+    assert values["loss"] == pytest.approx(loss.item() / 8 / math.log(2), abs=1e-3)
 
 
 def test_a_row_without_transcript_has_no_ctc_term():

@@ -95,7 +95,7 @@ def test_subtitles_of_a_language_that_was_not_named(tmp_path, capsys):
     assert "a.en.srt is left alone; take it with --target-lang en" in capsys.readouterr().err
 
 
-def test_subtitles_beside_videos(tmp_path):
+def test_subtitles_beside_videos(tmp_path, capsys):
     corpus = tmp_path / "my vidéos"
     for name in ("a", "b"):
         film(corpus / f"{name}.mp4", 3.0)
@@ -103,6 +103,10 @@ def test_subtitles_beside_videos(tmp_path):
     text(corpus / "a.de.srt", SRT.replace("Hello</i> there", "Hallo</i>"), end="")
     text(corpus / "b.txt", "One &lt;text&gt; of", "several lines")
     run("folder", corpus, tmp_path / "out", "--target-lang", "de", "--spoken")
+    told = capsys.readouterr().err
+    assert (
+        "b.txt names no language and is taken for de, as all like it are, beside a.de.srt" in told
+    )
     [train], [valid] = (rows(tmp_path / f"out/{split}.tsv") for split in ("train", "valid"))
     segment, whole = sorted((train, valid), key=lambda row: row["audio"])
     assert segment["audio"] == f"{corpus / 'a.mp4'}:8000:16000"
@@ -140,6 +144,9 @@ def test_a_film_without_texts_among_others(tmp_path):
     assert skipped(tmp_path / "out")["c"] == "no transcript"
     both = rows(tmp_path / "out/train.tsv") + rows(tmp_path / "out/valid.tsv")
     assert all(row["tgt_text"] for row in both)
+    run("folder", tmp_path / "c", tmp_path / "all", "--without-texts")
+    both = rows(tmp_path / "all/train.tsv") + rows(tmp_path / "all/valid.tsv")
+    assert {row["id"]: row["tgt_text"] for row in both} == {"a": "", "b": "", "c": ""}
 
 
 def test_split_folders_sound_beside_pictures_and_pieces(tmp_path):
@@ -224,7 +231,8 @@ def table(path, header, *lines):
 def test_rows_of_no_use_are_left_out(tmp_path):
     for name in "ab":
         sound(tmp_path / f"c/{name}.wav", 1.0)
-    lines = ["a.wav,good,,", "a.wav,,,", ",no file,,", "a.wav,odd,x,2", "b.wav,good,,"]
+    lines = ["a.wav,good,,", "a.wav,,,", "", ",no file,,", "a.wav,odd,x,2", "b.wav,good,,,"]
+    lines += ["b.wav,one,,,two"]
     path = table(tmp_path / "t.csv", "file,text,start,end", *lines)
     run("folder", tmp_path / "c", tmp_path / "out", "--csv", path, "--valid-every", "0")
     assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["a", "b"]
@@ -233,15 +241,27 @@ def test_rows_of_no_use_are_left_out(tmp_path):
         "empty transcript",
         "unusable row",
         "unusable times",
+        "unusable row",
     ]
-    assert "t.csv, row 3" in told[1]
+    assert "t.csv, line 5\t" in told[1]
+    assert "t.csv, line 8\t" in told[3]
+    assert "more cells than the header" in told[3]
+
+
+def test_a_file_under_two_spellings_is_one(tmp_path):
+    sound(tmp_path / "c/wav/a.wav", 1.0)
+    lines = ["wav/a.wav,good", "wav/../wav/a.wav,again", "../c/wav/a.wav,again"]
+    path = table(tmp_path / "t.csv", "file,text", *lines)
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", path, "--valid-every", "0")
+    assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["wav/a"]
+    assert skipped(tmp_path / "out") == {"wav/a": "duplicate id"}
 
 
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
         (b"file,text\na.wav,caf\x81", "t.csv is not cp1252 text; save it as UTF-8"),
-        (b'file,text\na.wav,b\na.wav,"' + b"x" * 200_000, "t.csv, behind row 1: .*a quote open"),
+        (b'file,text\na.wav,b\na.wav,"' + b"x" * 200_000, "t.csv, behind line 2: .*a quote open"),
     ],
 )
 def test_tables_that_are_none(tmp_path, data, complaint):
@@ -279,7 +299,7 @@ def test_a_table(tmp_path, delimiter):
 def test_a_table_without_files_is_refused(tmp_path):
     (tmp_path / "corpus").mkdir()
     path = text(tmp_path / "clips.csv", "clip,text", "a.wav,b")
-    with pytest.raises(CorpusError, match=r"clips.csv, row 1 names no file"):
+    with pytest.raises(CorpusError, match=r"clips.csv, line 2 names no file"):
         run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path))
 
 

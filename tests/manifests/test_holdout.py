@@ -94,7 +94,7 @@ def test_what_the_user_parted_is_still_checked(tmp_path):
     """The table's own test split shares the speaker; ours, drawn besides, is not what is told."""
     sound(tmp_path / "c/t.wav", 1.0)
     path = write_table(tmp_path, lambda i: "ann", "t.wav,,,ann,test,c")
-    with pytest.raises(CorpusError, match=r"share a speaker: 'ann' in train and test; mend"):
+    with pytest.raises(CorpusError, match=r"share a speaker .*: 'ann' in train and test; mend"):
         run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
 
 
@@ -110,7 +110,7 @@ def test_a_leak_of_the_user_stays_one_where_its_clips_are_drawn(tmp_path):
     """The smallest speaker is drawn for valid, and is in the table's test split."""
     sound(tmp_path / "c/t.wav", 1.0)
     path = write_table(tmp_path, lambda i: "cem" if i == 7 else "ann", "t.wav,,,cem,test,c")
-    with pytest.raises(CorpusError, match=r"share a speaker: 'cem' in train and test; mend"):
+    with pytest.raises(CorpusError, match=r"share a speaker .*: 'cem' in train and test; mend"):
         run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
 
 

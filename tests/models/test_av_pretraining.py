@@ -192,7 +192,10 @@ def test_it_learns_to_reconstruct(options):
     ("option", "key"),
     [
         ({"video_patch_size": 5}, "video_patch_size"),
-        ({"encoder_embed_dim": 18}, "embed_dim=18"),
+        ({"encoder_embed_dim": 18}, "encoder_embed_dim=18 is not a multiple"),
+        ({"video_attention_heads": 3}, r"not a multiple of model\.video_attention_heads=3"),
+        ({"decoder_attention_heads": 3}, r"not a multiple of model\.decoder_attention_heads=3"),
+        ({"decoder_attention_heads": 0}, r"not a multiple of model\.decoder_attention_heads=0"),
         ({"decoder_audio_kernel": 4}, "decoder_audio_kernel=4 must be odd"),
         (
             {"normalise_slices": True, "contrast_masked": True},

@@ -77,6 +77,23 @@ def test_something_must_write():
         speech_model(ctc=False, decoder_layers=0)
 
 
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"decoder_attention_heads": 3}, r"not a multiple of model\.decoder_attention_heads=3"),
+        ({"encoder_attention_heads": 3}, r"not a multiple of model\.encoder_attention_heads=3"),
+        ({"depthwise_conv_kernel_size": 30}, r"model\.depthwise_conv_kernel_size=30 must be odd"),
+        (
+            {"encoder_embed_dim": 12, "encoder_positions": "rotary"},
+            r"rotary turns pairs .* each head has 3; set model\.encoder_embed_dim",
+        ),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(options, key):
+    with pytest.raises(InputError, match=key):
+        speech_model(**options)
+
+
 def test_the_two_settings_of_ctc_must_fit():
     model = speech_model(ctc=False)
     batch = speech_batch([40], [[4]])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.conformer import ConformerEncoder, ConvolutionModule, subsampled
 
 POSITIONS = ("sinusoidal", "rotary")
@@ -275,7 +276,8 @@ def test_gradients_by_finite_differences():
 
 
 def test_an_even_kernel_or_unknown_positions_are_refused():
-    with pytest.raises(ValueError, match="odd"):
-        ConvolutionModule(8, 4, 0.0)
-    with pytest.raises(ValueError, match="sinusoidal or rotary"):
+    for kernel in (4, 0, -1):
+        with pytest.raises(InputError, match=rf"depthwise_conv_kernel_size={kernel} must be odd"):
+            ConvolutionModule(8, kernel, 0.0)
+    with pytest.raises(InputError, match="encoder_positions=none must be sinusoidal or rotary"):
         encoder("none")

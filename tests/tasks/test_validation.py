@@ -1,12 +1,20 @@
 """Scores at validation equal those of the whole split, however it is put into batches."""
 
+import numpy as np
 import pytest
 from fairseq.logging import metrics
 
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint
+from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.scoring import bleu, error_rates
-from mmpt_fairseq.tasks._validation import error_counts, log_scores, ngram_counts
+from mmpt_fairseq.tasks._validation import (
+    ValidationScorer,
+    error_counts,
+    log_scores,
+    ngram_counts,
+)
 from tests.commands import generate, losses, succeeded, train
+from tests.helpers import speech_model, speech_task
 
 REFERENCES = ["a cat sat on the mat today", "two dogs ran over the wet grass", "one"]
 HYPOTHESES = ["a cat sat on a mat", "two dogs ran over the grass", "one two three"]
@@ -27,6 +35,27 @@ def test_counts_of_batches_give_the_scores_of_the_split():
     assert values["bleu"] == pytest.approx(bleu(REFERENCES, HYPOTHESES)["bleu"], abs=0.01)
     assert 0 < values["bleu"] < 100
     assert not [name for name in values if name.startswith("_")]
+
+
+def scorer(**settings) -> ValidationScorer:
+    """Of a task whose data config names no BPE model."""
+    task = speech_task()
+    search = {"beam": 2, "lenpen": 1.0, "max_len_b": 5}
+    for name, value in {**{f"eval_{n}": v for n, v in search.items()}, **settings}.items():
+        setattr(task.cfg, name, value)
+    task.cfg.eval_wer, task.cfg.results_path = True, None
+    return ValidationScorer(task, speech_model())
+
+
+def test_words_need_no_bpe():
+    assert scorer().text([4, 6, 2]) == "a c"
+
+
+def test_a_search_that_would_end_too_early_is_refused():
+    scorer().check_lengths(np.array([3, 5]))
+    with pytest.raises(InputError, match=r"has 6 tokens, .* generation.max_len_b=5"):
+        scorer().check_lengths(np.array([3, 6]))
+    scorer(decoding="ctc").check_lengths(np.array([6]))  # as long as the sound
 
 
 def test_the_best_checkpoint_is_chosen_by_wer_and_the_encoder_thaws(stages, corpora, tmp_path):

@@ -1,8 +1,11 @@
 """``mmpt-transcribe``: what goes to stdout, to stderr and into files, and how it ends."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +72,15 @@ def test_json_of_several_files(checkpoint, folder, capsys, recogniser):
     )
 
 
+def test_a_name_that_is_no_utf8(checkpoint, folder, tmp_path, capsys):
+    name = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav"))
+    shutil.copy(folder / "a.wav", name)
+    assert run(checkpoint, folder / "a.wav") == 0
+    expected = capsys.readouterr().out
+    assert run(checkpoint, name) == 0
+    assert capsys.readouterr().out == expected
+
+
 def test_subtitles_into_a_folder(checkpoint, folder, tmp_path, capsys):
     files = [folder / "a.wav", folder / "b.flac"]
     assert run(checkpoint, *files, "--format", "srt", "--output-dir", tmp_path / "new" / "srt") == 0
@@ -104,7 +116,7 @@ def test_one_sentence_for_what_cannot_start(checkpoint, stage_1, folder, tmp_pat
         "there is no checkpoint": [tmp_path / "none.pt", a],
         "is no readable checkpoint": [a, a],
         "cannot share stdout; give --output-dir": [checkpoint, a, a, "--format", "srt"],
-        "would both be written to": [
+        "would all be": [
             *(checkpoint, a, tmp_path / "a.mp3"),
             *("--output-dir", tmp_path / "out"),
         ],

@@ -23,9 +23,12 @@ class Pieces:
         return text.replace(" ", "").replace("▁", " ").strip()
 
 
-def scripted(labels: list[str], symbols: tuple[str, ...] = SYMBOLS, **options) -> Search:
+def scripted(
+    labels: list[str], symbols: tuple[str, ...] = SYMBOLS, ctc_text: str = "target", **options
+) -> Search:
     """A search whose model's CTC head says ``labels[t]`` at frame t, whatever it hears."""
     model, task = speech_model(symbols), speech_task(symbols)
+    task.ctc_text = ctc_text
     task.cfg.max_target_positions = 8  # an untrained decoder seldom ends by itself
     task.build_bpe = lambda _: Pieces()
     vocabulary = len(task.target_dictionary)
@@ -96,6 +99,27 @@ def test_languages():
     assert started[0].tolist() == [[search.dictionary.index("<lang:it>")]] * 2
 
 
+def test_a_ctc_head_takes_no_language():
+    """It would write the same whatever it is asked for, so that the decoder is the default."""
+    tagged = ("▁", "a", "<lang:de>", "<lang:it>")
+    for decoding in ("ctc", "ctc_beam"):
+        with pytest.raises(InputError, match="leave out the language it or the decoding ctc"):
+            scripted(["a"], symbols=tagged, language="it", decoding=decoding)
+        assert heard(["▁", "a"], symbols=tagged, decoding=decoding)[0].text == "a"
+    assert hasattr(scripted(["a"], symbols=tagged, language="it").generator, "beam_size")
+
+
+def test_a_head_that_aligns_the_source_knows_no_times_of_a_translation():
+    search = scripted(["a", "b"], ctc_text="source")
+    assert hasattr(search.generator, "beam_size")  # the decoder's
+    tokens = [search.dictionary.index("a"), search.dictionary.eos()]
+    hypothesis = {"tokens": torch.tensor(tokens), "positional_scores": torch.zeros(2)}
+    search.generator.generate = lambda *_, **__: [[dict(hypothesis)]]
+    [[word]] = search([np.zeros((8, 80), np.float32)])
+    assert (word.text, word.start, word.end) == ("a", None, None)
+    assert heard(["a", "b"], ctc_text="source", decoding="ctc")[0].text == "ab"  # the transcript
+
+
 def test_other_searches_get_their_times_from_the_ctc_head():
     """What the decoder writes, it is placed where the head sees it; nowhere if it cannot fit."""
     labels = [BLANK, "a", "a", BLANK, "b", BLANK, "▁", BLANK, "c", BLANK]
@@ -121,6 +145,20 @@ def test_without_a_ctc_head_attention_is_the_default():
     assert hasattr(Search(model, task, SearchOptions()).generator, "beam_size")
     with pytest.raises(InputError, match="has no CTC head"):
         Search(model, task, SearchOptions(decoding="ctc"))
+
+
+@pytest.mark.parametrize(
+    ("options", "decoding", "fault"),
+    [
+        ({"ctc": False}, "ctc_beam", "no CTC head"),
+        ({"ctc": False}, "joint", "no CTC head"),
+        ({"decoder_layers": 0}, "attention", "no decoder"),
+        ({}, "greedy", "choose one of .*'ctc_beam'"),
+    ],
+)
+def test_searches_that_cannot_be_raise(options, decoding, fault):
+    with pytest.raises(InputError, match=fault):
+        Search(speech_model(**options), speech_task(), SearchOptions(decoding=decoding))
 
 
 def test_sentencepiece_marks_words_like_the_stand_in(tmp_path):
