@@ -162,6 +162,11 @@ class AVPretrainingModel(BaseFairseqModel):
             cfg.checkpoint_activations,
             cfg.normalise_slices,
         )
+        if cfg.normalise_slices and cfg.contrast_masked:
+            raise InputError(
+                "model.normalise_slices=true changes slices of unmasked clips and has no effect on "
+                "the patches that model.contrast_masked=true contrasts; set one of them alone"
+            )
         if cfg.decoder_audio_kernel and cfg.decoder_audio_kernel % 2 == 0:
             raise InputError(
                 f"model.decoder_audio_kernel={cfg.decoder_audio_kernel} must be odd, or 0 for none"

@@ -1,17 +1,19 @@
 """When a model hears what: CTC's posteriors and the decoder's attention over a decoded clip."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from fairseq.data import Dictionary
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmpt_fairseq.data.audio import read_filterbank
+from mmpt_fairseq.data.audio import Features, read_filterbank
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
+from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.report.probes import Probe, usable
 from mmpt_fairseq.tasks._every_row import manifest_datasets
 
@@ -66,20 +68,44 @@ def align_clip(probe: Probe, row: int, hypothesis: Sequence[str]) -> Alignment:
     source = dataset.manifest.resolve(column, row, dataset.cfg.audio_root or None)
     batch = dataset.collater([usable(dataset[row])])
     net_input = batch["net_input"]
-    tokens = [dictionary.index(token) for token in hypothesis] + [dictionary.eos()]
-    if dataset.cfg.prepend_tgt_lang_tag:
-        tag = int(batch["target"][0, 0])
-        tokens = tokens if tokens[0] == tag else [tag, *tokens]
-    previous = torch.tensor([[dictionary.eos(), *tokens[:-1]]])
-    with torch.no_grad():
-        encoded = probe.model.encoder(net_input["src_tokens"], net_input["src_lengths"])
-        attention = None
-        if probe.model.has_decoder:
-            _, extra = probe.model.decoder(previous, encoder_out=encoded)
-            attention = extra["attn"][0][0].float().numpy()
-    labels, posteriors, emitted = _ctc(probe, encoded)
+    tokens = [dictionary.index(token) for token in hypothesis]
+    tag = int(batch["target"][0, 0]) if dataset.cfg.prepend_tgt_lang_tag else None
+    sound = read_filterbank(source)
+    return align(probe.model, dictionary, sound, net_input, tokens, tag)
+
+
+@torch.no_grad()
+def align(
+    model: SpeechToTextModel,
+    dictionary: Dictionary,
+    sound: Features,
+    net_input: Mapping[str, Tensor],
+    tokens: Sequence[int],
+    tag: int | None = None,
+) -> Alignment:
+    """Run sound through the encoder, and the decoder over its hypothesis.
+
+    Args:
+        model: of stages 2 and 3, in evaluation mode.
+        dictionary: of what it writes.
+        sound: ``(T, F)`` log mel energies, to be shown.
+        net_input: the same as the encoder takes it: ``src_tokens`` ``(1, T, F)``, normalised, and
+            ``src_lengths`` ``(1,)``.
+        tokens: the hypothesis, without EOS.
+        tag: the language tag that it starts with, whether ``tokens`` do or not.
+    """
+    tokens = [*tokens, dictionary.eos()]
+    if tag is not None and tokens[0] != tag:
+        tokens = [tag, *tokens]
+    encoded = model.encoder(net_input["src_tokens"], net_input["src_lengths"])
+    attention = None
+    if model.has_decoder:
+        previous = torch.tensor([[dictionary.eos(), *tokens[:-1]]])
+        _, extra = model.decoder(previous, encoder_out=encoded)
+        attention = extra["attn"][0][0].float().numpy()
+    labels, posteriors, emitted = _ctc(model, dictionary, encoded)
     return Alignment(
-        read_filterbank(source),
+        sound,
         labels,
         posteriors,
         emitted,
@@ -88,14 +114,15 @@ def align_clip(probe: Probe, row: int, hypothesis: Sequence[str]) -> Alignment:
     )
 
 
-def _ctc(probe: Probe, encoded: dict) -> tuple[list[str], NDArray | None, list]:
+def _ctc(
+    model: SpeechToTextModel, dictionary: Dictionary, encoded: dict
+) -> tuple[list[str], NDArray | None, list]:
     """Names and posteriors of the labels that greedy CTC writes, and when it does."""
     if not encoded["ctc_logits"]:
         return [], None, []
-    dictionary = probe.task.target_dictionary
     logits: Tensor = encoded["ctc_logits"][0][:, 0].float()  # (T, V)
     lprobs = logits.log_softmax(-1)
-    generator = CTCGreedyGenerator([probe.model], dictionary)
+    generator = CTCGreedyGenerator([model], dictionary)
     [[hypothesis]] = generator.search(lprobs[None], torch.tensor([len(lprobs)]))
     written = hypothesis["tokens"][:-1].tolist()  # without EOS
     frames = hypothesis["frames"].tolist()

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 import yaml
 
-from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform, read_waveform
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
 from mmpt_fairseq.report.diff import Pair, align, error_shares, worst
@@ -126,6 +126,11 @@ def _flac(scored: Scored, row: int) -> bytes:
     seconds = len(waveform) / SAMPLE_RATE
     if seconds > LONGEST:
         raise InputError(f"its {seconds:.0f} s would make the page heavy")
+    return to_flac(waveform)
+
+
+def to_flac(waveform: Waveform) -> bytes:
+    """``(samples,)`` at 16 kHz as a file."""
     buffer = io.BytesIO()
     soundfile.write(buffer, waveform.clip(-1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()

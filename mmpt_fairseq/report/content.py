@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from statistics import median
+from typing import ClassVar
 
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.clips import ClipsOf, decoded_clips, worst_clips
 from mmpt_fairseq.report.curves import STAGES, StageCurves, stage_curves, system_of
 from mmpt_fairseq.report.discovery import find
-from mmpt_fairseq.report.figures import Picture, reconstruction_frames, reconstruction_sound
+from mmpt_fairseq.report.figures import Picture, reconstruction
 from mmpt_fairseq.report.probes import attempt
 from mmpt_fairseq.report.reconstruction import reconstruct, reconstructs, validation_manifest
 from mmpt_fairseq.report.results import Table, tables
@@ -67,6 +68,7 @@ class Setup:
 class Page:
     """The report; sections in the order in which they are read."""
 
+    template: ClassVar[str] = "report"
     title: str
     created: str
     runs: list[Run]
@@ -143,13 +145,7 @@ def _draw_masked(run: Run) -> tuple[str, list[Picture]]:
     splits = str(run.get("dataset.valid_subset", "valid")).split(",")
     manifest = validation_manifest(run.locate(str(run.get("task.data", ""))), splits)
     clip = reconstruct(run.checkpoint, manifest)
-    name = f"{clip.name} by {run.name}"
-    pictures = []
-    if clip.sound is not None:
-        pictures.append(reconstruction_sound(clip.sound, clip.masked, clip.rebuilt, name))
-    if clip.pictures is not None:
-        pictures.append(reconstruction_frames(*clip.pictures, name))
-    return clip.name, pictures
+    return clip.name, reconstruction(clip, f"{clip.name} by {run.name}")
 
 
 def cost(run: Run) -> Cost:

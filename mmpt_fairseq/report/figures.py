@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mmpt_fairseq.modules.conformer import SUBSAMPLING
 from mmpt_fairseq.report.alignment import Alignment
-from mmpt_fairseq.report.reconstruction import GREY
+from mmpt_fairseq.report.reconstruction import GREY, MaskedClip
 
 INK = "#010203"
 FRAME_SECONDS = 0.01 * SUBSAMPLING  # of the encoder
@@ -173,6 +173,16 @@ def spectrogram(
     axis.imshow(colours, origin="lower", aspect="auto", extent=extent, interpolation="nearest")
     axis.set_title(title)
     axis.set_ylabel("mel bin")
+
+
+def reconstruction(clip: MaskedClip, name: str) -> list[Picture]:
+    """Spectrogram and frames of a clip, whichever it has: input, masked, reconstructed."""
+    pictures = []
+    if clip.sound is not None:
+        pictures.append(reconstruction_sound(clip.sound, clip.masked, clip.rebuilt, name))
+    if clip.pictures is not None:
+        pictures.append(reconstruction_frames(*clip.pictures, name))
+    return pictures
 
 
 def reconstruction_sound(

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import jinja2
 
+from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report import configs
-from mmpt_fairseq.report.clips import ShownClip
+from mmpt_fairseq.report.clips import Sound
 from mmpt_fairseq.report.content import Page, Setup, state_of
 from mmpt_fairseq.report.figures import Picture
+from mmpt_fairseq.report.files import FilesPage
 from mmpt_fairseq.report.results import HEADINGS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -29,8 +31,8 @@ class Files:
     def picture(self, picture: Picture) -> str:
         return self._write(picture.alt, "svg", picture.file.encode())
 
-    def sound(self, clip: ShownClip) -> str:
-        return self._write(clip.name, "flac", clip.sound.flac)
+    def sound(self, name: str, sound: Sound) -> str:
+        return self._write(name, "flac", sound.flac)
 
     def recipe(self, setup: Setup) -> str:
         # Hydra looks it up by this very name.
@@ -53,11 +55,23 @@ class Files:
                 path.unlink()
 
 
-def write(page: Page, out: Path) -> list[Path]:
+def write(page: Page | FilesPage, out: Path) -> list[Path]:
     """Write the page at ``out`` (``.html``), ``.md`` beside it and its files; returns both.
 
     Each is whole or as it was before: what is being written has another name until it is done.
+
+    Raises:
+        InputError: nothing can be written there.
     """
+    try:
+        return _write(page, out)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or out} cannot be written ({error.strerror}); choose another --out"
+        ) from None
+
+
+def _write(page: Page | FilesPage, out: Path) -> list[Path]:
     folder = files_folder(out)
     folder.mkdir(parents=True, exist_ok=True)
     files, markdown = Files(folder), out.with_suffix(".md")
@@ -75,20 +89,21 @@ def files_folder(out: Path) -> Path:
     return out.with_name(f"{out.stem}_files")
 
 
-def render_html(page: Page) -> str:
+def render_html(page: Page | FilesPage) -> str:
     """One file that needs no other; text of runs and clips is escaped."""
     environment = _environment(autoescape=True, trim_blocks=True)
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    template = environment.get_template("report.html.j2")
+    template = environment.get_template(f"{page.template}.html.j2")
     return template.render(page=page, style=style)
 
 
-def render_markdown(page: Page, files: Files) -> str:
+def render_markdown(page: Page | FilesPage, files: Files) -> str:
     """The same in Markdown; ``files`` takes pictures and sounds."""
     # Lines of statements leave empty lines, which end Markdown's paragraphs; many are as good as
     # one.
     environment = _environment(autoescape=False, trim_blocks=False)
-    text = environment.get_template("report.md.j2").render(page=page, files=files)
+    template = environment.get_template(f"{page.template}.md.j2")
+    text = template.render(page=page, files=files)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

@@ -14,7 +14,7 @@ from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, subsampled
 from mmpt_fairseq.modules.vit import VideoPatches
-from mmpt_fairseq.report.probes import load_probe, usable
+from mmpt_fairseq.report.probes import Probe, load_probe, usable
 
 GREY = 0.55  # of what is masked, in pictures and spectrograms
 Pictures = NDArray[np.float32]  # (T, H, W, 3) in [0, 1]
@@ -64,6 +64,16 @@ def reconstruct(checkpoint: Path, manifest: Path) -> MaskedClip:
     probe = load_probe(checkpoint, manifest)
     rows = probe.dataset.manifest
     row = next((i for i, video in enumerate(rows.column("video")) if video), 0)
+    return reconstruct_row(probe, row)
+
+
+def reconstruct_row(probe: Probe, row: int) -> MaskedClip:
+    """The same of one row.
+
+    Raises:
+        UnreadableClip: the clip cannot be used.
+    """
+    rows = probe.dataset.manifest
     batch = probe.dataset.collater([usable(probe.dataset[row])])["net_input"]
     rebuilt = rebuild(probe.model, batch)
     name = rows.column("id")[row]
@@ -71,7 +81,9 @@ def reconstruct(checkpoint: Path, manifest: Path) -> MaskedClip:
         return MaskedClip(name, None, None, None, rebuilt.pictures)
     raw = read_filterbank(rows.resolve("audio", row, probe.task.cfg.audio_root))
     raw, masked = raw[: len(rebuilt.sound)], rebuilt.masked
-    sound = np.where(masked[:, None], denormalise(rebuilt.predicted, raw, ~masked), raw)
+    # Where nothing of a short clip is visible, all of it was normalised.
+    seen = ~masked | masked.all()
+    sound = np.where(masked[:, None], denormalise(rebuilt.predicted, raw, seen), raw)
     return MaskedClip(name, raw, masked, sound, rebuilt.pictures)
 
 

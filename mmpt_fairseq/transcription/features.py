@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mmpt_fairseq.data.audio import ROUNDING_NOISE, Features, floored_filterbank, normalise
 from mmpt_fairseq.data.waveform import SAMPLE_RATE
 from mmpt_fairseq.data.waveform_stream import waveform_blocks
-from mmpt_fairseq.transcription.segments import segments
+from mmpt_fairseq.transcription.segments import Segment, segments
 
 
 @dataclass
@@ -31,11 +31,29 @@ def pieces(path: str, longest: float) -> Iterator[Piece]:
     Raises:
         UnreadableClip: the file cannot be read to its end, or is shorter than one frame.
     """
-    for segment in segments(waveform_blocks(path), longest, shortest=longest / 4):
-        energies = floored_filterbank(segment.waveform, path)
-        yield Piece(
-            start=segment.start / SAMPLE_RATE,
-            end=(segment.start + len(segment.waveform)) / SAMPLE_RATE,
-            features=normalise(energies),
-            silent=bool((energies <= ROUNDING_NOISE).all()),
-        )
+    for segment in cuts(path, longest):
+        yield heard(segment, path)
+
+
+def cuts(path: str, longest: float) -> Iterator[Segment]:
+    """The sound of each piece.
+
+    Raises:
+        UnreadableClip: the file cannot be read to its end.
+    """
+    return segments(waveform_blocks(path), longest, shortest=longest / 4)
+
+
+def heard(segment: Segment, name: str) -> Piece:
+    """A piece's features.
+
+    Raises:
+        UnreadableClip: ``name`` is shorter than one frame.
+    """
+    energies = floored_filterbank(segment.waveform, name)
+    return Piece(
+        start=segment.start / SAMPLE_RATE,
+        end=(segment.start + len(segment.waveform)) / SAMPLE_RATE,
+        features=normalise(energies),
+        silent=bool((energies <= ROUNDING_NOISE).all()),
+    )

@@ -157,7 +157,10 @@ class SpeechModel:
                     said = []
 
     def extract_features(self, path: AnyPath, layer: Optional[int] = None) -> NDArray[np.float32]:
-        """What the encoder makes of a file: ``(frames, width)``, a frame for each 40 ms.
+        """What the encoder makes of a file: ``(frames, width)``, frame i at ``0.04 * i`` seconds.
+
+        What lasts more than 20 s is cut where it is quietest, as for transcription. Each piece is
+        normalised and encoded by itself: no frame knows of another piece's sound.
 
         Args:
             layer: 0 before the first Conformer layer, n after the n-th; by default the last.

@@ -74,9 +74,13 @@ class Search:
             self.generator = task.build_generator([model], OmegaConf.structured(generation))
         self.text = Detokeniser(task, self.generator)
 
-    @torch.inference_mode()
     def __call__(self, batch: list[Features]) -> list[list[Word]]:
         """The words of each of the pieces ``(T, F)``, their times from the piece's start."""
+        return [self.words(hypothesis) for hypothesis in self.hypotheses(batch)]
+
+    @torch.inference_mode()
+    def hypotheses(self, batch: list[Features]) -> list[dict[str, Tensor]]:
+        """The generator's best for each of the pieces ``(T, F)``."""
         device = next(self.model.parameters()).device
         lengths = torch.tensor([len(features) for features in batch], device=device)
         source = pad_sequence([torch.from_numpy(features) for features in batch], batch_first=True)
@@ -88,7 +92,7 @@ class Search:
         best = [hypotheses[0] for hypotheses in found]
         if self.aligns and "frames" not in best[0]:
             self._align(best, sample["net_input"])
-        return [self._words(hypothesis) for hypothesis in best]
+        return best
 
     def _align(self, hypotheses: list[dict[str, Tensor]], net_input: dict[str, Tensor]) -> None:
         """Give hypotheses of other searches the frames that the CTC head sees their tokens in."""
@@ -113,7 +117,7 @@ class Search:
             if ManifestSpeechToTextDataset.is_lang_tag(symbol)
         }
 
-    def _words(self, hypothesis: dict[str, Tensor]) -> list[Word]:
+    def words(self, hypothesis: dict[str, Tensor]) -> list[Word]:
         """Words with times; a token is part of the word that its letters end up in."""
         tokens = hypothesis["tokens"].tolist()
         scores = hypothesis["positional_scores"].tolist()

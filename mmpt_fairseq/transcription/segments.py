@@ -7,7 +7,11 @@ import numpy as np
 
 from mmpt_fairseq.data.audio import FRAME_SHIFT
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform
+from mmpt_fairseq.modules.conformer import SUBSAMPLING
 
+# Samples to a frame of the encoder. Pieces of whole frames join without losing any: a piece of n
+# frames is n frames in the encoder too, though its last 25 ms windows reach past its end.
+ENCODER_SHIFT = SUBSAMPLING * FRAME_SHIFT
 QUIET_FRAMES = 30  # of 10 ms: how long a pause must be to count as one
 
 
@@ -30,7 +34,8 @@ def segments(
     """Cut a stream so that nothing is lost and nothing is heard twice.
 
     What lasts up to ``longest`` seconds stays whole. Otherwise each cut is in the middle of the
-    quietest 0.3 s within reach. No more than the two lengths together and a block is held.
+    quietest 0.3 s within reach, at a whole number of encoder frames. No more than the two lengths
+    together and a block is held.
 
     Args:
         blocks: ``(samples,)`` at 16 kHz.
@@ -55,10 +60,14 @@ def segments(
 
 
 def quietest(waveform: Waveform, low: int, high: int) -> int:
-    """The middle of the quietest 0.3 s of ``waveform[low:high]``; of several, the middle one."""
+    """The middle of the quietest 0.3 s of ``waveform[low:high]``; of several, the middle one.
+
+    Returns:
+        A sample, rounded to a whole number of encoder frames.
+    """
     frames = (high - low) // FRAME_SHIFT
     if frames < QUIET_FRAMES:
-        return (low + high) // 2
+        return _whole_frames((low + high) // 2)
     stretch = waveform[low : low + frames * FRAME_SHIFT].astype(np.float64)
     power = (stretch.reshape(frames, FRAME_SHIFT) ** 2).mean(axis=1)
     sums = np.concatenate([[0.0], np.cumsum(power)])
@@ -66,4 +75,9 @@ def quietest(waveform: Waveform, low: int, high: int) -> int:
     # Differences of cumulative sums leave rounding noise where all is silent.
     candidates = np.flatnonzero(smooth <= smooth.min() + 1e-9 * sums[-1])
     middle = candidates[len(candidates) // 2] + QUIET_FRAMES // 2
-    return low + int(middle) * FRAME_SHIFT
+    return _whole_frames(low + int(middle) * FRAME_SHIFT)
+
+
+def _whole_frames(samples: int) -> int:
+    """The nearest whole number of encoder frames, in samples."""
+    return round(samples / ENCODER_SHIFT) * ENCODER_SHIFT

@@ -197,9 +197,13 @@ def test_it_learns_to_reconstruct(options):
         ({"decoder_attention_heads": 3}, r"not a multiple of model\.decoder_attention_heads=3"),
         ({"decoder_attention_heads": 0}, r"not a multiple of model\.decoder_attention_heads=0"),
         ({"decoder_audio_kernel": 4}, "decoder_audio_kernel=4 must be odd"),
+        (
+            {"normalise_slices": True, "contrast_masked": True},
+            r"normalise_slices=true .* no effect .*contrast_masked=true",
+        ),
     ],
 )
-def test_sizes_that_do_not_fit_are_named(option, key):
+def test_options_that_do_not_fit_are_named(option, key):
     with pytest.raises(InputError, match=key):
         av_model(**option)
 

@@ -10,10 +10,11 @@ from fairseq.dataclass.configs import GenerationConfig
 from omegaconf import OmegaConf
 
 import mmpt_fairseq
-from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.data.audio import normalise, num_frames, read_filterbank
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from mmpt_fairseq.errors import InputError, UnreadableClip
+from mmpt_fairseq.modules.conformer import subsampled
 from mmpt_fairseq.report.probes import load_probe
 from mmpt_fairseq.transcription.segments import segments
 from tests.helpers import RATE, noise, write_audio
@@ -171,9 +172,29 @@ def test_features_are_the_encoders(recogniser, tmp_path):
         recogniser.extract_features(path, layer=3)
 
 
-def test_features_of_a_long_file(recogniser, tmp_path):
-    path = write_audio(tmp_path / "a.wav", noise(45))
-    assert recogniser.extract_features(path).shape == (pytest.approx(45 * 25, abs=4), 16)
+@pytest.mark.parametrize("samples", [19.9 * RATE, 20.01 * RATE, 61.737 * RATE])
+def test_features_of_a_long_file_are_as_many_as_of_one_piece(recogniser, tmp_path, samples):
+    waveform = noise(samples / RATE)
+    path = write_audio(tmp_path / "a.wav", waveform)
+    found = recogniser.extract_features(path, layer=0)
+    assert len(found) == subsampled(num_frames(len(waveform)))
+
+
+def test_features_of_a_long_file_are_in_their_place(recogniser, tmp_path):
+    """Tones in silence throughout two minutes, each at the beginning of a frame."""
+    waveform = np.zeros(130 * RATE, np.float32)
+    begins = np.arange(140, 130 * 25 - 25, 183)  # frames, about 7 s apart
+    tone = 0.3 * np.sin(2 * np.pi * 700 * np.arange(RATE // 2) / RATE)
+    for begin in begins:
+        waveform[640 * begin :][: len(tone)] += tone.astype(np.float32)
+    found = recogniser.extract_features(write_audio(tmp_path / "a.wav", waveform), layer=0)
+    assert len(found) == 130 * 25
+    change = np.linalg.norm(np.diff(found, axis=0), axis=1)
+    heard = np.flatnonzero(change > 0.01 * change.max())
+    early = [begin - heard[heard >= begin - 6][0] for begin in begins]
+    # A state sees six filterbank frames of what is to come, each of which hears 25 ms: it is two
+    # states before the tone begins that the first one knows of it, and every time so.
+    assert set(early) == {3}
 
 
 def test_stage_1_gives_features_and_no_text(stage_1, tmp_path):

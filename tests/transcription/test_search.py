@@ -77,7 +77,7 @@ def test_confidence_is_the_geometric_mean():
         "tokens": torch.tensor([a, b, search.dictionary.index("▁"), c, search.dictionary.eos()]),
         "positional_scores": torch.tensor([0.5, 0.25, 0.1, 0.8, 1.0]).log(),
     }
-    first, second = search._words(hypothesis)
+    first, second = search.words(hypothesis)
     assert first.confidence == pytest.approx(math.sqrt(0.5 * 0.25))
     assert second.confidence == pytest.approx(0.8)
     assert first.start is first.end is None  # this search told no frames
