@@ -91,9 +91,7 @@ def collect_files(checkpoint: Path, paths: Sequence[Path], language: str | None)
     if isinstance(model.task, AVPretrainingTask):
         show = partial(masked_file, model)
     elif isinstance(model.task, ManifestSpeechToTextTask):
-        # A CTC head that writes the source's transcripts is no part of what a translator says.
-        decoding = "attention" if model.task.ctc_text == "source" else None
-        search = Search(model.model, model.task, SearchOptions(decoding, language=language))
+        search = Search(model.model, model.task, SearchOptions(language=language))
         show = partial(aligned_file, model, search)
     else:
         raise InputError(f"{checkpoint} is of no stage; give a checkpoint of stage 1, 2 or 3")
