@@ -20,7 +20,7 @@ def joint_task():
     return task
 
 
-def test_the_ctc_head_of_source_texts_is_not_joined():
+def test_the_ctc_head_of_source_texts_is_not_joined(caplog):
     """The setting travels in the checkpoint; one without it is of targets."""
     saved = joint_task()
     generator = saved.build_generator([speech_model()], Namespace(**SEARCH))
@@ -31,6 +31,9 @@ def test_the_ctc_head_of_source_texts_is_not_joined():
     loaded.load_state_dict({**state, "ctc_text": "source"})
     with pytest.raises(SystemExit, match="cannot be joined"):
         loaded.build_generator([speech_model()], Namespace(**SEARCH))
+    loaded.cfg.decoding = "ctc"
+    loaded.build_generator([speech_model()], Namespace(**SEARCH))
+    assert "writes the source's transcripts" in caplog.text
     del state["ctc_text"]
     loaded.load_state_dict(state)
     assert loaded.ctc_text == "target"
