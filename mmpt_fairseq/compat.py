@@ -98,7 +98,7 @@ _fairseq_merge = dataclass_utils.merge_with_parent
 def _merge_or_exit(dc: FairseqDataclass, cfg: omegaconf.DictConfig, *args, **kwargs):
     """fairseq's checking of a part's config against its dataclass, which ends in a traceback."""
     try:
-        return _fairseq_merge(dc, cfg, *args, **kwargs)
+        merged = _fairseq_merge(dc, cfg, *args, **kwargs)
     except omegaconf.errors.OmegaConfBaseException as error:
         part, key = cfg.get("_name"), error.full_key
         remedy = f" ({str(error.msg).splitlines()[0]}); correct it"
@@ -107,6 +107,18 @@ def _merge_or_exit(dc: FairseqDataclass, cfg: omegaconf.DictConfig, *args, **kwa
             remedy = f"; did you mean {near[0]}?" if near else "; leave it out"
             raise SystemExit(f"mmpt_fairseq: {part} has no key {key}{remedy}") from None
         raise SystemExit(f"mmpt_fairseq: {part} cannot take its {key}{remedy}") from None
+    _check_cosine(merged)
+    return merged
+
+
+def _check_cosine(cfg: omegaconf.DictConfig) -> None:
+    """The schedule divides by the updates that are left after its warm-up."""
+    cosine = cfg.get("_name") == "cosine" and cfg.lr_period_updates <= 0
+    if cosine and cfg.max_update == cfg.warmup_updates:
+        raise SystemExit(
+            f"mmpt_fairseq: optimization.max_update={cfg.max_update} ends with the warm-up; set "
+            "lr_scheduler.warmup_updates lower"
+        )
 
 
 # Where fairseq checks every part before a training starts.

@@ -130,6 +130,7 @@ def test_config_key_that_does_not_exist(corpora, tmp_path):
         "+model.dropuot=0.1": "mmpt_speech_to_text has no key dropuot; did you mean dropout?",
         "+criterion.xyzzy=1": "has no key xyzzy; leave it out",
         "+task.short_first_epochs=few": "cannot take its short_first_epochs (Value 'few' ",
+        "lr_scheduler.warmup_updates=2": "optimization.max_update=2 ends with the warm-up",
     }.items():
         assert fault in refused(run([*command[:-1], option]))
 
