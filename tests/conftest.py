@@ -1,5 +1,6 @@
 """Fixtures of every test: one thread, and the real data where it is at hand."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -16,6 +17,14 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MMPT_REAL_DATA does not name the folder of the real corpora")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def logging_stays():
+    """Our commands, run inside a test, let warnings through no more; the next test wants them."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture(scope="session")

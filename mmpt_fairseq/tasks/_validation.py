@@ -3,6 +3,7 @@
 Counts, not rates, are logged: fairseq sums them over batches and processes.
 """
 
+import logging
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from mmpt_fairseq.scoring import normalise_text
 
 if TYPE_CHECKING:
     from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
+
+logger = logging.getLogger(__name__)
 
 ORDERS = 4  # n-grams of BLEU
 COUNTED = ("_wer_", "_cer_", "_bleu_")  # beginnings of the names of what is counted
@@ -52,12 +55,13 @@ class ValidationScorer:
         return cls(task, model) if task.cfg.eval_wer or task.cfg.eval_bleu else None
 
     def check_lengths(self, lengths: NDArray[np.int32]) -> None:
-        """Raise InputError where the search would end before a target of so many tokens does."""
-        longest, limit = int(lengths.max(initial=0)), self.settings.max_len_b
-        if self.beam_search and longest > limit:
-            raise InputError(
-                f"the longest target to validate on has {longest} tokens, and the search ends "
-                f"after generation.max_len_b={limit}, so that the score would be wrong; raise it"
+        """Warn where the search ends before some target does: it cannot get that right."""
+        cut, limit = int((lengths > self.settings.max_len_b).sum()), self.settings.max_len_b
+        if self.beam_search and cut:
+            logger.warning(
+                "%d targets to validate on have up to %d tokens, and the search ends after "
+                "generation.max_len_b=%d; raise it",
+                *(cut, int(lengths.max()), limit),
             )
 
     def count(self, task: FairseqTask, sample: dict, model: nn.Module) -> dict[str, int]:
