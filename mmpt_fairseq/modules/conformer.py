@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
+from mmpt_fairseq.modules.depthwise import DepthwiseConv
 from mmpt_fairseq.modules.dropout import Dropout
 from mmpt_fairseq.modules.masking import VisibleTokens
 
@@ -75,7 +76,7 @@ class ConvolutionModule(nn.Module):
             raise InputError(f"model.depthwise_conv_kernel_size={kernel} must be odd, as 31 is")
         self.norm = nn.LayerNorm(dim)
         self.pointwise_in = nn.Linear(dim, 2 * dim)
-        self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.depthwise = DepthwiseConv(dim, kernel)
         self.depthwise_norm = nn.LayerNorm(dim)
         self.pointwise_out = nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
@@ -89,7 +90,7 @@ class ConvolutionModule(nn.Module):
             x = visible.scatter(x)
         elif padding is not None:
             x = x.masked_fill(padding[..., None], 0.0)
-        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        x = self.depthwise(x)
         if visible is not None:
             x = visible.gather(x)
         return self.dropout(self.pointwise_out(F.silu(self.depthwise_norm(x))))

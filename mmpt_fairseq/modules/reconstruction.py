@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmpt_fairseq.modules.attention import sinusoidal_positions
+from mmpt_fairseq.modules.depthwise import DepthwiseConv
 from mmpt_fairseq.modules.masking import VisibleTokens
 from mmpt_fairseq.modules.vit import Transformer
 
@@ -64,9 +65,7 @@ class SharedDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.dim = dim
-        self.near = None
-        if audio_kernel:
-            self.near = nn.Conv1d(dim, dim, audio_kernel, padding=audio_kernel // 2, groups=dim)
+        self.near = DepthwiseConv(dim, audio_kernel) if audio_kernel else None
         self.project = nn.ModuleDict(
             {"audio": nn.Linear(audio_dim, dim), "video": nn.Linear(video_dim, dim)}
         )
@@ -105,7 +104,7 @@ class SharedDecoder(nn.Module):
         x = x + positions.to(x.dtype) + self.modality[modality]
         if modality == "audio" and self.near is not None:
             real = x if part.padding is None else x.masked_fill(part.padding[..., None], 0.0)
-            x = x + self.near(real.transpose(1, 2)).transpose(1, 2)
+            x = x + self.near(real)
         return x
 
     def _together(self, tokens: dict[str, Tensor], encoded: dict[str, Encoded]) -> dict:

@@ -1,0 +1,34 @@
+"""The depthwise convolution is torch's conv1d, in another order of memory."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mmpt_fairseq.modules.depthwise import DepthwiseConv
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("clips", "frames", "dim", "kernel"), [(2, 50, 20, 31), (3, 1, 16, 7)])
+def test_is_conv1d_forward_and_backward(clips, frames, dim, kernel, dtype):
+    torch.manual_seed(0)
+    module = DepthwiseConv(dim, kernel).to(dtype)
+    x = torch.randn(clips, frames, dim, dtype=dtype, requires_grad=True)
+    weight, ours = torch.randn_like(x), module(x)
+    found = [ours, *torch.autograd.grad(ours, [x, *module.parameters()], weight)]
+
+    exact = [t.detach().double().requires_grad_() for t in (x, *module.parameters())]
+    line, *filters = exact
+    theirs = F.conv1d(line.mT, *filters, padding=kernel // 2, groups=dim).mT
+    wanted = [theirs, *torch.autograd.grad(theirs, exact, weight.double())]
+    for mine, other in zip(found, wanted, strict=True):
+        error = (mine.double() - other).norm() / other.norm().clamp(min=1e-9)
+        assert error < TOLERANCE[dtype]
+
+
+def test_batch_mates_do_not_matter_bit_for_bit():
+    torch.manual_seed(0)
+    module, x = DepthwiseConv(24, 7), torch.randn(5, 40, 24)
+    alone = torch.cat([module(x[i : i + 1]) for i in range(5)])
+    assert torch.equal(module(x), alone)
