@@ -59,7 +59,7 @@ setup(
     extras_require={
         "export": ["onnx", "onnxruntime", "safetensors"],
         "generated": ["espeakng-loader"],
-        "dev": ["pytest", "ruff"],
+        "dev": ["pytest", "pytest-xdist", "ruff"],
     },
     classifiers=[
         "Intended Audience :: Science/Research",

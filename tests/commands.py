@@ -91,7 +91,7 @@ def train(
     """Train at test size, on several processes with gloo if asked."""
     command = train_command(name, data, save_dir, *overrides)
     if processes > 1:
-        launcher = [BIN / "torchrun", "--nproc_per_node", processes, "--master_port", "29517"]
+        launcher = [BIN / "torchrun", "--nproc_per_node", processes, "--standalone"]
         command = [*launcher, *command, "+distributed=torchrun"]
     return run(command, **kwargs)
 
