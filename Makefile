@@ -29,7 +29,8 @@ demo-full: $(STAMP) ## the same at larger size with three seeds (two hours on tw
 	    --midtraining-updates 4500 --finetuning-updates 800 $(ARGS)
 
 test: $(STAMP) ## run the tests; ARGS="-k name" goes to pytest, MMPT_REAL_DATA to the tests
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	    $(ARGS)
 
 lint: $(STAMP) ## check style and formatting
 	$(VENV)/bin/ruff check .

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from mmpt_fairseq.checkpoint import load_checkpoint
+
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 CONFIG = ROOT / "examples" / "demo" / "config"
@@ -131,3 +135,14 @@ def losses(output: str, key: str = "valid_loss") -> list[str]:
     """The values of ``key`` in fairseq's JSON log, in order."""
     entries = [json.loads(x) for x in re.findall(r'\{"epoch".*?\}', output)]
     return [entry[key] for entry in entries if key in entry]
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    """Of the last checkpoint in a training's folder."""
+    return load_checkpoint(folder / "checkpoint_last.pt")["model"]
+
+
+def largest_difference(a: dict, b: dict) -> float:
+    """Between two models' weights."""
+    assert a.keys() == b.keys()
+    return max((a[k].float() - b[k].float()).abs().max().item() for k in a)

@@ -1,0 +1,92 @@
+"""Trained checkpoints decoded by fairseq-generate."""
+
+import re
+import shutil
+
+import pytest
+
+from manifests.vocabulary import build_vocabulary
+from mmpt_fairseq.data.manifest import write_manifest
+from mmpt_fairseq.report.scores import read_hypotheses, score
+from tests.commands import generate, refused, succeeded, train
+
+
+@pytest.mark.parametrize("decoding", ["attention", "ctc"])
+def test_checkpoint_alone_decodes_every_row(decoding, stages, corpora, tmp_path):
+    """A folder with a manifest and nothing else; seven rows, which no multiple of 8 divides."""
+    data = tmp_path / "elsewhere"
+    data.mkdir()
+    for wav in (corpora / "asr").glob("*.wav"):
+        shutil.copy(wav, data)
+    lines = (corpora / "asr" / "test.tsv").read_text().splitlines()[:8]
+    (data / "test.tsv").write_text("\n".join(lines) + "\n")
+    checkpoint = shutil.copy(stages / "finetuning" / "checkpoint_last.pt", data / "model.pt")
+    options = ["--decoding", decoding, "--results-path", data / "out", "--scoring", "wer"]
+    succeeded(generate(checkpoint, data, "test", *options, "--max-len-b", "20", cwd=data))
+    output = data / "out" / "generate-test.txt"
+    assert "WER" in output.read_text()
+    rates = score(data / "test.tsv", output, "wer")
+    printed = float(re.search(r"WER: ([\d.]+)", output.read_text())[1])
+    assert rates["wer"] == pytest.approx(printed, abs=0.01)
+
+
+def test_translation_is_scored_by_sacrebleu(stages, corpora, tmp_path):
+    checkpoint = stages / "midtraining" / "checkpoint_last.pt"
+    options = ["--scoring", "sacrebleu", "--results-path", tmp_path, "--max-len-b", "20"]
+    succeeded(generate(checkpoint, corpora / "st", "test", *options))
+    output = tmp_path / "generate-test.txt"
+    assert "BLEU" in output.read_text()
+    assert 0 <= score(corpora / "st" / "test.tsv", output, "bleu")["bleu"] <= 100
+
+
+def test_a_bad_clip_stops_an_evaluation_and_not_a_training(stages, corpora, tmp_path):
+    """One zero-byte clip: training skips and counts it, a decode names it and stops."""
+    data = tmp_path / "data"
+    shutil.copytree(corpora / "asr", data)
+    (data / "3.wav").write_bytes(b"")
+    for split in ("valid",):
+        lines = (data / f"{split}.tsv").read_text().splitlines()
+        kept = [line for line in lines if "3.wav" not in line]
+        (data / f"{split}.tsv").write_text("\n".join(kept) + "\n")
+    output = succeeded(train("finetuning", data, tmp_path / "run"))
+    assert re.search(r"skipped .*train\.tsv, line 5 \(clip3\).*zero bytes \(1 so far\)", output)
+    sentence = refused(generate(stages / "finetuning" / "checkpoint_last.pt", data, "test"))
+    assert "test.tsv, line 5 (clip3)" in sentence
+    assert "zero bytes" in sentence
+
+
+def test_several_target_languages(corpora, tmp_path):
+    """fairseq's language tags and temperature sampling; the tag is no part of what is scored."""
+    data = tmp_path / "data"
+    shutil.copytree(corpora / "st", data)
+    lines = (data / "train.tsv").read_text().splitlines()
+    for language, rows in (("de", lines), ("it", lines[:4])):
+        text = "\n".join(rows).replace("\tde\t", f"\t{language}\t")
+        (data / f"train_{language}.tsv").write_text(text + "\n")
+    build_vocabulary(data, "char", splits=["train_de", "train_it"])
+    with (data / "config.yaml").open("a") as config:
+        config.write("sampling_alpha: 0.5\n")
+    options = ["dataset.train_subset='train_de,train_it'"]
+    output = succeeded(train("midtraining", data, tmp_path / "run", *options))
+    assert "balanced sampling size ratio" in output
+    checkpoint = tmp_path / "run" / "checkpoint_last.pt"
+    for decoding in ("attention", "ctc"):
+        options = ["--decoding", decoding, "--max-len-b", "10"]
+        results = ["--results-path", tmp_path / decoding]
+        succeeded(generate(checkpoint, data, "test", *options, *results))
+        printed = (tmp_path / decoding / "generate-test.txt").read_text()
+        assert "T-0\tein rotes boot" in printed
+        assert len(read_hypotheses(tmp_path / decoding / "generate-test.txt", 8)) == 8
+
+
+def test_new_speech_is_decoded_without_text(stages, corpora, tmp_path):
+    """A manifest of nothing but names, sound and lengths."""
+    rows = [{"id": "new", "audio": corpora / "asr" / "2.wav", "n_frames": 62}]
+    write_manifest(tmp_path / "new.tsv", rows)
+    text = (tmp_path / "new.tsv").read_text().splitlines()
+    (tmp_path / "new.tsv").write_text("\n".join("\t".join(x.split("\t")[:3]) for x in text) + "\n")
+    checkpoint = stages / "finetuning" / "checkpoint_last.pt"
+    for decoding in ("attention", "ctc"):
+        options = ["--decoding", decoding, "--max-len-b", "10"]
+        output = succeeded(generate(checkpoint, tmp_path, "new", *options))
+        assert re.search(r"^D-0\t", output, re.MULTILINE)

@@ -1,0 +1,55 @@
+"""Two processes train as one does, and go on from their checkpoints."""
+
+import pytest
+
+from tests.commands import largest_difference, losses, refused, succeeded, train, weights
+
+DATA = {"pretraining": "av", "midtraining": "st", "finetuning": "asr"}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_two_processes_train_like_one_that_sees_their_batches(name, corpora, tmp_path):
+    """Two processes of one batch each equal one that sums two batches per update."""
+    data, common = corpora / DATA[name], ["dataset.max_tokens=null", "+dataset.batch_size=2"]
+    common.append("optimization.max_update=3")
+    one = train(name, data, tmp_path / "one", *common, "optimization.update_freq=[2]")
+    two = train(name, data, tmp_path / "two", *common, processes=2)
+    assert losses(succeeded(one), "train_loss") == losses(succeeded(two), "train_loss")
+    difference = largest_difference(weights(tmp_path / "one"), weights(tmp_path / "two"))
+    assert difference < 2e-5
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_two_processes_resume(name, corpora, tmp_path):
+    data = corpora / DATA[name]
+    succeeded(train(name, data, tmp_path, processes=2))
+    output = succeeded(train(name, data, tmp_path, "optimization.max_update=4", processes=2))
+    assert "Loaded checkpoint" in output
+    assert losses(output, "train_num_updates")[-1] == "4"
+
+
+@pytest.mark.parametrize(
+    ("criterion", "key"),
+    [
+        ("mmpt_contrastive", "train_clr"),
+        ("mmpt_masked_reconstruction_and_contrastive", "train_mae_video"),
+    ],
+)
+def test_other_objectives_train_on_two_processes(criterion, key, corpora, tmp_path):
+    """Three batches on two processes, so that one of them has a dummy batch at the end."""
+    options = [f"criterion._name={criterion}", "dataset.max_tokens=null", "+dataset.batch_size=3"]
+    output = succeeded(train("pretraining", corpora / "av", tmp_path, *options, processes=2))
+    assert all(float(value) > 0 for value in losses(output, key))
+    assert losses(output, key)
+    for name in ("audio_to_video", "video_to_audio"):
+        first, fifth = (losses(output, f"valid_{name}_recall_{k}")[-1] for k in (1, 5))
+        # Of all eight clips, although a batch holds three.
+        assert float(first) * 8 == int(float(first) * 8)
+        assert float(first) <= float(fifth) <= 1
+
+
+def test_one_process_config_under_a_launcher_is_refused(corpora, tmp_path):
+    env = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+    sentence = refused(train("finetuning", corpora / "asr", tmp_path, env=env))
+    assert "+distributed=torchrun" in sentence
+    assert not list(tmp_path.glob("*.pt"))

@@ -1,0 +1,115 @@
+"""The three stages by fairseq-hydra-train: what passes from one to the next, and resuming."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+
+from mmpt_fairseq.checkpoint import encoder_state
+from mmpt_fairseq.data.manifest import Manifest
+from tests.commands import largest_difference, losses, refused, succeeded, train, weights
+
+DATA = {"pretraining": "av", "midtraining": "st", "finetuning": "asr"}
+
+
+def test_the_encoder_moves_on_and_nothing_else(stages, corpora, tmp_path):
+    """With a learning rate of 0 stage 3's encoder is stage 2's to the bit, its decoder is new."""
+    midtrained = stages / "midtraining" / "checkpoint_last.pt"
+    output = succeeded(
+        train(
+            "finetuning",
+            corpora / "asr",
+            tmp_path,
+            f"model.init_encoder_from={midtrained}",
+            "optimization.lr=[0.0]",
+        )
+    )
+    before, after = weights(stages / "midtraining"), weights(tmp_path)
+    taken = encoder_state(before)
+    assert taken
+    assert all(torch.equal(taken[k], v) for k, v in encoder_state(after).items())
+    left = {k for k in after if k not in before or not torch.equal(after[k], before[k])}
+    assert any(k.startswith("decoder.") for k in left)
+    assert all(k.startswith(("decoder.", "encoder.ctc_projection")) for k in left)
+    assert re.search(rf"took {len(taken)} tensors", output)
+    assert "left behind: decoder" in output
+
+
+def test_frozen_encoder_stays_the_same_to_the_bit(stages, corpora, tmp_path):
+    start = stages / "pretraining" / "checkpoint_last.pt"
+    options = [f"model.init_encoder_from={start}", "+model.freeze_encoder=true"]
+    succeeded(train("finetuning", corpora / "asr", tmp_path, *options, "model.dropout=0.1"))
+    before, after = encoder_state(weights(stages / "pretraining")), encoder_state(weights(tmp_path))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_tensorboard_has_the_losses(stages):
+    for name in DATA:
+        events = list((stages / name / "tensorboard" / "train").glob("events.out.tfevents.*"))
+        assert events
+        assert any(b"loss" in path.read_bytes() for path in events)
+    [pictures] = (stages / "pretraining" / "tensorboard" / "reconstruction").iterdir()
+    for name in (b"reconstruction/sound", b"reconstruction/frames", b"PNG"):
+        assert name in pictures.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["pretraining", "finetuning"])
+def test_resumed_training_is_the_uninterrupted_one(name, corpora, tmp_path):
+    """With dropout, SpecAugment, masks and crops, and another number of loader workers."""
+    data = corpora / DATA[name]
+    common = ["optimization.max_update=6", "model.dropout=0.1", "dataset.max_tokens=null"]
+    common += ["+dataset.batch_size=2", "checkpoint.save_interval_updates=3"]
+    succeeded(train(name, data, tmp_path / "whole", *common))
+    (tmp_path / "resumed").mkdir()
+    [middle] = (tmp_path / "whole").glob("checkpoint_*_3.pt")
+    shutil.copy(middle, tmp_path / "resumed" / "checkpoint_last.pt")
+    output = train(name, data, tmp_path / "resumed", *common, "dataset.num_workers=2")
+    assert "Loaded checkpoint" in succeeded(output)
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_short_clips_come_first(corpora, tmp_path):
+    """Two epochs on the clips of up to 0.75 s, then on all; resumed in between, nothing changes."""
+    options = [
+        "+task.short_first_epochs=2",
+        "+task.short_first_frames=75",
+        "dataset.max_tokens=10000",
+        "+dataset.batch_size=1",
+    ]
+    short = int((Manifest(corpora / "asr" / "train.tsv").n_frames <= 75).sum())
+    assert 0 < short < 8
+    updates = 2 * short + 8
+    whole = [*options, f"optimization.max_update={updates}"]
+    output = succeeded(train("finetuning", corpora / "asr", tmp_path / "whole", *whole))
+    entries = [json.loads(line) for line in re.findall(r'\{"epoch".*?\}', output)]
+    ends = {e["epoch"]: int(e["train_num_updates"]) for e in entries if "train_num_updates" in e}
+    assert ends == {1: short, 2: 2 * short, 3: updates}
+    part = [*options, f"optimization.max_update={short + 1}"]
+    succeeded(train("finetuning", corpora / "asr", tmp_path / "resumed", *part))
+    succeeded(train("finetuning", corpora / "asr", tmp_path / "resumed", *whole))
+    difference = largest_difference(weights(tmp_path / "whole"), weights(tmp_path / "resumed"))
+    assert difference < 1e-6
+
+
+def test_patience_survives_a_restart(corpora, tmp_path):
+    """At a rate of 0 nothing gets better after the first of the validations, one an epoch."""
+    options = ["optimization.lr=[0.0]", "checkpoint.patience=3", "optimization.max_update=99"]
+    options += ["dataset.validate_interval=1", "checkpoint.save_interval=1"]
+
+    def validations(epochs: int) -> int:
+        until = f"optimization.max_epoch={epochs}"
+        output = succeeded(train("finetuning", corpora / "asr", tmp_path, *options, until))
+        return len(losses(output, "valid_loss"))
+
+    assert validations(2) == 2
+    assert validations(9) == 2  # the fourth of all is the third without a better one
+
+
+def test_no_clip_is_short_enough(corpora, tmp_path):
+    options = ["+task.short_first_epochs=1", "+task.short_first_frames=3"]
+    sentence = refused(train("finetuning", corpora / "asr", tmp_path, *options))
+    assert "short_first_frames" in sentence
