@@ -3,6 +3,7 @@
     python -m examples.benchmark.encoder
 
 Ratios of time from alternating pairs; no dropout, single precision unless --dtype bfloat16.
+Gradients are not added up over steps, as little as in a training that updates after each batch.
 """
 
 import argparse
@@ -24,6 +25,7 @@ def ours(encoder: ConformerEncoder, x: Tensor) -> Step:
     positions = torch.arange(x.size(1), device=x.device).expand(x.shape[:2])
 
     def step() -> None:
+        encoder.zero_grad()
         states = x
         for layer in encoder.layers:
             states = layer(states, None, positions)
@@ -56,6 +58,7 @@ def fairseqs(encoder: ConformerEncoder, x: Tensor) -> Step:
     embedded = positions(time_first).to(x.device, x.dtype)
 
     def step() -> None:
+        layers.zero_grad()
         states = time_first
         for each in layers:
             states, _ = each(states, padding, embedded)
@@ -74,6 +77,7 @@ def masked(encoder: ConformerEncoder, features: Tensor, share: float | None) -> 
         mask = places >= round(share * tokens)
 
     def step() -> None:
+        encoder.zero_grad()
         encoder(features, lengths, mask).states.sum().backward()
 
     return step
