@@ -13,8 +13,6 @@ import editdistance
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmpt_fairseq.decoding.ctc import kept_frames
@@ -82,6 +80,8 @@ def diarization_errors(
         reference, hypothesis: ``(T, speakers)``.
         collar: frames on either side of a reference's boundary that do not count.
     """
+    from scipy.optimize import linear_sum_assignment  # not wanted by what recognises speech
+
     scored = ~near_boundaries(reference, collar)
     # Speakers are matched on what is scored, as dscore does.
     reference, hypothesis = reference[scored], hypothesis[scored]
@@ -120,5 +120,7 @@ def at_states(target: Tensor, stride: int, states: int) -> Tensor:
 
 def speech_activity(probabilities: NDArray, threshold: float, median: int) -> Activity:
     """``(T, S)`` above the threshold, smoothed by a median over ``median`` frames (1: not)."""
+    from scipy.ndimage import median_filter
+
     active = probabilities > threshold
     return median_filter(active, size=(median, 1), mode="constant") if median > 1 else active
