@@ -181,6 +181,7 @@ class AVPretrainingModel(BaseFairseqModel):
             heads=cfg.decoder_attention_heads,
             audio_kernel=cfg.decoder_audio_kernel,
             zero_first=cfg.predict_zero_first,
+            recompute=cfg.checkpoint_activations,
         )
         heads = (cfg.encoder_attention_heads, cfg.video_attention_heads)
         return cls(
@@ -308,6 +309,7 @@ class AVPretrainingModel(BaseFairseqModel):
         """Errors ``(B,)``, and the prediction in the scale of the input."""
         if not self.normalise_targets:
             return masked_squared_error(predicted, target, mask, weight), predicted
+        target = target.to(torch.promote_types(target.dtype, torch.float32))
         mean, scale = patch_statistics(target, weight)
         error = masked_squared_error(predicted, (target - mean) / scale, mask, weight)
         return error, predicted * scale + mean
@@ -340,7 +342,7 @@ class AVPretrainingModel(BaseFairseqModel):
         """Into the common space, normalised there in single precision at least."""
         a, v = self.audio_projection(audio), self.video_projection(video)
         exact = torch.promote_types(a.dtype, torch.float32)
-        # The cap on the scale is CLIP's: it keeps the logits' gradient finite.
+        # CLIP's cap on the scale keeps the logits' gradient finite.
         scale = self.log_scale.clamp(max=torch.tensor(100.0).log().item())
         return Embeddings(F.normalize(a.to(exact), dim=-1), F.normalize(v.to(exact), dim=-1), scale)
 

@@ -49,6 +49,7 @@ class SharedDecoder(nn.Module):
             before the blocks. Sound over a clip averages to zero, so that attention, even as it is
             at first, sees nothing in it and takes long to find the neighbours by itself. 0: none.
         zero_first: predictions start out as zero, not at random.
+        recompute: blocks are recomputed in the backward pass, to save memory.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class SharedDecoder(nn.Module):
         heads: int = 8,
         audio_kernel: int = 0,
         zero_first: bool = False,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.dim = dim
@@ -73,7 +75,7 @@ class SharedDecoder(nn.Module):
             {name: nn.Parameter(0.02 * torch.randn(dim)) for name in ("audio", "video")}
         )
         self.mask_token = nn.Parameter(0.02 * torch.randn(dim))
-        self.transformer = Transformer(dim, layers, heads)
+        self.transformer = Transformer(dim, layers, heads, recompute)
         self.predict = nn.ModuleDict(
             {"audio": nn.Linear(dim, audio_patch), "video": nn.Linear(dim, video_patch)}
         )

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
-from mmpt_fairseq.modules.dropout import Dropout
 from mmpt_fairseq.modules.masking import VisibleTokens
 
 MIN_VARIANCE = 1e-6  # of a clip's slices: a still picture has none
@@ -14,19 +13,18 @@ MIN_VARIANCE = 1e-6  # of a clip's slices: a still picture has none
 class Block(nn.Module):
     """Pre-norm attention and feed-forward of four times the width."""
 
-    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = SelfAttention(dim, heads)
         self.ffn = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
         )
-        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """``x`` ``(B, L, D)``; ``padding`` ``(B, L)``, True = padded."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), padding))
-        return x + self.dropout(self.ffn(x))
+        x = x + self.attention(self.attention_norm(x), padding)
+        return x + self.ffn(x)
 
 
 class Transformer(nn.Module):
@@ -37,11 +35,10 @@ class Transformer(nn.Module):
         dim: int,
         layers: int,
         heads: int,
-        dropout: float = 0.0,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
         self.checkpoint_activations = checkpoint_activations
 
@@ -159,7 +156,9 @@ class VideoEncoder(nn.Module):
         gone, and what changes a little counts.
         """
         t, h, w = self.patches.grid
-        x = self.patches.embed(self.patches.cut(video)).view(-1, t, h * w, self.dim).mean(2)
+        # The embedding is affine: that of the mean patch is the mean of the patches' embeddings.
+        patches = self.patches.cut(video).view(-1, t, h * w, self.patches.patch_dim)
+        x = self.patches.embed(patches.mean(2))
         if self.normalise_slices:
             x = x - x.mean(1, keepdim=True)
             x = x * (x.square().mean((1, 2), keepdim=True) + MIN_VARIANCE).rsqrt()

@@ -229,6 +229,19 @@ def test_normalised_targets_are_each_patchs_own_units():
         assert result.video_error[row].item() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_targets_are_normalised_in_single_precision(dtype):
+    """In half precision the mean of a patch that hardly changes is not its mean."""
+    model = av_model(normalise_targets=True)
+    torch.manual_seed(0)
+    target = (0.7 + 0.01 * torch.randn(1, 3, 320)).to(dtype)
+    target[0, 0] = 0.7
+    mask, predicted = torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 3, 320, dtype=dtype)
+    error, _ = model._compare(predicted, target, mask)
+    expected, _ = model._compare(predicted.float(), target.float(), mask)
+    assert error.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 def test_compiled_layers_give_the_same_loss_and_gradients_at_any_length():
     """torch's tracing without code generation. Two kinds of layers, padded or not: four graphs."""
     plain, compiled = av_model(), av_model()
