@@ -168,14 +168,14 @@ def transform_clip(
     height, width = frames.shape[1:3]
     top, left, h, w = _crop_box(height, width, rng, min_scale)
     clip = torch.from_numpy(np.ascontiguousarray(frames[:, top : top + h, left : left + w]))
-    clip = clip.permute(0, 3, 1, 2).float()
-    if (h, w) != (size, size):
+    clip = clip.permute(0, 3, 1, 2)
+    if (h, w) != (size, size):  # in 8 bit, as decoded: several times as fast as in float
         clip = torch.nn.functional.interpolate(
             clip, (size, size), mode="bilinear", antialias=True, align_corners=False
         )
     if rng is not None and flip and rng.random() < 0.5:
         clip = clip.flip(-1)
-    return (clip / 127.5 - 1.0).transpose(0, 1).contiguous()
+    return (clip.float() / 127.5 - 1.0).transpose(0, 1).contiguous()
 
 
 def _crop_box(

@@ -1,5 +1,6 @@
 import zipfile
 
+import av
 import numpy as np
 import pytest
 from fairseq.data.audio.feature_transforms.utterance_cmvn import UtteranceCMVN
@@ -136,6 +137,21 @@ def test_sound_of_a_video(tmp_path):
     spectrum = np.abs(np.fft.rfft(read[4000:20_000]))
     assert spectrum.argmax() == 440
     assert read[4000:20_000].std() == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
+
+
+def test_stereo_of_a_video_is_as_loud_as_that_of_a_wav(tmp_path):
+    """The mean of both channels, whatever holds them."""
+    left = 0.8 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE).astype(np.float32)
+    both = np.stack([left, 0.5 * left])
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=RATE, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(both, format="fltp", layout="stereo")
+        frame.sample_rate = RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    write_audio(tmp_path / "a.wav", both.T, subtype="FLOAT")
+    loudness = [read_waveform(str(tmp_path / n))[4000:20_000].std() for n in ("a.mp4", "a.wav")]
+    assert loudness[0] == pytest.approx(loudness[1], rel=0.03)
 
 
 def test_slices(tmp_path):
