@@ -33,7 +33,7 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
     """The blank is the dictionary's BOS; CTC's targets come from the dataset.
 
     Of a model without decoder it is CTC alone. ``ctc_loss`` is logged in bits a label and without
-    its weight, so that runs compare.
+    its weight, so that runs compare; targets too long for their sound count with a loss of 0.
     """
 
     def forward(self, model, sample: dict, reduce: bool = True) -> tuple:

@@ -5,6 +5,7 @@ import math
 import os
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 
@@ -46,7 +47,7 @@ class Files:
     def _keep(self, name: str, content: bytes) -> str:
         (self.folder / name).write_bytes(content)
         self.written.add(name)
-        return f"{self.folder.name}/{name}"
+        return quote(f"{self.folder.name}/{name}")
 
     def remove_stale(self) -> None:
         """Remove what an earlier page left and this one does not name."""

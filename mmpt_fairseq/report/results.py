@@ -29,6 +29,7 @@ from mmpt_fairseq.scoring import normalise_text
 
 SEED_FOLDER = re.compile(r"(?i)seed[-_=]?\d+")
 UNITS = {RECOGNITION: ("word", "char"), TRANSLATION: ("bleu",)}
+FREEZING = {"model.freeze_encoder_updates": "updates", "model.freeze_encoder_layers": "layers"}
 HEADINGS = {"word": "WER %", "char": "CER %", "bleu": "BLEU"}
 
 
@@ -104,7 +105,14 @@ class Row:
     def frozen(self) -> str:
         if self.run is None:
             return "unknown"
-        return "yes" if self.run.get("model.freeze_encoder", False) else "no"
+        if self.run.get("model.freeze_encoder", False):
+            return "yes"
+        parts = [
+            f"the first {self.run.get(key, 0)} {unit}"
+            for key, unit in FREEZING.items()
+            if self.run.get(key, 0)
+        ]
+        return " and ".join(parts) or "no"
 
     @property
     def updates(self) -> int:
@@ -203,6 +211,9 @@ def read_scored(decode: Decode) -> Scored:
     references = list(manifest.column("tgt_text"))
     check_same_rows(references, decode.output, decode.manifest)
     references = [normalise_text(r) for r in references]
+    if "" in references:
+        where = manifest.where(references.index(""))
+        raise InputError(f"{where} has no text to score against")
     languages = sorted({x for x in manifest.column("tgt_lang") if x})
     kind = text_kind(decode.manifest) or (decode.run.kind if decode.run else RECOGNITION)
     if kind not in UNITS:

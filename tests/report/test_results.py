@@ -83,6 +83,34 @@ def test_the_baseline_is_decoded_alike_and_of_the_nearest_budget(data, tmp_path)
     assert rows["asr"].stages == "unknown start"
 
 
+def test_a_decode_of_a_row_without_text_is_told_and_the_others_shown(tmp_path):
+    """As new speech is decoded, which nobody has transcribed."""
+    for name, texts in {"good": TEXTS, "new": [*TEXTS[:-1], ""]}.items():
+        data = write_test_set(tmp_path / "data" / name, texts)
+        write_decode(write_training(tmp_path / name, data), data, TEXTS)
+    [table], [note] = tables(find([tmp_path / "good", tmp_path / "new"])[1])
+    assert [row.name for row in table.rows] == ["good"]
+    assert "has no text to score against" in str(note)
+    assert "line 25" in str(note)
+
+
+@pytest.mark.parametrize(
+    ("options", "frozen"),
+    [
+        ({}, "no"),
+        ({"freeze_encoder": True}, "yes"),
+        (
+            {"freeze_encoder_updates": 50, "freeze_encoder_layers": 2},
+            "the first 50 updates and the first 2 layers",
+        ),
+    ],
+)
+def test_how_much_was_frozen(data, tmp_path, options, frozen):
+    write_decode(write_training(tmp_path / "asr", data, **options), data, TEXTS)
+    [row] = the_table(tmp_path / "asr").rows
+    assert row.frozen == frozen
+
+
 def test_seeds_of_one_system_are_one_row(data, tmp_path):
     spoilt = {1: 2, 2: 3, 3: 4}
     for seed, every in spoilt.items():
