@@ -88,7 +88,8 @@ def transcribe(args: argparse.Namespace) -> int:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        # As on stdout: a transcript may hold its file's name, which need not be UTF-8.
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
 

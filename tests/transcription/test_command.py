@@ -150,3 +150,13 @@ def test_a_reader_that_has_had_enough(checkpoint, folder):
     assert process.returncode == 1
     assert "Traceback" not in errors
     assert "BrokenPipe" not in errors
+
+
+def test_a_name_that_is_no_utf_8(checkpoint, folder, tmp_path):
+    name = os.fsdecode(b"caf\xe9.wav")
+    shutil.copy(folder / "a.wav", tmp_path / name)
+    out = tmp_path / "out"
+    assert run(checkpoint, tmp_path / name, "--format", "json", "--output-dir", out) == 0
+    [written] = os.listdir(os.fsencode(out))
+    assert written == b"caf\xe9.json"
+    assert b"caf\xe9.wav" in (out / os.fsdecode(written)).read_bytes()
