@@ -49,6 +49,9 @@ from mmpt_fairseq.tasks._validation import ValidationScorer, log_scores
 logger = logging.getLogger(__name__)
 
 
+LAST = "checkpoint_last.pt"  # fairseq's default, the one name that it looks for in save_dir
+
+
 @register_task("mmpt_speech_to_text", dataclass=SpeechToTextConfig)
 class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
     """Reads ``<data>/<split>.tsv`` and ``<data>/config.yaml`` with the vocabulary it names.
@@ -173,8 +176,8 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
 
     def _initialise(self, model: SpeechToTextModel, cfg: FairseqDataclass) -> None:
         """Parts of earlier stages for a training that starts; a resumed one brings its own."""
-        resumed = os.path.join(self.cfg.save_dir, self.cfg.restore_file)
-        if os.path.isfile(resumed):
+        resumed = self._restored()
+        if resumed is not None:
             # fairseq loads the weights; it would not look at the vocabulary.
             state = load_checkpoint(resumed).get("task_state", {})
             self._check_vocabulary(state)
@@ -196,6 +199,22 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
             self.states.check(model.encoder.audio_encoder)
         if cfg.init_decoder_from:
             load_decoder(model, cfg.init_decoder_from, self.state_dict())
+
+    def _restored(self) -> str | None:
+        """The checkpoint that fairseq is about to load, if any.
+
+        Raises:
+            InputError: it would go on without one that was named.
+        """
+        name, last = self.cfg.restore_file, os.path.join(self.cfg.save_dir, LAST)
+        if name == LAST:
+            return last if os.path.isfile(last) else self.cfg.finetune_from_model
+        if not os.path.isfile(name):
+            raise InputError(
+                f"there is no checkpoint {name} (checkpoint.restore_file); only {LAST}, its "
+                "default, is looked for in checkpoint.save_dir"
+            )
+        return name
 
     def optimizer_step(self, optimizer, model: SpeechToTextModel, update_num: int) -> None:
         """fairseq's step, with the encoder's own learning rate, and nothing of what is frozen."""
