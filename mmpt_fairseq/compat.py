@@ -144,8 +144,21 @@ def _remember_patience(train: types.ModuleType) -> None:
     checkpoint_utils.load_checkpoint = load_checkpoint
 
 
+def _score_before_the_best(train: types.ModuleType) -> None:
+    """fairseq looks the best checkpoint's metric up before a task can add to what was measured:
+    ``validation_scores`` of a task that has it comes first."""
+    get_valid_stats = train.get_valid_stats
+
+    def with_scores(cfg, trainer, stats: dict, tracking_best: bool) -> dict:
+        stats.update(getattr(trainer.task, "validation_scores", dict)())
+        return get_valid_stats(cfg, trainer, stats, tracking_best)
+
+    train.get_valid_stats = with_scores
+
+
 if "fairseq_cli.train" in sys.modules:
     _remember_patience(sys.modules["fairseq_cli.train"])
+    _score_before_the_best(sys.modules["fairseq_cli.train"])
 
 
 def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> bool:

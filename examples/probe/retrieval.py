@@ -64,6 +64,11 @@ def embeddings(checkpoint: str, folder: Path, frames: int, clips: int) -> tuple[
     task = loaded.task
     if not isinstance(task, AVPretrainingTask):
         raise InputError(f"{checkpoint} is not of stage 1, whose model alone sees pictures")
+    if loaded.model.contrast_masked:
+        raise InputError(
+            f"{checkpoint} has learnt to contrast masked clips (model.contrast_masked=true), and "
+            "whole ones are compared here"
+        )
     task.cfg.data, task.cfg.max_audio_frames = str(folder), frames
     task.load_dataset("test")
     dataset = task.dataset("test")

@@ -103,6 +103,7 @@ class AVDataset(FairseqDataset):
         audio_root: what paths are relative to; the manifest's folder by default.
         pairs_alone: training draws only the clips that have both, for an objective to which others
             say nothing: equal in cost, they would make batches of their own.
+        video_tokens: that a clip's pictures are to the encoder, its patches by default.
 
     Attributes:
         modality_counts: rows with sound and video, with sound alone, with video alone.
@@ -116,8 +117,10 @@ class AVDataset(FairseqDataset):
         seed: int = 1,
         audio_root: str | None = None,
         pairs_alone: bool = False,
+        video_tokens: int | None = None,
     ) -> None:
         self.manifest, self.options = manifest, options
+        self.video_tokens = options.num_patches if video_tokens is None else video_tokens
         self.training, self.seed, self.root = training, seed, audio_root
         self.skipped = SkippedClips(tolerate=training)
         # Shared memory, because loader workers outlive an epoch.
@@ -140,13 +143,13 @@ class AVDataset(FairseqDataset):
         return True
 
     def _costs(self, sound: NDArray[np.bool_], video: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Tokens per clip in filterbank frames; a video patch counts like an audio token's four.
+        """Tokens per clip in filterbank frames; one of video counts like an audio token's four.
 
         Args:
             sound, video: ``(rows,)``, whether a clip has it.
         """
         audio = np.minimum(self.manifest.n_frames, self.options.max_frames).astype(np.int64)
-        return audio * sound + video * self.options.num_patches * SUBSAMPLING
+        return audio * sound + video * self.video_tokens * SUBSAMPLING
 
     def num_tokens(self, index: int) -> int:
         return int(self.sizes[index])
@@ -238,7 +241,7 @@ class AVDataset(FairseqDataset):
             "id": torch.tensor([c.index for c in clips]),
             "net_input": net_input,
             "nsentences": len(clips),
-            "ntokens": tokens + len(with_video) * self.options.num_patches,
+            "ntokens": tokens + len(with_video) * self.video_tokens,
         }
 
 

@@ -7,6 +7,7 @@ import resource
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from fairseq.data import FairseqDataset
 from fairseq.data.iterators import EpochBatchIterator
@@ -16,6 +17,17 @@ from fairseq.logging import metrics
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class RowsConfig(FairseqDataclass):
+    """What the configs of all tasks have."""
+
+    # fairseq's default is one set of batches for all epochs, drawn by the number of the epoch in
+    # which a training starts: a resumed one would go on with others than it had.
+    rebuild_batches: bool = field(
+        default=True, metadata={"help": "put clips into other batches in every epoch"}
+    )
 
 
 class MarkingIterator(EpochBatchIterator):
@@ -54,6 +66,7 @@ class EveryRowMixin:
         kwargs["required_batch_size_multiple"] = 1
         try:
             iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+            batches = iterator.frozen_batches  # made when they are asked for: what fails fails here
         except AssertionError as error:
             longest = max(dataset.num_tokens(row) for row in range(len(dataset)))
             if "max_tokens" not in str(error):
@@ -64,7 +77,7 @@ class EveryRowMixin:
             ) from None
         iterator.__class__ = MarkingIterator
         if not dataset_is_training(dataset):
-            batched = sorted(int(row) for batch in iterator.frozen_batches for row in batch)
+            batched = sorted(int(row) for batch in batches for row in batch)
             if batched != list(range(len(dataset))):
                 raise InputError(
                     f"only {len(set(batched))} of {len(dataset)} rows were put into batches, so "

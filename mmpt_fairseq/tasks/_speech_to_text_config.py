@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import List, Optional  # noqa: UP035 (what fairseq's argument parser understands)
 
 from fairseq.data.audio.data_cfg import S2TDataConfig
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import ChoiceEnum
 from omegaconf import II, MISSING
 
 from mmpt_fairseq.decoding.choice import Decoding
+from mmpt_fairseq.tasks._every_row import RowsConfig
 
 # Settings of a data folder, not of a model: they stay behind when a checkpoint moves on.
 LOCAL_SETTINGS = ("audio_root",)
 
 
 @dataclass
-class SpeechToTextConfig(FairseqDataclass):
+class SpeechToTextConfig(RowsConfig):
     """fairseq's ``speech_to_text`` as a dataclass, so that Hydra can configure it."""
 
     data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})
@@ -84,6 +85,7 @@ class SpeechToTextConfig(FairseqDataclass):
     lm_path: Optional[str] = II("generation.lm_path")
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
+    finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
 
 

@@ -14,14 +14,19 @@ from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start, is_training_split
+from mmpt_fairseq.tasks._every_row import (
+    EveryRowMixin,
+    RowsConfig,
+    check_start,
+    is_training_split,
+)
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class AVPretrainingConfig(FairseqDataclass):
+class AVPretrainingConfig(RowsConfig):
     """Defaults are the paper's where it states them."""
 
     data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})
@@ -89,6 +94,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
 
     cfg: AVPretrainingConfig
     contrasts = reconstructs = False  # what the criterion does
+    contrasts_masked = False  # what the model does
     retrieval: Optional[Retrieval] = None
     updates = 0
     shown: Optional[dict] = None  # the validation batch that a picture is drawn of
@@ -111,6 +117,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             if self.cfg.compile and not from_checkpoint:
                 model.compile_layers(self.cfg.compile)
         self.patch_grid = model.video_encoder.patches.grid
+        self.contrasts_masked = model.contrast_masked
         return model
 
     def build_criterion(self, cfg: FairseqDataclass):
@@ -154,11 +161,21 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             self.shown = sample
         return result
 
+    @property
+    def sees_slices(self) -> bool:
+        """Whether of a clip's patches no more than their average at each moment is encoded."""
+        return self.contrasts and not self.reconstructs and not self.contrasts_masked
+
+    def validation_scores(self) -> dict[str, float]:
+        """After each validation set: recall over all of it."""
+        if self.retrieval is None:
+            return {}
+        recalls = self.retrieval.recalls()
+        self.retrieval.reset()
+        return recalls
+
     def post_validate(self, model, stats: dict, aggregate) -> None:
-        """After each validation set: recall over all of it, and a picture."""
-        if self.retrieval is not None:
-            stats.update(self.retrieval.recalls())
-            self.retrieval.reset()
+        """After each validation set: a picture."""
         sample, self.shown = self.shown, None
         wanted = self.cfg.pictures and self.reconstructs and self.cfg.tensorboard_logdir
         if wanted and sample and get_global_rank() == 0:
@@ -192,6 +209,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 seed=cfg.seed,
                 audio_root=cfg.audio_root,
                 pairs_alone=self.contrasts and not self.reconstructs,
+                video_tokens=self.patch_grid[0] if self.sees_slices else None,
             )
             self._check_pairs(split, dataset)
         self.datasets[split] = dataset

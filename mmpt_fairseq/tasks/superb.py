@@ -30,13 +30,18 @@ from mmpt_fairseq.data.superb_labels import (
 )
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.models.upstreams import fill, settle
-from mmpt_fairseq.tasks._every_row import EveryRowMixin, check_start, is_training_split
+from mmpt_fairseq.tasks._every_row import (
+    EveryRowMixin,
+    RowsConfig,
+    check_start,
+    is_training_split,
+)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class SuperbConfig(FairseqDataclass):
+class SuperbConfig(RowsConfig):
     """Diarization's threshold and filter are s3prl's, by which it is validated."""
 
     data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})

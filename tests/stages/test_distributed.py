@@ -36,9 +36,16 @@ def test_two_processes_resume(name, corpora, tmp_path):
     ],
 )
 def test_other_objectives_train_on_two_processes(criterion, key, corpora, tmp_path):
-    """Three batches on two processes, so that one of them has a dummy batch at the end."""
+    """Three batches on two processes, so that one of them has a dummy batch at the end.
+
+    The best checkpoint is that of the best recall, which is compared from the second one on.
+    """
     options = [f"criterion._name={criterion}", "dataset.max_tokens=null", "+dataset.batch_size=3"]
+    options += ["checkpoint.best_checkpoint_metric=audio_to_video_recall_1"]
+    options += ["checkpoint.maximize_best_checkpoint_metric=true"]
+    options += ["dataset.validate_interval_updates=1", "checkpoint.save_interval_updates=1"]
     output = succeeded(train("pretraining", corpora / "av", tmp_path, *options, processes=2))
+    assert len(losses(output, "valid_best_audio_to_video_recall_1")) >= 1
     assert all(float(value) > 0 for value in losses(output, key))
     assert losses(output, key)
     for name in ("audio_to_video", "video_to_audio"):

@@ -111,6 +111,37 @@ def test_a_validation_without_pairs_serves_reconstruction_alone(tmp_path):
         task.load_dataset("valid")
 
 
+def test_every_epoch_has_its_batches_resumed_or_not(tmp_path):
+    """Clips of one length, which nothing but chance puts side by side."""
+    write_clips(tmp_path, [0.3] * 12)
+
+    def iterator(epoch: int):
+        task = loaded(tmp_path)
+        return task.get_batch_iterator(task.dataset("train"), max_sentences=3, seed=1, epoch=epoch)
+
+    def batches(itr) -> list:
+        return [batch["id"].tolist() for batch in itr.next_epoch_itr()]
+
+    whole = iterator(1)
+    first, second, third = (batches(whole) for _ in range(3))
+    assert {frozenset(ids) for ids in first} != {frozenset(ids) for ids in second}
+    assert batches(iterator(2)) == second
+    assert batches(iterator(3)) == third
+
+
+def test_contrast_pays_for_slices_not_for_patches(folder):
+    costs = {}
+    for criterion in ({"_name": "mmpt_contrastive"}, MAE):
+        task = AVPretrainingTask.setup_task(config(folder))
+        task.patch_grid = (2, 4, 4)
+        task.build_criterion(OmegaConf.create(criterion))
+        task.load_dataset("train")
+        costs[criterion["_name"]] = task.dataset("train").sizes
+    sound = task.dataset("train").manifest.n_frames
+    assert (costs["mmpt_contrastive"] - sound == 4 * 2).all()
+    assert (costs[MAE["_name"]] - sound == 4 * 32).all()
+
+
 def test_modality_dropout_wants_joint_decoding(folder):
     task = AVPretrainingTask.setup_task(config(folder, modality_dropout=0.1))
     with pytest.raises(SystemExit, match=r"needs model\.joint_decoding=true"):
