@@ -39,6 +39,8 @@ CURRICULUM = [
 # The last layer knows how translations are spelt; what it knows stands in the way.
 TAKEN_OVER = ["+model.fresh_encoder_layers=1"]
 FROZEN = ["+model.freeze_encoder=true"]
+# What is decoded is the checkpoint that, decoded alike, was best on the validation split.
+CHOICE = ["+task.eval_wer=true", "+task.decoding=ctc", "checkpoint.best_checkpoint_metric=wer"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Sizes:
     test: int = 300
     pretraining_updates: int = 100
     midtraining_updates: int = 2000
-    finetuning_updates: int = 300
+    finetuning_updates: int = 600
 
     def command(self) -> list[str]:
         """Options of the generator."""
@@ -136,10 +138,15 @@ def ablations(language: str, sizes: Sizes) -> dict[str, Recogniser]:
 
 
 class Demo:
-    """The steps in ``out``; a training's folder is named after what it is, under its seed."""
+    """The steps in ``out``; a training's folder is named after what it is, under its seed.
 
-    def __init__(self, out: Path, sizes: Sizes, language: str) -> None:
-        self.out, self.sizes, self.language = out, sizes, language
+    ``overrides`` are options of ``fairseq-hydra-train`` that every training gets.
+    """
+
+    def __init__(
+        self, out: Path, sizes: Sizes, language: str, overrides: Sequence[str] = ()
+    ) -> None:
+        self.out, self.sizes, self.language, self.overrides = out, sizes, language, overrides
         self.corpus = out / "corpus"
 
     def generate_corpus(self) -> None:
@@ -170,6 +177,7 @@ class Demo:
                 f"common.seed={seed}",
                 f"optimization.max_update={self.sizes.pretraining_updates}",
                 f"criterion._name={OBJECTIVES[recogniser.pretraining]}",
+                *self.overrides,
             ],
         )
 
@@ -188,6 +196,7 @@ class Demo:
                 f"model.init_encoder_from={self.checkpoint(seed, recogniser.pretrained)}",
                 *CURRICULUM,
                 *([] if recogniser.ctc else ["criterion.ctc_weight=0"]),
+                *self.overrides,
             ],
         )
         options = ["--beam", "5", "--max-len-b", "400"]
@@ -208,6 +217,8 @@ class Demo:
                 f"model.init_encoder_from={self.checkpoint(seed, recogniser.start)}",
                 *([f"optimization.lr=[{recogniser.rate}]"] if recogniser.rate else []),
                 *(FROZEN if recogniser.frozen else TAKEN_OVER if recogniser.start else []),
+                *CHOICE,
+                *self.overrides,
             ],
         )
         options = ["--decoding", "ctc"]
@@ -218,16 +229,8 @@ class Demo:
         return str(self.folder(seed, name) / "checkpoint_best.pt") if name else "null"
 
 
-def run(
-    out: Path,
-    sizes: Sizes,
-    language: str,
-    recognisers: dict[str, Recogniser],
-    seeds: Sequence[int],
-    jobs: int,
-) -> dict:
-    """Run every step that is not done yet in ``out``; returns the results."""
-    demo = Demo(out, sizes, language)
+def run(demo: Demo, recognisers: dict[str, Recogniser], seeds: Sequence[int], jobs: int) -> dict:
+    """Run every step that is not done yet; returns the results."""
     demo.generate_corpus()
     for level in levels(demo, recognisers, seeds):
         side_by_side(level, jobs)
@@ -275,10 +278,17 @@ def main() -> None:
     )
     for name, value in vars(Sizes()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+    parser.add_argument(
+        "--override",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of fairseq-hydra-train, in every training",
+    )
     args = vars(parser.parse_args())
     args["seeds"] = list(dict.fromkeys(args["seeds"]))
     out, language, seeds, jobs = (args.pop(k) for k in ("out", "language", "seeds", "jobs"))
-    compare = args.pop("compare")
+    compare, overrides = args.pop("compare"), args.pop("override")
     sizes = Sizes(**args)
     chosen = {
         "stages": lambda: stages(language),
@@ -287,7 +297,7 @@ def main() -> None:
     }[compare]()
     started = time.monotonic()
     with exit_in_a_sentence():
-        found = run(out, sizes, language, chosen, seeds, jobs)
+        found = run(Demo(out, sizes, language, overrides), chosen, seeds, jobs)
     with atomic_path(out / "results.json") as partial_file:
         partial_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(table(found))
@@ -298,6 +308,19 @@ def main() -> None:
         f"{out / 'results.json'} and {out / 'report.html'} written after "
         f"{time.monotonic() - started:.0f} s; to run finished steps anew, move {out} away",
         file=sys.stderr,
+    )
+    print(f"To go on from here:\n{what_next(out, Path(found['checkpoints']['asr']))}")
+
+
+def what_next(out: Path, recogniser: Path) -> str:
+    """Commands that work with what a demo leaves: recognise one of its clips, look at it."""
+    clip = sorted((out / "corpus" / "clips" / "asr_test").iterdir())[0]
+    return "\n".join(
+        [
+            f"  mmpt-transcribe {recogniser} {clip}",
+            f"  mmpt-report {recogniser} {clip}   # writes {recogniser.with_suffix('.html')}",
+            "  (after: . .venv/bin/activate)",
+        ]
     )
 
 

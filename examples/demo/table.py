@@ -1,35 +1,47 @@
 """The demo's results: read from its folders, as numbers and as people read them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
+from typing import TYPE_CHECKING
 
 from examples.stages import seconds
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.report.intervals import Counts, count, mean_interval, relative_difference
-from mmpt_fairseq.report.scores import read_hypotheses
+from mmpt_fairseq.report.intervals import Interval, mean_interval, relative_difference
+from mmpt_fairseq.report.summary import bracketed, counts_of, deviation, relative, spread
+from mmpt_fairseq.scoring import normalise_text
+
+if TYPE_CHECKING:
+    from examples.demo.run import Demo, Recogniser
 
 BASELINE = "scratch"
+TRAINING = ("train", "valid")
+ANY = "\0"  # in place of a word: no text holds it
 
 
-def results(demo, recognisers: dict, seeds: Sequence[int]) -> dict:
+def results(demo: "Demo", recognisers: dict[str, "Recogniser"], seeds: Sequence[int]) -> dict:
     """Scores of every recogniser and translation: means over seeds, each seed, intervals."""
-    rates = {
-        unit: {
-            name: [_counts(demo, demo.folder(seed, f"asr_{name}"), "asr", unit) for seed in seeds]
-            for name in recognisers
-        }
-        for unit in ("word", "char")
+    test = Manifest(demo.corpus / "asr" / "test.tsv")
+    rows = {"all": list(range(len(test))), "novel": novel(test, _heard(demo, recognisers))}
+    found = {
+        "wer": _rates(demo, recognisers, seeds, "word", rows["all"]),
+        "cer": _rates(demo, recognisers, seeds, "char", rows["all"]),
     }
+    if rows["novel"]:
+        found["wer_of_novel"] = _rates(demo, recognisers, seeds, "word", rows["novel"])
     translations = {
         r.midtrained: [
-            _counts(demo, demo.folder(s, r.midtrained), f"st_en-{r.midtraining}", "bleu")
-            for s in seeds
+            counts_of(
+                Manifest(demo.corpus / f"st_en-{r.midtraining}" / "test.tsv"),
+                _output(demo.folder(seed, r.midtrained)),
+                "bleu",
+            ).value
+            for seed in seeds
         ]
         for r in recognisers.values()
         if r.midtrained
     }
-    words = rates["word"]
     start = recognisers["midtrained"]
     folders = {
         "pretrained": demo.folder(seeds[0], start.pretrained),
@@ -37,17 +49,9 @@ def results(demo, recognisers: dict, seeds: Sequence[int]) -> dict:
         "asr": demo.folder(seeds[0], "asr_midtrained"),
     }
     return {
-        "wer": {name: _mean(counts) for name, counts in words.items()},
-        "cer": {name: _mean(counts) for name, counts in rates["char"].items()},
-        "bleu": _mean(translations[start.midtrained]),
-        "wer_interval": {name: _interval(mean_interval(c)) for name, c in words.items()},
-        "wer_against_scratch": {
-            name: _interval(relative_difference(counts, words[BASELINE]))
-            for name, counts in words.items()
-            if name != BASELINE
-        },
-        "wer_of_seeds": {name: [c.value for c in counts] for name, counts in words.items()},
-        "bleu_of_seeds": {name: [c.value for c in counts] for name, counts in translations.items()},
+        **found,
+        "bleu": translations,
+        "rows": {name: len(chosen) for name, chosen in rows.items()},
         "seconds": {
             str(done.parent.relative_to(demo.out)): round(seconds(done.parent), 1)
             for done in sorted(demo.out.rglob("done.json"))
@@ -56,40 +60,96 @@ def results(demo, recognisers: dict, seeds: Sequence[int]) -> dict:
         "language": demo.language,
         "seeds": list(seeds),
         "sizes": vars(demo.sizes),
+        "overrides": list(demo.overrides),
     }
+
+
+def novel(test: Manifest, heard: Iterable[str]) -> list[int]:
+    """Rows of a test set that differ from every sentence of training by more than one word.
+
+    In a small language most sentences differ from one of training in a single word, and what is
+    scored is partly how well that sentence is known.
+    """
+    known = {pattern for text in heard for pattern in _patterns(text)}
+    texts = [normalise_text(text) for text in test.column("tgt_text")]
+    return [row for row, text in enumerate(texts) if known.isdisjoint(_patterns(text))]
+
+
+def _patterns(text: str) -> set[tuple[str, ...]]:
+    """A sentence with any of its words replaced; those with one word more meet it there too."""
+    words = text.split()
+    replaced = {(*words[:i], ANY, *words[i + 1 :]) for i in range(len(words))}
+    return replaced | {(*words[:i], ANY, *words[i:]) for i in range(len(words) + 1)}
+
+
+def _heard(demo: "Demo", recognisers: dict[str, "Recogniser"]) -> list[str]:
+    """English sentences whose texts, in whatever language, stages 2 and 3 learn from."""
+    languages = {r.midtraining for r in recognisers.values() if r.midtraining}
+    folders = ["asr", *(f"st_en-{language}" for language in sorted(languages))]
+    paths = [demo.corpus / folder / f"{split}.tsv" for folder in folders for split in TRAINING]
+    return [normalise_text(text) for path in paths for text in Manifest(path).column("src_text")]
+
+
+def _rates(
+    demo: "Demo",
+    recognisers: dict[str, "Recogniser"],
+    seeds: Sequence[int],
+    unit: str,
+    rows: Sequence[int],
+) -> dict[str, dict]:
+    """Of every recogniser: mean with interval, each seed, and the difference from scratch."""
+    test = Manifest(demo.corpus / "asr" / "test.tsv")
+    counts = {
+        name: [
+            counts_of(test, _output(demo.folder(seed, f"asr_{name}")), unit, rows) for seed in seeds
+        ]
+        for name in recognisers
+    }
+    return {
+        name: {
+            "mean": _ends(mean_interval(runs)),
+            "seeds": [run.value for run in runs],
+            **(
+                {"against_scratch": _ends(relative_difference(runs, counts[BASELINE]))}
+                if name != BASELINE
+                else {}
+            ),
+        }
+        for name, runs in counts.items()
+    }
+
+
+def _output(folder: Path) -> Path:
+    return folder / "decoded" / "generate-test.txt"
+
+
+def _ends(interval: Interval) -> list[float]:
+    return [round(value, 2) for value in astuple(interval)]
 
 
 def table(found: dict) -> str:
     """The results as people read them."""
     several = len(found["seeds"]) > 1
-    spread = " ± deviation over seeds" if several else ""
-    lines = [f"{'recogniser':<30} WER % [95 % interval]{spread}   CER %   WER against scratch"]
-    for name, wer in found["wer"].items():
-        low, high = found["wer_interval"][name][1:]
-        deviation = f" ± {stdev(found['wer_of_seeds'][name]):4.1f}" if several else ""
-        gain = ""
-        if name in found["wer_against_scratch"]:
-            value, *ends = found["wer_against_scratch"][name]
-            gain = f"{value:+.1f} % [{ends[0]:+.1f}, {ends[1]:+.1f}]"
+    spread_of = " ± deviation over seeds" if several else ""
+    lines = [f"{'recogniser':<30} WER % [95 % interval]{spread_of}   CER %   WER against scratch"]
+    lines += _lines(found, "wer")
+    if "wer_of_novel" in found:
         lines.append(
-            f"{name:<30} {wer:5.1f} [{low:.1f}, {high:.1f}]{deviation}   {found['cer'][name]:5.1f}"
-            f"   {gain}"
+            f"of the {found['rows']['novel']} of {found['rows']['all']} test sentences that differ "
+            "from all of training by more than one word:"
         )
-    for name, values in found["bleu_of_seeds"].items():
-        lines.append(f"{name}: BLEU {mean(values):.1f}")
+        lines += _lines(found, "wer_of_novel")
+    lines += [f"{name}: BLEU {spread(values)}" for name, values in found["bleu"].items()]
     return "\n".join(lines)
 
 
-def _counts(demo, folder: Path, data: str, unit: str) -> Counts:
-    """Errors of the utterances of a training's decoded test set."""
-    manifest = Manifest(demo.corpus / data / "test.tsv")
-    hypotheses = read_hypotheses(folder / "decoded" / "generate-test.txt", len(manifest))
-    return count(list(manifest.column("tgt_text")), hypotheses, unit)
-
-
-def _mean(counts: Sequence[Counts]) -> float:
-    return mean(c.value for c in counts)
-
-
-def _interval(interval) -> list[float]:
-    return [round(x, 2) for x in (interval.value, interval.low, interval.high)]
+def _lines(found: dict, metric: str) -> list[str]:
+    lines = []
+    for name, rate in found[metric].items():
+        cer = f"{mean(found['cer'][name]['seeds']):7.1f}" if metric == "wer" else " " * 7
+        against = rate.get("against_scratch")
+        lines.append(
+            f"{name:<30} {bracketed(Interval(*rate['mean']))}{deviation(rate['seeds'])}{cer}"
+            f"   {relative(Interval(*against)) if against else ''}".rstrip()
+        )
+    return lines

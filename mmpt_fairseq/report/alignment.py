@@ -134,6 +134,6 @@ def _ctc(
 
 
 def _readable(symbol: str) -> str:
-    """SentencePiece's and fairseq's signs for a space as one that fonts have; no formulas."""
-    shown = symbol.replace("▁", "_").replace("|", "_").replace("$", r"\$")
+    """SentencePiece's and fairseq's signs for a space as one that fonts have."""
+    shown = symbol.replace("▁", "_").replace("|", "_")
     return {"</s>": "end"}.get(symbol, shown)

@@ -27,6 +27,7 @@ FRAME_SECONDS = 0.01 * SUBSAMPLING  # of the encoder
 COLOURS = ("#3b82c4", "#d9822b", "#2f9e77", "#b5539c", "#c2a11f", "#c8453b", "#5fb3d9", "#8a8f98")
 STYLE = {
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a folder or a text may hold "$"
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

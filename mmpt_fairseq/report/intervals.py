@@ -3,6 +3,10 @@
 Utterances are drawn with replacement and the score is taken of each drawn test set. What is drawn
 is a function of the test set and the seed alone: two systems, or one system trained with several
 seeds, are compared on the same drawn utterances.
+
+Of a system trained with several seeds those are drawn too, so that an interval covers both choices.
+Draws of n seeds vary less than seeds do, by (n - 1) / n in variance, and are spread accordingly. An
+interval of one run knows nothing of other seeds.
 """
 
 import hashlib
@@ -95,8 +99,8 @@ def fingerprint(texts: Sequence[str]) -> str:
 def mean_interval(
     runs: Sequence[Counts], draws: int = DRAWS, seed: int = SEED, level: float = LEVEL
 ) -> Interval:
-    """The mean score of several runs, such as those of several seeds; one run is one of them."""
-    drawn = np.mean([run.drawn(draws, seed) for run in runs], axis=0)
+    """The mean score of a system's runs, one for each seed."""
+    drawn = _drawn_mean(runs, draws, _seeds_drawn(len(runs), draws, seed), seed)
     return _interval(float(np.mean([run.value for run in runs])), drawn, level)
 
 
@@ -109,6 +113,8 @@ def relative_difference(
 ) -> Interval:
     """Mean score of ``runs`` against that of ``baselines``, in percent of the latter, paired.
 
+    As many runs as baselines are taken for those of the same seeds, in this order, and drawn alike.
+
     Raises:
         InputError: they were not taken on the same test sets.
     """
@@ -119,12 +125,29 @@ def relative_difference(
         with np.errstate(divide="ignore", invalid="ignore"):
             return 100.0 * (ours / np.float64(theirs) - 1.0)
 
+    chosen = [_seeds_drawn(len(side), draws, seed) for side in (runs, baselines)]
     drawn = relative(
-        np.mean([run.drawn(draws, seed) for run in runs], axis=0),
-        np.mean([run.drawn(draws, seed) for run in baselines], axis=0),
+        _drawn_mean(runs, draws, chosen[0], seed), _drawn_mean(baselines, draws, chosen[1], seed)
     )
     value = relative(np.mean([r.value for r in runs]), np.mean([b.value for b in baselines]))
     return _interval(float(value), drawn, level)
+
+
+def _seeds_drawn(runs: int, draws: int, seed: int) -> NDArray[np.float64]:
+    """``(runs, draws)``: the share of every run in each drawn mean."""
+    drawn = np.random.default_rng([seed, runs]).multinomial(runs, [1 / runs] * runs, draws).T
+    return drawn / runs
+
+
+def _drawn_mean(
+    runs: Sequence[Counts], draws: int, shares: NDArray[np.float64], seed: int
+) -> NDArray[np.float64]:
+    """Mean scores ``(draws,)`` of drawn runs on drawn test sets."""
+    scores = np.stack([run.drawn(draws, seed) for run in runs])
+    mean = scores.mean(0)
+    if len(runs) == 1:
+        return mean
+    return mean + np.sqrt(len(runs) / (len(runs) - 1)) * ((shares * scores).sum(0) - mean)
 
 
 def edit_count(chunks: Sequence) -> int:

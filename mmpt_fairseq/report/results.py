@@ -285,38 +285,39 @@ def _with_scores(rows: list[Row]) -> list[Row]:
 
 
 def _baseline(row: Row, rows: Sequence[Row]) -> Row | None:
-    """The run of such a model from scratch that is most like ``row``: decoding, budget, seeds."""
+    """The run from scratch of such a model, on the same texts, decoded alike; nearest in budget."""
     if row.from_scratch or row.run is None:
         return None
-    model = row.run.get("model._name")
-    candidates = [
-        other
-        for other in rows
-        if other.from_scratch and other.run.get("model._name") == model and _shared(row, other)
-    ]
 
-    def unlike(other: Row) -> tuple:
+    def like(other: Row) -> bool:
         return (
-            other.first.decode.method != row.first.decode.method,
-            abs(other.updates - row.updates),
-            other.name,
+            other.from_scratch
+            and other.run.get("model._name") == row.run.get("model._name")
+            and other.first.decode.method == row.first.decode.method
+            and _learnt_the_same(row, other)
         )
 
-    return min(candidates, key=unlike, default=None)
+    return min(
+        filter(like, rows), key=lambda o: (abs(o.updates - row.updates), o.name), default=None
+    )
 
 
-def _shared(row: Row, other: Row) -> list[int]:
-    """Seeds of both; two rows of one run each are comparable whatever their seeds are."""
+def _pairs(row: Row, other: Row) -> list[tuple[Scored, Scored]]:
+    """Members of both by seed; two rows of one run each are comparable whatever their seeds are."""
     if len(row.members) == len(other.members) == 1:
-        return [row.first.seed]
-    return sorted({m.seed for m in row.members} & {m.seed for m in other.members})
+        return [(row.first, other.first)]
+    theirs = {m.seed: m for m in other.members}
+    return [(m, theirs[m.seed]) for m in row.members if m.seed in theirs]
+
+
+def _learnt_the_same(row: Row, other: Row) -> bool:
+    """Whether they share seeds and, for each, the texts to learn from."""
+    pairs = _pairs(row, other)
+    return bool(pairs) and all(a.decode.run.targets == b.decode.run.targets for a, b in pairs)
 
 
 def _compare(row: Row, baseline: Row) -> dict[str, Interval]:
-    seeds = _shared(row, baseline)
-    alone = len(row.members) == len(baseline.members) == 1
-    ours = [m for m in row.members if alone or m.seed in seeds]
-    theirs = [m for m in baseline.members if alone or m.seed in seeds]
+    ours, theirs = zip(*_pairs(row, baseline), strict=True)
     return {
         unit: relative_difference([m.counts[unit] for m in ours], [m.counts[unit] for m in theirs])
         for unit in row.scores

@@ -1,10 +1,14 @@
 """A training, a decode, and what their folders and configs say of them."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.logs import TrainingLog
 
 CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt")
@@ -70,6 +74,20 @@ class Run:
             return "done"
         still = datetime.now() - datetime.fromtimestamp(self.log.path.stat().st_mtime)
         return "stopped" if self.log.fault or still > QUIET else "running"
+
+    @cached_property
+    def targets(self) -> str:
+        """What it learns to write: a hash of its rows, or where they were if they are gone."""
+        data, subsets = str(self.get("task.data", "")), str(self.get("dataset.train_subset", ""))
+        digest = hashlib.sha256()
+        for subset in subsets.split(","):
+            try:
+                manifest = Manifest(self.locate(data) / f"{subset}.tsv")
+            except InputError:
+                return f"{subsets} of {data}"
+            for row in zip(manifest.column("id"), manifest.column("tgt_text"), strict=True):
+                digest.update("\t".join(row).encode())
+        return digest.hexdigest()
 
     @property
     def lineage(self) -> "list[Run]":

@@ -21,14 +21,13 @@ def read_hypotheses(output: str | Path, rows: int) -> list[str]:
     """The best hypothesis of every row from ``fairseq-generate``'s output, in order of rows.
 
     Raises:
-        InputError: there is not exactly one per row.
+        InputError: there is not exactly one per row, or the file is damaged.
     """
     output = Path(output)
-    if not output.is_file():
-        raise InputError(f"there is no output of fairseq-generate at {output}")
     found: dict[int, str] = {}
-    # Not splitlines: it also breaks at characters such as U+2028, which a text may hold.
-    for line in output.read_text(encoding="utf-8").split("\n"):
+    # Not splitlines: it also breaks at characters such as U+2028, which a text may hold. What is
+    # behind the last end of line was cut off while it was written.
+    for line in _read(output).split("\n")[:-1]:
         match = re.match(r"D-(\d+)\t[^\t]*\t(.*)$", line)
         if match and int(match[1]) not in found:  # n-best lists go from best to worst
             found[int(match[1])] = match[2]
@@ -37,6 +36,17 @@ def read_hypotheses(output: str | Path, rows: int) -> list[str]:
             f"{output} holds hypotheses for {len(found)} of {rows} rows; decode the split again"
         )
     return [found[row] for row in range(rows)]
+
+
+def _read(output: Path) -> str:
+    try:
+        return output.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"there is no output of fairseq-generate at {output}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{output} is damaged: byte {error.start} is no UTF-8; decode the split again"
+        ) from None
 
 
 def score(manifest: str | Path, output: str | Path, metric: str) -> dict[str, float | str]:
@@ -54,9 +64,7 @@ def check_same_rows(references: Sequence[str], output: Path, manifest: str | Pat
     """Raise InputError if fairseq's own record of the references agrees on no row at all."""
     recorded = [
         (normalise_text(text), normalise_text(references[int(row)]))
-        for row, text in re.findall(
-            r"^T-(\d+)\t(.*)$", output.read_text(encoding="utf-8"), re.MULTILINE
-        )
+        for row, text in re.findall(r"^T-(\d+)\t(.*)$", _read(output), re.MULTILINE)
         if "unk>" not in text  # characters outside the vocabulary
     ]
     if recorded and not any(ours == theirs for ours, theirs in recorded):

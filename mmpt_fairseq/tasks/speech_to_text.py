@@ -77,6 +77,7 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
         # A model that is loaded alone brings everything; the folder it was trained on may be gone.
         self.has_vocabulary = path.is_file() and not from_checkpoint
         self.states = None if from_checkpoint else StoredStates.describing(Path(cfg.data))
+        self.trained_on: list[str | None] = []  # of each checkpoint: the encoder of its states
         if self.has_vocabulary:
             self._read_data_folder(path)
 
@@ -130,6 +131,7 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
         self.data_cfg = TravellingDataConfig({**state["data_config"], **local}, self.data_cfg.root)
         self.sentencepiece = state["sentencepiece"].numpy().tobytes()
         self.ctc_text = state.get("ctc_text", "target")
+        self.trained_on.append(state.get("states_of"))
 
     def _check_vocabulary(self, state: dict) -> None:
         """Raise InputError unless the data folder's vocabulary, if any, is the checkpoint's."""
@@ -285,6 +287,15 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
             "stored_states": self.states is not None,
         }
 
+    def _check_states(self, models: list[SpeechToTextModel]) -> None:
+        """Raise InputError unless the folder's states are of the models' encoder.
+
+        A checkpoint that was trained on them is believed: in 16 bits its encoder was rounded.
+        """
+        if set(self.trained_on) != {self.states.encoder}:
+            for model in models:
+                self.states.check(model.encoder.audio_encoder)
+
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
         if self.data_cfg.prepend_tgt_lang_tag:
             args.prefix_size = 1  # every search starts with the row's language tag
@@ -304,8 +315,7 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
                     "ctc_beam (task.decoding in training)"
                 )
             if self.states is not None and self.cfg.decodes_with:
-                for model in models:
-                    self.states.check(model.encoder.audio_encoder)
+                self._check_states(models)
             language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
             check_language_model(language_model, self.tgt_dict, decoding)
             if decoding in CTC_GENERATORS:

@@ -88,9 +88,24 @@ def test_training_on_states_is_training_on_sound(stored, plain, checkpoint, tmp_
         assert torch.allclose(tensor, saved[1][name], atol=1e-3), name
     assert all(torch.equal(encoder_state(saved[0])[name], before[name]) for name in before)
     check_decoding(tmp_path / "states" / "checkpoint_last.pt", stored, plain)
+    check_rounded(tmp_path / "states" / "checkpoint_last.pt", stored, tmp_path / "half.pt")
     assert "not trained on the data folder's states" in refused(
         train("finetuning", stored, tmp_path / "sound", start, *FROZEN)
     )
+
+
+def check_rounded(checkpoint, stored, path):
+    """A training in 16 bits rounds the encoder; what it was trained on it may decode."""
+    saved = load_checkpoint(checkpoint)
+    saved["model"] = {name: tensor.half().float() for name, tensor in saved["model"].items()}
+    torch.save(saved, path)
+    probe = load_probe(path, stored / "test.tsv")
+    probe.task.build_generator([probe.model], Namespace(**SEARCH))
+    del saved["task_state"]["states_of"]
+    torch.save(saved, path)
+    probe = load_probe(path, stored / "test.tsv")
+    with pytest.raises(SystemExit, match="this model's is another"):
+        probe.task.build_generator([probe.model], Namespace(**SEARCH))
 
 
 def check_decoding(checkpoint, stored, plain):

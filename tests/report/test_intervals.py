@@ -131,6 +131,39 @@ def test_seeds_on_one_test_set_share_their_draws():
     assert both.value == pytest.approx((one.value + count(REFERENCES, BETTER, "word").value) / 2)
 
 
+def test_the_interval_of_several_seeds_is_that_of_drawing_them_too():
+    """Against a loop with draws of its own, and against the variance that theory asks for."""
+    runs = [count(REFERENCES, spoiled(REFERENCES, share), "word") for share in (0.2, 0.5, 0.8)]
+    rng = np.random.default_rng(9)
+    differences = []
+    for _ in range(4000):
+        rows = rng.integers(len(REFERENCES), size=len(REFERENCES))
+        sums = [run.statistics[rows].sum(0) for run in runs]
+        scores = np.array([100 * edits / words for edits, words in sums])
+        drawn = scores[rng.integers(3, size=3)].mean()
+        differences.append(scores.mean() + np.sqrt(3 / 2) * (drawn - scores.mean()))
+    found = mean_interval(runs, draws=4000)
+    low, high = np.quantile(differences, [0.025, 0.975])
+    assert found.low == pytest.approx(low, abs=0.08 * (high - low))
+    assert found.high == pytest.approx(high, abs=0.08 * (high - low))
+    between = np.std([run.value for run in runs], ddof=1) / np.sqrt(3)
+    within = np.std([one.drawn(4000, 1) for one in runs], axis=1).mean() / np.sqrt(3)
+    assert np.hypot(between, within) < (found.high - found.low) / 2 / 1.96 * 1.2
+    alone = mean_interval([runs[1]], draws=4000)
+    assert found.high - found.low > 1.5 * (alone.high - alone.low)
+
+
+def test_seeds_are_drawn_alike_on_both_sides():
+    """Trainings that are all better by a third are so whichever seeds are drawn."""
+    ours = [count(REFERENCES, spoiled(REFERENCES, share), "word") for share in (0.2, 0.4, 0.6)]
+    same = relative_difference(ours, ours, draws=200)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    other = relative_difference(ours, ours[::-1], draws=200)
+    assert other.value == pytest.approx(0)
+    assert other.low < -10
+    assert other.high > 10
+
+
 def test_the_interval_repeats_and_the_seed_matters():
     assert interval(WORSE) == interval(WORSE)
     assert interval(WORSE) != interval(WORSE, seed=2)

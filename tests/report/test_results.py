@@ -83,6 +83,29 @@ def test_the_baseline_is_decoded_alike_and_of_the_nearest_budget(data, tmp_path)
     assert rows["asr"].stages == "unknown start"
 
 
+def test_a_run_on_other_transcripts_or_decoded_otherwise_is_no_baseline(data, tmp_path):
+    tenth = write_test_set(tmp_path / "tenth", TEXTS, src_lang="en", tgt_lang="en")
+    write_test_set(tenth, TEXTS[:2], "train", src_lang="en", tgt_lang="en")
+    write_test_set(data, TEXTS, "train", src_lang="en", tgt_lang="en")
+    copied = write_test_set(tmp_path / "copied", TEXTS, src_lang="en", tgt_lang="en")
+    write_test_set(copied, TEXTS, "train", src_lang="en", tgt_lang="en")
+    runs = tmp_path / "runs"
+    for name, folder, decoding in [
+        ("tenth", tenth, "ctc"),
+        ("scratch", data, "joint"),
+        ("whole", copied, "ctc"),
+    ]:
+        write_decode(write_training(runs / name, folder), folder, misheard(TEXTS, 2), decoding)
+    asr = write_training(runs / "asr", data, init_encoder_from="gone.pt")
+    write_decode(asr, data, TEXTS)
+    rows = {row.name: row for row in the_table(runs).rows}
+    assert rows["asr"].baseline is rows["whole"]
+    shutil.rmtree(runs / "whole")
+    rows = {row.name: row for row in the_table(runs).rows}
+    assert rows["asr"].baseline is None
+    assert not rows["asr"].against
+
+
 def test_a_decode_of_a_row_without_text_is_told_and_the_others_shown(tmp_path):
     """As new speech is decoded, which nobody has transcribed."""
     for name, texts in {"good": TEXTS, "new": [*TEXTS[:-1], ""]}.items():

@@ -100,6 +100,17 @@ def test_a_missing_or_surplus_row_is_refused(tmp_path, rows):
         read_hypotheses(tmp_path / "none.txt", rows)
 
 
+def test_a_damaged_output_is_refused(tmp_path):
+    """Cut in the middle of its last hypothesis, or not text."""
+    path = tmp_path / "generate.txt"
+    path.write_text("D-0\t0\tja\nD-1\t0\tnein do")
+    with pytest.raises(InputError, match="1 of 2 rows"):
+        read_hypotheses(path, 2)
+    path.write_bytes(b"D-0\t0\tja\nD-1\t0\tn\xffin\n")
+    with pytest.raises(InputError, match="damaged: byte 16 is no UTF-8"):
+        read_hypotheses(path, 2)
+
+
 def test_a_split_is_scored_against_its_manifest(tmp_path):
     texts = ["ja so", "nein doch", "so"]
     rows = [

@@ -1,0 +1,43 @@
+"""Decoded test sets as counts, and scores as tables write them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.report.intervals import Counts, Interval, Unit, count
+from mmpt_fairseq.report.scores import read_hypotheses
+
+
+def counts_of(
+    manifest: Manifest, output: Path, unit: Unit, rows: Sequence[int] | None = None
+) -> Counts:
+    """Statistics of what ``fairseq-generate`` wrote for a manifest, or for some of its rows.
+
+    Raises:
+        InputError: there is not one hypothesis for each row of the manifest.
+    """
+    references = list(manifest.column("tgt_text"))
+    hypotheses = read_hypotheses(output, len(manifest))
+    rows = range(len(manifest)) if rows is None else rows
+    return count([references[i] for i in rows], [hypotheses[i] for i in rows], unit)
+
+
+def spread(values: Sequence[float]) -> str:
+    """``12.3 ± 0.4``: mean and, of several seeds, the standard deviation."""
+    return f"{mean(values):.1f}{deviation(values)}"
+
+
+def deviation(values: Sequence[float]) -> str:
+    """`` ± 0.4`` of several seeds, nothing of one."""
+    return f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+
+
+def bracketed(interval: Interval) -> str:
+    """``12.3 [11.9, 12.8]``."""
+    return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+
+
+def relative(interval: Interval) -> str:
+    """``-12.3 % [-14.0, -10.1]``."""
+    return f"{interval.value:+.1f} % [{interval.low:+.1f}, {interval.high:+.1f}]"
