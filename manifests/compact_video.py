@@ -90,7 +90,7 @@ def make_copy(job: Job, small_side: int = SMALL_SIDE) -> str:
         return ""
     av.logging.set_level(av.logging.PANIC)
     try:
-        with atomic_path(Path(copy)) as partial, av.open(video) as source:
+        with atomic_path(Path(copy)) as partial, av.open(f"file:{video}") as source:
             if video_stream(source) is None:
                 return "no video track"
             with av.open(str(partial), "w", format="mp4") as target:

@@ -179,7 +179,8 @@ def _container(path: str, decode: bool, timed: bool) -> Recording:
 
     av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is told in skipped.tsv
     try:
-        with av.open(path) as container:
+        # Else FFmpeg takes what stands before a colon for a protocol.
+        with av.open(f"file:{path}") as container:
             sound = container.streams.audio[0] if container.streams.audio else None
             video = video_stream(container)
             if sound is None and video is None:

@@ -64,8 +64,12 @@ def write_video(
     rate: int = 25,
     times: np.ndarray | None = None,
     audio: np.ndarray | None = None,
+    late: float = 0.0,
 ) -> Path:
-    """``count`` numbered pictures, at ``times`` in milliseconds if given; and 16 kHz sound."""
+    """``count`` numbered pictures, at ``times`` in milliseconds if given; and 16 kHz sound.
+
+    The sound begins ``late`` seconds after the pictures.
+    """
     options = {"sc_threshold": "0"} if codec == "libx264" else {}
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options)
@@ -83,6 +87,8 @@ def write_video(
         if sound is not None:
             frame = av.AudioFrame.from_ndarray(audio[None], format="fltp", layout="mono")
             frame.sample_rate = RATE
+            if late:
+                frame.pts, frame.time_base = round(late * RATE), Fraction(1, RATE)
             container.mux(sound.encode(frame))
             container.mux(sound.encode(None))
     return path

@@ -47,6 +47,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
 
     Args:
         manifest: rows with ``tgt_text``.
+        split: what the config calls it; by default the manifest's name.
         cfg: fairseq's S2T data config: root of the audio, transforms such as SpecAugment.
         training: apply the training transforms, skip and count unusable clips. Otherwise an
             unusable clip stops the run.
@@ -64,6 +65,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         training: bool,
         seed: int,
         augmentation: Augmentation | None = None,
+        split: str | None = None,
         ctc_from_source: bool = False,
         stored_states: bool = False,
         **parts,
@@ -75,7 +77,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         # Shared memory, because loader workers outlive an epoch.
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
         super().__init__(
-            split=manifest.path.stem,
+            split=split or manifest.path.stem,
             is_train_split=training,
             cfg=cfg,
             audio_paths=manifest.column("audio"),
@@ -191,15 +193,23 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
 
     def _count_long_targets(self) -> None:
         """CTC cannot align a target longer than the subsampled audio; its loss is then zeroed."""
-        too_long = int((self.ctc_lens > subsampled(np.asarray(self.n_frames))).sum())
+        fastest = max(self.augmentation.speeds) if self.augmentation else 1.0
+        shortest = (np.asarray(self.n_frames) / fastest).astype(int)
+        too_long = int((self.ctc_lens > subsampled(shortest)).sum())
         if too_long:
             logger.warning(
-                "%s: %d of %d targets are longer than their audio after subsampling; the CTC term "
+                "%s: %d of %d targets are longer than their audio after subsampling%s; a CTC term "
                 "leaves them out",
                 self.split,
                 too_long,
                 self.n_samples,
+                "" if fastest <= 1 else f" at speed {fastest:g}",
             )
+
+    @property
+    def unknown(self) -> int:
+        """Tokens of its targets that the vocabulary lacks."""
+        return self._unknown.get("tgt_text", (0, 0))[0]
 
     def _count_transcripts(self) -> None:
         """Rows without ``src_text`` have no CTC term."""
@@ -290,10 +300,29 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
             is_train_split,
             cls.seed,
             cls.augmentation,
+            split,
             ctc_from_source=cls.ctc_from_source,
             stored_states=cls.stored_states,
             **parts,
         )
+
+    @classmethod
+    def get_size_ratios(cls, datasets, alpha: float = 1.0) -> dict[str, float]:
+        """fairseq's, which balances language pairs and wants one in a split.
+
+        Raises:
+            InputError: a split holds several.
+        """
+        for part in datasets:
+            pairs = sorted(set(zip(part.src_langs, part.tgt_langs, strict=True)))
+            if len(pairs) > 1:
+                raise InputError(
+                    f"{part.manifest.path} holds several language pairs ("
+                    f"{', '.join(f'{source}-{target}' for source, target in pairs)}), which "
+                    "sampling_alpha cannot balance; give each its own split, or take "
+                    "sampling_alpha out of the data config"
+                )
+        return super().get_size_ratios(datasets, alpha)
 
     @classmethod
     def from_tsv(cls, *args, seed: int, ours: dict[str, object], **kwargs):

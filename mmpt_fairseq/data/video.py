@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmpt_fairseq.data.container import open_container
 from mmpt_fairseq.data.waveform import split_slice
 from mmpt_fairseq.errors import UnreadableClip, reason_of
 
@@ -51,14 +52,13 @@ def read_frames(source: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     Raises:
         UnreadableClip: no such file, no video track, or nothing decodable.
     """
-    import av
 
     path, first, count = split_slice(source)
     indices = first + (indices if count < 0 else np.minimum(indices, count - 1))
     if not os.path.isfile(path):
         raise UnreadableClip(f"there is no video file {path}")
     try:
-        with av.open(path) as container:
+        with open_container(path) as container:
             stream = video_stream(container)
             if stream is None:
                 raise UnreadableClip(f"{path} has no video track")
@@ -111,9 +111,8 @@ def _stamps(path: str, container, stream) -> NDArray[np.int64]:
 @lru_cache(maxsize=32)  # clips of one film follow each other in stage 1's evaluation
 def _packet_stamps(path: str, changed: int) -> NDArray[np.int64]:
     """By the packets, which are read through and not decoded."""
-    import av
 
-    with av.open(path) as container:
+    with open_container(path) as container:
         stream = video_stream(container)
         if stream.codec_context.name == "vp8":  # some of its packets are never shown
             return np.zeros(0, np.int64)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmpt_fairseq.data.container import open_container
 from mmpt_fairseq.errors import UnreadableClip, reason_of
 
 SAMPLE_RATE = 16_000
@@ -136,10 +137,9 @@ def container_blocks(
     Args:
         start, length: the part that is wanted, in samples of the track; -1 is all from ``start``.
     """
-    import av
 
     try:
-        with av.open(path) as container:
+        with open_container(path) as container:
             if not container.streams.audio:
                 raise UnreadableClip(f"{name} has no audio track")
             stream = container.streams.audio[0]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from mmpt_fairseq.data.container import open_container
 from mmpt_fairseq.data.waveform import (
     SAMPLE_RATE,
     Waveform,
@@ -44,6 +45,8 @@ def waveform_blocks(path: str) -> Iterator[Waveform]:
 
 def duration(path: str) -> float | None:
     """Seconds according to the file's header, which may err; None where it says nothing."""
+    if not os.path.isfile(path):
+        return None
     if is_soundfile(path):
         import soundfile
 
@@ -54,7 +57,7 @@ def duration(path: str) -> float | None:
     import av
 
     try:
-        with av.open(path) as container:
+        with open_container(path) as container:
             return container.duration and container.duration / av.time_base
     except (av.error.FFmpegError, OSError):
         return None

@@ -75,7 +75,10 @@ class CTCGreedyGenerator(CTCGenerator):
 
     def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
         """One hypothesis a row with tokens, score (mean over frames) and the tokens' frames."""
-        scores, labels = lprobs.max(-1)  # (B, T)
+        # What no CTC target holds is no text either.
+        excluded = [self.dictionary.pad(), *self.symbols_to_strip_from_output]
+        allowed = lprobs.index_fill(-1, torch.tensor(excluded, device=lprobs.device), -torch.inf)
+        scores, labels = allowed.max(-1)  # (B, T)
         return [
             [self._collapse(labels[i, :n], scores[i, :n])] for i, n in enumerate(lengths.tolist())
         ]

@@ -6,6 +6,8 @@ import torch
 from fairseq.tasks import FairseqTask
 from torch import nn
 
+UNKNOWN = "⁇"  # as SentencePiece writes what its vocabulary lacks; no text is expected to hold it
+
 
 class Detokeniser:
     """As ``fairseq-generate`` writes hypotheses, with single spaces.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS
-from mmpt_fairseq.decoding.text import Detokeniser
+from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.scoring import normalise_text
 
@@ -75,7 +75,7 @@ class ValidationScorer:
             prefix = sample["target"][:, : self.settings.prefix_size]
         found = task.inference_step(self.generator, [model], sample, prefix_tokens=prefix)
         # What the vocabulary lacks must match no letter of a reference.
-        texts = [self.text(row[0]["tokens"].tolist(), unknown="⁇") for row in found]
+        texts = [self.text(row[0]["tokens"].tolist(), unknown=UNKNOWN) for row in found]
         hypotheses = [normalise_text(text) for text in texts]
         references = [normalise_text(text) for text in sample["texts"]]
         if not all(references):

@@ -78,6 +78,9 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
         self.has_vocabulary = path.is_file() and not from_checkpoint
         self.states = None if from_checkpoint else StoredStates.describing(Path(cfg.data))
         self.trained_on: list[str | None] = []  # of each checkpoint: the encoder of its states
+        # Whether this training has a CTC term, and those of the checkpoint had: None is unknown.
+        self.ctc_learns: bool | None = None
+        self.ctc_learnt: bool | None = None
         if self.has_vocabulary:
             self._read_data_folder(path)
 
@@ -114,6 +117,7 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
             "sentencepiece": torch.from_numpy(np.frombuffer(self.sentencepiece, np.uint8).copy()),
             "data_config": config,
             "ctc_text": self.ctc_text,
+            "ctc_learnt": self.ctc_learns is not False or bool(self.ctc_learnt),
             **({"states_of": self.states.encoder} if self.states else {}),
         }
 
@@ -131,6 +135,7 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
         self.data_cfg = TravellingDataConfig({**state["data_config"], **local}, self.data_cfg.root)
         self.sentencepiece = state["sentencepiece"].numpy().tobytes()
         self.ctc_text = state.get("ctc_text", "target")
+        self.ctc_learnt = state.get("ctc_learnt", True)
         self.trained_on.append(state.get("states_of"))
 
     def _check_vocabulary(self, state: dict) -> None:
@@ -241,6 +246,7 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
     def build_criterion(self, cfg: FairseqDataclass):
         if self.data_cfg.prepend_tgt_lang_tag:
             cfg.ignore_prefix_size = 1  # the language tag is given, not predicted
+        self.ctc_learns = getattr(cfg, "ctc_weight", 0) > 0
         with exit_on_input_error():
             return FairseqTask.build_criterion(self, cfg)
 
@@ -252,7 +258,7 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
             self.datasets[split] = ManifestDatasetCreator.from_tsv(
                 root=self.cfg.data,
                 cfg=self.data_cfg,
-                splits=split,
+                splits=self._beginning_with(split) if combine else split,
                 tgt_dict=self.tgt_dict,
                 pre_tokenizer=self.build_tokenizer(None),
                 bpe_tokenizer=self.build_bpe(None),
@@ -263,9 +269,28 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
             )
             if training and self.ctc_text == "source":
                 self._check_transcripts(split)
+            if self.cfg.decodes_with:
+                self._tell_unknown(split)
             if self.validation is not None and not training:
                 for part in manifest_datasets(self.datasets[split]):
                     self.validation.check_lengths(part.tgt_lens)
+
+    def _beginning_with(self, split: str) -> str:
+        """All splits whose names begin so, as ``dataset.combine_valid_subsets`` wants them."""
+        found = sorted(path.stem for path in Path(self.cfg.data).glob(f"{split}*.tsv"))
+        if not found:
+            raise InputError(f"{self.cfg.data} has no {split}*.tsv to validate on")
+        return ",".join(found)
+
+    def _tell_unknown(self, split: str) -> None:
+        unknown = sum(part.unknown for part in manifest_datasets(self.datasets[split]))
+        if unknown:
+            logger.warning(
+                "%s: %d tokens of tgt_text are not in the vocabulary, and the score at the end "
+                "takes each for <<unk>>; score the texts themselves with --results-path and "
+                "python -m mmpt_fairseq.report.scores",
+                *(split, unknown),
+            )
 
     def _check_transcripts(self, split: str) -> None:
         """Raise InputError unless CTC has something to align; one of several splits will do."""
@@ -313,6 +338,16 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
                 raise InputError(
                     "this model has no decoder (model.decoder_layers=0); use --decoding ctc or "
                     "ctc_beam (task.decoding in training)"
+                )
+            if decoding != "attention" and self.ctc_learnt is False:
+                raise InputError(
+                    "the CTC head of this model never learnt (criterion.ctc_weight=0); use "
+                    "--decoding attention"
+                )
+            if getattr(args, "max_len_a", 0):
+                raise InputError(
+                    "with --max-len-a the end of a search depends on the longest clip of its "
+                    "batch; use --max-len-b alone"
                 )
             if self.states is not None and self.cfg.decodes_with:
                 self._check_states(models)

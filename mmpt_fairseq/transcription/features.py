@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mmpt_fairseq.data.audio import ROUNDING_NOISE, Features, floored_filterbank, normalise
-from mmpt_fairseq.data.waveform import SAMPLE_RATE
+from mmpt_fairseq.data.container import open_container, sound_begins
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, is_soundfile
 from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from mmpt_fairseq.transcription.segments import Segment, segments
 
@@ -31,8 +32,9 @@ def pieces(path: str, longest: float) -> Iterator[Piece]:
     Raises:
         UnreadableClip: the file cannot be read to its end, or is shorter than one frame.
     """
+    begins = 0.0 if is_soundfile(path) else first_sound(path)
     for segment in cuts(path, longest):
-        yield heard(segment, path)
+        yield heard(segment, path, begins)
 
 
 def cuts(path: str, longest: float) -> Iterator[Segment]:
@@ -44,16 +46,27 @@ def cuts(path: str, longest: float) -> Iterator[Segment]:
     return segments(waveform_blocks(path), longest, shortest=longest / 4)
 
 
-def heard(segment: Segment, name: str) -> Piece:
-    """A piece's features.
+def first_sound(path: str) -> float:
+    """Seconds that a film shows pictures alone; its subtitles count them too."""
+    import av
+
+    try:
+        with open_container(path) as container:
+            return sound_begins(container, next(iter(container.streams.audio), None))
+    except (av.error.FFmpegError, OSError):
+        return 0.0  # decoding tells what is wrong
+
+
+def heard(segment: Segment, name: str, begins: float = 0.0) -> Piece:
+    """A piece's features; ``begins`` is when, in seconds, the sound does.
 
     Raises:
         UnreadableClip: ``name`` is shorter than one frame.
     """
     energies = floored_filterbank(segment.waveform, name)
     return Piece(
-        start=segment.start / SAMPLE_RATE,
-        end=(segment.start + len(segment.waveform)) / SAMPLE_RATE,
+        start=begins + segment.start / SAMPLE_RATE,
+        end=begins + (segment.start + len(segment.waveform)) / SAMPLE_RATE,
         features=normalise(energies),
         silent=bool((energies <= ROUNDING_NOISE).all()),
     )

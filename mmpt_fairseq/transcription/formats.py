@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
-from mmpt_fairseq.transcription.transcript import Transcript, Word
+import numpy as np
+
+from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
 
 FORMATS = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 SUBTITLES = ("srt", "vtt")
@@ -61,15 +64,23 @@ def as_dict(transcript: Transcript) -> dict:
 
 
 def cue_lines(transcript: Transcript) -> Iterator[tuple[float, float, str]]:
-    """Start, end and text of each subtitle; a segment is one where its words have no times."""
+    """Start, end and text of each subtitle."""
     for segment in transcript.segments:
-        if not segment.words:
-            continue
-        if segment.words[0].start is None:
-            yield segment.start, segment.end, segment.text
-            continue
-        for words in _cues(segment.words):
-            yield words[0].start, words[-1].end, " ".join(word.text for word in words)
+        words = segment.words
+        if words and words[0].start is None:
+            words = _spread_out(segment)
+        for cue in _cues(words):
+            yield cue[0].start, cue[-1].end, " ".join(word.text for word in cue)
+
+
+def _spread_out(segment: Segment) -> list[Word]:
+    """Its words, of which nothing tells the times, as if each letter took as long."""
+    ends = np.cumsum([len(word.text) + 1 for word in segment.words])
+    times = segment.start + (segment.end - segment.start) * np.append(0, ends) / ends[-1]
+    return [
+        replace(word, start=float(start), end=float(end))
+        for word, start, end in zip(segment.words, times, times[1:], strict=False)
+    ]
 
 
 def clock(seconds: float, point: str) -> str:

@@ -204,9 +204,17 @@ def _decode(heard: list[Piece], batch_size: int, search: Search, bar: tqdm) -> l
         found = search([heard[i].features for i in batch])
         for i, said in zip(batch, found, strict=True):
             words[i] = [word.later(heard[i].start) for word in said]
-            bar.update(heard[i].end - heard[i].start)
-    bar.update(sum(piece.end - piece.start for piece in heard if piece.silent))
+            _advance(bar, heard[i])
+    for piece in heard:
+        if piece.silent:
+            _advance(bar, piece)
     return words
+
+
+def _advance(bar: tqdm, piece: Piece) -> None:
+    """By a piece; where a header promised less sound than there is, tqdm would lose its total."""
+    seconds = piece.end - piece.start
+    bar.update(seconds if bar.total is None else min(seconds, bar.total - bar.n))
 
 
 def _bar(paths: list[str], shown: bool) -> tqdm:

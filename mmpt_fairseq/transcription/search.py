@@ -15,7 +15,7 @@ from mmpt_fairseq.data.audio import FRAMES_A_SECOND, Features
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS, DECODINGS
 from mmpt_fairseq.decoding.ctc_alignment import first_frames
-from mmpt_fairseq.decoding.text import Detokeniser
+from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.errors import InputError, input_error_on_exit
 from mmpt_fairseq.modules.conformer import SUBSAMPLING
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
@@ -53,7 +53,7 @@ class Search:
         self, model: BaseFairseqModel, task: ManifestSpeechToTextTask, options: SearchOptions
     ) -> None:
         self.model, self.dictionary = model, task.target_dictionary
-        has_ctc = model.encoder.ctc_projection is not None
+        has_ctc = model.encoder.ctc_projection is not None and task.ctc_learnt is not False
         # Else the head knows nothing of when the words of a translation are said.
         self.aligns = has_ctc and task.ctc_text == "target"
         tags = self._language_tags()
@@ -62,7 +62,10 @@ class Search:
         if decoding not in DECODINGS:
             raise InputError(f"there is no decoding {decoding}; choose one of {DECODINGS}")
         if decoding != "attention" and not has_ctc:
-            raise InputError("this model has no CTC head; decode with attention")
+            raise InputError(
+                "this model has no CTC head, or one that never learnt (criterion.ctc_weight=0); "
+                "decode with attention"
+            )
         if options.beam < 1:
             raise InputError(f"beam={options.beam} must be at least 1")
         self.prefix = _prefix(tags, options.language, decoding)
@@ -126,7 +129,7 @@ class Search:
         words: list[list[int]] = []
         text = ""
         for count, i in enumerate(kept, start=1):
-            longer = self.text([tokens[j] for j in kept[:count]])
+            longer = self.text([tokens[j] for j in kept[:count]], unknown=UNKNOWN)
             if longer == text:
                 continue  # a space is no part of a word
             text = longer

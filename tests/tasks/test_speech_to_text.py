@@ -4,8 +4,10 @@ import shutil
 from argparse import Namespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from manifests.vocabulary import build_vocabulary
+from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyConfig
 from mmpt_fairseq.decoding.joint import JointEnsemble
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
@@ -38,6 +40,60 @@ def test_the_ctc_head_of_source_texts_is_not_joined(caplog):
     del state["ctc_text"]
     loaded.load_state_dict(state)
     assert loaded.ctc_text == "target"
+
+
+def test_a_ctc_head_that_never_learnt_is_not_used():
+    trained = joint_task()
+    cfg = LabelSmoothedCrossEntropyConfig(sentence_avg=True, ctc_weight=0.0)
+    cfg._name = "mmpt_label_smoothed_cross_entropy"
+    trained.build_criterion(cfg)
+    task = joint_task()
+    task.load_state_dict(trained.state_dict())
+    for decoding in ("ctc", "ctc_beam", "joint"):
+        task.cfg.decoding = decoding
+        with pytest.raises(SystemExit, match=r"never learnt \(criterion\.ctc_weight=0\)"):
+            task.build_generator([speech_model()], Namespace(**SEARCH))
+    task.cfg.decoding = "attention"
+    assert task.build_generator([speech_model()], Namespace(**SEARCH))
+    resumed = joint_task()  # with a CTC term now: the head learns
+    resumed.build_criterion(OmegaConf.merge(OmegaConf.structured(cfg), {"ctc_weight": 0.3}))
+    resumed.load_state_dict(trained.state_dict())
+    assert resumed.state_dict()["ctc_learnt"]
+
+
+def test_an_end_of_search_that_depends_on_the_batch_is_refused():
+    with pytest.raises(SystemExit, match="use --max-len-b alone"):
+        joint_task().build_generator([speech_model()], Namespace(**SEARCH, max_len_a=0.1))
+
+
+def test_tokens_that_the_vocabulary_lacks_are_told_before_a_decode_is_scored(tmp_path, caplog):
+    for name, text in [("known", "ab c"), ("new", "ab d")]:
+        (tmp_path / name).mkdir()
+        write_clips(tmp_path / name, [0.4], tgt_text=[text])
+    build_vocabulary(tmp_path / "known", "char")
+    task = load(tmp_path / "known", "train")
+    task.cfg.decodes_with = "fairseq-generate"
+    for name in ("known", "new"):
+        task.cfg.data = str(tmp_path / name)
+        task.load_dataset("train")
+    assert "train: 1 tokens of tgt_text are not in the vocabulary" in caplog.text
+    assert caplog.text.count("mmpt_fairseq.report.scores") == 1
+
+
+def test_all_validation_splits_are_one_where_asked(tmp_path):
+    """What ``dataset.combine_valid_subsets`` asks for."""
+    data = write_clips(tmp_path, [0.4, 0.5, 0.6], tgt_text=["a", "b", "c"]).parent
+    build_vocabulary(data, "char")
+    for language, rows in (("de", 2), ("it", 4)):
+        lines = (data / "train.tsv").read_text().splitlines()[:rows]
+        (data / f"valid_{language}.tsv").write_text("\n".join(lines) + "\n")
+    task = load(data, "train")
+    task.load_dataset("valid", combine=True)
+    assert len(task.dataset("valid")) == 1 + 3
+    (data / "valid_de.tsv").unlink()
+    (data / "valid_it.tsv").unlink()
+    with pytest.raises(SystemExit, match=r"no valid\*\.tsv to validate on"):
+        task.load_dataset("valid", combine=True)
 
 
 @pytest.mark.parametrize("decoding", ["attention", "joint"])

@@ -76,10 +76,16 @@ def test_cues_are_short():
     }
 
 
-def test_words_without_times_make_one_cue_a_segment():
-    said = Segment(3, 9.5, [Word("a", None, None, 1.0), Word("b", None, None, 1.0)])
+def test_words_without_times_are_spread_over_their_segment():
+    said = Segment(3, 9, [Word(text, None, None, 1.0) for text in ("a", "bcd", "ef")])
     assert SRT.findall(render(Transcript("a", [said]), "srt")) == [
-        ("1", "00:00:03,000", "00:00:09,500", "a b")
+        ("1", "00:00:03,000", "00:00:09,000", "a bcd ef")
+    ]
+    longer = Transcript("a", [Segment(3, 15, said.words)])
+    assert SRT.findall(render(longer, "srt")) == [  # nine letters and spaces in twelve seconds
+        ("1", "00:00:03,000", "00:00:05,667", "a"),
+        ("2", "00:00:05,667", "00:00:11,000", "bcd"),
+        ("3", "00:00:11,000", "00:00:15,000", "ef"),
     ]
     assert '"start": null' in render(Transcript("a", [said]), "json")
 

@@ -11,13 +11,14 @@ from omegaconf import OmegaConf
 
 import mmpt_fairseq
 from mmpt_fairseq.data.audio import normalise, num_frames, read_filterbank
+from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.modules.conformer import subsampled
 from mmpt_fairseq.report.probes import load_probe
 from mmpt_fairseq.transcription.segments import segments
-from tests.helpers import RATE, noise, write_audio
+from tests.helpers import RATE, noise, write_audio, write_video
 
 
 def fairseqs_texts(checkpoint, manifest, decoding: str) -> list[str]:
@@ -32,7 +33,7 @@ def fairseqs_texts(checkpoint, manifest, decoding: str) -> list[str]:
         [[best, *_]] = probe.task.inference_step(generator, [probe.model], batch)
         ignored = generator.symbols_to_strip_from_output
         symbols = probe.task.target_dictionary.string(
-            best["tokens"], extra_symbols_to_ignore=ignored
+            best["tokens"], extra_symbols_to_ignore=ignored, unk_string="⁇"
         )
         texts.append(" ".join(bpe.decode(symbols).split()))
     return texts
@@ -125,6 +126,25 @@ def test_what_has_no_speech(recogniser, tmp_path):
     assert recogniser.transcribe(write_audio(tmp_path / "c.wav", noise(3))).duration == 3
     with pytest.raises(UnreadableClip, match=r"lasts 20 ms, less than one 25 ms frame"):
         recogniser.transcribe(write_audio(tmp_path / "d.wav", noise(0.02)))
+
+
+def test_a_header_that_promises_too_little(recogniser, tmp_path, monkeypatch, capsys):
+    """As those of AAC do; the bar stays at its end."""
+    path = write_audio(tmp_path / "a.wav", noise(3))
+    monkeypatch.setattr("mmpt_fairseq.transcription.model.duration", lambda _: 1.0)
+    found = list(recogniser.transcribe_each([path] * 3, batch_size=1, progress=True))
+    assert [transcript.duration for transcript in found] == [3, 3, 3]
+    assert "transcribed: 3 of 3 s 100%" in capsys.readouterr().err
+
+
+def test_sound_that_begins_after_the_pictures(recogniser, tmp_path, monkeypatch):
+    """In a file whose name FFmpeg would take for an address."""
+    write_video(tmp_path / "12:30.mkv", 90, audio=noise(2), late=1.5)
+    monkeypatch.chdir(tmp_path)
+    transcript = recogniser.transcribe("12:30.mkv", progress=True)
+    assert read_frames("12:30.mkv", np.array([3])).shape[0] == 1
+    assert transcript.segments[0].start == pytest.approx(1.5, abs=0.1)  # AAC begins a bit early
+    assert transcript.duration == pytest.approx(3.5, abs=0.05)
 
 
 def test_a_bad_file_among_good_ones(recogniser, tmp_path):

@@ -70,6 +70,20 @@ def test_words_and_times(labels, expected):
         assert word.confidence == pytest.approx(SHARE, abs=1e-5)
 
 
+def test_what_the_vocabulary_lacks_is_shown_and_padding_is_not_written():
+    assert [word.text for word in heard(["a", "▁", "<unk>", "<pad>", "b"])] == ["a", "⁇b"]
+
+
+def test_a_ctc_head_that_never_learnt_is_not_the_default():
+    task = speech_task(SYMBOLS)
+    task.ctc_learnt = False
+    search = Search(speech_model(SYMBOLS), task, SearchOptions())
+    assert not search.aligns
+    assert task.cfg.decoding == "attention"
+    with pytest.raises(InputError, match="never learnt"):
+        Search(speech_model(SYMBOLS), task, SearchOptions(decoding="ctc"))
+
+
 def test_confidence_is_the_geometric_mean():
     search = scripted(["a", "b", "▁", "c"])
     a, b, c = (search.dictionary.index(symbol) for symbol in "abc")
