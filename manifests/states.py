@@ -10,7 +10,8 @@ Here every clip's states ``(1, T, D)`` go into ``OUT/<split>.zip``, in float32; 
 point into it, vocabulary and config come along, and the training that reads them is the same up to
 rounding. Its checkpoints hold the encoder as ever and decode from sound.
 
-States cannot be augmented. A split that is there is left alone, so that an interrupted run goes on.
+States cannot be augmented. Of a split that is there the texts alone are taken anew, so that an
+interrupted run goes on.
 An hour of sound takes 92 MB at width 256.
 """
 
@@ -61,8 +62,27 @@ def store_states(
     if config is not None:
         _take_config(config, data, out)
     for manifest in manifests:
-        if not (out / manifest.path.name).is_file():
+        stored = out / manifest.path.name
+        if stored.is_file():
+            _take_texts(manifest, Manifest(stored))
+        else:
             store_split(manifest, out, partial(last_states, encoder, manifest))
+
+
+def _take_texts(manifest: Manifest, stored: Manifest) -> None:
+    """Write a stored manifest anew with the texts that its source has by now.
+
+    Raises:
+        InputError: the source has other clips by now.
+    """
+    if [*manifest.column("id"), *manifest.n_frames] != [*stored.column("id"), *stored.n_frames]:
+        raise InputError(
+            f"{stored.path} holds states of other clips than {manifest.path} names by now; remove "
+            "it to store them anew"
+        )
+    kept = ("audio", "recording")
+    pairs = list(zip(rows(manifest), rows(stored), strict=True))
+    write_manifest(stored.path, [new | {k: old[k] for k in kept} for new, old in pairs])
 
 
 def last_states(encoder: ConformerEncoder, manifest: Manifest, row: int) -> NDArray[np.float32]:

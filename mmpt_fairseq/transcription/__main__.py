@@ -10,10 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mmpt_fairseq.data.waveform_stream import duration
 from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
 from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
 from mmpt_fairseq.transcription.formats import FORMATS, SUBTITLES, render, render_failure
 from mmpt_fairseq.transcription.model import LONGEST_PIECE, load
+from mmpt_fairseq.transcription.transcript import Transcript
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -73,6 +75,8 @@ def transcribe(args: argparse.Namespace) -> int:
     )
     failed = 0
     for path, output, transcript in zip(args.files, outputs, transcripts, strict=True):
+        if isinstance(transcript, Transcript):
+            _tell_if_cut(path, transcript)
         if isinstance(transcript, UnreadableClip):
             failed += 1
             tqdm.write(f"mmpt-transcribe: {transcript}", file=sys.stderr)
@@ -84,6 +88,18 @@ def transcribe(args: argparse.Namespace) -> int:
         else:
             _write(output, render(transcript, args.format))
     return failed
+
+
+def _tell_if_cut(path: str, transcript: Transcript) -> None:
+    """Say so where a file, by its header, should hold more sound: a download that was cut off."""
+    promised = duration(path)
+    heard = sum(segment.end - segment.start for segment in transcript.segments)
+    if promised and promised - heard > max(1.0, 0.05 * promised):
+        tqdm.write(
+            f"mmpt-transcribe: {path} ends after {heard:.1f} s, of {promised:.1f} s that its "
+            "header promises",
+            file=sys.stderr,
+        )
 
 
 def _write(path: Path, text: str) -> None:

@@ -157,6 +157,19 @@ def test_an_encoder_that_learns_or_is_another_is_refused(stored, plain, checkpoi
         store_states(checkpoint, stored, stored.parent / "again", True)
 
 
+def test_texts_are_taken_anew_and_other_clips_refused(plain, checkpoint, tmp_path):
+    data, out = shutil.copytree(plain, tmp_path / "asr"), tmp_path / "states"
+    store_states(checkpoint, data, out, False)
+    before = (out / "train.tsv").read_text()
+    text = (data / "train.tsv").read_text()
+    (data / "train.tsv").write_text(text.replace("a red boat", "a red cat"))
+    store_states(checkpoint, data, out, False)
+    assert (out / "train.tsv").read_text() == before.replace("a red boat", "a red cat") != before
+    (data / "train.tsv").write_text("\n".join(text.splitlines()[:-1]) + "\n")
+    with pytest.raises(InputError, match=r"train\.tsv holds states of other clips"):
+        store_states(checkpoint, data, out, False)
+
+
 def test_specaugment_is_left_out_when_asked(corpora, checkpoint, tmp_path):
     store_states(checkpoint, corpora / "asr", tmp_path, True)
     assert "specaugment" not in (tmp_path / "config.yaml").read_text().split("specaugment:")[0]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from mmpt_fairseq.transcription.__main__ import main
 from tests.commands import ROOT
@@ -79,6 +81,17 @@ def test_a_name_that_is_no_utf8(checkpoint, folder, tmp_path, capsys):
     expected = capsys.readouterr().out
     assert run(checkpoint, name) == 0
     assert capsys.readouterr().out == expected
+
+
+def test_an_mp3_that_was_cut_off_is_told(checkpoint, tmp_path, capsys):
+    whole = tmp_path / "whole.mp3"
+    soundfile.write(whole, noise(8), RATE)
+    (tmp_path / "half.mp3").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert run(checkpoint, whole, tmp_path / "half.mp3") is None
+    printed = capsys.readouterr()
+    assert "whole.mp3 ends" not in printed.err
+    assert re.search(r"half\.mp3 ends after [34]\.\d s, of 8\.\d s that its header", printed.err)
+    assert len(printed.out.splitlines()) == 2
 
 
 def test_subtitles_into_a_folder(checkpoint, folder, tmp_path, capsys):
