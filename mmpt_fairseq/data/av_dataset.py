@@ -24,8 +24,8 @@ class ClipOptions:
 
     Attributes:
         max_frames: filterbank frames kept of a clip (paper: 1000).
-        random_start: keep them from anywhere in the clip, in training, and the pictures of the
-            same moments; otherwise from its start (paper).
+        random_start: keep them from anywhere in the clip, in training, and as large a part of its
+            pictures; otherwise from its start (paper).
         video: read pictures at all.
         num_frames, stride, size: pictures per clip, frames between them, pixels on a side.
         patch_grid: patches of a clip in time, rows and columns.
@@ -78,7 +78,7 @@ class Clip:
             them if it leaves none.
         audio_unmasked: ``(T, F)`` normalised by all of them.
         audio_mask: ``(ceil(T / 4),)``, True = masked.
-        video: ``(3, T, H, W)`` in [-1, 1].
+        video: ``(3, T, H, W)``, 8 bit.
         video_mask: ``(L,)``, True = masked.
     """
 
@@ -128,6 +128,7 @@ class AVDataset(FairseqDataset):
         sound, video = manifest.filled("audio", "video").T
         video &= options.video
         kinds = (sound & video, sound & ~video, video & ~sound)
+        self._kinds = np.argmax(kinds, axis=0)
         self.modality_counts = tuple(int(kind.sum()) for kind in kinds)
         self.sizes = self._costs(sound, video)
         self._pairs = np.flatnonzero(sound & video) if pairs_alone and training else None
@@ -167,6 +168,17 @@ class AVDataset(FairseqDataset):
             order = np.random.permutation(order)
         return order[np.argsort(-self.sizes[order], kind="stable")]
 
+    def batch_by_size(self, indices: NDArray[np.int64], **limits) -> list[NDArray[np.int64]]:
+        """fairseq's, for clips with both, with sound alone and with video alone each by themselves.
+
+        In a batch of several kinds a long sound would be padded to and pictures would come on top,
+        more than its most expensive clip tells; and CLR would have fewer negatives.
+        """
+        kinds, batches = self._kinds[indices], []
+        for kind in np.unique(kinds):
+            batches += super().batch_by_size(indices[kinds == kind], **limits)
+        return batches
+
     def __getitem__(self, index: int) -> Clip | UnreadableClip:
         try:
             return self._read(int(index))
@@ -204,13 +216,13 @@ class AVDataset(FairseqDataset):
     def _read_video(
         self, index: int, path: str, rng: np.random.Generator | None, start: int
     ) -> Tensor:
-        """Pictures of the moments that are kept, with sound or without, from frame ``start`` on."""
+        """Of the share of the pictures that is kept of the sound, from frame ``start`` on."""
         options = self.options
         available = int(self.manifest.video_frames[index])
         if available < 1:
             raise UnreadableClip(f"column video_frames says that {path} holds no picture")
-        # No picture from beyond the sound that is kept: the two must tell of the same moments.
-        # Without sound, and without a length, all pictures may be drawn.
+        # No picture from beyond the sound that is kept: where both last as long, the two tell of
+        # the same moments. Without sound, and without a length, all pictures may be drawn.
         frames = max(1, int(self.manifest.n_frames[index]))
         kept = max(1, round(available * min(1.0, options.max_frames / frames)))
         first = min(round(available * start / frames), available - kept)

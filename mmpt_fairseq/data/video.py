@@ -16,6 +16,7 @@ from mmpt_fairseq.errors import UnreadableClip, reason_of
 
 # Decoding on is cheaper than seeking for gaps of up to this many frames.
 SEEK_GAP = 64
+TOO_MANY = 3  # pictures more than there are that headers promise now and then
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's names of containers
 # Where packets carry the time of their picture; not so in MPEG program streams and AVI.
 SEEKABLE = {MP4, "matroska,webm"}
@@ -46,13 +47,12 @@ def read_frames(source: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         source: a path, or ``path:first:count`` for a part of a longer video, in pictures.
 
     Returns:
-        ``(len(indices), height, width, 3)``. Where the file ends before the last index, its
-        last picture stands in: headers promise a frame too many now and then.
+        ``(len(indices), height, width, 3)``. Where the file ends up to ``TOO_MANY`` pictures
+        early, its last one stands in.
 
     Raises:
-        UnreadableClip: no such file, no video track, or nothing decodable.
+        UnreadableClip: no such file, no video track, nothing decodable, or it ends earlier.
     """
-
     path, first, count = split_slice(source)
     indices = first + (indices if count < 0 else np.minimum(indices, count - 1))
     if not os.path.isfile(path):
@@ -69,8 +69,13 @@ def read_frames(source: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         raise UnreadableClip(f"{path} cannot be read as video: {reason_of(error)}") from None
     if not pictures:
         raise UnreadableClip(f"{path} holds no decodable picture")
-    last = pictures[max(pictures)]
-    return np.stack([pictures.get(int(i), last) for i in indices])
+    final = max(pictures)
+    if indices[-1] > final + TOO_MANY:
+        raise UnreadableClip(
+            f"{path} ends after {final + 1} pictures, and number {indices[-1] + 1} was to be read; "
+            "it was cut off or is damaged, or video_frames is wrong"
+        )
+    return np.stack([pictures.get(int(i), pictures[final]) for i in indices])
 
 
 def video_stream(container):
@@ -111,7 +116,6 @@ def _stamps(path: str, container, stream) -> NDArray[np.int64]:
 @lru_cache(maxsize=32)  # clips of one film follow each other in stage 1's evaluation
 def _packet_stamps(path: str, changed: int) -> NDArray[np.int64]:
     """By the packets, which are read through and not decoded."""
-
     with open_container(path) as container:
         stream = video_stream(container)
         if stream.codec_context.name == "vp8":  # some of its packets are never shown
@@ -162,7 +166,7 @@ def transform_clip(
         frames: ``(T, H, W, 3)``, 8 bit.
 
     Returns:
-        ``(3, T, size, size)`` in [-1, 1].
+        ``(3, T, size, size)``, 8 bit.
     """
     height, width = frames.shape[1:3]
     top, left, h, w = _crop_box(height, width, rng, min_scale)
@@ -174,7 +178,7 @@ def transform_clip(
         )
     if rng is not None and flip and rng.random() < 0.5:
         clip = clip.flip(-1)
-    return (clip.float() / 127.5 - 1.0).transpose(0, 1).contiguous()
+    return clip.transpose(0, 1).contiguous()
 
 
 def _crop_box(

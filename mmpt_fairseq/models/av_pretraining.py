@@ -24,7 +24,7 @@ from mmpt_fairseq.modules.reconstruction import (
     masked_squared_error,
     patch_statistics,
 )
-from mmpt_fairseq.modules.vit import VideoEncoder, VideoPatches
+from mmpt_fairseq.modules.vit import VideoEncoder, VideoPatches, scaled
 
 
 @dataclass
@@ -234,7 +234,7 @@ class AVPretrainingModel(BaseFairseqModel):
                 leaves visible.
             audio_lengths: ``(A,)`` frames.
             audio_mask: ``(A, ceil(T / 4))``, True = masked.
-            video: ``(V, 3, T, H, W)`` of the V clips that have video.
+            video: ``(V, 3, T, H, W)`` of the V clips that have video, 8 bit or in [-1, 1].
             video_mask: ``(V, L)``, True = masked.
             audio_rows, video_rows: ``(A,)``, ``(V,)`` which clips of the batch those are.
             audio_unmasked: ``(A, T, F)``, normalised by the whole clip: CLR's input.
@@ -295,7 +295,7 @@ class AVPretrainingModel(BaseFairseqModel):
                 audio_patches(exists.to(audio.dtype), SUBSAMPLING),
             )
         if video is not None:
-            target = self.video_encoder.patches.cut(video)
+            target = scaled(self.video_encoder.patches.cut(video))
             errors["video"], predicted["video"] = self._compare(
                 predicted["video"], target, video_mask
             )
@@ -325,6 +325,8 @@ class AVPretrainingModel(BaseFairseqModel):
         sound, pictures = pairs(audio.rows, video.rows)
         unseen = audio.visible.padding[sound].all(1) | video.visible.padding[pictures].all(1)
         sound, pictures = sound[~unseen], pictures[~unseen]
+        if not len(sound):
+            return self.no_pairs()
         a = self.pool_audio(audio.states[sound], audio.visible.padding[sound])
         v = self.pool_video(video.states[pictures], video.visible.padding[pictures])
         return self._project(a, v)

@@ -1,6 +1,7 @@
 """Vision Transformer blocks (arXiv 2010.11929) and space-time patches (arXiv 2205.09113)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -8,6 +9,14 @@ from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
 from mmpt_fairseq.modules.masking import VisibleTokens
 
 MIN_VARIANCE = 1e-6  # of a clip's slices: a still picture has none
+
+
+def scaled(pixels: Tensor) -> Tensor:
+    """8 bit to [-1, 1] in single precision; what is no 8 bit stays as it is.
+
+    Pictures travel in 8 bit: a batch of hundreds in floats would not fit into shared memory.
+    """
+    return pixels / 127.5 - 1.0 if pixels.dtype == torch.uint8 else pixels
 
 
 class Block(nn.Module):
@@ -143,7 +152,7 @@ class VideoEncoder(nn.Module):
         """``video`` ``(V, 3, T, H, W)``, ``hidden`` ``(V, L)`` True = masked -> ``(V, N, D)``."""
         visible = VisibleTokens.from_hidden(hidden)
         # Gathering before embedding: masked pixels never enter a product.
-        patches = visible.gather(self.patches.cut(video))
+        patches = scaled(visible.gather(self.patches.cut(video))).to(self.patches.embed.weight)
         positions = self.patches.positions(self.dim, video.device).to(patches.dtype)
         positions = visible.gather(positions.expand(len(video), -1, -1))
         return self.transformer(self.patches.embed(patches) + positions, visible.padding), visible
@@ -157,10 +166,16 @@ class VideoEncoder(nn.Module):
         """
         t, h, w = self.patches.grid
         # The embedding is affine: that of the mean patch is the mean of the patches' embeddings.
-        patches = self.patches.cut(video).view(-1, t, h * w, self.patches.patch_dim)
-        x = self.patches.embed(patches.mean(2))
+        patches = scaled(self.patches.cut(video)).view(-1, t, h * w, self.patches.patch_dim)
+        patches, weight = patches.mean(2), self.patches.embed.weight
         if self.normalise_slices:
-            x = x - x.mean(1, keepdim=True)
-            x = x * (x.square().mean((1, 2), keepdim=True) + MIN_VARIANCE).rsqrt()
+            # For the same reason what does not change can go before, where nothing is rounded to
+            # 16 bits yet: a mouth changes a slice by less than that.
+            patches = patches - patches.mean(1, keepdim=True)
+            x = F.linear(patches.to(weight), weight)
+            power = x.float().square().mean((1, 2), keepdim=True)
+            x = x * (power + MIN_VARIANCE).rsqrt().to(x.dtype)
+        else:
+            x = self.patches.embed(patches.to(weight))
         positions = self.patches.positions(self.dim, x.device).view(1, t, h * w, self.dim).mean(2)
         return self.transformer(x + positions.to(x.dtype))

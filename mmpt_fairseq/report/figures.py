@@ -22,6 +22,8 @@ from mmpt_fairseq.report.alignment import Alignment
 from mmpt_fairseq.report.reconstruction import GREY, MaskedClip
 
 INK = "#010203"
+# With normalised targets the model says what a patch looks like, not how bright it is.
+TOLD = ", on the true mean and scale of each patch"
 FRAME_SECONDS = 0.01 * SUBSAMPLING  # of the encoder
 # Told apart by most people with colour blindness, and on black as on white.
 COLOURS = ("#3b82c4", "#d9822b", "#2f9e77", "#b5539c", "#c2a11f", "#c8453b", "#5fb3d9", "#8a8f98")
@@ -180,9 +182,11 @@ def reconstruction(clip: MaskedClip, name: str) -> list[Picture]:
     """Spectrogram and frames of a clip, whichever it has: input, masked, reconstructed."""
     pictures = []
     if clip.sound is not None:
-        pictures.append(reconstruction_sound(clip.sound, clip.masked, clip.rebuilt, name))
+        pictures.append(
+            reconstruction_sound(clip.sound, clip.masked, clip.rebuilt, clip.told, name)
+        )
     if clip.pictures is not None:
-        pictures.append(reconstruction_frames(*clip.pictures, name))
+        pictures.append(reconstruction_frames(*clip.pictures, clip.told, name))
     return pictures
 
 
@@ -190,11 +194,12 @@ def reconstruction_sound(
     original: NDArray[np.float32],
     masked: NDArray[np.bool_],
     rebuilt: NDArray[np.float32],
+    told: bool,
     name: str,
 ) -> Picture:
     """Three spectrograms ``(T, F)``: heard, masked, reconstructed; ``masked`` ``(T,)``."""
     with drawing(8.0, 4.6) as figure:
-        share = draw_sound(figure, original, masked, rebuilt)
+        share = draw_sound(figure, original, masked, rebuilt, told)
         return to_picture(figure, f"spectrogram of {name}: input, {share}, reconstructed")
 
 
@@ -203,6 +208,7 @@ def draw_sound(
     original: NDArray[np.float32],
     masked: NDArray[np.bool_],
     rebuilt: NDArray[np.float32],
+    told: bool,
 ) -> str:
     """What :func:`reconstruction_sound` shows; returns the share masked, in words."""
     limits = tuple(np.quantile(original, [0.02, 0.998]))
@@ -210,7 +216,9 @@ def draw_sound(
     axes = figure.subplots(3, 1, sharex=True)
     spectrogram(axes[0], original, "input", limits=limits)
     spectrogram(axes[1], original, share, masked, limits)
-    spectrogram(axes[2], rebuilt, "reconstructed where it was masked", limits=limits)
+    spectrogram(
+        axes[2], rebuilt, f"reconstructed where it was masked{TOLD if told else ''}", limits=limits
+    )
     axes[2].set_xlabel("seconds")
     return share
 
@@ -219,11 +227,12 @@ def reconstruction_frames(
     original: NDArray[np.float32],
     masked: NDArray[np.float32],
     rebuilt: NDArray[np.float32],
+    told: bool,
     name: str,
 ) -> Picture:
     """Three strips of pictures ``(T, H, W, 3)`` in [0, 1]."""
     with drawing(8.0, frames_height(len(original))) as figure:
-        draw_frames(figure, original, masked, rebuilt)
+        draw_frames(figure, original, masked, rebuilt, told)
         return to_picture(figure, f"pictures of {name}: input, masked, reconstructed")
 
 
@@ -237,9 +246,11 @@ def draw_frames(
     original: NDArray[np.float32],
     masked: NDArray[np.float32],
     rebuilt: NDArray[np.float32],
+    told: bool,
 ) -> None:
     """What :func:`reconstruction_frames` shows."""
-    strips = {"input": original, "masked": masked, "reconstructed": rebuilt}
+    title = f"reconstructed{TOLD if told else ''}"
+    strips = {"input": original, "masked": masked, title: rebuilt}
     axes = figure.subplots(3, len(original), squeeze=False)
     for line, (title, pictures) in zip(axes, strips.items(), strict=True):
         for axis, picture in zip(line, pictures, strict=True):

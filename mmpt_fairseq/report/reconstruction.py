@@ -13,7 +13,7 @@ from mmpt_fairseq.data.audio import MIN_VARIANCE, read_filterbank
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, subsampled
-from mmpt_fairseq.modules.vit import VideoPatches
+from mmpt_fairseq.modules.vit import VideoPatches, scaled
 from mmpt_fairseq.report.probes import Probe, load_probe, usable
 
 GREY = 0.55  # of what is masked, in pictures and spectrograms
@@ -29,12 +29,14 @@ class Rebuilt:
         masked: ``(T,)``, True = masked.
         predicted: ``(T, F)``, visible frames too.
         pictures: input, masked (grey) and rebuilt where masked, or None without video.
+        told: each hidden patch's mean and scale are the true ones (``model.normalise_targets``).
     """
 
     sound: NDArray[np.float32] | None = None
     masked: NDArray[np.bool_] | None = None
     predicted: NDArray[np.float32] | None = None
     pictures: tuple[Pictures, Pictures, Pictures] | None = None
+    told: bool = False
 
 
 @dataclass
@@ -46,6 +48,7 @@ class MaskedClip:
         sound: ``(T, F)`` log mel energies, rebuilt only where masked; None without sound.
         masked: ``(T,)``, True = masked.
         pictures: input, masked (grey) and rebuilt, or None without video.
+        told: as of :class:`Rebuilt`.
     """
 
     name: str
@@ -53,6 +56,7 @@ class MaskedClip:
     masked: NDArray[np.bool_] | None
     rebuilt: NDArray[np.float32] | None
     pictures: tuple[Pictures, Pictures, Pictures] | None
+    told: bool = False
 
 
 def reconstruct(checkpoint: Path, manifest: Path) -> MaskedClip:
@@ -78,13 +82,13 @@ def reconstruct_row(probe: Probe, row: int) -> MaskedClip:
     rebuilt = rebuild(probe.model, batch)
     name = rows.column("id")[row]
     if rebuilt.sound is None:
-        return MaskedClip(name, None, None, None, rebuilt.pictures)
+        return MaskedClip(name, None, None, None, rebuilt.pictures, rebuilt.told)
     raw = read_filterbank(rows.resolve("audio", row, probe.task.cfg.audio_root))
     raw, masked = raw[: len(rebuilt.sound)], rebuilt.masked
     # Where nothing of a short clip is visible, all of it was normalised.
     seen = ~masked | masked.all()
     sound = np.where(masked[:, None], denormalise(rebuilt.predicted, raw, seen), raw)
-    return MaskedClip(name, raw, masked, sound, rebuilt.pictures)
+    return MaskedClip(name, raw, masked, sound, rebuilt.pictures, rebuilt.told)
 
 
 @torch.no_grad()
@@ -96,7 +100,7 @@ def rebuild(model: AVPretrainingModel, batch: dict[str, Tensor]) -> Rebuilt:
     """
     batch = first_clip(batch)
     result, _ = model(**batch)
-    rebuilt = Rebuilt()
+    rebuilt = Rebuilt(told=model.normalise_targets)
     if result.audio is not None:
         rebuilt.sound = batch["audio"][0].float().cpu().numpy()
         frames, bins = rebuilt.sound.shape
@@ -152,7 +156,7 @@ def _pictures(
     patches: VideoPatches, video: Tensor, mask: Tensor, predicted: Tensor
 ) -> tuple[Pictures, Pictures, Pictures]:
     hidden = mask[..., None]
-    original = patches.cut(video).float()
+    original = scaled(patches.cut(video)).float()
     grey = original.new_tensor(2 * GREY - 1)
     strips = (
         original,

@@ -40,10 +40,10 @@ def reconstruction_pixels(rebuilt: Rebuilt) -> dict[str, NDArray[np.uint8]]:
     if rebuilt.sound is not None:
         with drawing(8.0, 4.6) as figure:
             shown = np.where(rebuilt.masked[:, None], rebuilt.predicted, rebuilt.sound)
-            draw_sound(figure, rebuilt.sound, rebuilt.masked, shown)
+            draw_sound(figure, rebuilt.sound, rebuilt.masked, shown, rebuilt.told)
             pixels["sound"] = to_pixels(figure)
     if rebuilt.pictures is not None:
         with drawing(8.0, frames_height(len(rebuilt.pictures[0]))) as figure:
-            draw_frames(figure, *rebuilt.pictures)
+            draw_frames(figure, *rebuilt.pictures, rebuilt.told)
             pixels["frames"] = to_pixels(figure)
     return pixels

@@ -52,7 +52,9 @@ class LargestBatchFirstMixin:
         try:
             with torch.random.fork_rng(devices):
                 super().train_step(batch, model, criterion, optimizer, update_num, ignore_grad=True)
-        except (torch.OutOfMemoryError, MemoryError):
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             raise InputError(
                 f"{what} does not fit into memory; lower dataset.max_tokens, or set "
                 "model.checkpoint_activations=true"
@@ -62,6 +64,13 @@ class LargestBatchFirstMixin:
         if parameter.is_cuda:
             peak = torch.cuda.max_memory_allocated(parameter.device) / 1e9
         logger.info("tried %s first: a peak of %.2f GB", what, peak)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it is; on a CPU torch raises no error of its own for it."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(
+        error
+    )
 
 
 def largest_batch(iterator: EpochBatchIterator) -> tuple[list[int], dict]:

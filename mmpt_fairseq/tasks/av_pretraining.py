@@ -39,8 +39,8 @@ class AVPretrainingConfig(RowsConfig):
     random_start: bool = field(
         default=False,
         metadata={
-            "help": "keep them, and the pictures of the same moments, from anywhere in a longer "
-            "clip in training, not from its start: a few clips become many"
+            "help": "keep them, and the same share of the pictures, from anywhere in a longer clip "
+            "in training, not from its start: a few clips become many"
         },
     )
     use_video: bool = field(default=True, metadata={"help": "read pictures where rows have them"})
@@ -103,7 +103,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     def setup_task(cls, cfg: AVPretrainingConfig, **kwargs) -> "AVPretrainingTask":
         with exit_on_input_error():
             check_start(cfg, kwargs.get("from_checkpoint", False))
-            check_masking(cfg)
+            check_clips(cfg)
             return cls(cfg)
 
     def build_model(self, cfg: FairseqDataclass, from_checkpoint: bool = False):
@@ -246,19 +246,30 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         return None
 
 
-def check_masking(cfg: AVPretrainingConfig) -> None:
-    """Refuse shares and spans that cannot be.
+def check_clips(cfg: AVPretrainingConfig) -> None:
+    """Refuse sizes, shares and spans that cannot be.
 
     Raises:
         InputError: names the key and its limits.
     """
+    for name in (
+        "max_audio_frames",
+        "video_num_frames",
+        "video_stride",
+        "video_size",
+        "audio_mask_span",
+    ):
+        if getattr(cfg, name) < 1:
+            raise InputError(f"task.{name}={getattr(cfg, name)} must be at least 1")
+    if not 0 < cfg.video_crop_scale <= 1:
+        raise InputError(
+            f"task.video_crop_scale={cfg.video_crop_scale} must be above 0 and at most 1"
+        )
     for name in ("audio_mask_ratio", "video_mask_ratio"):
         if not 0 <= getattr(cfg, name) < 1:
             raise InputError(
                 f"task.{name}={getattr(cfg, name)} must be at least 0 and below 1: at 0 nothing is "
                 "masked, and an encoder needs something to see"
             )
-    if cfg.audio_mask_span < 1:
-        raise InputError(f"task.audio_mask_span={cfg.audio_mask_span} must be at least 1")
     if not 0 <= cfg.modality_dropout <= 1:
         raise InputError(f"task.modality_dropout={cfg.modality_dropout} must be from 0 to 1")

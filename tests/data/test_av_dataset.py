@@ -342,3 +342,29 @@ def test_a_random_start_is_that_of_sound_and_pictures(manifest, monkeypatch):
     short = dataset(manifest, random_start=True)[0]  # 28 frames
     whole = normalise(read_filterbank(manifest.resolve("audio", 0)))
     assert np.array_equal(short.audio_unmasked, whole)
+
+
+def test_a_batch_costs_no_more_than_its_limit_whatever_its_clips_have(tmp_path):
+    """Of sounds and pictures apart, as the encoders and decoders pad them, and of both together."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "id": i,
+            "audio": "" if kind == "video" else "a.wav",
+            "n_frames": int(rng.integers(20, 1000)),
+            "video": "" if kind == "audio" else "a.mp4",
+            "video_frames": "" if kind == "audio" else 30,
+        }
+        for i, kind in enumerate(rng.choice(["both", "audio", "video"], 400))
+    ]
+    write_manifest(tmp_path / "train.tsv", rows)
+    options = ClipOptions(**{**SMALL, "max_frames": 800, "patch_grid": (2, 10, 10)})
+    data = AVDataset(Manifest(tmp_path / "train.tsv", silent=True), options, training=True)
+    batches = data.batch_by_size(data.ordered_indices(), max_tokens=5000)
+    assert sorted(row for batch in batches for row in batch) == list(range(400))
+    for batch in batches:
+        sounds = [min(800, rows[i]["n_frames"]) for i in batch if rows[i]["audio"]]
+        pictures = sum(bool(rows[i]["video"]) for i in batch)
+        apart = len(sounds) * max(sounds, default=0) + pictures * 800
+        together = len(batch) * (max(sounds, default=0) + 800 * bool(pictures))
+        assert max(apart, together) <= 5000

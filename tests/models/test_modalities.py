@@ -133,6 +133,41 @@ def test_a_modality_masked_altogether_is_filled_in_from_the_other(modality):
     assert first.video_error[0].item() > 0
 
 
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_no_clip_of_a_batch_may_be_a_visible_pair(pooling):
+    model = av_model(joint_decoding=True, contrast_masked=True, pooling=pooling)
+    batch = av_batch()
+    batch["audio_mask"][:] = True
+    _, pairs = model(**batch, contrast=True)
+    assert pairs.audio.shape == pairs.video.shape == (0, 8)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("objective", ["mae", "clr"])
+def test_pictures_in_8_bit_are_those_in_floats(objective):
+    model, batch = av_model(normalise_slices=objective == "clr"), av_batch()
+    pixels = torch.randint(0, 256, batch["video"].shape, dtype=torch.uint8)
+    found = []
+    for video in (pixels, pixels.double().div(127.5).sub(1).float()):
+        result, pairs = model(**{**batch, "video": video}, contrast=objective == "clr")
+        found.append([result.video, result.video_error, *([] if pairs is None else [pairs.video])])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_small_change_survives_16_bits():
+    """Of a still background with one patch that changes a little, as a mouth does."""
+    torch.manual_seed(0)
+    encoder = av_model(normalise_slices=True).video_encoder
+    video = torch.randint(40, 215, (1, 3, 1, 16, 16)).expand(1, 3, 4, 16, 16).clone()
+    video[:, :, :, 4:8, 4:8] += torch.randint(-20, 21, (1, 3, 4, 4, 4))
+    video = video.to(torch.uint8)
+    whole = encoder.encode_slices(video)
+    halved = encoder.bfloat16().encode_slices(video).float()
+    assert float((halved - whole).norm() / whole.norm()) < 0.02
+
+
 def options_of(objective):
     return {
         "mae": {},

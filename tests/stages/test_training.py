@@ -3,9 +3,12 @@
 import json
 import re
 import shutil
+import struct
 
+import numpy as np
 import pytest
 import torch
+from tensorboardX.proto.event_pb2 import Event
 
 from mmpt_fairseq.checkpoint import encoder_state
 from mmpt_fairseq.data.manifest import Manifest
@@ -47,13 +50,33 @@ def test_frozen_encoder_stays_the_same_to_the_bit(stages, corpora, tmp_path):
 
 
 def test_tensorboard_has_the_losses(stages):
-    for name in DATA:
-        events = list((stages / name / "tensorboard" / "train").glob("events.out.tfevents.*"))
-        assert events
-        assert any(b"loss" in path.read_bytes() for path in events)
+    wanted = {
+        "pretraining": {"loss", "mae_audio", "mae_video", "wps"},
+        "midtraining": {"loss", "nll_loss", "ctc_loss", "wps"},
+        "finetuning": {"loss", "nll_loss", "ctc_loss", "wps"},
+    }
+    for name, tags in wanted.items():
+        logged = scalars(stages / name / "tensorboard" / "train_inner")
+        assert tags <= logged.keys()
+        assert all(np.isfinite(values).all() for values in logged.values())
     [pictures] = (stages / "pretraining" / "tensorboard" / "reconstruction").iterdir()
     for name in (b"reconstruction/sound", b"reconstruction/frames", b"PNG"):
         assert name in pictures.read_bytes()
+
+
+def scalars(folder) -> dict[str, list[float]]:
+    """What TensorBoard's files in a folder hold, read record by record."""
+    found: dict[str, list[float]] = {}
+    for path in folder.glob("events.out.tfevents.*"):
+        content, place = path.read_bytes(), 0
+        while place < len(content):
+            (length,) = struct.unpack_from("<Q", content, place)  # then a checksum of four bytes
+            event = Event.FromString(content[place + 12 : place + 12 + length])
+            place += 12 + length + 4
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    found.setdefault(value.tag, []).append(value.simple_value)
+    return found
 
 
 @pytest.mark.parametrize("name", ["pretraining", "finetuning"])

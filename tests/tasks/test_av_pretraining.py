@@ -45,10 +45,13 @@ def loaded(folder, **options) -> AVPretrainingTask:
         ({"audio_mask_ratio": 1.0}, "audio_mask_ratio=1.0 must be at least 0 and below 1"),
         ({"video_mask_ratio": -0.1}, "video_mask_ratio=-0.1 must be at least 0 and below 1"),
         ({"audio_mask_span": 0}, "audio_mask_span=0 must be at least 1"),
+        ({"video_stride": 0}, "video_stride=0 must be at least 1"),
+        ({"max_audio_frames": -5}, "max_audio_frames=-5 must be at least 1"),
+        ({"video_crop_scale": 2.0}, "video_crop_scale=2.0 must be above 0 and at most 1"),
         ({"modality_dropout": 1.5}, "modality_dropout=1.5 must be from 0 to 1"),
     ],
 )
-def test_masks_that_cannot_be(folder, options, sentence):
+def test_sizes_and_masks_that_cannot_be(folder, options, sentence):
     with pytest.raises(SystemExit, match=sentence):
         AVPretrainingTask.setup_task(config(folder, **options))
 
@@ -178,9 +181,12 @@ def test_the_most_expensive_batch_comes_first_and_leaves_no_trace(folder):
     assert all(torch.equal(plain[name], tried[name]) for name in plain)
 
 
-def test_a_batch_that_does_not_fit_is_one_sentence(folder, monkeypatch):
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_batch_that_does_not_fit_is_one_sentence(folder, monkeypatch, device):
     def overflow(*args, **kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        if device == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        torch.empty(10**15)  # raises
 
     monkeypatch.setattr(AVPretrainingModel, "forward", overflow)
     with pytest.raises(SystemExit, match=r"most expensive batch \(2 clips, \d+ tokens\) does not"):
