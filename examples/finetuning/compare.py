@@ -65,7 +65,7 @@ SYSTEMS = {
     "encoder frozen": System(options=tuple(FROZEN), averaged=True),
     "encoder frozen for 100 updates": System(options=tuple(SCHEDULED), averaged=True),
     "encoder free": System(searches=("ctc", "attention", "joint"), averaged=True),
-    "decoder fresh": System("continued", searches=("ctc", "attention")),
+    "decoder fresh": System("continued", searches=("ctc", "attention", "joint")),
     "decoder carried over": System(
         "continued", carried=True, searches=("ctc", "attention", "joint")
     ),

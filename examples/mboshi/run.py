@@ -58,6 +58,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         minutes=args.minutes,
         updates=tuple(args.budget),
         rate=args.rate,
+        conformer_rate=args.conformer_rate,
         translation_ctc=args.translation_ctc,
         encoder_lr_scale=args.encoder_lr_scale,
         checkpoints=args.checkpoints,
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         help="updates of the stages; fine-tuning on few and on all transcripts",
     )
     add("--rate", type=float, default=default.rate, help="of stages 2 and 3, at its peak")
+    add("--conformer-rate", type=float, default=default.conformer_rate, help="of s2t_conformer")
     help_text = "weight of stage 2's CTC term"
     add("--translation-ctc", type=float, default=default.translation_ctc, help=help_text)
     help_text = "encoder's rate in stage 2, as a multiple of --rate"

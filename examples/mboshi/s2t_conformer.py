@@ -104,11 +104,19 @@ def write_data_config(folder: Path) -> None:
 
 
 def train_conformer(
-    data: Path, save_dir: Path, size: Size, seed: int, seconds: float, updates: int, interval: int
+    data: Path,
+    save_dir: Path,
+    size: Size,
+    seed: int,
+    rate: float,
+    seconds: float,
+    updates: int,
+    interval: int,
 ) -> Path:
     """Train for ``seconds``, as fairseq counts them; returns the best checkpoint.
 
     Args:
+        rate: at the peak; fairseq's published recipes have 0.002, for batches that are larger.
         updates: about as many as fit into the time; the warm-up is a share of them.
         interval: updates from one validation and checkpoint to the next.
     """
@@ -119,7 +127,7 @@ def train_conformer(
         *size.fairseqs(),
         *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
         "--report-accuracy",
-        *("--optimizer", "adam", "--lr", "0.002", "--clip-norm", "10.0"),
+        *("--optimizer", "adam", "--lr", str(rate), "--clip-norm", "10.0"),
         *("--lr-scheduler", "inverse_sqrt", "--warmup-updates", str(warmup(updates))),
         *("--stop-time-hours", f"{seconds / 3600:.6f}"),
         *("--save-interval-updates", str(interval), "--keep-interval-updates", "1"),

@@ -49,6 +49,7 @@ class Settings:
         updates: of pre-training, mid-training, fine-tuning on few and on all transcripts.
         rate: of stages 2 and 3, at its peak. At the demo's 0.003, CTC on real speech stays where it
             knows no more than how frequent each letter is.
+        conformer_rate: fairseq's model's, at its peak.
         translation_ctc: weight of stage 2's CTC term.
         encoder_lr_scale: of the encoder's rate in stage 2. At the full rate a few hours of
             translations leave an encoder worse than they found it.
@@ -67,6 +68,7 @@ class Settings:
     minutes: float = 30.0
     updates: tuple[int, int, int, int] = (1500, 1500, 1500, 6000)
     rate: float = 0.0005
+    conformer_rate: float = 0.002
     translation_ctc: float = 0.0
     encoder_lr_scale: float = 0.1
     checkpoints: int = 20
@@ -177,6 +179,7 @@ class Comparison:
             folder,
             self.settings.size,
             seed,
+            self.settings.conformer_rate,
             self.seconds_of_stages(seed, transcripts),
             updates,
             self.interval(transcripts),

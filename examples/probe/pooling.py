@@ -1,6 +1,6 @@
 """One vector a clip: what is averaged of filterbanks, or of an encoder's states.
 
-    python -m examples.probe.pooling CHECKPOINT runs/probe/manifests OUT
+    python -m examples.probe.pooling CHECKPOINT runs/probe/real OUT
 
 writes ``digits.npz`` and ``words.npz`` into OUT: for every view of the clips an array
 ``(clips, D)``. A view is a layer and a way to average; which is best the classifier's validation

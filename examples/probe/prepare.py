@@ -1,6 +1,6 @@
 """Manifests of the probe: what stage 1 learns from, and the clips on which its states are probed.
 
-    python -m examples.probe.prepare --data DIR --out runs/probe/manifests
+    python -m examples.probe.prepare --data DIR --out runs/probe/real
 
 ``faces``     GRID: ``train``, ``valid`` and 100 ``test`` clips that no training and no choice sees
 ``pretrain``  the same and, to learn from, LibriSpeech and ARCTIC in pieces of two seconds
