@@ -4,10 +4,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
+from typing import TYPE_CHECKING
 
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.report.intervals import Counts, count, mean_interval, relative_difference
-from mmpt_fairseq.report.scores import read_hypotheses
+from mmpt_fairseq.report.intervals import Counts, mean_interval, relative_difference
+from mmpt_fairseq.report.summary import bracketed, counts_of, relative
+
+if TYPE_CHECKING:
+    from examples.finetuning.compare import Comparison, System
 
 DEMOS = {"100 %, scratch": "asr_scratch", "100 %, midtrained": "asr_midtrained"}
 
@@ -15,10 +19,11 @@ DEMOS = {"100 %, scratch": "asr_scratch", "100 %, midtrained": "asr_midtrained"}
 class Tables:
     """Tables of what a comparison has trained and decoded with these seeds."""
 
-    def __init__(self, comparison, systems: dict, seeds: Sequence[int]) -> None:
+    def __init__(
+        self, comparison: "Comparison", systems: dict[str, "System"], seeds: Sequence[int]
+    ) -> None:
         self.comparison, self.systems, self.seeds = comparison, systems, seeds
-        manifest = Manifest(comparison.demo.corpus / "asr" / "test.tsv")
-        self.references = list(manifest.column("tgt_text"))
+        self.test_set = Manifest(comparison.demo.corpus / "asr" / "test.tsv")
 
     def __str__(self) -> str:
         """All of them, for the systems that were asked for."""
@@ -66,8 +71,7 @@ class Tables:
             if system.averaged:
                 best, average = (self._decodes(name, way) for way in ("ctc", "ctc_averaged"))
                 found = relative_difference(self._counts(average), self._counts(best))
-                difference = f"{found.value:+.1f} % [{found.low:+.1f}, {found.high:+.1f}]"
-                lines.append(f"| {name} | {self._rates(average)} | {difference} |")
+                lines.append(f"| {name} | {self._rates(average)} | {relative(found)} |")
         if not lines:
             return []
         return [
@@ -81,10 +85,9 @@ class Tables:
 
     def _counts(self, folders: list[Path], unit: str = "word") -> list[Counts]:
         outputs = [folder / "generate-test.txt" for folder in folders]
-        hypotheses = [read_hypotheses(output, len(self.references)) for output in outputs]
-        return [count(self.references, texts, unit) for texts in hypotheses]
+        return [counts_of(self.test_set, output, unit) for output in outputs]
 
     def _rates(self, folders: list[Path]) -> str:
         wer = mean_interval(self._counts(folders))
         cer = mean_interval(self._counts(folders, "char"))
-        return f"{wer.value:.1f} [{wer.low:.1f}, {wer.high:.1f}] | {cer.value:.1f}"
+        return f"{bracketed(wer)} | {cer.value:.1f}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from examples.mboshi.systems import Comparison
 from examples.stages import effort
@@ -12,11 +12,10 @@ from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.intervals import (
     Counts,
     Interval,
-    count,
     mean_interval,
     relative_difference,
 )
-from mmpt_fairseq.report.scores import read_hypotheses
+from mmpt_fairseq.report.summary import bracketed, counts_of, deviation, relative
 from mmpt_fairseq.scoring import normalise_text
 
 UNITS = {"wer": "word", "cer": "char"}
@@ -93,14 +92,11 @@ def _of_seeds(
     for seed, *name in names:
         folder = comparison.folder(seed, *name)
         data = comparison.manifests / "st" if name == ["midtrained"] else comparison.asr(name[0])
-        dev = Manifest(data / "dev.tsv")
-        references = list(dev.column("tgt_text"))
-        hypotheses = read_hypotheses(folder / "decoded" / "generate-dev.txt", len(dev))
+        dev, output = Manifest(data / "dev.tsv"), folder / "decoded" / "generate-dev.txt"
         rows = {"dev": range(len(dev)), "unseen": unseen(comparison.manifests, dev)}
         for subset in SUBSETS:
-            ours = [references[i] for i in rows[subset]], [hypotheses[i] for i in rows[subset]]
             for metric, unit in units.items():
-                found[subset][metric].append(count(*ours, unit))
+                found[subset][metric].append(counts_of(dev, output, unit, rows[subset]))
     return found
 
 
@@ -151,8 +147,7 @@ def _verdicts(amount: str, stages: dict, others: dict[str, dict]) -> list[dict]:
         if amount == "few" and "scratch" in others:
             gain = relative_difference(ours, others["scratch"][subset]["cer"])
             claim = f"few, {subset}: CER at least {GAIN:.0f} % below scratch, relatively"
-            numbers = f"{gain.value:+.1f} % [{gain.low:+.1f}, {gain.high:+.1f}]"
-            found.append({"claim": claim, "holds": gain.value <= -GAIN, "numbers": numbers})
+            found.append({"claim": claim, "holds": gain.value <= -GAIN, "numbers": relative(gain)})
     return found
 
 
@@ -174,11 +169,11 @@ def table(found: dict) -> str:
     for amount, baselines in found["three stages against"].items():
         for name, subsets in baselines.items():
             parts = [
-                f"{subset} {metric.upper()} {_signed(subsets[subset][metric])}"
+                f"{subset} {metric.upper()} {relative(_ends(subsets[subset][metric]))}"
                 for subset in SUBSETS
                 for metric in UNITS
             ]
-            lines.append(f"{amount}, three stages against {name}, in %: " + "; ".join(parts))
+            lines.append(f"{amount}, three stages against {name}: " + "; ".join(parts))
     if "stage 2" in found:
         bleu = ", ".join(
             f"{subset} {_cell(found['stage 2'][subset]['bleu'])}" for subset in SUBSETS
@@ -195,9 +190,8 @@ def table(found: dict) -> str:
 
 def _cell(score: dict) -> str:
     """Value, interval and, with several seeds, the deviation."""
-    deviation = f" ± {stdev(score['seeds']):.1f}" if len(score["seeds"]) > 1 else ""
-    return f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]{deviation}"
+    return bracketed(_ends(score)) + deviation(score["seeds"])
 
 
-def _signed(score: dict) -> str:
-    return f"{score['value']:+.1f} [{score['low']:+.1f}, {score['high']:+.1f}]"
+def _ends(score: dict) -> Interval:
+    return Interval(score["value"], score["low"], score["high"])

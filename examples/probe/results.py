@@ -1,12 +1,12 @@
 """What the probe found, as numbers for results.json and as tables."""
 
 from collections.abc import Sequence
-from statistics import mean, stdev
 
 from examples.probe.pooling import FILTERBANK, TASKS
 from examples.probe.retrieval import ENERGY
 from examples.probe.systems import BASELINES, CONTRASTIVE, CRITERIA, UNTRAINED, Probe
 from examples.stages import effort
+from mmpt_fairseq.report.summary import spread
 
 TITLES = {
     BASELINES[0]: "log mel: mean and standard deviation",
@@ -63,9 +63,3 @@ def tables(found: dict) -> str:
             name = "GRID" if corpus == "real" else "drawn faces"
             lines.append(f"| {name}, {TITLES[system]} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean, with the standard deviation where there are several."""
-    deviation = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{mean(values):.1f}{deviation}"

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from examples.superb.systems import KINDS, SPLITS
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.report.figures import drawing, to_picture
+from mmpt_fairseq.report.summary import spread
 
 Scores = dict[str, dict[str, list[dict]]]  # upstream -> task -> scores of its seeds
 
@@ -40,7 +41,7 @@ def table(found: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[str,
         "|---" * (len(tasks) + 1) + "|",
     ]
     for name, scores in found.items():
-        lines.append(_row(name, [_cell([s["value"] for s in scores[task]]) for task in tasks]))
+        lines.append(_row(name, [spread([s["value"] for s in scores[task]]) for task in tasks]))
     for name, scores in PUBLISHED.items():
         values = [f"{scores[task]:.2f}" for task in tasks]
         lines.append(_row(f"published: {name} on SUPERB's own corpora", values))
@@ -72,11 +73,6 @@ def _row(name: str, cells: Sequence[str]) -> str:
 
 def _pairs(names: Sequence[str], values: Sequence[str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
-
-
-def _cell(values: list[float]) -> str:
-    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{mean(values):.1f}{spread}"
 
 
 def _sweep(score: dict) -> str:
