@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mmpt_fairseq.data.waveform import is_soundfile
 from mmpt_fairseq.data.waveform_stream import duration
 from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
 from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
@@ -91,8 +92,11 @@ def transcribe(args: argparse.Namespace) -> int:
 
 
 def _tell_if_cut(path: str, transcript: Transcript) -> None:
-    """Say so where a file, by its header, should hold more sound: a download that was cut off."""
-    promised = duration(path)
+    """Say so where a file, by its header, should hold more sound: a download that was cut off.
+
+    A container's header counts pictures too, which may well go on without sound.
+    """
+    promised = duration(path) if is_soundfile(path) else None
     heard = sum(segment.end - segment.start for segment in transcript.segments)
     if promised and promised - heard > max(1.0, 0.05 * promised):
         tqdm.write(

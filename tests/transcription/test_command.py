@@ -14,7 +14,7 @@ import soundfile
 
 from mmpt_fairseq.transcription.__main__ import main
 from tests.commands import ROOT
-from tests.helpers import RATE, noise, write_audio
+from tests.helpers import RATE, noise, write_audio, write_video
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +87,13 @@ def test_an_mp3_that_was_cut_off_is_told(checkpoint, tmp_path, capsys):
     whole = tmp_path / "whole.mp3"
     soundfile.write(whole, noise(8), RATE)
     (tmp_path / "half.mp3").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    assert run(checkpoint, whole, tmp_path / "half.mp3") is None
+    film = write_video(tmp_path / "film.mp4", 100, audio=noise(1))  # four seconds of pictures
+    assert run(checkpoint, whole, tmp_path / "half.mp3", film) == 0
     printed = capsys.readouterr()
     assert "whole.mp3 ends" not in printed.err
+    assert "film.mp4 ends" not in printed.err
     assert re.search(r"half\.mp3 ends after [34]\.\d s, of 8\.\d s that its header", printed.err)
-    assert len(printed.out.splitlines()) == 2
+    assert len(printed.out.splitlines()) == 3
 
 
 def test_subtitles_into_a_folder(checkpoint, folder, tmp_path, capsys):
