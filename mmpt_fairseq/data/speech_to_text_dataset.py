@@ -307,7 +307,7 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
         )
 
     @classmethod
-    def get_size_ratios(cls, datasets, alpha: float = 1.0) -> dict[str, float]:
+    def get_size_ratios(cls, datasets, alpha: float = 1.0) -> list[float]:
         """fairseq's, which balances language pairs and wants one in a split.
 
         Raises:

@@ -258,7 +258,8 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
             self.datasets[split] = ManifestDatasetCreator.from_tsv(
                 root=self.cfg.data,
                 cfg=self.data_cfg,
-                splits=self._beginning_with(split) if combine else split,
+                # fairseq combines what is trained on too, whose splits are named one by one.
+                splits=self._beginning_with(split) if combine and not training else split,
                 tgt_dict=self.tgt_dict,
                 pre_tokenizer=self.build_tokenizer(None),
                 bpe_tokenizer=self.build_bpe(None),

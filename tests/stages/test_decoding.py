@@ -56,19 +56,27 @@ def test_a_bad_clip_stops_an_evaluation_and_not_a_training(stages, corpora, tmp_
 
 
 def test_several_target_languages(corpora, tmp_path):
-    """fairseq's language tags and temperature sampling; the tag is no part of what is scored."""
+    """fairseq's language tags and temperature sampling; the tag is no part of what is scored.
+
+    Validated on both languages together.
+    """
     data = tmp_path / "data"
     shutil.copytree(corpora / "st", data)
     lines = (data / "train.tsv").read_text().splitlines()
     for language, rows in (("de", lines), ("it", lines[:4])):
         text = "\n".join(rows).replace("\tde\t", f"\t{language}\t")
         (data / f"train_{language}.tsv").write_text(text + "\n")
+        (data / f"valid_{language}.tsv").write_text(text + "\n")
+    (data / "valid.tsv").unlink()
     build_vocabulary(data, "char", splits=["train_de", "train_it"])
     with (data / "config.yaml").open("a") as config:
         config.write("sampling_alpha: 0.5\n")
-    options = ["dataset.train_subset='train_de,train_it'"]
+    options = ["dataset.train_subset='train_de,train_it'", "dataset.combine_valid_subsets=true"]
     output = succeeded(train("midtraining", data, tmp_path / "run", *options))
-    assert "balanced sampling size ratio" in output
+    ratios = dict(re.findall(r"'(train_\w\w)': '([\d.]+)'", output))
+    assert float(ratios["train_de"]) < 1 < float(ratios["train_it"])
+    assert 'split="valid_de", n_samples=8' in output
+    assert 'split="valid_it", n_samples=3' in output
     checkpoint = tmp_path / "run" / "checkpoint_last.pt"
     for decoding in ("attention", "ctc"):
         options = ["--decoding", decoding, "--max-len-b", "10"]
