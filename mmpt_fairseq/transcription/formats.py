@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -79,7 +80,7 @@ def _spread_out(segment: Segment) -> list[Word]:
     times = segment.start + (segment.end - segment.start) * np.append(0, ends) / ends[-1]
     return [
         replace(word, start=float(start), end=float(end))
-        for word, start, end in zip(segment.words, times, times[1:], strict=False)
+        for word, (start, end) in zip(segment.words, pairwise(times), strict=True)
     ]
 
 

@@ -157,7 +157,7 @@ class SpeechModel:
                     said = []
 
     def extract_features(self, path: AnyPath, layer: Optional[int] = None) -> NDArray[np.float32]:
-        """What the encoder makes of a file: ``(frames, width)``, frame i at ``0.04 * i`` seconds.
+        """What the encoder makes of a file: ``(frames, width)``, frame i at ``0.04 * i`` s of it.
 
         What lasts more than 20 s is cut where it is quietest, as for transcription. Each piece is
         normalised and encoded by itself: no frame knows of another piece's sound.
