@@ -1,5 +1,8 @@
-"""The searches that ``--decoding`` chooses from, and what a language model must be like."""
+"""The searches that ``--decoding`` chooses from, and what each asks of models."""
 
+import logging
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from fairseq.data import Dictionary
@@ -8,10 +11,57 @@ from torch import nn
 
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, CTCPrefixBeamGenerator
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
+
+logger = logging.getLogger(__name__)
 
 CTC_GENERATORS = {"ctc": CTCGreedyGenerator, "ctc_beam": CTCPrefixBeamGenerator}
 DECODINGS = ("attention", "joint", *CTC_GENERATORS)
 Decoding = ChoiceEnum(list(DECODINGS))
+
+
+def check_search(
+    decoding: str,
+    models: Sequence[SpeechToTextModel],
+    ctc_text: str,
+    ctc_learnt: bool | None,
+    args: Namespace,
+) -> None:
+    """Whether models can be searched so.
+
+    Args:
+        ctc_text: what their CTC head writes, ``target`` or ``source``.
+        ctc_learnt: False where it never learnt, None where that is unknown.
+        args: fairseq's settings of the search.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if decoding == "joint" and ctc_text == "source":
+        raise InputError(
+            "the CTC head of this model writes the source's transcripts and its decoder "
+            "translations, which cannot be joined; use --decoding attention"
+        )
+    if decoding not in CTC_GENERATORS and not all(m.has_decoder for m in models):
+        raise InputError(
+            "this model has no decoder (model.decoder_layers=0); use --decoding ctc or "
+            "ctc_beam (task.decoding in training)"
+        )
+    if decoding != "attention" and ctc_learnt is False:
+        raise InputError(
+            "the CTC head of this model never learnt (criterion.ctc_weight=0); use "
+            "--decoding attention"
+        )
+    if getattr(args, "max_len_a", 0):
+        raise InputError(
+            "with --max-len-a the end of a search depends on the longest clip of its batch; "
+            "use --max-len-b alone"
+        )
+    if decoding in CTC_GENERATORS and ctc_text == "source":
+        logger.warning(
+            "the CTC head of this model writes the source's transcripts (task.ctc_text=source), "
+            "no translations"
+        )
 
 
 def check_language_model_files(path: str, data: str) -> None:

@@ -1,7 +1,6 @@
 """Task of stages 2 and 3: speech translation and recognition on fairseq's speech-to-text task."""
 
 import logging
-import os
 import tempfile
 from argparse import Namespace
 from pathlib import Path
@@ -14,12 +13,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 
-from mmpt_fairseq.checkpoint import (
-    load_checkpoint,
-    load_decoder,
-    load_encoder,
-    same_vocabulary,
-)
+from mmpt_fairseq.checkpoint import same_vocabulary
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.speech_to_text_dataset import (
     ManifestDatasetCreator,
@@ -30,11 +24,12 @@ from mmpt_fairseq.decoding.choice import (
     CTC_GENERATORS,
     check_language_model,
     check_language_model_files,
+    check_search,
 )
 from mmpt_fairseq.decoding.joint import JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-from mmpt_fairseq.models.freezing import Freezing, refuse_decay, scaled_encoder_lr
+from mmpt_fairseq.models.freezing import refuse_decay, scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.tasks._every_row import check_start, is_training_split, manifest_datasets
 from mmpt_fairseq.tasks._rows_with_text import RowsWithTextMixin
@@ -44,12 +39,10 @@ from mmpt_fairseq.tasks._speech_to_text_config import (
     TravellingDataConfig,
     without_normalisation,
 )
+from mmpt_fairseq.tasks._start import initialise
 from mmpt_fairseq.tasks._validation import ValidationScorer, log_scores
 
 logger = logging.getLogger(__name__)
-
-
-LAST = "checkpoint_last.pt"  # fairseq's default, the one name that it looks for in save_dir
 
 
 @register_task("mmpt_speech_to_text", dataclass=SpeechToTextConfig)
@@ -124,7 +117,7 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
     def load_state_dict(self, state: dict) -> None:
         """Take vocabulary and settings from a checkpoint; a data folder's must be the same."""
         with exit_on_input_error():
-            self._check_vocabulary(state)
+            self.check_vocabulary(state)
         saved = state["vocabulary"]
         if not self.has_vocabulary:
             # In place: fairseq-generate holds on to this very dictionary.
@@ -138,7 +131,7 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
         self.ctc_learnt = state.get("ctc_learnt", True)
         self.trained_on.append(state.get("states_of"))
 
-    def _check_vocabulary(self, state: dict) -> None:
+    def check_vocabulary(self, state: dict) -> None:
         """Raise InputError unless the data folder's vocabulary, if any, is the checkpoint's."""
         if "vocabulary" not in state:
             raise InputError(
@@ -176,52 +169,10 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
             if not from_checkpoint:
                 if self.states is not None:
                     self.states.check_frozen(cfg.freeze_encoder)
-                self._initialise(model, cfg)
+                initialise(self, model, cfg)
                 self.encoder_lr_scale = cfg.encoder_lr_scale
                 self.validation = ValidationScorer.for_training(self, model)
             return model
-
-    def _initialise(self, model: SpeechToTextModel, cfg: FairseqDataclass) -> None:
-        """Parts of earlier stages for a training that starts; a resumed one brings its own."""
-        resumed = self._restored()
-        if resumed is not None:
-            # fairseq loads the weights; it would not look at the vocabulary.
-            state = load_checkpoint(resumed).get("task_state", {})
-            self._check_vocabulary(state)
-            if self.states is not None:
-                self.states.check_resumed(state.get("states_of"), resumed)
-            return
-        if cfg.init_encoder_from:
-            load_encoder(
-                model.encoder.audio_encoder, cfg.init_encoder_from, cfg.fresh_encoder_layers
-            )
-        elif Freezing.from_config(cfg) != Freezing():
-            raise InputError(
-                "model.freeze_encoder* would freeze an encoder that was never trained; set "
-                "model.init_encoder_from to a checkpoint of stage 1 or 2"
-            )
-        else:
-            logger.info("the encoder starts from scratch (model.init_encoder_from is not set)")
-        if self.states is not None:
-            self.states.check(model.encoder.audio_encoder)
-        if cfg.init_decoder_from:
-            load_decoder(model, cfg.init_decoder_from, self.state_dict())
-
-    def _restored(self) -> str | None:
-        """The checkpoint that fairseq is about to load, if any.
-
-        Raises:
-            InputError: it would go on without one that was named.
-        """
-        name, last = self.cfg.restore_file, os.path.join(self.cfg.save_dir, LAST)
-        if name == LAST:
-            return last if os.path.isfile(last) else self.cfg.finetune_from_model
-        if not os.path.isfile(name):
-            raise InputError(
-                f"there is no checkpoint {name} (checkpoint.restore_file); only {LAST}, its "
-                "default, is looked for in checkpoint.save_dir"
-            )
-        return name
 
     def optimizer_step(self, optimizer, model: SpeechToTextModel, update_num: int) -> None:
         """fairseq's step, with the encoder's own learning rate, and nothing of what is frozen."""
@@ -330,36 +281,12 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
         is_tag = ManifestSpeechToTextDataset.is_lang_tag
         tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
         with exit_on_input_error():
-            if decoding == "joint" and self.ctc_text == "source":
-                raise InputError(
-                    "the CTC head of this model writes the source's transcripts and its decoder "
-                    "translations, which cannot be joined; use --decoding attention"
-                )
-            if decoding not in CTC_GENERATORS and not all(m.has_decoder for m in models):
-                raise InputError(
-                    "this model has no decoder (model.decoder_layers=0); use --decoding ctc or "
-                    "ctc_beam (task.decoding in training)"
-                )
-            if decoding != "attention" and self.ctc_learnt is False:
-                raise InputError(
-                    "the CTC head of this model never learnt (criterion.ctc_weight=0); use "
-                    "--decoding attention"
-                )
-            if getattr(args, "max_len_a", 0):
-                raise InputError(
-                    "with --max-len-a the end of a search depends on the longest clip of its "
-                    "batch; use --max-len-b alone"
-                )
+            check_search(decoding, models, self.ctc_text, self.ctc_learnt, args)
             if self.states is not None and self.cfg.decodes_with:
                 self._check_states(models)
             language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
             check_language_model(language_model, self.tgt_dict, decoding)
             if decoding in CTC_GENERATORS:
-                if self.ctc_text == "source":
-                    logger.warning(
-                        "the CTC head of this model writes the source's transcripts "
-                        "(task.ctc_text=source), no translations"
-                    )
                 return CTC_GENERATORS[decoding](models, self.tgt_dict, tags, args.beam)
             generator = super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
             if decoding == "joint":

@@ -11,6 +11,7 @@ from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCr
 from mmpt_fairseq.decoding.joint import JointEnsemble
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
+from mmpt_fairseq.tasks._start import restored
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from tests.helpers import speech_model, speech_task, write_clips
 
@@ -112,18 +113,18 @@ def test_the_checkpoint_to_go_on_from_is_the_one_that_fairseq_takes(tmp_path, mo
     task = speech_task()
     task.cfg.save_dir, task.cfg.restore_file = "runs", "checkpoint_last.pt"
     task.cfg.finetune_from_model = None
-    assert task._restored() is None
+    assert restored(task.cfg) is None
     task.cfg.finetune_from_model = "other.pt"
-    assert task._restored() == "other.pt"
+    assert restored(task.cfg) == "other.pt"
     (tmp_path / "runs").mkdir()
     for name in ("checkpoint_last.pt", "checkpoint_best.pt"):
         (tmp_path / "runs" / name).touch()
-    assert task._restored() == "runs/checkpoint_last.pt"
+    assert restored(task.cfg) == "runs/checkpoint_last.pt"
     task.cfg.restore_file = "runs/checkpoint_best.pt"
-    assert task._restored() == "runs/checkpoint_best.pt"
+    assert restored(task.cfg) == "runs/checkpoint_best.pt"
     task.cfg.restore_file = "checkpoint_best.pt"
     with pytest.raises(InputError, match=r"no checkpoint checkpoint_best\.pt .*restore_file"):
-        task._restored()
+        restored(task.cfg)
 
 
 def test_one_of_several_splits_may_have_all_the_transcripts(tmp_path):
