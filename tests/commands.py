@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from tensorboardX.proto.event_pb2 import Event
 
 from mmpt_fairseq.checkpoint import load_checkpoint
 
@@ -137,12 +139,28 @@ def losses(output: str, key: str = "valid_loss") -> list[str]:
     return [entry[key] for entry in entries if key in entry]
 
 
-def weights(folder) -> dict[str, torch.Tensor]:
-    """Of the last checkpoint in a training's folder."""
-    return load_checkpoint(folder / "checkpoint_last.pt")["model"]
+def weights(folder: Path, name: str = "checkpoint_last.pt") -> dict[str, torch.Tensor]:
+    """Of the last checkpoint in a training's folder, or of the one whose name matches."""
+    [path] = folder.glob(name)
+    return load_checkpoint(path)["model"]
 
 
 def largest_difference(a: dict, b: dict) -> float:
     """Between two models' weights."""
     assert a.keys() == b.keys()
     return max((a[k].float() - b[k].float()).abs().max().item() for k in a)
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    """What TensorBoard's files in a folder hold, read record by record."""
+    found: dict[str, list[float]] = {}
+    for path in folder.glob("events.out.tfevents.*"):
+        content, place = path.read_bytes(), 0
+        while place < len(content):
+            (length,) = struct.unpack_from("<Q", content, place)  # then a checksum of four bytes
+            event = Event.FromString(content[place + 12 : place + 12 + length])
+            place += 12 + length + 4
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    found.setdefault(value.tag, []).append(value.simple_value)
+    return found

@@ -4,6 +4,9 @@ import torch
 import mmpt_fairseq
 from mmpt_fairseq.average import main
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_encoder
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.report.scores import read_hypotheses
+from tests.commands import generate, succeeded, train, weights
 from tests.helpers import speech_model
 
 
@@ -82,6 +85,24 @@ def test_fairseq_loads_an_average(stages, tmp_path):
     expected = encoder_state(load_checkpoint(output)["model"])
     assert mean.keys() == expected.keys()
     assert all(torch.equal(mean[name], tensor) for name, tensor in expected.items())
+
+
+def test_an_average_of_real_checkpoints_recognises(stages, corpora, tmp_path):
+    """It lies half-way between two, and fairseq-generate decodes every row by it."""
+    start = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
+    each = ["checkpoint.save_interval_updates=1", "optimization.max_update=2"]
+    succeeded(train("finetuning", corpora / "asr", tmp_path, start, *each))
+    output = tmp_path / "average.pt"
+    main([str(tmp_path), "--last", "2", "--output", str(output)])
+    first, second = weights(tmp_path, "checkpoint_*_1.pt"), weights(tmp_path)
+    mean = load_checkpoint(output)["model"]
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    for name, tensor in mean.items():
+        torch.testing.assert_close(tensor, (first[name] + second[name]) / 2)
+    options = ["--decoding", "ctc", "--results-path", tmp_path]
+    succeeded(generate(output, corpora / "asr", "test", *options))
+    rows = len(Manifest(corpora / "asr" / "test.tsv"))
+    assert len(read_hypotheses(tmp_path / "generate-test.txt", rows)) == rows
 
 
 def test_more_can_be_better(tmp_path):

@@ -2,7 +2,15 @@
 
 import pytest
 
-from tests.commands import largest_difference, losses, refused, succeeded, train, weights
+from tests.commands import (
+    largest_difference,
+    losses,
+    refused,
+    scalars,
+    succeeded,
+    train,
+    weights,
+)
 
 DATA = {"pretraining": "av", "midtraining": "st", "finetuning": "asr"}
 
@@ -48,11 +56,14 @@ def test_other_objectives_train_on_two_processes(criterion, key, corpora, tmp_pa
     assert len(losses(output, "valid_best_audio_to_video_recall_1")) >= 1
     assert all(float(value) > 0 for value in losses(output, key))
     assert losses(output, key)
+    drawn = scalars(tmp_path / "tensorboard" / "valid")
     for name in ("audio_to_video", "video_to_audio"):
         first, fifth = (losses(output, f"valid_{name}_recall_{k}")[-1] for k in (1, 5))
         # Of all eight clips, although a batch holds three.
         assert float(first) * 8 == int(float(first) * 8)
         assert float(first) <= float(fifth) <= 1
+        last = [drawn[f"{name}_recall_{k}"][-1] for k in (1, 5)]
+        assert last == pytest.approx([float(first), float(fifth)], abs=1e-3)
 
 
 def test_one_process_config_under_a_launcher_is_refused(corpora, tmp_path):

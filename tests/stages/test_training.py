@@ -3,16 +3,22 @@
 import json
 import re
 import shutil
-import struct
 
 import numpy as np
 import pytest
 import torch
-from tensorboardX.proto.event_pb2 import Event
 
 from mmpt_fairseq.checkpoint import encoder_state
 from mmpt_fairseq.data.manifest import Manifest
-from tests.commands import largest_difference, losses, refused, succeeded, train, weights
+from tests.commands import (
+    largest_difference,
+    losses,
+    refused,
+    scalars,
+    succeeded,
+    train,
+    weights,
+)
 
 DATA = {"pretraining": "av", "midtraining": "st", "finetuning": "asr"}
 
@@ -49,6 +55,15 @@ def test_frozen_encoder_stays_the_same_to_the_bit(stages, corpora, tmp_path):
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
+def test_frozen_layers_stay_the_same_to_the_bit(stages, corpora, tmp_path):
+    start = stages / "pretraining" / "checkpoint_last.pt"
+    options = [f"model.init_encoder_from={start}", "+model.freeze_encoder_layers=1"]
+    succeeded(train("finetuning", corpora / "asr", tmp_path, *options, "model.dropout=0.1"))
+    before, after = encoder_state(weights(stages / "pretraining")), encoder_state(weights(tmp_path))
+    same = {key for key in before if torch.equal(before[key], after[key])}
+    assert same == {key for key in before if key.startswith(("subsample.", "layers.0."))}
+
+
 def test_tensorboard_has_the_losses(stages):
     wanted = {
         "pretraining": {"loss", "mae_audio", "mae_video", "wps"},
@@ -62,21 +77,6 @@ def test_tensorboard_has_the_losses(stages):
     [pictures] = (stages / "pretraining" / "tensorboard" / "reconstruction").iterdir()
     for name in (b"reconstruction/sound", b"reconstruction/frames", b"PNG"):
         assert name in pictures.read_bytes()
-
-
-def scalars(folder) -> dict[str, list[float]]:
-    """What TensorBoard's files in a folder hold, read record by record."""
-    found: dict[str, list[float]] = {}
-    for path in folder.glob("events.out.tfevents.*"):
-        content, place = path.read_bytes(), 0
-        while place < len(content):
-            (length,) = struct.unpack_from("<Q", content, place)  # then a checksum of four bytes
-            event = Event.FromString(content[place + 12 : place + 12 + length])
-            place += 12 + length + 4
-            for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    found.setdefault(value.tag, []).append(value.simple_value)
-    return found
 
 
 @pytest.mark.parametrize("name", ["pretraining", "finetuning"])
