@@ -8,6 +8,7 @@ from pathlib import Path
 
 from manifests.candidate import NO_AUDIO
 from manifests.catalogue import role_of
+from manifests.tables import NAMES
 
 TOO_MANY = 0.05  # share of clips left out that calls for a loud warning
 
@@ -24,6 +25,7 @@ def tell(summary: dict, args: argparse.Namespace) -> None:
     hours = f"{summary['hours']:.4g} hours" + (f", {silent} without sound" if silent else "")
     print(f"{args.out}: {summary['clips']} clips ({splits}), {hours}")
     _warn_of_skipped(summary, args.out)
+    _tell_of_texts(summary, args)
     _tell_of_silent(summary, args)
     _tell_leaks(summary["leaks"], args.out)
     _warn_of_one_split(summary, args)
@@ -41,6 +43,16 @@ def _warn_of_skipped(summary: dict, out: Path) -> None:
         print(f"{line}\nWARNING: {share} are LEFT OUT: {told}\n{line}", file=sys.stderr)
     elif skipped:
         print(f"left out: {told}; see {out / 'skipped.tsv'}", file=sys.stderr)
+
+
+def _tell_of_texts(summary: dict, args: argparse.Namespace) -> None:
+    """Where texts could have been found, that there are none."""
+    texts = any(split["words"] for split in summary["splits"].values())
+    if summary["clips"] and not texts and not getattr(args, "without_texts", True):
+        sentence = "no clip has a text: stage 1 can learn from these, no other"
+        if args.csv:
+            sentence += f"; a column of them in {args.csv} is called {', '.join(NAMES['text'])}"
+        print(sentence, file=sys.stderr)
 
 
 def _tell_of_silent(summary: dict, args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Encoders leave for other programs and come back the same."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -84,6 +85,8 @@ def test_a_checkpoint_of_each_kind(stages, corpora, tmp_path, capsys, stage):
     main([str(checkpoint), str(tmp_path / "out")])
     files = capsys.readouterr().out.split()
     assert files == [str(tmp_path / "out" / f) for f in ("encoder.safetensors", "config.json")]
+    weights, config = (os.stat(f).st_mode for f in files)
+    assert weights == config
     path = str(corpora / "asr" / "3.wav")
     features = torch.from_numpy(normalise(read_filterbank(path)))[None]
     states = load_exported(tmp_path / "out")(features, torch.tensor([features.size(1)])).states

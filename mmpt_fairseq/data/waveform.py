@@ -126,6 +126,8 @@ def soundfile_faults(name: str) -> Iterator[None]:
         if isinstance(error, UnreadableClip):
             raise
         reason = str(error).splitlines()[0].split(": ", 1)[-1]
+        if "regular file" in reason:  # libsndfile's word for an mp3 in which it finds no frame
+            reason = "its content is not what its name says"
         raise UnreadableClip(f"{name} cannot be read as audio: {reason}") from None
 
 

@@ -1,5 +1,6 @@
 """Pictures of stage 1 in TensorBoard while it trains: the page's, of a clip of the validation."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,16 @@ def add_reconstruction(
         model: in evaluation mode.
         batch: the model's input; its first clip with video is shown.
     """
-    pictures = reconstruction_pixels(rebuild(model, batch))
-    with SummaryWriter(str(folder)) as writer:
-        for name, pixels in pictures.items():
-            writer.add_image(f"reconstruction/{name}", pixels, update, dataformats="HWC")
+    pictures, writer = reconstruction_pixels(rebuild(model, batch)), _writer(str(folder))
+    for name, pixels in pictures.items():
+        writer.add_image(f"reconstruction/{name}", pixels, update, dataformats="HWC")
+    writer.flush()
+
+
+@cache
+def _writer(folder: str) -> SummaryWriter:
+    """One for all validations of a training: each would else begin a file of its own."""
+    return SummaryWriter(folder)
 
 
 def reconstruction_pixels(rebuilt: Rebuilt) -> dict[str, NDArray[np.uint8]]:

@@ -13,6 +13,7 @@ from fairseq.data import FairseqDataset
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
+from omegaconf import MissingMandatoryValue
 
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
@@ -184,8 +185,13 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
     if not from_checkpoint:
         # For mmpt-report: fairseq logs the config that came of it, not what was typed.
         logger.info("command: %s", shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]))
-        if not os.path.isdir(cfg.data):
-            raise InputError(f"there is no data folder {cfg.data}; check task.data")
+        try:
+            data = cfg.data
+        except MissingMandatoryValue:
+            sentence = "task.data is not set; give the folder of the manifests"
+            raise InputError(sentence) from None
+        if not os.path.isdir(data):
+            raise InputError(f"there is no data folder {data}; check task.data")
         refuse_lone_process(cfg)
 
 

@@ -78,6 +78,8 @@ def transcribe(args: argparse.Namespace) -> int:
     for path, output, transcript in zip(args.files, outputs, transcripts, strict=True):
         if isinstance(transcript, Transcript):
             _tell_if_cut(path, transcript)
+            if not transcript.text:
+                tqdm.write(f"mmpt-transcribe: no words were found in {path}", file=sys.stderr)
         if isinstance(transcript, UnreadableClip):
             failed += 1
             tqdm.write(f"mmpt-transcribe: {transcript}", file=sys.stderr)

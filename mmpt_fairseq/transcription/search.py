@@ -21,8 +21,16 @@ from mmpt_fairseq.modules.conformer import SUBSAMPLING
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.transcript import Word
 
+CTC_SEARCHES = tuple(CTC_GENERATORS.values())
 ENCODER_FRAME = SUBSAMPLING / FRAMES_A_SECOND  # seconds
-LONGEST_HYPOTHESIS = 1000  # tokens; fairseq's 200 would cut characters short
+# A search that finds no end must have one: a token for each of the encoder's frames, as CTC has it.
+# It grows in steps, so that pieces of about the same length are searched together.
+LENGTH_STEP = 500  # filterbank frames
+
+
+def longest_text(frames: int) -> int:
+    """Tokens that a search may write for so many filterbank frames (at least one)."""
+    return math.ceil(frames / LENGTH_STEP) * LENGTH_STEP // SUBSAMPLING
 
 
 @dataclass
@@ -71,8 +79,8 @@ class Search:
         self.prefix = _prefix(tags, options.language, decoding)
         task.cfg.decoding = decoding
         task.cfg.results_path = None  # as fairseq-generate has it; nothing is recorded here
-        longest = min(LONGEST_HYPOTHESIS, task.cfg.max_target_positions - 1)
-        generation = GenerationConfig(beam=options.beam, max_len_b=longest)
+        self.longest = task.cfg.max_target_positions - 1
+        generation = GenerationConfig(beam=options.beam, max_len_b=self.longest)
         with input_error_on_exit():
             self.generator = task.build_generator([model], OmegaConf.structured(generation))
         self.text = Detokeniser(task, self.generator)
@@ -83,7 +91,23 @@ class Search:
 
     @torch.inference_mode()
     def hypotheses(self, batch: list[Features]) -> list[dict[str, Tensor]]:
-        """The generator's best for each of the pieces ``(T, F)``."""
+        """The generator's best for each of the pieces ``(T, F)``.
+
+        How long it may be depends on its own piece, not on what shares the batch.
+        """
+        if isinstance(self.generator, CTC_SEARCHES):
+            return self._found(batch)
+        together: dict[int, list[int]] = {}
+        for row, features in enumerate(batch):
+            together.setdefault(longest_text(len(features)), []).append(row)
+        best: dict[int, dict[str, Tensor]] = {}
+        for longest, rows in together.items():
+            self.generator.max_len_b = min(longest, self.longest)
+            best.update(zip(rows, self._found([batch[row] for row in rows]), strict=True))
+        return [best[row] for row in range(len(batch))]
+
+    def _found(self, batch: list[Features]) -> list[dict[str, Tensor]]:
+        """Of pieces that are searched together."""
         device = next(self.model.parameters()).device
         lengths = torch.tensor([len(features) for features in batch], device=device)
         source = pad_sequence([torch.from_numpy(features) for features in batch], batch_first=True)

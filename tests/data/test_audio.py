@@ -187,6 +187,7 @@ def test_unusable_files_say_why(tmp_path):
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "text.wav").write_text("hello " * 50)
     (tmp_path / "text.mp4").write_text("hello " * 50)
+    (tmp_path / "text.mp3").write_text("hello")
     write_audio(tmp_path / "none.wav", np.zeros(0))
     write_audio(tmp_path / "short.wav", np.zeros(399))
     write_audio(tmp_path / "long.wav", noise(1.0))
@@ -205,6 +206,7 @@ def test_unusable_files_say_why(tmp_path):
         "empty.wav": "zero bytes",
         "text.wav": "cannot be read as audio",
         "text.mp4": "cannot be read as audio",
+        "text.mp3": "its content is not what its name says",
         "none.wav": "no samples",
         "short.wav": "less than one 25 ms frame",
         "short.wav:100:0": "no samples",

@@ -303,6 +303,21 @@ def test_a_table_without_files_is_refused(tmp_path):
         run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path))
 
 
+def test_clips_without_texts_are_told(tmp_path, capsys):
+    """Before someone looks for what stage 2 says that it lacks."""
+    for name in "ab":
+        sound(tmp_path / f"corpus/{name}.wav", 0.5)
+    path = text(tmp_path / "clips.csv", "file,what is said", "a.wav,yes", "b.wav,no")
+    main(RECIPE, [str(tmp_path / "corpus"), str(tmp_path / "table"), "--csv", str(path)])
+    told = capsys.readouterr().err
+    assert "no clip has a text: stage 1 can learn from these, no other" in told
+    assert "clips.csv is called text, tgt_text" in told
+    main(RECIPE, [str(tmp_path / "corpus"), str(tmp_path / "folder")])
+    assert "no clip has a text: stage 1 can learn from these, no other\n" in capsys.readouterr().err
+    main(RECIPE, [str(tmp_path / "corpus"), str(tmp_path / "all"), "--without-texts"])
+    assert "no clip has a text" not in capsys.readouterr().err
+
+
 def test_an_empty_folder_and_unusable_clips_are_told(tmp_path):
     (tmp_path / "corpus").mkdir()
     with pytest.raises(CorpusError, match=r"folder found no clip in .*corpus; it reads"):

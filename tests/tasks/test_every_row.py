@@ -2,8 +2,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
-from mmpt_fairseq.tasks._every_row import peak_memory_gb
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.tasks._every_row import check_start, peak_memory_gb
+from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
+
+
+def test_a_start_without_a_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"task\.data is not set"):
+        check_start(OmegaConf.create({"data": "???"}))
+    with pytest.raises(InputError, match=r"no data folder .*/none; check task\.data"):
+        check_start(SpeechToTextConfig(data=str(tmp_path / "none")))
 
 
 def test_peak_memory_is_that_of_this_process():

@@ -46,6 +46,8 @@ def test_a_process_of_its_own(checkpoint, folder, recogniser):
     assert all(texts)
     assert "mmpt-transcribe: text.wav cannot be read as audio" in result.stderr
     assert "mmpt-transcribe: there is no audio file missing.wav" in result.stderr
+    assert result.stderr.count("no words were found in") == 1
+    assert "no words were found in silence.ogg" in result.stderr
     assert result.stderr.rstrip().endswith("mmpt-transcribe: 2 of 5 files failed")
     assert "transcribed" in result.stderr  # the bar
     assert "Traceback" not in result.stderr

@@ -17,6 +17,7 @@ from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.modules.conformer import subsampled
 from mmpt_fairseq.report.probes import load_probe
+from mmpt_fairseq.transcription.search import Search, SearchOptions, longest_text
 from mmpt_fairseq.transcription.segments import segments
 from tests.helpers import RATE, noise, write_audio, write_video
 
@@ -48,6 +49,32 @@ def test_texts_are_those_of_fairseq_generate(recogniser, checkpoint, corpora, de
     assert texts == fairseqs_texts(checkpoint, manifest, decoding)
     assert len(set(texts)) >= 3
     assert [transcript.path for transcript in found] == [str(path) for path in paths]
+
+
+def test_a_search_without_an_end_has_one(recogniser, monkeypatch):
+    """A token a frame of the encoder, by the piece's own length, whatever shares the batch."""
+    pieces = [np.random.default_rng(n).normal(size=(n, 80)).astype(np.float32) for n in (90, 700)]
+    with torch.no_grad():
+        search = Search(recogniser.model, recogniser.task, SearchOptions(decoding="attention"))
+        search.longest = search.generator.max_len = 1000  # the model itself is for 30
+        never = recogniser.model.decoder.output_projection
+        monkeypatch.setattr(never, "forward", without_end(never.forward, search.dictionary.eos()))
+        alone = [search.hypotheses([piece])[0]["tokens"] for piece in pieces]
+        both = [hypothesis["tokens"] for hypothesis in search.hypotheses(pieces[::-1])][::-1]
+    assert [longest_text(frames) for frames in (1, 500, 501)] == [125, 125, 250]
+    assert [len(tokens) - 1 for tokens in alone] == [125, 250]
+    assert all(torch.equal(a, b) for a, b in zip(alone, both, strict=True))
+
+
+def without_end(forward, eos: int):
+    """Logits of a decoder that never ends a sentence by itself."""
+
+    def patched(x):
+        logits = forward(x)
+        logits[..., eos] = -1e4
+        return logits
+
+    return patched
 
 
 def test_ctc_is_the_default(recogniser, corpora):
