@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from examples.mboshi import frozen
 from examples.mboshi.counts import count_texts, statement, too_long_for_ctc
 from examples.mboshi.results import table, unseen
 from examples.mboshi.run import main
@@ -170,6 +171,14 @@ def test_every_system_on_real_speech(corpora, tmp_path, monkeypatch, capfd):
     assert found["stage 2"]["dev"]["bleu"]["low"] >= 0
     assert len(found["verdicts"]) == 8
     assert table(found) in printed
+
+    encoder = str(out / "seed1" / "pretrained" / "checkpoint_best.pt")
+    folder = str(out / "manifests" / "asr_few")
+    frozen.main([encoder, f"random:{encoder}", "--data", folder, "--epochs", "1"])
+    rows = [line.split(" | ") for line in capfd.readouterr().out.splitlines()[2:]]
+    assert [row[1] for row in rows] == ["0", "1"] * 2  # one layer and its input
+    assert all(float(row[2]) > 0 for row in rows)
+    assert rows[0][2:] != rows[2][2:]
 
     finished = {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")}
     main(options)

@@ -1,0 +1,169 @@
+"""What frozen encoders tell of Mboshi's letters: a small CTC head on the states of each layer.
+
+    python -m examples.mboshi.frozen runs/mboshi/seed1/pretrained/checkpoint_last.pt \
+        random:runs/mboshi/seed1/pretrained/checkpoint_last.pt
+
+prints, for every layer (0 is the input of the first), bits a label and CER of the validation
+utterances, and the effective rank of its states. Minutes an encoder, where a fine-tuning takes
+three times as long; what it says of two encoders, stage 3 need not say: it moves them.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.models.upstreams import open_upstream
+from mmpt_fairseq.modules.upstreams import Upstream
+from mmpt_fairseq.scoring import error_rates
+
+BATCH = 16  # clips
+WIDTH, KERNEL = 192, 7  # of the head's convolution over states (40 ms each)
+RATE, WARMUP = 2e-3, 0.1
+
+
+@dataclass
+class Split:
+    """Clips: log mel energies ``(T, F)`` of zero mean and unit variance, and what is said."""
+
+    features: list[Tensor]
+    texts: list[str]
+
+    @classmethod
+    def read(cls, manifest: Manifest) -> "Split":
+        paths = (manifest.resolve("audio", row) for row in range(len(manifest)))
+        features = [torch.from_numpy(normalise(read_filterbank(path))) for path in paths]
+        return cls(features, list(manifest.column("tgt_text")))
+
+
+def states_of(upstream: Upstream, features: Sequence[Tensor]) -> list[Tensor]:
+    """``(layers, N, D)`` of every clip."""
+    found: dict[int, Tensor] = {}
+    order = sorted(range(len(features)), key=lambda i: len(features[i]))
+    for start in tqdm(range(0, len(order), BATCH), desc="encoded", unit="batch", leave=False):
+        rows = order[start : start + BATCH]
+        clips = [features[row] for row in rows]
+        lengths = torch.tensor([len(clip) for clip in clips])
+        with torch.inference_mode():
+            hidden = upstream(pad_sequence(clips, batch_first=True), lengths)
+        for row, states, length in zip(rows, hidden.states, hidden.lengths, strict=True):
+            found[row] = states[:, : int(length)].clone()
+    return [found[row] for row in range(len(features))]
+
+
+def effective_rank(states: Tensor) -> float:
+    """Exponential of the entropy of the covariance's spectrum; ``states`` ``(N, D)``."""
+    spectrum = torch.linalg.eigvalsh(torch.cov(states.T.double())).clamp(min=1e-12)
+    share = spectrum / spectrum.sum()
+    return float((-(share * share.log()).sum()).exp())
+
+
+class Head(nn.Module):
+    """A convolution over neighbouring states, and letters; label 0 is CTC's blank."""
+
+    def __init__(self, dim: int, letters: str) -> None:
+        super().__init__()
+        self.letters = letters
+        self.near = nn.Conv1d(dim, WIDTH, KERNEL, padding=KERNEL // 2)
+        self.output = nn.Linear(WIDTH, 1 + len(letters))
+
+    def forward(self, states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Clips ``(N, D)`` -> log probabilities ``(B, N, letters + 1)`` and lengths ``(B,)``."""
+        lengths = torch.tensor([len(clip) for clip in states])
+        x = F.dropout(pad_sequence(list(states), batch_first=True), 0.2, self.training)
+        x = F.relu(self.near(x.transpose(1, 2)).transpose(1, 2))
+        return self.output(F.dropout(x, 0.3, self.training)).log_softmax(-1), lengths
+
+    def bits(self, states: Sequence[Tensor], texts: Sequence[str]) -> Tensor:
+        """CTC loss a label; letters that training has not seen are left out."""
+        labels = [[1 + self.letters.index(c) for c in t if c in self.letters] for t in texts]
+        lprobs, lengths = self(states)
+        counts = torch.tensor([len(row) for row in labels])
+        flat = torch.tensor([label for row in labels for label in row])
+        loss = F.ctc_loss(
+            lprobs.transpose(0, 1), flat, lengths, counts, reduction="sum", zero_infinity=True
+        )
+        return loss / counts.sum() / math.log(2)
+
+    def write(self, states: Sequence[Tensor]) -> list[str]:
+        """Greedy texts."""
+        lprobs, lengths = self(states)
+        found = []
+        for best, length in zip(lprobs.argmax(-1), lengths.tolist(), strict=True):
+            labels = torch.unique_consecutive(best[:length]).tolist()
+            found.append("".join(self.letters[label - 1] for label in labels if label))
+        return found
+
+
+def learn(
+    states: Sequence[Tensor], texts: Sequence[str], letters: str, epochs: int, seed: int
+) -> Head:
+    """A head for ``states`` ``(N, D)`` of the training clips; batches are of clips alike long."""
+    torch.manual_seed(seed)
+    head = Head(states[0].size(-1), letters)
+    order = sorted(range(len(states)), key=lambda i: len(states[i]))
+    batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
+    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, RATE, epochs * len(batches), pct_start=WARMUP
+    )
+    for _ in tqdm(range(epochs), desc="head", unit="epoch", leave=False):
+        for i in torch.randperm(len(batches)).tolist():
+            optimizer.zero_grad()
+            head.bits([states[r] for r in batches[i]], [texts[r] for r in batches[i]]).backward()
+            optimizer.step()
+            schedule.step()
+    return head.eval()
+
+
+def probe(name: str, train: Split, valid: Split, epochs: int, seed: int) -> list[tuple]:
+    """``(bits, CER in percent, effective rank)`` of every layer on ``valid``."""
+    torch.manual_seed(seed)  # of an untrained encoder
+    upstream = open_upstream(name)
+    learnt, heard = states_of(upstream, train.features), states_of(upstream, valid.features)
+    letters = "".join(sorted(set("".join(train.texts))))
+    rows = []
+    for layer in range(upstream.layers):
+        every = torch.cat([clip[layer] for clip in learnt])
+        mean, scale = every.mean(0), every.std(0) + 1e-5
+        ours, theirs = ([(c[layer] - mean) / scale for c in clips] for clips in (learnt, heard))
+        head = learn(ours, train.texts, letters, epochs, seed)
+        with torch.no_grad():
+            bits, texts = float(head.bits(theirs, valid.texts)), head.write(theirs)
+        rank = effective_rank(torch.cat([clip[layer] for clip in heard]))
+        rows.append((bits, error_rates(valid.texts, texts)["cer"], rank))
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("encoders", nargs="+", help="checkpoints, or random:CHECKPOINT")
+    parser.add_argument("--data", type=Path, default=Path("runs/mboshi/manifests/asr_few"))
+    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args(arguments)
+    with exit_on_input_error():
+        if args.epochs < 1:
+            raise InputError(f"--epochs {args.epochs} must be at least 1")
+        splits = [Manifest(args.data / f"{s}.tsv", needs=["tgt_text"]) for s in ("train", "valid")]
+        train, valid = (Split.read(manifest) for manifest in splits)
+        print("| encoder | layer | bits a label | CER % | effective rank |\n|---|---|---|---|---|")
+        for name in args.encoders:
+            for layer, row in enumerate(probe(name, train, valid, args.epochs, args.seed)):
+                bits, cer, rank = row
+                print(f"| {name} | {layer} | {bits:.2f} | {cer:.1f} | {rank:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
