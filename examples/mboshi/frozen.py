@@ -12,6 +12,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -20,14 +21,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from mmpt_fairseq.data.audio import normalise, read_filterbank
+from examples.probe.pooling import encoded, open_encoder
+from mmpt_fairseq.data.audio import Features, normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.decoding.superb import predict_phones
 from mmpt_fairseq.errors import InputError, exit_on_input_error
-from mmpt_fairseq.models.upstreams import open_upstream
-from mmpt_fairseq.modules.upstreams import Upstream
 from mmpt_fairseq.scoring import error_rates
 
-BATCH = 16  # clips
+BATCH = 16  # clips that the head learns from at once
 WIDTH, KERNEL = 192, 7  # of the head's convolution over states (40 ms each)
 RATE, WARMUP = 2e-3, 0.1
 
@@ -36,29 +37,15 @@ RATE, WARMUP = 2e-3, 0.1
 class Split:
     """Clips: log mel energies ``(T, F)`` of zero mean and unit variance, and what is said."""
 
-    features: list[Tensor]
+    features: list[Features]
     texts: list[str]
 
     @classmethod
     def read(cls, manifest: Manifest) -> "Split":
         paths = (manifest.resolve("audio", row) for row in range(len(manifest)))
-        features = [torch.from_numpy(normalise(read_filterbank(path))) for path in paths]
-        return cls(features, list(manifest.column("tgt_text")))
-
-
-def states_of(upstream: Upstream, features: Sequence[Tensor]) -> list[Tensor]:
-    """``(layers, N, D)`` of every clip."""
-    found: dict[int, Tensor] = {}
-    order = sorted(range(len(features)), key=lambda i: len(features[i]))
-    for start in tqdm(range(0, len(order), BATCH), desc="encoded", unit="batch", leave=False):
-        rows = order[start : start + BATCH]
-        clips = [features[row] for row in rows]
-        lengths = torch.tensor([len(clip) for clip in clips])
-        with torch.inference_mode():
-            hidden = upstream(pad_sequence(clips, batch_first=True), lengths)
-        for row, states, length in zip(rows, hidden.states, hidden.lengths, strict=True):
-            found[row] = states[:, : int(length)].clone()
-    return [found[row] for row in range(len(features))]
+        return cls(
+            [normalise(read_filterbank(path)) for path in paths], list(manifest.column("tgt_text"))
+        )
 
 
 def effective_rank(states: Tensor) -> float:
@@ -98,11 +85,8 @@ class Head(nn.Module):
     def write(self, states: Sequence[Tensor]) -> list[str]:
         """Greedy texts."""
         lprobs, lengths = self(states)
-        found = []
-        for best, length in zip(lprobs.argmax(-1), lengths.tolist(), strict=True):
-            labels = torch.unique_consecutive(best[:length]).tolist()
-            found.append("".join(self.letters[label - 1] for label in labels if label))
-        return found
+        found = predict_phones(lprobs, lengths, blank=0)
+        return ["".join(self.letters[label - 1] for label in labels) for labels in found]
 
 
 def learn(
@@ -129,8 +113,15 @@ def learn(
 def probe(name: str, train: Split, valid: Split, epochs: int, seed: int) -> list[tuple]:
     """``(bits, CER in percent, effective rank)`` of every layer on ``valid``."""
     torch.manual_seed(seed)  # of an untrained encoder
-    upstream = open_upstream(name)
-    learnt, heard = states_of(upstream, train.features), states_of(upstream, valid.features)
+    upstream = open_encoder(name)
+    learnt, heard = (
+        # A copy can be learnt from, which what inference mode made cannot.
+        [
+            states.clone()
+            for _, states in sorted(encoded(upstream, split.features), key=itemgetter(0))
+        ]
+        for split in (train, valid)
+    )
     letters = "".join(sorted(set("".join(train.texts))))
     rows = []
     for layer in range(upstream.layers):

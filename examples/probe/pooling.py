@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from manifests.common import atomic_path
@@ -121,19 +123,37 @@ def filterbank_views(examples: Sequence[Example]) -> dict[str, Vectors]:
     }
 
 
-def encoder_views(upstream: Upstream, examples: Sequence[Example]) -> dict[str, Vectors]:
-    """The states of every layer; 0 is the input of the first."""
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i].normalised))
-    pooled: dict[str, dict[int, Vectors]] = {name: {} for name in POOLINGS}
+def open_encoder(system: str) -> Upstream:
+    """An encoder of ours, trained or not.
+
+    Raises:
+        InputError: no such checkpoint, or of something that reads waveforms.
+    """
+    upstream = open_upstream(system)
+    if upstream.reads != FILTERBANK:
+        raise InputError(f"{system} reads {upstream.reads}; give a checkpoint of ours")
+    return upstream
+
+
+def encoded(upstream: Upstream, clips: Sequence[Features]) -> Iterator[tuple[int, Tensor]]:
+    """Each clip's index and states ``(layers, N, D)``, short clips first; layer 0 is the input."""
+    order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
     for start in tqdm(range(0, len(order), BATCH), desc="encoded", unit="batch", leave=False):
         batch = order[start : start + BATCH]
-        clips = [torch.from_numpy(examples[i].normalised) for i in batch]
-        lengths = torch.tensor([len(clip) for clip in clips])
+        features = [torch.from_numpy(clips[i]) for i in batch]
+        lengths = torch.tensor([len(clip) for clip in features])
         with torch.inference_mode():
-            hidden = upstream(torch.nn.utils.rnn.pad_sequence(clips, batch_first=True), lengths)
+            hidden = upstream(pad_sequence(features, batch_first=True), lengths)
         for states, length, i in zip(hidden.states, hidden.lengths, batch, strict=True):
-            for name, pool in POOLINGS.items():
-                pooled[name][i] = pool(states[:, : int(length)].numpy())  # (N, D)
+            yield i, states[:, : int(length)]
+
+
+def encoder_views(upstream: Upstream, examples: Sequence[Example]) -> dict[str, Vectors]:
+    """The states of every layer, averaged."""
+    pooled: dict[str, dict[int, Vectors]] = {name: {} for name in POOLINGS}
+    for i, states in encoded(upstream, [example.normalised for example in examples]):
+        for name, pool in POOLINGS.items():
+            pooled[name][i] = pool(states.numpy())  # (layers, D)
     return {
         f"layer {layer}, {name}": np.stack([found[i][layer] for i in range(len(examples))])
         for name, found in pooled.items()
@@ -148,9 +168,7 @@ def store(system: str, manifests: Path, out: Path, seed: int = 1) -> None:
         InputError: no such checkpoint, or manifests that are at fault.
     """
     torch.manual_seed(seed)
-    upstream = None if system == FILTERBANK else open_upstream(system)
-    if upstream is not None and upstream.reads != FILTERBANK:
-        raise InputError(f"{system} reads {upstream.reads}; give a checkpoint of ours")
+    upstream = None if system == FILTERBANK else open_encoder(system)
     for task, read in TASKS.items():
         examples = list(read(manifests))
         if upstream is None:

@@ -57,6 +57,8 @@ def test_other_objectives_train_on_two_processes(criterion, key, corpora, tmp_pa
     assert all(float(value) > 0 for value in losses(output, key))
     assert losses(output, key)
     drawn = scalars(tmp_path / "tensorboard" / "valid")
+    if key == "train_mae_video":  # one file, however many validations
+        assert len(list((tmp_path / "tensorboard" / "reconstruction").iterdir())) == 1
     for name in ("audio_to_video", "video_to_audio"):
         first, fifth = (losses(output, f"valid_{name}_recall_{k}")[-1] for k in (1, 5))
         # Of all eight clips, although a batch holds three.
