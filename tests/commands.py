@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
+from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +54,24 @@ TINY = [
     "dataset.max_tokens=600",
     "optimization.max_update=2",
 ]
+
+
+def two_languages(corpora: Path, data: Path) -> list[str]:
+    """Stage 2's corpus into two languages, Italian the smaller; what the training is told of them.
+
+    Temperature sampling draws them; validation is on both together.
+    """
+    shutil.copytree(corpora / "st", data)
+    lines = (data / "train.tsv").read_text().splitlines()
+    for language, rows in (("de", lines), ("it", lines[:4])):
+        text = "\n".join(rows).replace("\tde\t", f"\t{language}\t")
+        (data / f"train_{language}.tsv").write_text(text + "\n")
+        (data / f"valid_{language}.tsv").write_text(text + "\n")
+    (data / "valid.tsv").unlink()
+    build_vocabulary(data, "char", splits=["train_de", "train_it"])
+    with (data / "config.yaml").open("a") as config:
+        config.write("sampling_alpha: 0.5\n")
+    return ["dataset.train_subset='train_de,train_it'", "dataset.combine_valid_subsets=true"]
 
 
 def run(

@@ -5,10 +5,9 @@ import shutil
 
 import pytest
 
-from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.report.scores import read_hypotheses, score
-from tests.commands import generate, refused, succeeded, train
+from tests.commands import generate, refused, succeeded, train, two_languages
 
 
 @pytest.mark.parametrize("decoding", ["attention", "ctc"])
@@ -61,17 +60,7 @@ def test_several_target_languages(corpora, tmp_path):
     Validated on both languages together.
     """
     data = tmp_path / "data"
-    shutil.copytree(corpora / "st", data)
-    lines = (data / "train.tsv").read_text().splitlines()
-    for language, rows in (("de", lines), ("it", lines[:4])):
-        text = "\n".join(rows).replace("\tde\t", f"\t{language}\t")
-        (data / f"train_{language}.tsv").write_text(text + "\n")
-        (data / f"valid_{language}.tsv").write_text(text + "\n")
-    (data / "valid.tsv").unlink()
-    build_vocabulary(data, "char", splits=["train_de", "train_it"])
-    with (data / "config.yaml").open("a") as config:
-        config.write("sampling_alpha: 0.5\n")
-    options = ["dataset.train_subset='train_de,train_it'", "dataset.combine_valid_subsets=true"]
+    options = two_languages(corpora, data)
     output = succeeded(train("midtraining", data, tmp_path / "run", *options))
     ratios = dict(re.findall(r"'(train_\w\w)': '([\d.]+)'", output))
     assert float(ratios["train_de"]) < 1 < float(ratios["train_it"])

@@ -17,6 +17,7 @@ from tests.commands import (
     scalars,
     succeeded,
     train,
+    two_languages,
     weights,
 )
 
@@ -91,6 +92,23 @@ def test_resumed_training_is_the_uninterrupted_one(name, corpora, tmp_path):
     shutil.copy(middle, tmp_path / "resumed" / "checkpoint_last.pt")
     output = train(name, data, tmp_path / "resumed", *common, "dataset.num_workers=2")
     assert "Loaded checkpoint" in succeeded(output)
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_several_pairs_resume(corpora, tmp_path):
+    """In the middle of an epoch of pairs that temperature sampling drew."""
+    data = tmp_path / "data"
+    options = [*two_languages(corpora, data), "model.dropout=0.1", "optimization.max_update=11"]
+    options += ["dataset.max_tokens=null", "+dataset.batch_size=2"]
+    options += ["checkpoint.save_interval_updates=8"]
+    succeeded(train("midtraining", data, tmp_path / "whole", *options))
+    (tmp_path / "resumed").mkdir()
+    [middle] = (tmp_path / "whole").glob("checkpoint_*_8.pt")
+    assert "checkpoint_1_" not in middle.name, "the sampling is the epoch's"
+    shutil.copy(middle, tmp_path / "resumed" / "checkpoint_last.pt")
+    output = succeeded(train("midtraining", data, tmp_path / "resumed", *options))
+    assert "Loaded checkpoint" in output
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
