@@ -13,8 +13,6 @@ from mmpt_fairseq.report.summary import bracketed, counts_of, relative
 if TYPE_CHECKING:
     from examples.finetuning.compare import Comparison, System
 
-DEMOS = {"100 %, scratch": "asr_scratch", "100 %, midtrained": "asr_midtrained"}
-
 
 class Tables:
     """Tables of what a comparison has trained and decoded with these seeds."""
@@ -23,7 +21,7 @@ class Tables:
         self, comparison: "Comparison", systems: dict[str, "System"], seeds: Sequence[int]
     ) -> None:
         self.comparison, self.systems, self.seeds = comparison, systems, seeds
-        self.test_set = Manifest(comparison.demo.corpus / "asr" / "test.tsv")
+        self.test_set = Manifest(comparison.origin.asr / f"{comparison.origin.test}.tsv")
 
     def __str__(self) -> str:
         """All of them, for the systems that were asked for."""
@@ -31,15 +29,16 @@ class Tables:
         return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
     def test(self) -> list[str]:
-        """Error rates on the test split with the 95 % interval of the first."""
+        """Error rates on the test split with 95 % intervals, the origin's own too."""
         lines = ["| system | decoding | WER % | CER % |", "|---|---|---|---|"]
         for name, system in self.systems.items():
             for search in system.searches:
                 rates = self._rates(self._decodes(name, search))
                 lines.append(f"| {name} | {search} | {rates} |")
-        for name, folder in DEMOS.items():
-            demos = [self.comparison.demo.folder(s, folder) / "decoded" for s in self.seeds]
-            lines.append(f"| {name} (the demo's) | ctc | {self._rates(demos)} |")
+        for name, folder in self.comparison.origin.curve.items():
+            folders = [folder(seed) for seed in self.seeds]
+            if all(self._output(folder).is_file() for folder in folders):
+                lines.append(f"| 100 %, {name} | ctc | {self._rates(folders)} |")
         return lines
 
     def valid(self) -> list[str]:
@@ -84,10 +83,12 @@ class Tables:
         return [self.comparison.folder(seed, name) / way for seed in self.seeds]
 
     def _counts(self, folders: list[Path], unit: str = "word") -> list[Counts]:
-        outputs = [folder / "generate-test.txt" for folder in folders]
-        return [counts_of(self.test_set, output, unit) for output in outputs]
+        return [counts_of(self.test_set, self._output(folder), unit) for folder in folders]
+
+    def _output(self, folder: Path) -> Path:
+        return folder / f"generate-{self.comparison.origin.test}.txt"
 
     def _rates(self, folders: list[Path]) -> str:
         wer = mean_interval(self._counts(folders))
         cer = mean_interval(self._counts(folders, "char"))
-        return f"{bracketed(wer)} | {cer.value:.1f}"
+        return f"{bracketed(wer)} | {bracketed(cer)}"

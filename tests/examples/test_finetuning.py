@@ -1,14 +1,18 @@
 """The comparison of ways to fine-tune: what it trains on, and its tables from its folders."""
 
 import json
+import shutil
+from dataclasses import asdict, replace
 
 import pytest
 
-from examples.demo.run import Demo, Sizes
-from examples.finetuning.compare import SYSTEMS, Comparison, share_transcripts
-from examples.finetuning.table import DEMOS, Tables
+from examples.finetuning import origin
+from examples.finetuning.compare import WAYS, Comparison, share_transcripts, systems
+from examples.finetuning.table import Tables
+from examples.mboshi.s2t_conformer import Size
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.errors import InputError
 
 TEXTS = ["a red boat", "the cat"]
 
@@ -16,7 +20,7 @@ TEXTS = ["a red boat", "the cat"]
 def test_smaller_shares_are_parts_of_larger_ones(corpora, tmp_path):
     ids = {}
     for share in (1, 50, 100):
-        share_transcripts(corpora / "asr", tmp_path / str(share), share)
+        share_transcripts(corpora / "asr", tmp_path / str(share), share, "test")
         manifest = Manifest(tmp_path / str(share) / "train.tsv")
         assert len(read_filterbank(manifest.resolve("audio", 0))) == manifest.n_frames[0]
         ids[share] = set(manifest.column("id"))
@@ -28,12 +32,12 @@ def test_smaller_shares_are_parts_of_larger_ones(corpora, tmp_path):
 @pytest.fixture
 def comparison(corpora, tmp_path) -> Comparison:
     """Of a demo whose test set has two rows."""
-    demo = Demo(tmp_path / "demo", Sizes(), "nl")
-    share_transcripts(corpora / "asr", demo.corpus / "asr", 100)
-    path = demo.corpus / "asr" / "test.tsv"
+    demo = origin.demo(tmp_path / "demo", "nl")
+    share_transcripts(corpora / "asr", demo.asr, 100, demo.test)
+    path = demo.asr / "test.tsv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
     assert list(Manifest(path).column("tgt_text")) == TEXTS
-    return Comparison(demo, tmp_path / "out", updates=300, continued=500)
+    return Comparison(demo, tmp_path / "out")
 
 
 def decoded(folder, hypotheses):
@@ -51,12 +55,31 @@ def test_tables(comparison):
             decoded(comparison.folder(1, name) / way, texts)
         wer = {"ctc": 20.0, "attention": 20.0, "joint, 0.3 of CTC": 0.0}
         (comparison.folder(1, name) / "valid.json").write_text(json.dumps(wer))
-    for folder in DEMOS.values():
-        decoded(comparison.demo.folder(1, folder) / "decoded", ["a red", "the cat"])
-    text = str(Tables(comparison, {name: SYSTEMS[name] for name in names}, [1]))
-    assert "| encoder frozen | ctc | 0.0 [0.0, 0.0] | 0.0 |" in text
-    assert "| encoder free | ctc | 20.0 [0.0, 33.3] | 23.5 |" in text
-    assert "| encoder free | joint | 0.0 [0.0, 0.0] | 0.0 |" in text
+    decoded(comparison.origin.curve["scratch"](1), ["a red", "the cat"])
+    chosen = {name: system for name, system in systems(comparison.origin).items() if name in names}
+    text = str(Tables(comparison, chosen, [1]))
+    assert "| encoder frozen | ctc | 0.0 [0.0, 0.0] | 0.0 [0.0, 0.0] |" in text
+    assert "| encoder free | ctc | 20.0 [0.0, 33.3] | 23.5 [0.0, 40.0] |" in text
+    assert "| encoder free | joint | 0.0 [0.0, 0.0] | 0.0 [0.0, 0.0] |" in text
     assert "| WER % on valid | ctc | attention | joint, 0.3 of CTC |" in text
-    assert "| 100 %, scratch (the demo's) | ctc | 20.0 [0.0, 33.3] | 29.4 |" in text
-    assert "| encoder free | 20.0 [0.0, 33.3] | 23.5 | +0.0 % [+0.0, +0.0] |" in text
+    assert "| 100 %, scratch | ctc | 20.0 [0.0, 33.3] | 29.4" in text
+    assert "100 %, midtrained" not in text, "it was not decoded"
+    assert "| encoder free | 20.0 [0.0, 33.3] | 23.5 [0.0, 40.0] | +0.0 % [+0.0, +0.0] |" in text
+
+
+def test_real_speech_keeps_the_sizes_of_its_run(corpora, tmp_path):
+    """Ways with a decoder on 30 % of the transcripts; the curve's recognisers have none."""
+    with pytest.raises(InputError, match=r"examples\.mboshi\.run first"):
+        origin.mboshi(tmp_path)
+    size = asdict(replace(Size(), width=96))
+    told = {"updates": [1, 2, 3, 4], "size": size, "rate": 0.1, "encoder_lr_scale": 0.5}
+    (tmp_path / "results.json").write_text(json.dumps({"settings": told}))
+    for name, folder in (("asr", "asr_all"), ("st", "st")):
+        shutil.copytree(corpora / name, tmp_path / "manifests" / folder)
+    start = origin.mboshi(tmp_path)
+    assert (start.updates, start.continued, start.longest) == (3, 2, len("a red boat"))
+    assert {"model.encoder_embed_dim=96", "optimization.lr=[0.1]"} <= set(start.overrides)
+    chosen = systems(start)
+    assert {chosen[name].share for name in WAYS} == {30}
+    assert "model.decoder_layers=0" in chosen["10 %, midtrained"].options
+    assert start.midtrained(7) == tmp_path / "seed7" / "midtrained" / "checkpoint_best.pt"
