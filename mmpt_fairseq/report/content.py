@@ -1,11 +1,13 @@
 """Everything a page says, computed once for HTML and Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+from tqdm import tqdm
 
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report import configs
@@ -17,6 +19,8 @@ from mmpt_fairseq.report.probes import attempt
 from mmpt_fairseq.report.reconstruction import reconstruct, reconstructs, validation_manifest
 from mmpt_fairseq.report.results import Table, tables
 from mmpt_fairseq.report.runs import PRETRAINING, Decode, Run, read_json
+
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -91,7 +95,7 @@ class Page:
 
 
 def collect(folders: Sequence[Path], files: str) -> Page:
-    """Read, score and draw all that is under ``folders``.
+    """Read, score and draw all that is under ``folders``; a bar on a terminal tells how far it is.
 
     Args:
         folders: the RUNs.
@@ -100,26 +104,34 @@ def collect(folders: Sequence[Path], files: str) -> Page:
     Raises:
         InputError: nothing is there, or one table would mix test sets.
     """
-    runs, decodes = find(folders)
-    order = list(STAGES)
-    runs.sort(key=lambda run: order.index(run.kind) if run.kind in order else len(order))
-    found, notes = tables(decodes)
-    return Page(
-        title=" and ".join(Path(folder).resolve().name for folder in folders),
-        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        runs=runs,
-        decodes=decodes,
-        tables=found,
-        notes=[*notes, *(f"{run.name}: {note}" for run in runs for note in run.notes)],
-        curves=stage_curves(runs),
-        masked=masked_clips(runs),
-        decoded=decoded_clips(found),
-        worst=worst_clips(found),
-        costs=[cost(run) for run in runs],
-        decode_seconds=_decode_seconds(decodes),
-        setups=[setup(run, files) for run in runs],
-        versions=configs.versions(),
-    )
+    with tqdm(total=6, unit="part", disable=None) as bar:
+
+        def part(name: str, make: Callable[..., Made], *arguments: object) -> Made:
+            bar.set_description(name)
+            made = make(*arguments)
+            bar.update()
+            return made
+
+        runs, decodes = part("finding runs", find, folders)
+        order = list(STAGES)
+        runs.sort(key=lambda run: order.index(run.kind) if run.kind in order else len(order))
+        found, notes = part("scoring", tables, decodes)
+        return Page(
+            title=" and ".join(Path(folder).resolve().name for folder in folders),
+            created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            runs=runs,
+            decodes=decodes,
+            tables=found,
+            notes=[*notes, *(f"{run.name}: {note}" for run in runs for note in run.notes)],
+            curves=part("drawing curves", stage_curves, runs),
+            masked=part("reconstructing masked clips", masked_clips, runs),
+            decoded=part("aligning decoded clips", decoded_clips, found),
+            worst=part("looking for the worst", worst_clips, found),
+            costs=[cost(run) for run in runs],
+            decode_seconds=_decode_seconds(decodes),
+            setups=[setup(run, files) for run in runs],
+            versions=configs.versions(),
+        )
 
 
 def masked_clips(runs: Sequence[Run]) -> list[MaskedShown]:
