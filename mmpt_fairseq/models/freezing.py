@@ -1,7 +1,7 @@
 """How much of a pre-trained encoder learns, and how fast."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fairseq.optim import FairseqOptimizer
@@ -20,13 +20,15 @@ class Freezing:
 
     Attributes:
         whole: everything, always.
-        updates: everything, for so many updates.
+        updates: what was taken over, for so many updates.
         layers: subsampling and so many of the first layers, always.
+        fresh: last layers that were not taken over and learn from the start.
     """
 
     whole: bool = False
     updates: int = 0
     layers: int = 0
+    fresh: int = 0
 
     @classmethod
     def from_config(cls, cfg) -> "Freezing":
@@ -36,15 +38,25 @@ class Freezing:
             InputError: the options contradict one another, or would freeze untrained layers.
         """
         _check(cfg)
-        return cls(cfg.freeze_encoder, cfg.freeze_encoder_updates, cfg.freeze_encoder_layers)
+        updates = cfg.freeze_encoder_updates
+        fresh = cfg.fresh_encoder_layers if updates else 0
+        return cls(cfg.freeze_encoder, updates, cfg.freeze_encoder_layers, fresh)
 
     def always(self, encoder: ConformerEncoder) -> list[nn.Module]:
         """The parts that never change."""
         if self.whole:
             return [encoder]
-        if not self.layers:
-            return []
-        return [encoder.subsample, encoder.dropout, *encoder.layers[: self.layers]]
+        return _first(encoder, self.layers) if self.layers else []
+
+    def at_update(self, encoder: ConformerEncoder, update: int) -> list[nn.Module]:
+        """The parts that do not change at this update."""
+        if update >= self.updates or self.whole:
+            return self.always(encoder)
+        return _first(encoder, len(encoder.layers) - self.fresh) if self.fresh else [encoder]
+
+
+def _first(encoder: ConformerEncoder, layers: int) -> list[nn.Module]:
+    return [encoder.subsample, encoder.dropout, *encoder.layers[:layers]]
 
 
 def _check(cfg) -> None:
@@ -55,10 +67,8 @@ def _check(cfg) -> None:
             f"model.freeze_encoder_layers={cfg.freeze_encoder_layers} must be 0 or more, the "
             f"latter at most the encoder's {layers} layers"
         )
-    whole = cfg.freeze_encoder or cfg.freeze_encoder_updates
-    if fresh and (whole or cfg.freeze_encoder_layers > layers - fresh):
-        name = "freeze_encoder" if cfg.freeze_encoder else "freeze_encoder_updates"
-        name = name if whole else "freeze_encoder_layers"
+    if fresh and (cfg.freeze_encoder or cfg.freeze_encoder_layers > layers - fresh):
+        name = "freeze_encoder" if cfg.freeze_encoder else "freeze_encoder_layers"
         raise InputError(
             f"model.{name}={str(getattr(cfg, name)).lower()} would freeze some of the {fresh} "
             "layers that were never trained; set model.fresh_encoder_layers=0"
@@ -72,6 +82,23 @@ def _check(cfg) -> None:
         raise InputError(
             "model.encoder_lr_scale has no effect beside model.freeze_encoder=true; leave one out"
         )
+
+
+@contextlib.contextmanager
+def without_gradients(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """What is computed meanwhile passes no gradients to parameters of ``modules``.
+
+    Autograd asks what wants gradients when it records; fairseq, for its optimizer, at the start,
+    when what thaws later must want them.
+    """
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def mark_encoder(encoder: nn.Module) -> None:

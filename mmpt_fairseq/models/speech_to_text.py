@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
-import torch
 from fairseq.models import FairseqEncoder, FairseqEncoderDecoderModel, register_model
 from fairseq.models.speech_to_text.s2t_transformer import S2TTransformerEncoder
 from fairseq.models.transformer import Embedding, TransformerConfig, TransformerDecoderBase
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
-from mmpt_fairseq.models.freezing import Freezing, mark_encoder
+from mmpt_fairseq.models.freezing import Freezing, mark_encoder, without_gradients
 from mmpt_fairseq.modules.conformer import ConformerEncoder, EncodedAudio, beyond
 
 
@@ -40,7 +39,8 @@ class SpeechToTextModelConfig(ConformerConfig):
         default=False, metadata={"help": "keep the encoder as it is (the paper's stage 3)"}
     )
     freeze_encoder_updates: int = field(
-        default=0, metadata={"help": "keep the encoder as it is for the first updates"}
+        default=0,
+        metadata={"help": "keep what was taken over of the encoder as it is for the first updates"},
     )
     freeze_encoder_layers: int = field(
         default=0, metadata={"help": "keep subsampling and the first Conformer layers as they are"}
@@ -80,14 +80,13 @@ class SpeechEncoder(FairseqEncoder):
             module.requires_grad_(False)
 
     @property
-    def frozen(self) -> bool:
-        """Whether the whole Conformer is, at this update."""
-        return self.freezing.whole or self.num_updates < self.freezing.updates
+    def held(self) -> list[nn.Module]:
+        """The parts of the Conformer that are frozen at this update."""
+        return self.freezing.at_update(self.audio_encoder, self.num_updates)
 
     def train(self, mode: bool = True) -> "SpeechEncoder":
         super().train(mode)
-        frozen = [self.audio_encoder] if self.frozen else self.freezing.always(self.audio_encoder)
-        for module in frozen:
+        for module in self.held:
             module.eval()
         return self
 
@@ -99,13 +98,14 @@ class SpeechEncoder(FairseqEncoder):
 
     @property
     def thaws(self) -> bool:
-        """Whether it is frozen now and will not be later, so that the optimizer holds it."""
-        return self.frozen and not self.freezing.whole
+        """Whether more is frozen now than will be later, so that the optimizer holds it."""
+        return not self.freezing.whole and self.num_updates < self.freezing.updates
 
-    def drop_frozen_gradients(self) -> None:
+    def drop_held_gradients(self) -> None:
         """Distributed training puts zeros for absent ones, and weight decay would act."""
-        for parameter in self.audio_encoder.parameters():
-            parameter.grad = None
+        for module in self.held:
+            for parameter in module.parameters():
+                parameter.grad = None
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor, **unused) -> dict[str, list[Tensor]]:
         """``src_tokens`` ``(B, T, F)`` -> fairseq's encoder output (states ``(T, B, D)``)."""
@@ -124,7 +124,7 @@ class SpeechEncoder(FairseqEncoder):
     def _encode(self, source: Tensor, lengths: Tensor) -> EncodedAudio:
         if self.given_states:
             return EncodedAudio(source, beyond(lengths, source.size(1)), lengths, [])
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        with without_gradients(self.held):
             return self.audio_encoder(source, lengths)
 
     def reorder_encoder_out(self, encoder_out: dict, new_order: Tensor) -> dict:

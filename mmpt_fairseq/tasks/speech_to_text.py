@@ -179,7 +179,7 @@ class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
         with exit_on_input_error():
             if model.encoder.thaws:
                 refuse_decay(optimizer)
-                model.encoder.drop_frozen_gradients()
+                model.encoder.drop_held_gradients()
             with scaled_encoder_lr(optimizer, self.encoder_lr_scale):
                 super().optimizer_step(optimizer, model, update_num)
 
