@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 
-from examples.mboshi.systems import Comparison
+from examples.mboshi.systems import BASELINES, Comparison
 from examples.stages import effort
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError
@@ -57,7 +57,7 @@ def results(
             for system in systems
         }
         if "stages" in systems:
-            others = {name: c for name, c in counts.items() if name != "stages"}
+            others = {name: c for name, c in counts.items() if name in BASELINES}
             found["three stages against"][amount] = {
                 name: _differences(counts["stages"], theirs) for name, theirs in others.items()
             }
@@ -111,11 +111,14 @@ def _scores(counts: dict[str, dict[str, list[Counts]]]) -> dict:
 
 
 def _efforts(comparison: Comparison, amount: str, system: str, seeds: Sequence[int]) -> dict:
-    """Updates and seconds of each seed; those of the three stages are of all three together."""
+    """Updates and seconds of each seed; those of earlier stages are counted with them."""
     spent = [effort(comparison.folder(seed, amount, system)) for seed in seeds]
     seconds = [e.seconds for e in spent]
     if system == "stages":
         seconds = [comparison.seconds_of_stages(seed, amount) for seed in seeds]
+    elif system == "pretrained":
+        folders = [comparison.folder(seed, "pretrained") for seed in seeds]
+        seconds = [own + effort(f).seconds for own, f in zip(seconds, folders, strict=True)]
     return {
         "updates": [e.updates for e in spent],
         "seconds": seconds,

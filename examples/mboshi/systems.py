@@ -3,6 +3,7 @@
 Every system is trained for each amount of transcripts (``few``, ``all``) and each seed:
 
 * ``stages``: the three stages; stages 1 and 2 are shared by both amounts;
+* ``pretrained``: stage 3 straight from stage 1;
 * ``scratch``: stage 3 alone, as many updates of it;
 * ``longer``: stage 3 alone, as many seconds as the three stages took together;
 * ``s2t_conformer``: fairseq's own model, as many seconds too.
@@ -21,7 +22,8 @@ from mmpt_fairseq.data.manifest import Manifest
 PRETRAINING = Path("examples/probe/config/pretraining.yaml")
 MIDTRAINING = Path("examples/demo/config/midtraining.yaml")
 FINETUNING = Path("examples/demo/config/finetuning.yaml")
-SYSTEMS = ("stages", "scratch", "longer", "s2t_conformer")
+SYSTEMS = ("stages", "pretrained", "scratch", "longer", "s2t_conformer")
+BASELINES = ("scratch", "longer", "s2t_conformer")
 TRANSCRIPTS = ("few", "all")
 NEVER = 10**9
 
@@ -47,9 +49,13 @@ class Settings:
     Attributes:
         minutes: of transcripts in ``few``.
         updates: of pre-training, mid-training, fine-tuning on few and on all transcripts.
-        rate: of stages 2 and 3, at its peak. At the demo's 0.003, CTC on real speech stays where it
+        pretraining_rate: of stage 1, at its peak.
+        rate: of stages 2 and 3. At the demo's 0.003, CTC on real speech stays where it
             knows no more than how frequent each letter is.
+        scratch_rate: of ``scratch`` and ``longer``; at 0.001 some seeds stay there too.
         conformer_rate: fairseq's model's, at its peak.
+        frozen: share of stage 3's updates for which the encoder stays as it was taken over.
+        dropout: of stage 3 with such an encoder; the others have the model's default.
         translation_ctc: weight of stage 2's CTC term.
         encoder_lr_scale: of the encoder's rate in stage 2. At the full rate a few hours of
             translations leave an encoder worse than they found it.
@@ -67,8 +73,12 @@ class Settings:
 
     minutes: float = 30.0
     updates: tuple[int, int, int, int] = (1500, 1500, 1500, 6000)
-    rate: float = 0.0005
+    pretraining_rate: float = 0.003
+    rate: float = 0.001
+    scratch_rate: float = 0.0005
     conformer_rate: float = 0.002
+    frozen: float = 0.15
+    dropout: float = 0.2
     translation_ctc: float = 0.0
     encoder_lr_scale: float = 0.1
     checkpoints: int = 20
@@ -125,7 +135,8 @@ class Comparison:
         return self.settings.interval(self.settings.finetuning(transcripts))
 
     def pretrain(self, seed: int) -> None:
-        overrides = self.settings.size.ours()
+        rate = f"optimization.lr=[{self.settings.pretraining_rate}]"
+        overrides = [*self.settings.size.ours(), rate]
         data, folder = self.manifests / "pretrain", self.folder(seed, "pretrained")
         self._run(PRETRAINING, data, seed, folder, self.settings.updates[0], overrides)
 
@@ -144,23 +155,29 @@ class Comparison:
         decode(checkpoint, data, "dev", folder / "decoded", "bleu", _search(data))
 
     def finetune(self, seed: int, transcripts: str, system: str) -> None:
-        """Stage 3 from stage 2 (``stages``) or from nothing."""
+        """Stage 3 from stage 2 (``stages``), from stage 1 (``pretrained``) or from nothing."""
         updates = self.settings.finetuning(transcripts)
-        start, taken_over = "null", []
-        if system == "stages":
-            start = str(self.folder(seed, "midtrained") / "checkpoint_best.pt")
-            taken_over = [f"+model.fresh_encoder_layers={self.settings.fresh_layers}"]
-        elif system == "longer":
+        if system == "longer":
             updates = self.updates_in_time(seed, transcripts)
+        stage = {"stages": "midtrained", "pretrained": "pretrained"}.get(system)
+        if stage:
+            first = round(self.settings.frozen * updates)
+            start = [
+                f"optimization.lr=[{self.settings.rate}]",
+                f"model.init_encoder_from={self.folder(seed, stage) / 'checkpoint_best.pt'}",
+                f"+model.fresh_encoder_layers={self.settings.fresh_layers}",
+                f"+model.freeze_encoder_updates={first}",
+                f"+model.dropout={self.settings.dropout}",
+            ]
+        else:
+            start = [f"optimization.lr=[{self.settings.scratch_rate}]"]
         size = self.settings.size
         if self.settings.decoding == "ctc":
             size = replace(size, decoder_layers=0)
         overrides = [
             *size.ours_with_decoder(),
-            f"optimization.lr=[{self.settings.rate}]",
             *self.settings.short_finetuning.overrides(),
-            f"model.init_encoder_from={start}",
-            *taken_over,
+            *start,
         ]
         data, folder = self.asr(transcripts), self.folder(seed, transcripts, system)
         interval = self.interval(transcripts)
@@ -243,23 +260,25 @@ def levels(
     What has the time of the three stages needs them and ``scratch``, which tells the pace.
     """
     timed = {"longer", "s2t_conformer"} & set(systems)
-    three = "stages" in systems or timed
-    scratch = "scratch" in systems or timed
+    wanted = {*systems, *(("stages", "scratch") if timed else ())}
     first, second, third, fourth = [], [], [], []
     for seed in seeds:
-        if three:
+        if wanted & {"stages", "pretrained"}:
             first.append(partial(comparison.pretrain, seed))
+        if "stages" in wanted:
             second.append(partial(comparison.midtrain, seed))
     for seed in seeds:
         for amount in transcripts:
-            finetune = partial(comparison.finetune, seed, amount)
-            if scratch:
-                second.append(partial(finetune, "scratch"))
-            if three:
-                third.append(partial(finetune, "stages"))
-            if "longer" in timed:
-                fourth.append(partial(finetune, "longer"))
-            if "s2t_conformer" in timed:
+            steps = {
+                "scratch": second,
+                "pretrained": second,
+                "stages": third,
+                "longer": fourth,
+            }
+            for system, level in steps.items():
+                if system in wanted:
+                    level.append(partial(comparison.finetune, seed, amount, system))
+            if "s2t_conformer" in wanted:
                 fourth.append(partial(comparison.conformer, seed, amount))
     return [level for level in (first, second, third, fourth) if level]
 

@@ -9,15 +9,13 @@ from examples.mboshi.counts import count_texts, statement, too_long_for_ctc
 from examples.mboshi.results import table, unseen
 from examples.mboshi.run import main
 from examples.mboshi.s2t_conformer import Size
-from examples.mboshi.systems import Comparison, Settings, levels, updates_within
+from examples.mboshi.systems import SYSTEMS, Comparison, Settings, levels, updates_within
 from examples.stages import effort
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.scores import read_hypotheses
 from tests.commands import ROOT
-
-SYSTEMS = ["stages", "scratch", "longer", "s2t_conformer"]
 
 
 def write_texts(folder, texts: dict[str, list[str]], frames: int = 9) -> None:
@@ -67,6 +65,8 @@ def test_every_training_comes_once_and_after_what_it_needs(tmp_path):
     three = [("finetune", "few", "stages"), ("finetune", "all", "stages")]
     conformer = [("conformer", "few"), ("conformer", "all")]
     assert steps("scratch") == [scratch]
+    pretrained = [("finetune", amount, "pretrained") for amount in ("few", "all")]
+    assert steps("pretrained") == [[("pretrain",)], pretrained]
     assert steps("stages") == [[("pretrain",)], [("midtrain",)], three]
     assert steps("s2t_conformer") == [[("pretrain",)], [("midtrain",), *scratch], three, conformer]
 
@@ -158,12 +158,14 @@ def test_every_system_on_real_speech(corpora, tmp_path, monkeypatch, capfd):
 
     found = json.loads((out / "results.json").read_text())
     systems = found["systems"]["few"]
-    assert list(systems) == SYSTEMS
+    assert list(systems) == list(SYSTEMS)
     for name, scores in systems.items():
         folder = out / "seed1" / f"few_{name}"
         assert len(read_hypotheses(folder / "decoded" / "generate-dev.txt", 41)) == 41
         assert effort(folder).updates == scores["updates"][0]
-    assert systems["scratch"]["updates"] == systems["stages"]["updates"] == [3]
+    for name in ("scratch", "pretrained", "stages"):
+        assert systems[name]["updates"] == [3]
+    assert systems["pretrained"]["seconds"] < systems["stages"]["seconds"]
     # fairseq stops after the first update beyond the time.
     assert systems["s2t_conformer"]["seconds"][0] > 0.99 * systems["stages"]["seconds"][0]
     # For CTC ours has no decoder.
