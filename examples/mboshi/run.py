@@ -57,9 +57,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(
         minutes=args.minutes,
         updates=tuple(args.budget),
-        pretraining_rate=args.pretraining_rate,
         rate=args.rate,
-        scratch_rate=args.scratch_rate,
+        taken_over_rate=args.taken_over_rate,
         frozen=args.frozen,
         dropout=args.dropout,
         conformer_rate=args.conformer_rate,
@@ -96,12 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("PRE", "MID", "FEW", "ALL"),
         help="updates of the stages; fine-tuning on few and on all transcripts",
     )
-    help_text = "of stage 1, at its peak"
-    add("--pretraining-rate", type=float, default=default.pretraining_rate, help=help_text)
-    add("--rate", type=float, default=default.rate, help="of stages 2 and 3")
-    help_text = "of scratch and longer"
-    add("--scratch-rate", type=float, default=default.scratch_rate, help=help_text)
-    help_text = "share of stage 3's updates for which an encoder that was taken over waits"
+    add("--rate", type=float, default=default.rate, help="of stages 2 and 3, at its peak")
+    help_text = "of stage 3 with an encoder that was taken over"
+    add("--taken-over-rate", type=float, default=default.taken_over_rate, help=help_text)
+    help_text = "share of stage 3's updates for which such an encoder waits"
     add("--frozen", type=float, default=default.frozen, help=help_text)
     help_text = "of stage 3 with such an encoder"
     add("--dropout", type=float, default=default.dropout, help=help_text)

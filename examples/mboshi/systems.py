@@ -49,13 +49,13 @@ class Settings:
     Attributes:
         minutes: of transcripts in ``few``.
         updates: of pre-training, mid-training, fine-tuning on few and on all transcripts.
-        pretraining_rate: of stage 1, at its peak.
-        rate: of stages 2 and 3. At the demo's 0.003, CTC on real speech stays where it
+        rate: of stages 2 and 3, at its peak. At the demo's 0.003, CTC on real speech stays where it
             knows no more than how frequent each letter is.
-        scratch_rate: of ``scratch`` and ``longer``; at 0.001 some seeds stay there too.
+        taken_over_rate: of stage 3 with an encoder that was taken over; from scratch some seeds
+            stay there at 0.001 too.
         conformer_rate: fairseq's model's, at its peak.
         frozen: share of stage 3's updates for which the encoder stays as it was taken over.
-        dropout: of stage 3 with such an encoder; the others have the model's default.
+        dropout: of stage 3 with such an encoder; other trainings have the model's default.
         translation_ctc: weight of stage 2's CTC term.
         encoder_lr_scale: of the encoder's rate in stage 2. At the full rate a few hours of
             translations leave an encoder worse than they found it.
@@ -73,9 +73,8 @@ class Settings:
 
     minutes: float = 30.0
     updates: tuple[int, int, int, int] = (1500, 1500, 1500, 6000)
-    pretraining_rate: float = 0.003
-    rate: float = 0.001
-    scratch_rate: float = 0.0005
+    rate: float = 0.0005
+    taken_over_rate: float = 0.001
     conformer_rate: float = 0.002
     frozen: float = 0.15
     dropout: float = 0.2
@@ -135,8 +134,7 @@ class Comparison:
         return self.settings.interval(self.settings.finetuning(transcripts))
 
     def pretrain(self, seed: int) -> None:
-        rate = f"optimization.lr=[{self.settings.pretraining_rate}]"
-        overrides = [*self.settings.size.ours(), rate]
+        overrides = self.settings.size.ours()
         data, folder = self.manifests / "pretrain", self.folder(seed, "pretrained")
         self._run(PRETRAINING, data, seed, folder, self.settings.updates[0], overrides)
 
@@ -159,25 +157,25 @@ class Comparison:
         updates = self.settings.finetuning(transcripts)
         if system == "longer":
             updates = self.updates_in_time(seed, transcripts)
+        rate, start, taken_over = self.settings.rate, "null", []
         stage = {"stages": "midtrained", "pretrained": "pretrained"}.get(system)
         if stage:
-            first = round(self.settings.frozen * updates)
-            start = [
-                f"optimization.lr=[{self.settings.rate}]",
-                f"model.init_encoder_from={self.folder(seed, stage) / 'checkpoint_best.pt'}",
+            rate = self.settings.taken_over_rate
+            start = str(self.folder(seed, stage) / "checkpoint_best.pt")
+            taken_over = [
                 f"+model.fresh_encoder_layers={self.settings.fresh_layers}",
-                f"+model.freeze_encoder_updates={first}",
+                f"+model.freeze_encoder_updates={round(self.settings.frozen * updates)}",
                 f"+model.dropout={self.settings.dropout}",
             ]
-        else:
-            start = [f"optimization.lr=[{self.settings.scratch_rate}]"]
         size = self.settings.size
         if self.settings.decoding == "ctc":
             size = replace(size, decoder_layers=0)
         overrides = [
             *size.ours_with_decoder(),
+            f"optimization.lr=[{rate}]",
             *self.settings.short_finetuning.overrides(),
-            *start,
+            f"model.init_encoder_from={start}",
+            *taken_over,
         ]
         data, folder = self.asr(transcripts), self.folder(seed, transcripts, system)
         interval = self.interval(transcripts)
