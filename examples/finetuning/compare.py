@@ -28,14 +28,15 @@ from examples.demo.run import CONFIG, FROZEN
 from examples.finetuning import origin
 from examples.finetuning.origin import Origin
 from examples.finetuning.table import Tables
+from examples.mboshi.systems import NEVER
 from examples.stages import decode, exit_in_a_sentence, side_by_side, train
 from manifests.common import atomic_path
 from manifests.repoint import rows
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq import average
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.errors import InputError
 
-NEVER = 10**9
 VOCABULARY = ("dict.txt", "spm.model", "config.yaml")
 WEIGHTS = (0.3, 0.5, 0.7)  # of CTC in joint decoding; the best on the validation split is taken
 CHECKPOINTS = 20  # of a training, evenly spread
@@ -75,18 +76,15 @@ WAYS = {
         "continued", carried=True, searches=("ctc", "attention", "joint")
     ),
 }
-STARTS = (None, "midtrained")
-CURVE = [f"{share} %, {start or 'scratch'}" for share in SHARES for start in STARTS]
+CURVE = [f"{share} %, {start}" for share in SHARES for start in ("scratch", "midtrained")]
 
 
 def systems(origin: Origin) -> dict[str, System]:
     """The ways on the origin's share of the transcripts, then the curve's points."""
     ways = {name: replace(way, share=origin.share) for name, way in WAYS.items()}
-    curve = [
-        System(start, share, (*origin.of_curve, *(origin.taken_over if start else [])))
-        for share in SHARES
-        for start in STARTS
-    ]
+    scratch = System(None, options=tuple(origin.curve_from_scratch))
+    midtrained = System(options=tuple(origin.curve_taken_over), frozen=origin.curve_frozen)
+    curve = [replace(way, share=share) for share in SHARES for way in (scratch, midtrained)]
     return {**ways, **dict(zip(CURVE, curve, strict=True))}
 
 
@@ -97,8 +95,18 @@ class Comparison:
         self.origin, self.out = origin, out
 
     def prepare(self) -> None:
-        """Data folders: shares of the transcripts, and both stages' with one vocabulary."""
-        origin = self.origin
+        """Data folders: shares of the transcripts, and both stages' with one vocabulary.
+
+        Raises:
+            InputError: those that are there are of another corpus.
+        """
+        origin, told = self.origin, self.out / "corpus.txt"
+        if told.is_file() and told.read_text(encoding="utf-8") != str(origin.asr):
+            raise InputError(
+                f"{self.out} compares ways on another corpus; give another folder with --out"
+            )
+        self.out.mkdir(parents=True, exist_ok=True)
+        told.write_text(str(origin.asr), encoding="utf-8")
         for share in sorted({*SHARES, origin.share}):
             share_transcripts(origin.asr, self.out / f"asr_{share}", share, origin.test)
             _take_vocabulary(origin.asr, self.out / f"asr_{share}")
@@ -128,7 +136,7 @@ class Comparison:
         """Stage 2 with the letters of both languages."""
         overrides = [
             f"common.seed={seed}",
-            *_updates(self.origin.continued),
+            *self._updates(self.origin.continued),
             *self.origin.overrides,
             *self.origin.continuing,
             f"model.init_encoder_from={self.checkpoint(seed, 'midtrained')}",
@@ -144,12 +152,14 @@ class Comparison:
         first = f"+model.freeze_encoder_updates={round(system.frozen * updates)}"
         overrides = [
             f"common.seed={seed}",
-            *_updates(updates),
+            *self._updates(updates),
             *self.origin.overrides,
+            *(self.origin.taken_over if system.start else self.origin.from_scratch),
             f"model.init_encoder_from={start}",
             *system.options,
             *(FROZEN if system.frozen == 1 else [first] if system.frozen else []),
             *([f"+model.init_decoder_from={start}"] if system.carried else []),
+            *([f"checkpoint.keep_best_checkpoints={AVERAGED}"] if system.averaged else []),
         ]
         best = train(CONFIG, "finetuning", self.data(system), folder, overrides)
         for search in system.searches:
@@ -191,19 +201,20 @@ class Comparison:
         if search == "ctc":
             return ["--decoding", "ctc"]
         mixed = [] if weight is None else [f"--ctc-decoding-weight={weight}"]
-        longest = str(self.origin.longest)
-        return ["--decoding", search, *mixed, "--beam", "5", "--max-len-b", longest]
+        return ["--decoding", search, *mixed, *self.origin.search]
 
-
-def _updates(updates: int) -> list[str]:
-    """A training of so many, validated and saved at even distances."""
-    interval = max(1, updates // CHECKPOINTS)
-    return [
-        f"optimization.max_update={updates}",
-        *(f"dataset.validate_interval={NEVER}", f"checkpoint.save_interval={NEVER}"),
-        f"dataset.validate_interval_updates={interval}",
-        f"checkpoint.save_interval_updates={interval}",
-    ]
+    def _updates(self, updates: int) -> list[str]:
+        """A training of so many, validated and saved at even distances."""
+        interval = max(1, updates // CHECKPOINTS)
+        rises = self.origin.warmup
+        return [
+            f"optimization.max_update={updates}",
+            *([f"lr_scheduler.warmup_updates={rises(updates)}"] if rises else []),
+            *(f"dataset.validate_interval={NEVER}", f"checkpoint.save_interval={NEVER}"),
+            f"dataset.validate_interval_updates={interval}",
+            f"checkpoint.save_interval_updates={interval}",
+            "checkpoint.keep_interval_updates=1",
+        ]
 
 
 def share_transcripts(data: Path, out: Path, share: int, test: str, seed: int = 1) -> None:
@@ -244,25 +255,27 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--demo", type=Path, default=Path("runs/demo"), help="a finished demo")
-    add("--language", choices=["de", "it", "nl"], default="nl", help="of its stage 2")
-    add("--mboshi", type=Path, help="a finished run of examples.mboshi.run, instead of a demo")
-    add("--out", type=Path, default=Path("runs/finetuning"))
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--demo", type=Path, default=Path("runs/demo"), help="a finished demo")
+    help_text = "a finished run of examples.mboshi.run, instead of a demo"
+    either.add_argument("--mboshi", type=Path, help=help_text)
+    add("--language", choices=["de", "it", "nl"], default="nl", help="of the demo's stage 2")
+    add("--out", type=Path, help="default: runs/finetuning, or runs/finetuning_mboshi")
     add("--seeds", type=int, nargs="+", default=[1], help="of the origin's, to be compared")
     add("--updates", type=int, help="of each fine-tuning, instead of as many as the origin's")
     add("--continued", type=int, help="updates of stage 2 with both languages' letters")
-    add("--rate", type=float, help="of all trainings at its peak, instead of the origin's")
     add("--jobs", type=int, default=1, help="trainings side by side")
     add("--only", nargs="+", choices=[*WAYS, *CURVE], metavar="SYSTEM", help="a part of it")
     args = parser.parse_args()
     with exit_in_a_sentence():
         start = origin.mboshi(args.mboshi) if args.mboshi else origin.demo(args.demo, args.language)
         given = {"updates": args.updates, "continued": args.continued}
-        start = replace(start, **{name: value for name, value in given.items() if value})
-        if args.rate:
-            start = replace(start, overrides=[*start.overrides, f"optimization.lr=[{args.rate}]"])
+        start = replace(
+            start, **{name: value for name, value in given.items() if value is not None}
+        )
         chosen = {name: x for name, x in systems(start).items() if name in (args.only or [name])}
-        comparison = Comparison(start, args.out)
+        out = args.out or Path("runs") / ("finetuning_mboshi" if args.mboshi else "finetuning")
+        comparison = Comparison(start, out)
         run(comparison, chosen, args.seeds, args.jobs)
         print(Tables(comparison, chosen, args.seeds))
 

@@ -1,15 +1,12 @@
 """Where a comparison of ways to fine-tune starts: a finished demo or real speech."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from examples.demo.run import TAKEN_OVER, Demo, Sizes
-from examples.mboshi.s2t_conformer import Size
-from examples.mboshi.systems import Comparison, Settings
-from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError
+from examples.demo.run import CHOICE, TAKEN_OVER, Demo, Sizes
+from examples.mboshi import systems as mboshi_systems
+from examples.mboshi.s2t_conformer import warmup
 
 
 @dataclass(frozen=True)
@@ -20,14 +17,17 @@ class Origin:
         asr, st: folders of stage 3's and stage 2's manifests and vocabularies.
         test: the split whose scores are shown.
         midtrained: the checkpoint of stage 2, of a seed.
-        curve: decodes of stage 3 from scratch and from stage 2 with all transcripts, the last point
-            of both curves: the folder of a seed.
+        curve: decodes by CTC of stage 3 from scratch and from stage 2 with all transcripts, the
+            last point of both curves: the folder of a seed.
         share: percent of the transcripts with which the ways are compared.
         updates, continued: of each fine-tuning, and of stage 2 with the letters of both languages.
+        search: options of beam search.
         overrides: of stages 2 and 3.
         continuing: of stage 2 besides.
-        of_curve: of the curve's trainings besides, and ``taken_over`` of those from stage 2.
-        longest: tokens of a transcript at most, where a search asks for it.
+        from_scratch, taken_over: of stage 3 besides, without and with an encoder taken over.
+        curve_from_scratch, curve_taken_over: of the curve's trainings besides those.
+        curve_frozen: share of the latter's updates for which the encoder stays as it is.
+        warmup: share of the updates; None: as in the configs.
     """
 
     asr: Path
@@ -38,11 +38,15 @@ class Origin:
     share: int
     updates: int
     continued: int
-    longest: int
+    search: list[str]
     overrides: list[str] = field(default_factory=list)
     continuing: list[str] = field(default_factory=list)
-    of_curve: list[str] = field(default_factory=list)
+    from_scratch: list[str] = field(default_factory=list)
     taken_over: list[str] = field(default_factory=list)
+    curve_from_scratch: list[str] = field(default_factory=list)
+    curve_taken_over: list[str] = field(default_factory=list)
+    curve_frozen: float = 0.0
+    warmup: Callable[[int], int] | None = None
 
 
 def demo(out: Path, language: str) -> Origin:
@@ -61,9 +65,11 @@ def demo(out: Path, language: str) -> Origin:
         share=100,
         updates=made.sizes.finetuning_updates,
         continued=500,
-        longest=100,
+        search=["--beam", "5", "--max-len-b", "100"],
         continuing=["dataset.max_tokens=3000"],
-        taken_over=TAKEN_OVER,
+        from_scratch=CHOICE,
+        taken_over=CHOICE,
+        curve_taken_over=TAKEN_OVER,
     )
 
 
@@ -72,17 +78,15 @@ def mboshi(out: Path) -> Origin:
 
     Recognisers of the curve have no decoder, as those of ``examples.mboshi``; its last point has
     the updates that were given there to all transcripts.
+
+    Raises:
+        InputError: that comparison has not finished.
     """
-    path = out / "results.json"
-    if not path.is_file():
-        raise InputError(f"there is no {path}; run python -m examples.mboshi.run first")
-    told = json.loads(path.read_text(encoding="utf-8"))["settings"]
-    settings = Settings(updates=tuple(told["updates"]), size=Size(**told["size"]))
-    made = Comparison(Path(), out, settings)
-    asr = made.asr("all")
-    without_decoder = replace(settings.size, decoder_layers=0).ours_with_decoder()
+    settings = mboshi_systems.Settings.of_run(out)
+    made = mboshi_systems.Comparison(Path(), out, settings)
+    without_decoder = ["model.decoder_layers=0"]
     return Origin(
-        asr=asr,
+        asr=made.asr("all"),
         st=made.manifests / "st",
         test="dev",
         midtrained=lambda seed: made.folder(seed, "midtrained") / "checkpoint_best.pt",
@@ -93,11 +97,13 @@ def mboshi(out: Path) -> Origin:
         share=30,
         updates=settings.finetuning("few"),
         continued=settings.updates[1],
-        longest=max(len(text) for text in Manifest(asr / "train.tsv").column("tgt_text")),
-        overrides=[*settings.size.ours_with_decoder(), f"optimization.lr=[{told['rate']}]"],
-        continuing=[
-            "criterion.ctc_weight=0",
-            f"++model.encoder_lr_scale={told['encoder_lr_scale']}",
-        ],
-        of_curve=without_decoder,
+        search=mboshi_systems.search_options(made.asr("all")),
+        overrides=settings.size.ours_with_decoder(),
+        continuing=settings.midtraining(),
+        from_scratch=settings.from_scratch(),
+        taken_over=settings.taken_over(settings.fresh_layers),
+        curve_from_scratch=without_decoder,
+        curve_taken_over=without_decoder,
+        curve_frozen=settings.frozen,
+        warmup=warmup,
     )

@@ -37,8 +37,9 @@ class Tables:
                 lines.append(f"| {name} | {search} | {rates} |")
         for name, folder in self.comparison.origin.curve.items():
             folders = [folder(seed) for seed in self.seeds]
-            if all(self._output(folder).is_file() for folder in folders):
-                lines.append(f"| 100 %, {name} | ctc | {self._rates(folders)} |")
+            there = all(self._output(folder).is_file() for folder in folders)
+            rates = self._rates(folders) if there else "not run |"
+            lines.append(f"| 100 %, {name} (as there) | ctc | {rates} |")
         return lines
 
     def valid(self) -> list[str]:

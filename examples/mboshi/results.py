@@ -20,6 +20,7 @@ from mmpt_fairseq.scoring import normalise_text
 
 UNITS = {"wer": "word", "cer": "char"}
 SUBSETS = ("dev", "unseen")
+COMPARED = {"stages": "three stages", "pretrained": "stage 1"}  # with all that do with less
 GAIN = 20.0  # percent of the baseline's CER that the method is to save with few transcripts
 
 
@@ -45,7 +46,7 @@ def results(
     comparison: Comparison, systems: Sequence[str], transcripts: Sequence[str], seeds: Sequence[int]
 ) -> dict:
     """Every system's scores, its differences and verdicts; means over seeds, and each seed."""
-    found = {"systems": {}, "three stages against": {}}
+    found = {"systems": {}, **{f"{what} against": {} for what in COMPARED.values()}}
     verdicts = []
     for amount in transcripts:
         counts = {
@@ -56,11 +57,15 @@ def results(
             system: {**_scores(counts[system]), **_efforts(comparison, amount, system, seeds)}
             for system in systems
         }
+        for system, what in COMPARED.items():
+            if system in systems:
+                found[f"{what} against"][amount] = {
+                    name: _differences(counts[system], theirs)
+                    for name, theirs in counts.items()
+                    if name not in ("stages", system)
+                }
         if "stages" in systems:
             others = {name: c for name, c in counts.items() if name in BASELINES}
-            found["three stages against"][amount] = {
-                name: _differences(counts["stages"], theirs) for name, theirs in others.items()
-            }
             verdicts += _verdicts(amount, counts["stages"], others)
     if "stages" in systems:
         names = [(s, "midtrained") for s in seeds]
@@ -169,14 +174,15 @@ def table(found: dict) -> str:
             line = f"{f'{amount}, {system}':<20}" + "".join(f"{cell:>33}" for cell in cells)
             line += f"{mean(scores['updates']):10.0f}{mean(scores['seconds']) / 60:10.1f}"
             lines.append(line + f"{scores['parameters']:12,d}")
-    for amount, baselines in found["three stages against"].items():
-        for name, subsets in baselines.items():
-            parts = [
-                f"{subset} {metric.upper()} {relative(_ends(subsets[subset][metric]))}"
-                for subset in SUBSETS
-                for metric in UNITS
-            ]
-            lines.append(f"{amount}, three stages against {name}: " + "; ".join(parts))
+    for what in COMPARED.values():
+        for amount, others in found[f"{what} against"].items():
+            for name, subsets in others.items():
+                parts = [
+                    f"{subset} {metric.upper()} {relative(_ends(subsets[subset][metric]))}"
+                    for subset in SUBSETS
+                    for metric in UNITS
+                ]
+                lines.append(f"{amount}, {what} against {name}: " + "; ".join(parts))
     if "stage 2" in found:
         bleu = ", ".join(
             f"{subset} {_cell(found['stage 2'][subset]['bleu'])}" for subset in SUBSETS

@@ -95,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("PRE", "MID", "FEW", "ALL"),
         help="updates of the stages; fine-tuning on few and on all transcripts",
     )
-    add("--rate", type=float, default=default.rate, help="of stages 2 and 3, at its peak")
+    help_text = "of stage 2 and of stage 3 from scratch, at its peak"
+    add("--rate", type=float, default=default.rate, help=help_text)
     help_text = "of stage 3 with an encoder that was taken over"
     add("--taken-over-rate", type=float, default=default.taken_over_rate, help=help_text)
     help_text = "share of stage 3's updates for which such an encoder waits"

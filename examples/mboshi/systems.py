@@ -9,14 +9,16 @@ Every system is trained for each amount of transcripts (``few``, ``all``) and ea
 * ``s2t_conformer``: fairseq's own model, as many seconds too.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 
 from examples.mboshi.s2t_conformer import Size, decode_conformer, train_conformer, warmup
 from examples.stages import decode, effort, run_step, train
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.errors import InputError
 
 # Stage 1 has the settings with which minutes of MAE learn: examples/probe/EXPERIMENTS.md.
 PRETRAINING = Path("examples/probe/config/pretraining.yaml")
@@ -49,10 +51,9 @@ class Settings:
     Attributes:
         minutes: of transcripts in ``few``.
         updates: of pre-training, mid-training, fine-tuning on few and on all transcripts.
-        rate: of stages 2 and 3, at its peak. At the demo's 0.003, CTC on real speech stays where it
-            knows no more than how frequent each letter is.
-        taken_over_rate: of stage 3 with an encoder that was taken over; from scratch some seeds
-            stay there at 0.001 too.
+        rate: of stage 2 and of stage 3 from scratch, at its peak. At the demo's 0.003, and with
+            some seeds at 0.001, CTC stays where it knows but how frequent each letter is.
+        taken_over_rate: of stage 3 with an encoder that was taken over.
         conformer_rate: fairseq's model's, at its peak.
         frozen: share of stage 3's updates for which the encoder stays as it was taken over.
         dropout: of stage 3 with such an encoder; other trainings have the model's default.
@@ -90,9 +91,51 @@ class Settings:
     decoding: str = "ctc"
     interrupt: bool = False
 
+    @classmethod
+    def of_run(cls, out: Path) -> "Settings":
+        """Those of a finished comparison; what an older one does not say is as by default.
+
+        Raises:
+            InputError: it has not finished.
+        """
+        path = out / "results.json"
+        if not path.is_file():
+            raise InputError(f"there is no {path}; run python -m examples.mboshi.run first")
+        told = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        kinds = {
+            "updates": tuple,
+            "size": lambda size: Size(**size),
+            "short_midtraining": lambda first: Curriculum(**first),
+            "short_finetuning": lambda first: Curriculum(**first),
+        }
+        names = {f.name for f in fields(cls)}
+        return cls(**{k: kinds.get(k, lambda v: v)(v) for k, v in told.items() if k in names})
+
     def finetuning(self, transcripts: str) -> int:
         """Updates of stage 3."""
         return self.updates[2 + TRANSCRIPTS.index(transcripts)]
+
+    def midtraining(self) -> list[str]:
+        """Overrides of stage 2."""
+        return [
+            f"optimization.lr=[{self.rate}]",
+            *self.short_midtraining.overrides(),
+            f"criterion.ctc_weight={self.translation_ctc}",
+            f"++model.encoder_lr_scale={self.encoder_lr_scale}",
+        ]
+
+    def from_scratch(self) -> list[str]:
+        """Overrides of stage 3 with a fresh encoder."""
+        return [f"optimization.lr=[{self.rate}]", *self.short_finetuning.overrides()]
+
+    def taken_over(self, fresh_layers: int) -> list[str]:
+        """Overrides of stage 3 with an encoder that was taken over, but for how long it waits."""
+        return [
+            f"optimization.lr=[{self.taken_over_rate}]",
+            *self.short_finetuning.overrides(),
+            f"+model.fresh_encoder_layers={fresh_layers}",
+            f"+model.dropout={self.dropout}",
+        ]
 
     def interval(self, updates: int) -> int:
         """Updates from one validation to the next."""
@@ -142,47 +185,41 @@ class Comparison:
         start = self.folder(seed, "pretrained") / "checkpoint_best.pt"
         overrides = [
             *self.settings.size.ours_with_decoder(),
-            f"optimization.lr=[{self.settings.rate}]",
-            *self.settings.short_midtraining.overrides(),
-            f"criterion.ctc_weight={self.settings.translation_ctc}",
-            f"++model.encoder_lr_scale={self.settings.encoder_lr_scale}",
+            *self.settings.midtraining(),
             f"model.init_encoder_from={start}",
         ]
         data, folder = self.manifests / "st", self.folder(seed, "midtrained")
         checkpoint = self._run(MIDTRAINING, data, seed, folder, self.settings.updates[1], overrides)
-        decode(checkpoint, data, "dev", folder / "decoded", "bleu", _search(data))
+        decode(checkpoint, data, "dev", folder / "decoded", "bleu", search_options(data))
 
     def finetune(self, seed: int, transcripts: str, system: str) -> None:
         """Stage 3 from stage 2 (``stages``), from stage 1 (``pretrained``) or from nothing."""
         updates = self.settings.finetuning(transcripts)
         if system == "longer":
             updates = self.updates_in_time(seed, transcripts)
-        rate, start, taken_over = self.settings.rate, "null", []
+        start, options = "null", self.settings.from_scratch()
         stage = {"stages": "midtrained", "pretrained": "pretrained"}.get(system)
         if stage:
-            rate = self.settings.taken_over_rate
             start = str(self.folder(seed, stage) / "checkpoint_best.pt")
-            taken_over = [
-                f"+model.fresh_encoder_layers={self.settings.fresh_layers}",
-                f"+model.freeze_encoder_updates={round(self.settings.frozen * updates)}",
-                f"+model.dropout={self.settings.dropout}",
+            waits = round(self.settings.frozen * updates)
+            options = [
+                *self.settings.taken_over(self.settings.fresh_layers if system == "stages" else 0),
+                f"+model.freeze_encoder_updates={waits}",
             ]
         size = self.settings.size
         if self.settings.decoding == "ctc":
             size = replace(size, decoder_layers=0)
         overrides = [
             *size.ours_with_decoder(),
-            f"optimization.lr=[{rate}]",
-            *self.settings.short_finetuning.overrides(),
+            *options,
             f"model.init_encoder_from={start}",
-            *taken_over,
         ]
         data, folder = self.asr(transcripts), self.folder(seed, transcripts, system)
         interval = self.interval(transcripts)
         checkpoint = self._run(FINETUNING, data, seed, folder, updates, overrides, interval)
         options = ["--decoding", self.settings.decoding]
         if self.settings.decoding == "attention":
-            options += _search(data)
+            options += search_options(data)
         decode(checkpoint, data, "dev", folder / "decoded", "wer", options)
 
     def conformer(self, seed: int, transcripts: str) -> None:
@@ -199,7 +236,7 @@ class Comparison:
             updates,
             self.interval(transcripts),
         )
-        decode_conformer(checkpoint, data, "dev", folder / "decoded", _search(data))
+        decode_conformer(checkpoint, data, "dev", folder / "decoded", search_options(data))
 
     def seconds_of_stages(self, seed: int, transcripts: str) -> float:
         """Training time of the three stages together."""
@@ -281,7 +318,7 @@ def levels(
     return [level for level in (first, second, third, fourth) if level]
 
 
-def _search(data: Path) -> list[str]:
+def search_options(data: Path) -> list[str]:
     """Beam search up to the longest training target: characters pass fairseq's limit of 200."""
-    longest = max(len(text) for text in Manifest(data / "train.tsv").column("tgt_text"))
+    longest = 1 + max(len(text) for text in Manifest(data / "train.tsv").column("tgt_text"))
     return ["--beam", "5", "--max-len-b", str(longest)]

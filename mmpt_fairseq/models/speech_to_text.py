@@ -46,7 +46,8 @@ class SpeechToTextModelConfig(ConformerConfig):
         default=0, metadata={"help": "keep subsampling and the first Conformer layers as they are"}
     )
     encoder_lr_scale: float = field(
-        default=1.0, metadata={"help": "the encoder's learning rate as a share of the decoder's"}
+        default=1.0,
+        metadata={"help": "the encoder's learning rate, fresh layers' too, over the decoder's"},
     )
     ctc: bool = field(default=True, metadata={"help": "put a CTC head on the encoder"})
     decoder_embed_dim: int = field(default=256, metadata={"help": "width of the decoder"})

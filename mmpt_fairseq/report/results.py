@@ -112,7 +112,9 @@ class Row:
             for key, unit in FREEZING.items()
             if self.run.get(key, 0)
         ]
-        return " and ".join(parts) or "no"
+        fresh = self.run.get("model.fresh_encoder_layers", 0)
+        but = f", but for {fresh} fresh layers" if parts and fresh else ""
+        return (" and ".join(parts) or "no") + but
 
     @property
     def updates(self) -> int:

@@ -62,8 +62,8 @@ def test_tables(comparison):
     assert "| encoder free | ctc | 20.0 [0.0, 33.3] | 23.5 [0.0, 40.0] |" in text
     assert "| encoder free | joint | 0.0 [0.0, 0.0] | 0.0 [0.0, 0.0] |" in text
     assert "| WER % on valid | ctc | attention | joint, 0.3 of CTC |" in text
-    assert "| 100 %, scratch | ctc | 20.0 [0.0, 33.3] | 29.4" in text
-    assert "100 %, midtrained" not in text, "it was not decoded"
+    assert "| 100 %, scratch (as there) | ctc | 20.0 [0.0, 33.3] | 29.4" in text
+    assert "| 100 %, midtrained (as there) | ctc | not run | |" in text
     assert "| encoder free | 20.0 [0.0, 33.3] | 23.5 [0.0, 40.0] | +0.0 % [+0.0, +0.0] |" in text
 
 
@@ -72,14 +72,19 @@ def test_real_speech_keeps_the_sizes_of_its_run(corpora, tmp_path):
     with pytest.raises(InputError, match=r"examples\.mboshi\.run first"):
         origin.mboshi(tmp_path)
     size = asdict(replace(Size(), width=96))
-    told = {"updates": [1, 2, 3, 4], "size": size, "rate": 0.1, "encoder_lr_scale": 0.5}
+    told = {"updates": [1, 20, 30, 4], "size": size, "rate": 0.1, "taken_over_rate": 0.2}
     (tmp_path / "results.json").write_text(json.dumps({"settings": told}))
     for name, folder in (("asr", "asr_all"), ("st", "st")):
         shutil.copytree(corpora / name, tmp_path / "manifests" / folder)
     start = origin.mboshi(tmp_path)
-    assert (start.updates, start.continued, start.longest) == (3, 2, len("a red boat"))
-    assert {"model.encoder_embed_dim=96", "optimization.lr=[0.1]"} <= set(start.overrides)
+    assert (start.updates, start.continued) == (30, 20)
+    assert start.search[-1] == str(len("a red boat") + 1)  # SentencePiece's space before a text
+    assert "model.encoder_embed_dim=96" in start.overrides
+    assert "optimization.lr=[0.1]" in start.from_scratch
+    assert {"optimization.lr=[0.2]", "+model.dropout=0.2"} <= set(start.taken_over)
+    assert start.warmup(30) == 3
     chosen = systems(start)
     assert {chosen[name].share for name in WAYS} == {30}
     assert "model.decoder_layers=0" in chosen["10 %, midtrained"].options
+    assert chosen["10 %, midtrained"].frozen == pytest.approx(0.15)
     assert start.midtrained(7) == tmp_path / "seed7" / "midtrained" / "checkpoint_best.pt"

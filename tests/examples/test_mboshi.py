@@ -165,7 +165,11 @@ def test_every_system_on_real_speech(corpora, tmp_path, monkeypatch, capfd):
         assert effort(folder).updates == scores["updates"][0]
     for name in ("scratch", "pretrained", "stages"):
         assert systems[name]["updates"] == [3]
-    assert systems["pretrained"]["seconds"] < systems["stages"]["seconds"]
+    both = [effort(out / "seed1" / name).seconds for name in ("pretrained", "few_pretrained")]
+    assert systems["pretrained"]["seconds"] == [sum(both)]
+    assert set(found["three stages against"]["few"]) == set(SYSTEMS) - {"stages"}
+    assert "few, stage 1 against scratch: dev WER " in printed
+    assert Settings.of_run(out).updates == (2, 2, 3, 3)
     # fairseq stops after the first update beyond the time.
     assert systems["s2t_conformer"]["seconds"][0] > 0.99 * systems["stages"]["seconds"][0]
     # For CTC ours has no decoder.

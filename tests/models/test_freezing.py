@@ -74,7 +74,10 @@ def test_fresh_layers_learn_while_the_others_wait():
     given = {n for n, p in model.encoder.audio_encoder.named_parameters() if p.grad is not None}
     assert given
     assert given <= fresh
-    assert not any(layer.training for layer in model.encoder.audio_encoder.layers[:1])
+    encoder = model.encoder.audio_encoder
+    waiting = [encoder.subsample, encoder.dropout, encoder.layers[0]]
+    assert not any(module.training for module in waiting)
+    assert all(module.training for module in encoder.layers[1].modules())
     optimizer.zero_grad()
     for number in range(2):
         update(task, model, optimizer, number)
@@ -154,6 +157,7 @@ def test_weight_decay_on_copies_is_refused():
     [
         ({"freeze_encoder": True, "fresh_encoder_layers": 1}, r"model\.freeze_encoder=true would"),
         ({"freeze_encoder_layers": 2, "fresh_encoder_layers": 1}, "freeze_encoder_layers=2 would"),
+        ({"freeze_encoder_updates": 5, "fresh_encoder_layers": 3}, "fresh_encoder_layers=3 is not"),
         ({"freeze_encoder_layers": 3}, "at most the encoder's 2 layers"),
         ({"freeze_encoder_updates": -1}, "0 or more"),
         ({"encoder_lr_scale": 0.0}, "not above 0"),

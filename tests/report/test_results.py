@@ -126,6 +126,10 @@ def test_a_decode_of_a_row_without_text_is_told_and_the_others_shown(tmp_path):
             {"freeze_encoder_updates": 50, "freeze_encoder_layers": 2},
             "the first 50 updates and the first 2 layers",
         ),
+        (
+            {"freeze_encoder_updates": 50, "fresh_encoder_layers": 2},
+            "the first 50 updates, but for 2 fresh layers",
+        ),
     ],
 )
 def test_how_much_was_frozen(data, tmp_path, options, frozen):
