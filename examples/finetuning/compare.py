@@ -50,7 +50,7 @@ class System:
 
     Attributes:
         start: whose encoder it starts from: ``midtrained``, ``continued`` or None.
-        share: percent of the transcripts.
+        share: percent of the transcripts, which the origin or the curve says.
         options: of the training.
         frozen: share of the updates for which the encoder stays as it is; 1: for good.
         carried: whether the decoder is that of ``start`` too.
@@ -59,7 +59,7 @@ class System:
     """
 
     start: str | None = "midtrained"
-    share: int = 100
+    share: int = 0
     options: tuple[str, ...] = ()
     frozen: float = 0.0
     carried: bool = False
@@ -101,12 +101,13 @@ class Comparison:
             InputError: those that are there are of another corpus.
         """
         origin, told = self.origin, self.out / "corpus.txt"
-        if told.is_file() and told.read_text(encoding="utf-8") != str(origin.asr):
+        corpus = str(origin.asr.resolve())
+        if told.is_file() and told.read_text(encoding="utf-8") != corpus:
             raise InputError(
                 f"{self.out} compares ways on another corpus; give another folder with --out"
             )
         self.out.mkdir(parents=True, exist_ok=True)
-        told.write_text(str(origin.asr), encoding="utf-8")
+        told.write_text(corpus, encoding="utf-8")
         for share in sorted({*SHARES, origin.share}):
             share_transcripts(origin.asr, self.out / f"asr_{share}", share, origin.test)
             _take_vocabulary(origin.asr, self.out / f"asr_{share}")

@@ -67,10 +67,6 @@ def _check(cfg) -> None:
             f"model.freeze_encoder_layers={cfg.freeze_encoder_layers} must be 0 or more, the "
             f"latter at most the encoder's {layers} layers"
         )
-    if not 0 <= fresh <= layers:
-        raise InputError(
-            f"model.fresh_encoder_layers={fresh} is not between 0 and the encoder's {layers} layers"
-        )
     if fresh and (cfg.freeze_encoder or cfg.freeze_encoder_layers > layers - fresh):
         name = "freeze_encoder" if cfg.freeze_encoder else "freeze_encoder_layers"
         raise InputError(

@@ -88,3 +88,11 @@ def test_real_speech_keeps_the_sizes_of_its_run(corpora, tmp_path):
     assert "model.decoder_layers=0" in chosen["10 %, midtrained"].options
     assert chosen["10 %, midtrained"].frozen == pytest.approx(0.15)
     assert start.midtrained(7) == tmp_path / "seed7" / "midtrained" / "checkpoint_best.pt"
+
+
+def test_another_corpus_is_refused_before_anything_is_written(comparison):
+    comparison.out.mkdir()
+    (comparison.out / "corpus.txt").write_text("/another/asr")
+    with pytest.raises(InputError, match="another folder with --out"):
+        comparison.prepare()
+    assert [path.name for path in comparison.out.iterdir()] == ["corpus.txt"]
