@@ -104,18 +104,26 @@ def collect(folders: Sequence[Path], files: str) -> Page:
     Raises:
         InputError: nothing is there, or one table would mix test sets.
     """
-    with tqdm(total=6, unit="part", disable=None) as bar:
+    parts = {
+        find: "finding runs",
+        tables: "scoring",
+        stage_curves: "drawing curves",
+        masked_clips: "reconstructing masked clips",
+        decoded_clips: "aligning decoded clips",
+        worst_clips: "looking for the worst",
+    }
+    with tqdm(total=len(parts), unit="part", disable=None) as bar:
 
-        def part(name: str, make: Callable[..., Made], *arguments: object) -> Made:
-            bar.set_description(name)
+        def part(make: Callable[..., Made], *arguments: object) -> Made:
+            bar.set_description(parts[make])
             made = make(*arguments)
             bar.update()
             return made
 
-        runs, decodes = part("finding runs", find, folders)
+        runs, decodes = part(find, folders)
         order = list(STAGES)
         runs.sort(key=lambda run: order.index(run.kind) if run.kind in order else len(order))
-        found, notes = part("scoring", tables, decodes)
+        found, notes = part(tables, decodes)
         return Page(
             title=" and ".join(Path(folder).resolve().name for folder in folders),
             created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -123,10 +131,10 @@ def collect(folders: Sequence[Path], files: str) -> Page:
             decodes=decodes,
             tables=found,
             notes=[*notes, *(f"{run.name}: {note}" for run in runs for note in run.notes)],
-            curves=part("drawing curves", stage_curves, runs),
-            masked=part("reconstructing masked clips", masked_clips, runs),
-            decoded=part("aligning decoded clips", decoded_clips, found),
-            worst=part("looking for the worst", worst_clips, found),
+            curves=part(stage_curves, runs),
+            masked=part(masked_clips, runs),
+            decoded=part(decoded_clips, found),
+            worst=part(worst_clips, found),
             costs=[cost(run) for run in runs],
             decode_seconds=_decode_seconds(decodes),
             setups=[setup(run, files) for run in runs],

@@ -1,9 +1,14 @@
 """The page of real trainings and decodes, made by the command and seen in a browser."""
 
+import contextlib
 import json
+import os
+import pty
 import re
 import shutil
+import subprocess
 import sys
+import termios
 from importlib import import_module
 from pathlib import Path
 
@@ -267,6 +272,25 @@ def test_runs_that_are_not_done_are_said(tmp_path):
     assert re.search(r"died</strong> has stopped at update 300 of 600", text)
     assert "the disk is &lt;full&gt;" in text
     assert "RuntimeError: the disk is <full>" in out.with_suffix(".md").read_text()
+
+
+def test_a_terminal_sees_how_far_it_is(tmp_path):
+    data = write_test_set(tmp_path / "data", sentences(4))
+    write_decode(write_training(tmp_path / "run", data), data, sentences(4))
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    command = [sys.executable, "-m", "mmpt_fairseq.report", tmp_path / "run"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how the end of a terminal is told
+            while block := os.read(ours, 4096):
+                shown += block
+        assert process.stdout.read().decode().strip() == str(tmp_path / "run" / "report.html")
+    os.close(ours)
+    bars = re.findall(r"([a-z ]+): +(\d+)%\|[^|]*\| (\d)/(\d)", shown.decode())
+    assert bars[0] == ("finding runs", "0", "0", "6")
+    assert bars[-1] == ("looking for the worst", "100", "6", "6")
 
 
 def test_different_test_sets_are_refused_by_the_command(tmp_path):
