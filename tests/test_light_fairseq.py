@@ -6,8 +6,10 @@ from mmpt_fairseq.light_fairseq import import_fairseq
 from tests.commands import run, succeeded
 
 SCRIPT = """
+import gc
 import sys
 import mmpt_fairseq
+assert gc.isenabled()
 late = {"sklearn", "sklearn.metrics", "scipy.stats"}
 assert not {"scipy", *late} & sys.modules.keys()
 from fairseq.criterions.sentence_prediction import acc_and_f1

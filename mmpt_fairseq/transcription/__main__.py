@@ -1,6 +1,7 @@
 """The command line: ``mmpt-transcribe CHECKPOINT FILE... [--format text|json|srt|vtt]``."""
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -139,6 +140,7 @@ def _outputs(args: argparse.Namespace) -> list[Path | None]:
 def main(arguments: list[str] | None = None) -> None:
     """Exit status 1 when a file failed; the others are done all the same."""
     args = parse_arguments(arguments)
+    gc.freeze()  # what was imported stays: looking through it for garbage is a tenth of the start
     # fairseq logs and warns as in a training; stderr is for the bar and for faults.
     logging.basicConfig(level=logging.ERROR, force=True)
     warnings.simplefilter("ignore")
