@@ -23,7 +23,7 @@ INSTALL_REQUIRES = [
     "scikit-learn",
     "tqdm",
     # ours
-    "av",
+    "av>=17",  # its conversions can be told to start no threads
     "editdistance",  # fairseq's WER scorer
     "Jinja2",
     "jiwer",
