@@ -31,6 +31,21 @@ def test_join_undoes_cut(sizes):
     assert torch.equal(cutter.join(cutter.cut(video)), video)
 
 
+@pytest.mark.parametrize("sizes", [(4, 12, 2, 4), (2, 8, 1, 8), (1, 130, 1, 1), (1, 128, 1, 1)])
+def test_slices_are_averages_of_patches_in_floats_and_in_8_bit(sizes):
+    """Of white too, whose sums are the largest."""
+    frames, size, _, _ = sizes
+    cutter = patches(*sizes)
+    video = torch.randint(0, 256, (3, 3, frames, size, size), dtype=torch.uint8)
+    video[0] = 255
+    scaled = video.double() / 127.5 - 1
+    expected = cutter.cut(scaled).view(3, cutter.grid[0], -1, cutter.patch_dim).mean(2)
+    found = cutter.cut_slices(video)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.double(), expected, atol=1e-6)
+    assert torch.allclose(cutter.cut_slices(scaled), expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("sizes", [(5, 12, 2, 4), (4, 10, 2, 4)])
 def test_a_broken_grid_is_refused(sizes):
     with pytest.raises(ValueError, match="not a whole number of patches"):
