@@ -74,7 +74,7 @@ def stage_curves(runs: Sequence[Run]) -> list[StageCurves]:
     stages = []
     for kind in kinds:
         members = [run for run in runs if run.kind == kind and run.log]
-        panels = _panels(members)
+        panels = panels_of(members)
         if not panels:
             continue
         systems = list(dict.fromkeys(system_of(run) for run in members))
@@ -90,7 +90,8 @@ def stage_curves(runs: Sequence[Run]) -> list[StageCurves]:
     return stages
 
 
-def _panels(runs: Sequence[Run]) -> list[Panel]:
+def panels_of(runs: Sequence[Run]) -> list[Panel]:
+    """What is drawn of one stage's runs, the learning rate last."""
     found: dict[str, None] = {}
     for run in runs:
         found |= dict.fromkeys(run.log.metrics())
@@ -99,7 +100,7 @@ def _panels(runs: Sequence[Run]) -> list[Panel]:
     names = [n for n in found if n not in BESIDE and not n.startswith("best_")]
     known = [name for name in TITLES if name in names]
     others = [name for name in names if name not in TITLES]
-    names = sorted(known + others, key=lambda name: name == "lr")  # the learning rate last
+    names = sorted(known + others, key=lambda name: name == "lr")
     panels = [Panel(TITLES.get(name, name), _lines(runs, name)) for name in names]
     return [panel for panel in panels if panel.lines]
 
@@ -111,6 +112,9 @@ def _lines(runs: Sequence[Run], metric: str) -> list[Line]:
         curves = [(run.log.curve(metric), False)]
         curves += [(by.get(metric, {}), True) for by in run.log.validation().values()]
         for curve, validation in curves:
+            if metric == "lr" and run.get("lr_scheduler._name") == "cosine":
+                # Once the last update is made fairseq's cosine begins anew; nothing learns at that.
+                curve = {at: rate for at, rate in curve.items() if at < run.max_update}
             if curve:
                 updates = sorted(curve)
                 values = [curve[update] for update in updates]

@@ -5,6 +5,7 @@ read on a light and on a dark background.
 """
 
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ INK = "#010203"
 # With normalised targets the model says what a patch looks like, not how bright it is.
 TOLD = ", on the true mean and scale of each patch"
 FRAME_SECONDS = 0.01 * SUBSAMPLING  # of the encoder
+SOUND, CTC, ATTENTION = "the sound", "CTC posteriors", "decoder attention"
+TALLEST = 4.5  # inches of one part of an alignment
+NAME_POINTS = 7.5  # size of the names of its rows, which are this much apart:
+NAME_PITCH = 1.25 * NAME_POINTS
 # Told apart by most people with colour blindness, and on black as on white.
 COLOURS = ("#3b82c4", "#d9822b", "#2f9e77", "#b5539c", "#c2a11f", "#c8453b", "#5fb3d9", "#8a8f98")
 STYLE = {
@@ -251,33 +256,51 @@ def draw_frames(
     """What :func:`reconstruction_frames` shows."""
     title = f"reconstructed{TOLD if told else ''}"
     strips = {"input": original, "masked": masked, title: rebuilt}
-    axes = figure.subplots(3, len(original), squeeze=False)
-    for line, (title, pictures) in zip(axes, strips.items(), strict=True):
-        for axis, picture in zip(line, pictures, strict=True):
+    # A figure each: as a title of the first picture, a long one would push the second away.
+    for strip, (title, pictures) in zip(figure.subfigures(3, 1), strips.items(), strict=True):
+        strip.suptitle(title, x=0.0, ha="left", fontsize=STYLE["axes.titlesize"])
+        axes = strip.subplots(1, len(pictures), squeeze=False)[0]
+        for axis, picture in zip(axes, pictures, strict=True):
             axis.imshow(picture.clip(0, 1), interpolation="nearest")
             axis.set_axis_off()
-        line[0].set_title(title)
 
 
 def alignment(clip: Alignment, name: str) -> Picture:
     """Spectrogram, CTC's posteriors and the decoder's attention over the same seconds."""
-    seconds = 0.01 * len(clip.sound)
-    shares = [1.6, 0.5 + 0.14 * len(clip.labels), 0.5 + 0.14 * len(clip.tokens)]
-    drawn = (True, bool(clip.labels), clip.attention is not None)
-    parts = [share for share, there in zip(shares, drawn, strict=True) if there]
-    with drawing(8.0, 0.7 + sum(min(p, 4.5) for p in parts)) as figure:
-        axes = list(figure.subplots(len(parts), 1, sharex=True, height_ratios=parts))
-        spectrogram(axes[0], clip.sound, "spectrogram")
-        if clip.labels:
-            heatmap(axes[1], clip.posteriors.T, clip.labels, "posteriors of the labels CTC emits")
-            _write_emitted(axes[1], clip)
-        if clip.attention is not None:
-            heatmap(axes[-1], clip.attention, clip.tokens, "attention of the decoder (last layer)")
-        axes[-1].set_xlabel("seconds")
-        axes[-1].set_xlim(0, seconds)
-        shown = ("the sound", "CTC posteriors", "decoder attention")
-        named = [part for part, there in zip(shown, drawn, strict=True) if there][1:]
+    with drawing(8.0, alignment_height(clip)) as figure:
+        named = draw_alignment(figure, clip)
         return to_picture(figure, f"{' and '.join(named)} of {name}")
+
+
+def alignment_height(clip: Alignment) -> float:
+    """Inches of its parts under one another."""
+    return 0.7 + sum(_heights(clip).values())
+
+
+def draw_alignment(figure: Figure, clip: Alignment) -> list[str]:
+    """What :func:`alignment` shows; returns what it is, in words."""
+    heights = _heights(clip)
+    subplots = figure.subplots(len(heights), 1, sharex=True, height_ratios=list(heights.values()))
+    axes = dict(zip(heights, subplots, strict=True))
+    spectrogram(axes[SOUND], clip.sound, "spectrogram")
+    if CTC in axes:
+        title = "posteriors of the labels CTC emits"
+        heatmap(axes[CTC], clip.posteriors.T, clip.labels, title, heights[CTC])
+        _write_emitted(axes[CTC], clip)
+    if ATTENTION in axes:
+        title = "attention of the decoder (last layer)"
+        heatmap(axes[ATTENTION], clip.attention, clip.tokens, title, heights[ATTENTION])
+    subplots[-1].set_xlabel("seconds")
+    subplots[-1].set_xlim(0, 0.01 * len(clip.sound))
+    return list(heights)[1:]
+
+
+def _heights(clip: Alignment) -> dict[str, float]:
+    """Inches of each part that there is."""
+    rows = {CTC: len(clip.labels), ATTENTION: 0 if clip.attention is None else len(clip.tokens)}
+    return {SOUND: 1.6} | {
+        part: min(0.5 + 0.14 * number, TALLEST) for part, number in rows.items() if number
+    }
 
 
 def _write_emitted(axis: Axes, clip: Alignment) -> None:
@@ -288,14 +311,21 @@ def _write_emitted(axis: Axes, clip: Alignment) -> None:
             axis.text(*place, label, ha="center", va="center", fontsize=6.5, color=INK)
 
 
-def heatmap(axis: Axes, values: NDArray[np.float32], names: Sequence[str], title: str) -> None:
-    """Shares ``(rows, encoder frames)`` over seconds, first row on top."""
+def heatmap(
+    axis: Axes, values: NDArray[np.float32], names: Sequence[str], title: str, inches: float
+) -> None:
+    """Shares ``(rows, encoder frames)`` over seconds, first row on top.
+
+    Args:
+        inches: height; where not all names fit, one in so many is written.
+    """
     extent = (0, FRAME_SECONDS * values.shape[1], len(names) - 0.5, -0.5)
     # From transparent to blue: no ground of its own, so that it suits light and dark.
     colours = np.zeros((*values.shape, 4))
     colours[..., :3] = mpl.colors.to_rgb(COLOURS[0])
     colours[..., 3] = np.clip(values / max(values.max(), 1e-9), 0, 1) ** 0.7
     axis.imshow(colours, aspect="auto", extent=extent, interpolation="nearest")
-    axis.set_yticks(range(len(names)), names, fontsize=min(8.0, 240 / len(names)))
+    every = math.ceil(len(names) * NAME_PITCH / (72 * inches))
+    axis.set_yticks(range(0, len(names), every), names[::every], fontsize=NAME_POINTS)
     axis.tick_params(axis="y", length=0)
-    axis.set_title(title)
+    axis.set_title(title if every == 1 else f"{title}; one row in {every} is named")
