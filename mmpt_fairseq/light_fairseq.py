@@ -5,11 +5,13 @@ and an audio classifier: a quarter of the time that a command takes to start. He
 when one of their functions is called. Nothing happens where fairseq is imported already.
 
 Python meanwhile looks for no garbage: what importing makes stays, and looking through it again and
-again would be a further sixth.
+again would be a further sixth. And logging stays as it was: one of fairseq's modules would have the
+whole program say on stderr what is meant for debugging.
 """
 
 import gc
 import importlib
+import logging
 import sys
 from types import ModuleType
 
@@ -36,7 +38,8 @@ def import_fairseq() -> None:
         return
     standing_in["sklearn"].metrics = standing_in["sklearn.metrics"]
     sys.modules.update(standing_in)
-    collecting = gc.isenabled()
+    collecting, log = gc.isenabled(), logging.getLogger()
+    level, handlers = log.level, log.handlers[:]
     gc.disable()
     try:
         importlib.import_module("fairseq")
@@ -45,6 +48,8 @@ def import_fairseq() -> None:
             gc.enable()
         for name in standing_in:
             del sys.modules[name]
+        log.setLevel(level)
+        log.handlers[:] = handlers
 
 
 import_fairseq()

@@ -7,9 +7,11 @@ from tests.commands import run, succeeded
 
 SCRIPT = """
 import gc
+import logging
 import sys
 import mmpt_fairseq
 assert gc.isenabled()
+assert logging.getLogger().level == logging.WARNING and not logging.getLogger().handlers
 late = {"sklearn", "sklearn.metrics", "scipy.stats"}
 assert not {"scipy", *late} & sys.modules.keys()
 from fairseq.criterions.sentence_prediction import acc_and_f1
