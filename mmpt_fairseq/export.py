@@ -115,12 +115,14 @@ def _config(model: SpeechModel) -> dict:
         "encoder": sizes,
         "input": {
             "sample_rate": SAMPLE_RATE,
-            "features": "Kaldi log mel filterbank energies of 16-bit samples, no dither",
+            "features": "natural logarithm of Kaldi's mel filterbank energies of samples in the "
+            "range of 16 bits, no dither; what is lower counts as log_energy_floor",
             "mel_bins": NUM_MEL_BINS,
             "frame_length": FRAME_LENGTH,
             "frame_shift": FRAME_SHIFT,
-            "floor": ROUNDING_NOISE,
-            "normalisation": "each bin to zero mean and unit variance over the clip",
+            "log_energy_floor": ROUNDING_NOISE,
+            "normalisation": "each bin to zero mean and unit variance over the clip; a lower "
+            "variance counts as least_variance",
             "least_variance": MIN_VARIANCE,
         },
         "frames_per_output": SUBSAMPLING,

@@ -60,8 +60,10 @@ def check_file(path: str) -> None:
     """Raise UnreadableClip unless ``path`` is a file with something in it."""
     if os.path.isdir(path):
         raise UnreadableClip(f"{path} is a folder; name the audio files in it")
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         raise UnreadableClip(f"there is no audio file {path}")
+    if not os.path.isfile(path):
+        raise UnreadableClip(f"{path} is a pipe or a device; write its sound to a file first")
     if os.path.getsize(path) == 0:
         raise UnreadableClip(f"{path} is a file of zero bytes")
 

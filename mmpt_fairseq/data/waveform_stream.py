@@ -2,7 +2,10 @@
 
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,12 +21,69 @@ from mmpt_fairseq.data.waveform import (
     resampling_ratio,
     soundfile_faults,
 )
-from mmpt_fairseq.errors import UnreadableClip
+from mmpt_fairseq.errors import InputError, UnreadableClip
 
 BLOCK_SECONDS = 10
+FULL_SCALE = 32768  # of 16-bit samples
+UNTOLD = 0x7FFF_0000  # bytes: who writes to a pipe cannot know, and says as much as there could be
 
 
-def waveform_blocks(path: str) -> Iterator[Waveform]:
+@dataclass(frozen=True)
+class Samples:
+    """Sound that is in memory already.
+
+    Attributes:
+        name: what messages call it.
+        waveform: ``(samples,)`` in [-1, 1].
+        rate: in Hz.
+    """
+
+    name: str
+    waveform: Waveform
+    rate: int
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def seconds(self) -> float:
+        return len(self.waveform) / self.rate
+
+
+Source = str | Samples
+
+
+def as_source(given: object, rate: int | None, name: str) -> Source:
+    """A path, or an array ``(samples,)`` of floats in [-1, 1] or of 16-bit integers.
+
+    Args:
+        rate: of arrays, in Hz.
+        name: of an array.
+
+    Raises:
+        InputError: it is neither, or ``rate`` is missing.
+    """
+    if isinstance(given, (str, Path)):
+        return str(given)
+    if not hasattr(given, "__array__"):
+        kind = type(given).__name__
+        raise InputError(f"sound is given as a path or as an array of samples, not as {kind}")
+    waveform = np.asarray(given)
+    if waveform.ndim != 1:
+        raise InputError(
+            f"{name} have the shape {waveform.shape}; give one channel, (samples,), or the mean "
+            "of several"
+        )
+    if not rate or rate <= 0:
+        raise InputError(f"{name} need their rate in Hz, as in rate=16000")
+    if waveform.dtype == np.int16:
+        waveform = waveform / FULL_SCALE
+    elif not np.issubdtype(waveform.dtype, np.floating):
+        raise InputError(f"{name} are {waveform.dtype}; give floats in [-1, 1], or int16")
+    return Samples(name, waveform.astype(np.float32), rate)
+
+
+def waveform_blocks(source: Source) -> Iterator[Waveform]:
     """Decode a whole file; the blocks joined are what ``read_waveform`` returns.
 
     Yields:
@@ -32,26 +92,33 @@ def waveform_blocks(path: str) -> Iterator[Waveform]:
     Raises:
         UnreadableClip: as ``read_waveform``; where the fault comes late, after good blocks.
     """
-    check_file(path)
     empty = True
-    decoded = _soundfile_blocks(path) if is_soundfile(path) else container_blocks(path, path)
-    for block in resampled_blocks(decoded):
-        check_finite(block, path)
-        empty = False
+    for block in resampled_blocks(_decoded(source)):
+        check_finite(block, str(source))
+        empty = empty and not len(block)
         yield block
     if empty:
-        raise UnreadableClip(f"{path} holds no samples")
+        raise UnreadableClip(f"{source} holds no samples")
 
 
-def duration(path: str) -> float | None:
+def _decoded(source: Source) -> Iterable[tuple[Waveform, int]]:
+    if isinstance(source, Samples):
+        return [(source.waveform, source.rate)]
+    check_file(source)
+    return _soundfile_blocks(source) if is_soundfile(source) else container_blocks(source, source)
+
+
+def duration(path: Source) -> float | None:
     """Seconds according to the file's header, which may err; None where it says nothing."""
+    if isinstance(path, Samples):
+        return path.seconds
     if not os.path.isfile(path):
         return None
     if is_soundfile(path):
         import soundfile
 
         try:
-            return soundfile.info(os.fsencode(path)).duration
+            return _promised(soundfile.info(os.fsencode(path), verbose=True))
         except (soundfile.LibsndfileError, RuntimeError):
             return None
     import av
@@ -61,6 +128,14 @@ def duration(path: str) -> float | None:
             return container.duration and container.duration / av.time_base
     except (av.error.FFmpegError, OSError):
         return None
+
+
+def _promised(info) -> float:
+    """Of a WAV that was cut off, what its header says; libsndfile counts what is there."""
+    cut = re.search(r"^data : (\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
+    if cut is None or int(cut[1]) >= UNTOLD or not int(cut[2]):
+        return info.duration
+    return info.duration * int(cut[1]) / int(cut[2])
 
 
 def _soundfile_blocks(path: str) -> Iterator[tuple[Waveform, int]]:

@@ -1,6 +1,7 @@
 """The command line: ``mmpt-transcribe CHECKPOINT FILE... [--format text|json|srt|vtt]``."""
 
 import argparse
+import contextlib
 import gc
 import logging
 import os
@@ -30,7 +31,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="wav, flac, ogg, mp3, mp4, mpg ... of any length"
     )
-    parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+    help_text = "default: text, a line a file; json: a line a file too, an object in each"
+    parser.add_argument("--format", choices=FORMATS, default="text", help=help_text)
     parser.add_argument(
         "--output-dir", type=Path, help="write a file for each FILE there, instead of to stdout"
     )
@@ -43,7 +45,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--decoding",
         choices=list(SpeechToTextConfig.__dataclass_fields__["decoding"].type),
-        help="default: ctc where the model has a CTC head, the faster one",
+        help="default: ctc where the model has a CTC head, the fastest; joint takes ten to a "
+        "hundred times as long and makes the fewest errors where a decoder was trained too",
     )
     parser.add_argument("--beam", type=int, default=5, help="of attention decoding (5)")
     parser.add_argument("--language", help="of the text, where the model writes several")
@@ -75,23 +78,31 @@ def transcribe(args: argparse.Namespace) -> int:
         beam=args.beam,
         language=args.language,
     )
-    failed = 0
-    for path, output, transcript in zip(args.files, outputs, transcripts, strict=True):
-        if isinstance(transcript, Transcript):
-            _tell_if_cut(path, transcript)
-            if not transcript.text:
-                tqdm.write(f"mmpt-transcribe: no words were found in {path}", file=sys.stderr)
-        if isinstance(transcript, UnreadableClip):
-            failed += 1
-            tqdm.write(f"mmpt-transcribe: {transcript}", file=sys.stderr)
-            if output is None:
-                tqdm.write(render_failure(path, str(transcript), args.format), sys.stdout, end="")
-        elif output is None:
-            tqdm.write(render(transcript, args.format), file=sys.stdout, end="")
-            sys.stdout.flush()
-        else:
-            _write(output, render(transcript, args.format))
-    return failed
+    # The bar ends before whatever ends the command is said.
+    with contextlib.closing(transcripts):
+        told = zip(args.files, outputs, transcripts, strict=True)
+        return sum(
+            not _tell(path, output, transcript, args.format) for path, output, transcript in told
+        )
+
+
+def _tell(
+    path: str, output: Path | None, transcript: Transcript | UnreadableClip, style: str
+) -> bool:
+    """Write one file's transcript to ``output``, or stdout; returns whether there is one."""
+    if isinstance(transcript, UnreadableClip):
+        tqdm.write(f"mmpt-transcribe: {transcript}", file=sys.stderr)
+        if output is None:
+            _print(render_failure(path, str(transcript), style))
+        return False
+    _tell_if_cut(path, transcript)
+    if not transcript.text:
+        tqdm.write(f"mmpt-transcribe: no words were found in {path}", file=sys.stderr)
+    if output is None:
+        _print(render(transcript, style))
+    else:
+        _write(output, render(transcript, style))
+    return True
 
 
 def _tell_if_cut(path: str, transcript: Transcript) -> None:
@@ -107,6 +118,23 @@ def _tell_if_cut(path: str, transcript: Transcript) -> None:
             "header promises",
             file=sys.stderr,
         )
+
+
+def _print(text: str) -> None:
+    """To stdout, at once, beside the bar."""
+    try:
+        tqdm.write(text, file=sys.stdout, end="")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_stdout_up()
+        raise InputError(f"stdout cannot be written: {error.strerror}") from None
+
+
+def _give_stdout_up() -> None:
+    """Python would try once more on closing, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write(path: Path, text: str) -> None:
@@ -152,8 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         raise SystemExit("\nmmpt-transcribe: interrupted") from None
     except BrokenPipeError:
-        # Whoever reads has had enough (`| head`). Python would complain once more on closing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_stdout_up()  # whoever reads has had enough (`| head`)
         raise SystemExit(1) from None
     if failed:
         raise SystemExit(f"mmpt-transcribe: {failed} of {len(args.files)} files failed")

@@ -1,4 +1,4 @@
-"""A file as pieces of features: those of training, computed for each piece by itself."""
+"""A recording as pieces of features: those of training, computed for each piece by itself."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mmpt_fairseq.data.audio import ROUNDING_NOISE, Features, floored_filterbank, normalise
 from mmpt_fairseq.data.container import open_container, sound_begins
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, is_soundfile
-from mmpt_fairseq.data.waveform_stream import waveform_blocks
+from mmpt_fairseq.data.waveform_stream import Samples, Source, waveform_blocks
 from mmpt_fairseq.transcription.segments import Segment, segments
 
 
@@ -26,24 +26,25 @@ class Piece:
     silent: bool
 
 
-def pieces(path: str, longest: float) -> Iterator[Piece]:
-    """The pieces of a file in order of time; one alone where it lasts up to ``longest`` seconds.
+def pieces(source: Source, longest: float) -> Iterator[Piece]:
+    """The pieces of a recording in order of time; one where it lasts up to ``longest`` seconds.
 
     Raises:
-        UnreadableClip: the file cannot be read to its end, or is shorter than one frame.
+        UnreadableClip: it cannot be read to its end, or is shorter than one frame.
     """
-    begins = 0.0 if is_soundfile(path) else first_sound(path)
-    for segment in cuts(path, longest):
-        yield heard(segment, path, begins)
+    in_memory = isinstance(source, Samples)
+    begins = 0.0 if in_memory or is_soundfile(source) else first_sound(source)
+    for segment in cuts(source, longest):
+        yield heard(segment, str(source), begins)
 
 
-def cuts(path: str, longest: float) -> Iterator[Segment]:
+def cuts(source: Source, longest: float) -> Iterator[Segment]:
     """The sound of each piece.
 
     Raises:
-        UnreadableClip: the file cannot be read to its end.
+        UnreadableClip: it cannot be read to its end.
     """
-    return segments(waveform_blocks(path), longest, shortest=longest / 4)
+    return segments(waveform_blocks(source), longest, shortest=longest / 4)
 
 
 def first_sound(path: str) -> float:

@@ -1,7 +1,7 @@
 """A checkpoint of any stage, ready to hear files: ``mmpt_fairseq.load``."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Optional
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
-from mmpt_fairseq.data.waveform_stream import duration
+from mmpt_fairseq.data.waveform_stream import Source, as_source, duration
 from mmpt_fairseq.errors import InputError, UnreadableClip, input_error_on_exit
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
@@ -26,6 +26,8 @@ from mmpt_fairseq.transcription.search import Search, SearchOptions
 from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
 
 AnyPath = str | Path
+Array = NDArray[np.floating] | NDArray[np.int16] | torch.Tensor
+Sound = AnyPath | Array
 LONGEST_PIECE = 20.0  # seconds
 BATCHES_AHEAD = 4  # pieces of so many batches are sorted by length, so that little is padded
 
@@ -84,44 +86,53 @@ class SpeechModel:
         return encoder
 
     def transcribe(
-        self, path: AnyPath | Sequence[AnyPath], **options
+        self, sound: Sound | Iterable[Sound], **options
     ) -> Transcript | list[Transcript]:
-        """What is said in a file, or in each of several that are decoded together.
+        """What is said in a recording, or in each of several that are decoded together.
 
         Args:
+            sound: a path; or samples ``(samples,)``, floats in [-1, 1] or int16, with their
+                ``rate`` among the options; or several of either.
             options: as of :meth:`transcribe_each`.
 
         Raises:
-            UnreadableClip: a file cannot be read (:meth:`transcribe_each` goes on instead).
+            UnreadableClip: a recording cannot be read (:meth:`transcribe_each` goes on instead).
             InputError: the model is no recogniser, or cannot follow the options.
         """
-        paths = [path] if isinstance(path, (str, Path)) else list(path)
+        several = isinstance(sound, Iterable) and not _is_one(sound)
         transcripts = []
-        for transcript in self.transcribe_each(paths, **options):
+        for transcript in self.transcribe_each(sound if several else [sound], **options):
             if isinstance(transcript, UnreadableClip):
                 raise transcript
             transcripts.append(transcript)
-        return transcripts[0] if isinstance(path, (str, Path)) else transcripts
+        return transcripts if several else transcripts[0]
 
     def transcribe_each(
         self,
-        paths: Sequence[AnyPath],
+        sounds: Iterable[Sound],
+        rate: Optional[int] = None,
         batch_size: int = 8,
         longest: float = LONGEST_PIECE,
         progress: bool = False,
         **search,
     ) -> Iterator[Transcript | UnreadableClip]:
-        """The transcript of each file in the order given, or why there is none.
+        """The transcript of each recording in the order given, or why there is none.
 
         Args:
+            sounds: as of :meth:`transcribe`; a transcript's ``path`` is ``samples 1`` for an array
+                that comes first.
+            rate: of arrays, in Hz.
             batch_size: pieces decoded at once; changes speed and memory, not what is found.
-            longest: seconds; a file that lasts longer is cut where it is quietest.
+            longest: seconds; what lasts longer is cut where it is quietest.
             progress: show a bar on stderr.
-            search: as :class:`SearchOptions` names them.
+            search: ``decoding``, ``beam`` and ``language``, as of
+                :class:`~mmpt_fairseq.transcription.search.SearchOptions`.
 
         Raises:
             InputError: the model is no recogniser, or cannot follow the options.
         """
+        if _is_one(sounds):
+            sounds = [sounds]
         if not isinstance(self.task, ManifestSpeechToTextTask):
             stage_1 = isinstance(self.task, AVPretrainingTask)
             kind = "stage 1" if stage_1 else type(self.task).__name__
@@ -137,15 +148,17 @@ class SpeechModel:
                 f"pieces of {longest:g} s are not between 1 s and the model's {limit:g} s"
             )
         finder = Search(self.model, self.task, SearchOptions(**search))
-        return self._transcribe_each(
-            [str(path) for path in paths], batch_size, longest, finder, progress
-        )
+        sources = [
+            as_source(sound, rate, f"samples {number}")
+            for number, sound in enumerate(sounds, start=1)
+        ]
+        return self._transcribe_each(sources, batch_size, longest, finder, progress)
 
     def _transcribe_each(
-        self, paths: list[str], batch_size: int, longest: float, search: Search, progress: bool
+        self, sources: list[Source], batch_size: int, longest: float, search: Search, progress: bool
     ) -> Iterator[Transcript | UnreadableClip]:
-        events, said = _events(paths, longest), []
-        with _bar(paths, progress) as bar:
+        events, said = _events(sources, longest), []
+        with _bar(sources, progress) as bar:
             while window := list(itertools.islice(events, BATCHES_AHEAD * batch_size)):
                 heard = [event for event in window if isinstance(event, Piece)]
                 words = iter(_decode(heard, batch_size, search, bar))
@@ -156,18 +169,21 @@ class SpeechModel:
                     yield Transcript(event, said) if isinstance(event, str) else event
                     said = []
 
-    def extract_features(self, path: AnyPath, layer: Optional[int] = None) -> NDArray[np.float32]:
-        """What the encoder makes of a file: ``(frames, width)``, frame i at ``0.04 * i`` s of it.
+    def extract_features(
+        self, sound: Sound, layer: Optional[int] = None, rate: Optional[int] = None
+    ) -> NDArray[np.float32]:
+        """What the encoder makes of sound: ``(frames, width)``, frame i at ``0.04 * i`` s of it.
 
         What lasts more than 20 s is cut where it is quietest, as for transcription. Each piece is
         normalised and encoded by itself: no frame knows of another piece's sound.
 
         Args:
+            sound: a path, or samples ``(samples,)``, floats in [-1, 1] or int16, of ``rate`` Hz.
             layer: 0 before the first Conformer layer, n after the n-th; by default the last.
 
         Raises:
             UnreadableClip: the file cannot be read.
-            InputError: there is no such layer.
+            InputError: there is no such layer, or ``sound`` is neither.
         """
         number = len(self.encoder.layers)
         if layer is not None and not 0 <= layer <= number:
@@ -175,7 +191,7 @@ class SpeechModel:
         device = next(self.model.parameters()).device
         states = []
         with torch.inference_mode():
-            for piece in pieces(str(path), LONGEST_PIECE):
+            for piece in pieces(as_source(sound, rate, "samples"), LONGEST_PIECE):
                 features = torch.from_numpy(piece.features)[None].to(device)
                 lengths = torch.tensor([features.size(1)], device=device)
                 encoded = self.encoder(features, lengths, keep_layers=layer is not None)
@@ -184,12 +200,17 @@ class SpeechModel:
         return np.concatenate(states)
 
 
-def _events(paths: list[str], longest: float) -> Iterator[Piece | UnreadableClip | str]:
-    """The pieces of each file, after them its path, or the fault that keeps it from being read."""
-    for path in paths:
+def _is_one(sound: object) -> bool:
+    """Whether it is one recording, not several: a path, or an array (a text has letters, too)."""
+    return isinstance(sound, (str, bytes, Path)) or hasattr(sound, "__array__")
+
+
+def _events(sources: list[Source], longest: float) -> Iterator[Piece | UnreadableClip | str]:
+    """The pieces of each recording, then its name, or the fault that keeps it from being read."""
+    for source in sources:
         try:
-            yield from pieces(path, longest)
-            yield path
+            yield from pieces(source, longest)
+            yield str(source)
         except UnreadableClip as fault:
             yield fault
 
@@ -217,9 +238,9 @@ def _advance(bar: tqdm, piece: Piece) -> None:
     bar.update(seconds if bar.total is None else min(seconds, bar.total - bar.n))
 
 
-def _bar(paths: list[str], shown: bool) -> tqdm:
+def _bar(sources: list[Source], shown: bool) -> tqdm:
     """A bar over seconds of sound, without an end where a header does not say how many."""
-    lengths = [duration(path) for path in paths] if shown else []
+    lengths = [duration(source) for source in sources] if shown else []
     known = bool(lengths) and None not in lengths
     heard, done = "{desc}: {n:.0f}", "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     return tqdm(

@@ -117,12 +117,20 @@ class Search:
             prefix = lengths.new_full((len(batch), 1), self.prefix)
         found = self.generator.generate([self.model], sample, prefix_tokens=prefix)
         best = [hypotheses[0] for hypotheses in found]
-        if self.aligns and "frames" not in best[0]:
-            self._align(best, sample["net_input"])
+        by_ctc = isinstance(self.generator, CTC_SEARCHES)
+        if (self.aligns or by_ctc) and "frames" not in best[0]:
+            self._align(best, sample["net_input"], by_ctc)
         return best
 
-    def _align(self, hypotheses: list[dict[str, Tensor]], net_input: dict[str, Tensor]) -> None:
-        """Give hypotheses of other searches the frames that the CTC head sees their tokens in."""
+    def _align(
+        self, hypotheses: list[dict[str, Tensor]], net_input: dict[str, Tensor], score: bool
+    ) -> None:
+        """Give hypotheses of other searches the frames that the CTC head sees their tokens in.
+
+        Args:
+            score: what these frames say of the tokens is the tokens' score too, for a search that
+                has but one for all of them.
+        """
         encoded = self.model.encoder(**net_input)
         lprobs = encoded["ctc_logits"][0].float().log_softmax(-1).transpose(0, 1).cpu().numpy()
         lengths = encoded["src_lengths"][0].tolist()
@@ -135,6 +143,9 @@ class Search:
             if frames is not None:
                 hypothesis["frames"] = torch.zeros(len(tokens), dtype=torch.long)
                 hypothesis["frames"][kept] = torch.tensor(frames, dtype=torch.long)
+                if score:
+                    told = torch.from_numpy(lprobs[row, frames, [tokens[i] for i in kept]])
+                    hypothesis["positional_scores"][kept] = told.to(hypothesis["score"])
 
     def _language_tags(self) -> dict[str, int]:
         """Languages that the model writes, if it was trained with tags, and their tokens."""

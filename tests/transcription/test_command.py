@@ -85,17 +85,29 @@ def test_a_name_that_is_no_utf8(checkpoint, folder, tmp_path, capsys):
     assert capsys.readouterr().out == expected
 
 
-def test_an_mp3_that_was_cut_off_is_told(checkpoint, tmp_path, capsys):
-    whole = tmp_path / "whole.mp3"
+@pytest.mark.parametrize("kind", ["mp3", "wav"])
+def test_what_was_cut_off_is_told(checkpoint, tmp_path, capsys, kind):
+    whole, half = tmp_path / f"whole.{kind}", tmp_path / f"half.{kind}"
     soundfile.write(whole, noise(8), RATE)
-    (tmp_path / "half.mp3").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     film = write_video(tmp_path / "film.mp4", 100, audio=noise(1))  # four seconds of pictures
-    assert run(checkpoint, whole, tmp_path / "half.mp3", film) == 0
+    assert run(checkpoint, whole, half, film) == 0
     printed = capsys.readouterr()
-    assert "whole.mp3 ends" not in printed.err
+    assert f"whole.{kind} ends" not in printed.err
     assert "film.mp4 ends" not in printed.err
-    assert re.search(r"half\.mp3 ends after [34]\.\d s, of 8\.\d s that its header", printed.err)
+    told = rf"half\.{kind} ends after [34]\.\d s, of 8\.\d s that its header"
+    assert re.search(told, printed.err)
     assert len(printed.out.splitlines()) == 3
+
+
+def test_a_wav_out_of_a_pipe_promises_nothing(checkpoint, tmp_path, capsys):
+    """Who writes to a pipe cannot know the size, and leaves the largest there is."""
+    path = write_audio(tmp_path / "a.wav", noise(3))
+    data = path.read_bytes()
+    size = data.index(b"data") + 4
+    path.write_bytes(data[:size] + b"\xff\xff\xff\xff" + data[size + 4 :])
+    assert run(checkpoint, path) == 0
+    assert "ends after" not in capsys.readouterr().err
 
 
 def test_subtitles_into_a_folder(checkpoint, folder, tmp_path, capsys):
@@ -167,6 +179,25 @@ def test_a_reader_that_has_had_enough(checkpoint, folder):
     assert process.returncode == 1
     assert "Traceback" not in errors
     assert "BrokenPipe" not in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's full disk")
+def test_a_full_disk(checkpoint, folder):
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "mmpt_fairseq.transcription", checkpoint, "a.wav"],
+            cwd=folder,
+            env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.endswith(
+        "mmpt_fairseq: stdout cannot be written: No space left on device\n"
+    )
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_name_that_is_no_utf_8(checkpoint, folder, tmp_path):

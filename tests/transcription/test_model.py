@@ -185,6 +185,66 @@ def test_a_bad_file_among_good_ones(recogniser, tmp_path):
         recogniser.transcribe(paths)
 
 
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_samples_are_heard_as_their_file(recogniser, tmp_path, rate):
+    waveform = noise(23, rate=rate)
+    whole = np.round(waveform * 32767).astype(np.int16)
+    path = write_audio(tmp_path / "a.wav", whole, rate)
+    expected = recogniser.extract_features(path)
+    for given in (whole, whole / 32768, torch.from_numpy(whole / 32768)):
+        found = recogniser.extract_features(given, rate=rate)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    heard = recogniser.transcribe(path)
+    alone = recogniser.transcribe(whole, rate=rate)
+    assert (alone.segments, alone.path) == (heard.segments, "samples 1")
+    both = recogniser.transcribe([path, whole], rate=rate)
+    assert [t.segments for t in both] == 2 * [heard.segments]
+    assert [t.path for t in both] == [str(path), "samples 2"]
+    [each] = recogniser.transcribe_each(str(path))
+    assert each == heard
+
+
+def test_what_is_no_sound(recogniser):
+    wave = noise(1)
+    for given, options, fault in (
+        (wave, {}, "samples 1 need their rate in Hz"),
+        (wave, {"rate": 0}, "need their rate"),
+        (wave[None], {"rate": RATE}, r"have the shape \(1, 16000\); give one channel"),
+        (np.arange(9), {"rate": RATE}, "are int64; give floats"),
+        (None, {}, "not as NoneType"),
+        (b"a.wav", {}, "not as bytes"),
+        ([3], {}, "as a path or as an array of samples, not as int"),
+    ):
+        with pytest.raises(InputError, match=fault):
+            recogniser.transcribe(given, **options)
+    for given, fault in ((wave[:0], "holds no samples"), (wave[:100], "less than one 25 ms")):
+        [found] = recogniser.transcribe_each([given], rate=RATE)
+        assert isinstance(found, UnreadableClip)
+        assert fault in str(found)
+    with pytest.raises(UnreadableClip, match="samples holds samples that are infinite"):
+        recogniser.extract_features(np.full(RATE, np.nan), rate=RATE)
+    with pytest.raises(UnreadableClip, match="/dev/null is a pipe or a device"):
+        recogniser.transcribe("/dev/null")
+
+
+def test_prefix_beam_search_is_as_sure_of_each_word_as_greedy_ctc(recogniser, corpora, monkeypatch):
+    """Where posteriors are so sharp that both find the same text, in the same frames."""
+    head = recogniser.model.encoder.ctc_projection
+    vague = head.forward
+    monkeypatch.setattr(head, "forward", lambda x: 30 * vague(x))
+    paths, agreed = [corpora / "asr" / f"{i}.wav" for i in range(8)], set()
+    for path in paths:
+        greedy, beam = (
+            recogniser.transcribe(path, decoding=name).words for name in ("ctc", "ctc_beam")
+        )
+        if [w.text for w in greedy] == [w.text for w in beam]:
+            for a, b in zip(greedy, beam, strict=True):
+                assert (b.start, b.end) == (a.start, a.end)
+                assert b.confidence == pytest.approx(a.confidence, abs=1e-5)
+            agreed |= {w.confidence for w in beam}
+    assert len(agreed) > 3
+
+
 def test_beside_other_processes(checkpoint, monkeypatch):
     """A model that is loaded is not trained: each process of a launcher may have its own."""
     monkeypatch.setenv("WORLD_SIZE", "2")
