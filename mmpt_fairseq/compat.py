@@ -92,6 +92,23 @@ def _load_or_exit(path: str, *args, **kwargs) -> dict:
 checkpoint_utils.load_checkpoint_to_cpu = _load_or_exit
 
 
+_fairseq_ensemble = checkpoint_utils.load_model_ensemble_and_task
+
+
+def _ensemble_or_exit(filenames: list[str], *args, **kwargs) -> tuple:
+    """fairseq-generate's loader, which ends in a traceback where there is no such file."""
+    try:
+        return _fairseq_ensemble(filenames, *args, **kwargs)
+    except OSError as error:
+        _, missing, path = str(error).partition("Model file not found: ")
+        if not missing:
+            raise
+        raise SystemExit(f"mmpt_fairseq: there is no checkpoint {path}; mend --path") from None
+
+
+checkpoint_utils.load_model_ensemble_and_task = _ensemble_or_exit
+
+
 _fairseq_merge = dataclass_utils.merge_with_parent
 
 

@@ -103,6 +103,11 @@ def test_stage_1_is_no_recogniser(stages, corpora):
     assert "not of stage 2 or 3" in refused(generate(checkpoint, corpora / "asr", "test"))
 
 
+def test_a_checkpoint_that_is_not_there(corpora, tmp_path):
+    sentence = refused(generate(tmp_path / "none.pt", corpora / "asr", "test"))
+    assert f"there is no checkpoint {tmp_path / 'none.pt'}; mend --path" in sentence
+
+
 def test_stage_1_of_another_size(stages, corpora, tmp_path):
     start = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     options = [start, "model.encoder_embed_dim=32"]

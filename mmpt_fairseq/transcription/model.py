@@ -1,6 +1,7 @@
 """A checkpoint of any stage, ready to hear files: ``mmpt_fairseq.load``."""
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Optional
@@ -248,4 +249,5 @@ def _bar(sources: list[Source], shown: bool) -> tqdm:
         desc="transcribed",
         bar_format=f"{heard} of {{total:.0f}} s {done}" if known else f"{heard} s in {{elapsed}}",
         disable=not shown,
+        mininterval=0.1 if sys.stderr.isatty() else 10,  # a log gets a line now and then
     )
