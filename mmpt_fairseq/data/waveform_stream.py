@@ -21,7 +21,7 @@ from mmpt_fairseq.data.waveform import (
     resampling_ratio,
     soundfile_faults,
 )
-from mmpt_fairseq.errors import InputError, UnreadableClip
+from mmpt_fairseq.errors import InputError, UnreadableClip, reason_of
 
 BLOCK_SECONDS = 10
 FULL_SCALE = 32768  # of 16-bit samples
@@ -68,19 +68,22 @@ def as_source(given: object, rate: int | None, name: str) -> Source:
     if not hasattr(given, "__array__"):
         kind = type(given).__name__
         raise InputError(f"sound is given as a path or as an array of samples, not as {kind}")
-    waveform = np.asarray(given)
+    try:
+        waveform = np.asarray(given)
+    except (TypeError, RuntimeError) as error:  # a tensor on a GPU, or one that asks for gradients
+        raise InputError(f"{name} are no array: {reason_of(error)}") from None
     if waveform.ndim != 1:
         raise InputError(
             f"{name} have the shape {waveform.shape}; give one channel, (samples,), or the mean "
             "of several"
         )
-    if not rate or rate <= 0:
-        raise InputError(f"{name} need their rate in Hz, as in rate=16000")
+    if not rate or rate < 1 or rate != int(rate):
+        raise InputError(f"{name} need their rate in Hz, a whole number, as in rate=16000")
     if waveform.dtype == np.int16:
         waveform = waveform / FULL_SCALE
     elif not np.issubdtype(waveform.dtype, np.floating):
         raise InputError(f"{name} are {waveform.dtype}; give floats in [-1, 1], or int16")
-    return Samples(name, waveform.astype(np.float32), rate)
+    return Samples(name, waveform.astype(np.float32), int(rate))
 
 
 def waveform_blocks(source: Source) -> Iterator[Waveform]:

@@ -192,7 +192,7 @@ def test_samples_are_heard_as_their_file(recogniser, tmp_path, rate):
     path = write_audio(tmp_path / "a.wav", whole, rate)
     expected = recogniser.extract_features(path)
     for given in (whole, whole / 32768, torch.from_numpy(whole / 32768)):
-        found = recogniser.extract_features(given, rate=rate)
+        found = recogniser.extract_features(given, rate=float(rate))
         np.testing.assert_allclose(found, expected, atol=1e-5)
     heard = recogniser.transcribe(path)
     alone = recogniser.transcribe(whole, rate=rate)
@@ -209,6 +209,8 @@ def test_what_is_no_sound(recogniser):
     for given, options, fault in (
         (wave, {}, "samples 1 need their rate in Hz"),
         (wave, {"rate": 0}, "need their rate"),
+        (wave, {"rate": 22050.5}, "need their rate in Hz, a whole number"),
+        (torch.zeros(RATE, requires_grad=True), {"rate": RATE}, r"are no array: .*detach"),
         (wave[None], {"rate": RATE}, r"have the shape \(1, 16000\); give one channel"),
         (np.arange(9), {"rate": RATE}, "are int64; give floats"),
         (None, {}, "not as NoneType"),
