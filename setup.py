@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 #   installed with --no-deps --no-build-isolation (requirements-fairseq.txt).
 # - torch: unpinned, pip would replace the build that is there or fetch several gigabytes; the
 #   one version that is tested stands in requirements.txt.
-# Versions are not repeated here either: requirements.txt pins every one of them.
+# Versions stand here only where others would not work: requirements.txt pins every one of them.
 INSTALL_REQUIRES = [
     # fairseq's own dependencies, less torch and torchaudio
     "antlr4-python3-runtime==4.9.3",

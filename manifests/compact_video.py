@@ -109,7 +109,8 @@ def _is_newer(copy: str, video: str) -> bool:
 def _transcode(source, target, small_side: int) -> str:
     """Picture by picture, counted anew at a constant rate: pictures are known by their number."""
     import av
-    from av.video.reformatter import VideoReformatter
+
+    from mmpt_fairseq.data.container import picture_converter
 
     stream = video_stream(source)
     stream.thread_type = "NONE"
@@ -119,12 +120,11 @@ def _transcode(source, target, small_side: int) -> str:
     coded = target.add_stream("libx264", rate=rate, options=options)
     coded.width, coded.height, coded.pix_fmt = width, height, "yuv420p"
     coded.gop_size, coded.max_b_frames = KEY_EVERY, 0
-    count, converter = 0, VideoReformatter()
+    count, convert = 0, picture_converter()
     for frame in source.decode(stream):
         if not count and frame.rotation:
             coded.set_display_rotation(frame.rotation)
-        # With threads, PyAV's own choice, small pictures take several times as long (PyAV #2200).
-        small = converter.reformat(frame, width, height, "yuv420p", interpolation="AREA", threads=1)
+        small = convert(frame, width, height, "yuv420p", interpolation="AREA")
         # A new frame, because the old one's type (I, P, B) would be coded again.
         picture = av.VideoFrame.from_ndarray(small.to_ndarray(), format="yuv420p")
         picture.pts, picture.time_base = count, 1 / rate

@@ -116,11 +116,11 @@ def _config(model: SpeechModel) -> dict:
         "input": {
             "sample_rate": SAMPLE_RATE,
             "features": "natural logarithm of Kaldi's mel filterbank energies of samples in the "
-            "range of 16 bits, no dither; what is lower counts as log_energy_floor",
+            "range of 16 bits, no dither; what is lower counts as floor. Lengths are in samples",
             "mel_bins": NUM_MEL_BINS,
             "frame_length": FRAME_LENGTH,
             "frame_shift": FRAME_SHIFT,
-            "log_energy_floor": ROUNDING_NOISE,
+            "floor": ROUNDING_NOISE,
             "normalisation": "each bin to zero mean and unit variance over the clip; a lower "
             "variance counts as least_variance",
             "least_variance": MIN_VARIANCE,

@@ -1,11 +1,11 @@
-"""Imports fairseq without the two libraries that tasks of others compute their scores with.
+"""Imports fairseq sooner, and with no effect on the rest of the program.
 
 fairseq takes scikit-learn and ``scipy.stats`` in whenever it is imported, for a sentence classifier
 and an audio classifier: a quarter of the time that a command takes to start. Here they are imported
-when one of their functions is called. Nothing happens where fairseq is imported already.
+when one of their functions is called, unless they are there already.
 
 Python meanwhile looks for no garbage: what importing makes stays, and looking through it again and
-again would be a further sixth. And logging stays as it was: one of fairseq's modules would have the
+again would be a further tenth. And logging stays as it was: one of fairseq's modules would have the
 whole program say on stderr what is meant for debugging.
 """
 
@@ -34,9 +34,9 @@ class Postponed(ModuleType):
 def import_fairseq() -> None:
     """Afterwards the real modules can be imported as ever."""
     standing_in = {name: Postponed(name) for name in POSTPONED}
-    if standing_in.keys() & sys.modules.keys():
-        return
     standing_in["sklearn"].metrics = standing_in["sklearn.metrics"]
+    if standing_in.keys() & sys.modules.keys():
+        standing_in = {}
     sys.modules.update(standing_in)
     collecting, log = gc.isenabled(), logging.getLogger()
     level, handlers = log.level, log.handlers[:]

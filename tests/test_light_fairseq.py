@@ -2,16 +2,14 @@
 
 import sys
 
+import pytest
+
 from mmpt_fairseq.light_fairseq import import_fairseq
 from tests.commands import run, succeeded
 
 SCRIPT = """
-import gc
-import logging
 import sys
 import mmpt_fairseq
-assert gc.isenabled()
-assert logging.getLogger().level == logging.WARNING and not logging.getLogger().handlers
 late = {"sklearn", "sklearn.metrics", "scipy.stats"}
 assert not {"scipy", *late} & sys.modules.keys()
 from fairseq.criterions.sentence_prediction import acc_and_f1
@@ -31,6 +29,18 @@ assert sklearn_metrics.roc_curve([0, 1], [0.1, 0.9])[1].tolist()[-1] == 1
 
 def test_they_are_imported_when_they_are_needed():
     succeeded(run([sys.executable, "-c", SCRIPT]))
+
+
+@pytest.mark.parametrize("first", ["gc", "scipy.stats", "sklearn.metrics"])
+def test_a_programs_logging_and_garbage_collection_stay(first):
+    """Whatever it has imported already."""
+    script = f"""
+import {first}, gc, logging
+import mmpt_fairseq
+assert gc.isenabled()
+assert logging.getLogger().level == logging.WARNING and not logging.getLogger().handlers
+"""
+    succeeded(run([sys.executable, "-c", script]))
 
 
 def test_nothing_is_put_in_the_place_of_what_is_there():

@@ -1,9 +1,11 @@
 """Containers with sound, pictures or both (mp4, mkv, mpg ...), opened by FFmpeg through PyAV."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from av import AudioStream
+    from av import AudioStream, VideoFrame
     from av.container import InputContainer
 
 
@@ -15,6 +17,17 @@ def open_container(path: str) -> "InputContainer":
     import av
 
     return av.open(f"file:{path}")
+
+
+def picture_converter() -> "Callable[..., VideoFrame]":
+    """For the pictures of one film: ``VideoFrame.reformat`` with the picture before the options.
+
+    From PyAV 17 on each picture would set up a conversion for itself, on as many threads as there
+    are cores, and small ones would take several times as long (PyAV #2200).
+    """
+    from av.video.reformatter import VideoReformatter
+
+    return partial(VideoReformatter().reformat, threads=1)
 
 
 def beginning(container: "InputContainer") -> float:

@@ -1,7 +1,7 @@
 """Pictures: sampled frames of a video file, cropped and resized as one clip."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import chain
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmpt_fairseq.data.container import open_container
+from mmpt_fairseq.data.container import open_container, picture_converter
 from mmpt_fairseq.data.waveform import split_slice
 from mmpt_fairseq.errors import UnreadableClip, reason_of
 
@@ -133,26 +133,22 @@ def _collect(frames: Iterable, wanted: set[int], index: int) -> Pictures:
     Args:
         index: number of the first of ``frames``.
     """
-    from av.video.reformatter import VideoReformatter
-
-    pictures, newest, final, converter = {}, None, max(wanted), VideoReformatter()
+    pictures, newest, final, convert = {}, None, max(wanted), picture_converter()
     for frame in frames:
         if index in wanted:
-            pictures[index] = _upright(frame, converter)
+            pictures[index] = _upright(frame, convert)
         if index >= final:
             return pictures
         newest, index = (index, frame), index + 1
     if newest is not None:
-        pictures[newest[0]] = _upright(newest[1], converter)
+        pictures[newest[0]] = _upright(newest[1], convert)
     return pictures
 
 
-def _upright(frame, converter) -> NDArray[np.uint8]:
+def _upright(frame, convert: Callable) -> NDArray[np.uint8]:
     """``(height, width, 3)``, turned as players turn what a telephone took."""
-    # PyAV #2200: from 17 on each frame would start threads for itself, 3 to 10 times as slow.
-    rgb = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
     # FFmpeg's angle is anticlockwise, as numpy's.
-    return np.rot90(rgb, round(frame.rotation / 90))
+    return np.rot90(convert(frame, format="rgb24").to_ndarray(), round(frame.rotation / 90))
 
 
 def transform_clip(

@@ -1,6 +1,7 @@
 """Sound of any length as 16 kHz mono blocks: what ``read_waveform`` gives, in bounded memory."""
 
 import math
+import numbers
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -71,19 +72,19 @@ def as_source(given: object, rate: int | None, name: str) -> Source:
     try:
         waveform = np.asarray(given)
     except (TypeError, RuntimeError) as error:  # a tensor on a GPU, or one that asks for gradients
-        raise InputError(f"{name} are no array: {reason_of(error)}") from None
+        raise InputError(f"{name} cannot be read as an array: {reason_of(error)}") from None
     if waveform.ndim != 1:
         raise InputError(
             f"{name} have the shape {waveform.shape}; give one channel, (samples,), or the mean "
             "of several"
         )
-    if not rate or rate < 1 or rate != int(rate):
+    if not isinstance(rate, numbers.Real) or not math.isfinite(rate) or rate < 1 or rate % 1:
         raise InputError(f"{name} need their rate in Hz, a whole number, as in rate=16000")
-    if waveform.dtype == np.int16:
-        waveform = waveform / FULL_SCALE
-    elif not np.issubdtype(waveform.dtype, np.floating):
+    kind, size = waveform.dtype.kind, waveform.dtype.itemsize
+    if kind != "f" and (kind, size) != ("i", 2):
         raise InputError(f"{name} are {waveform.dtype}; give floats in [-1, 1], or int16")
-    return Samples(name, waveform.astype(np.float32), int(rate))
+    waveform = waveform.astype(np.float32, copy=False)
+    return Samples(name, waveform if kind == "f" else waveform / FULL_SCALE, int(rate))
 
 
 def waveform_blocks(source: Source) -> Iterator[Waveform]:
@@ -98,7 +99,7 @@ def waveform_blocks(source: Source) -> Iterator[Waveform]:
     empty = True
     for block in resampled_blocks(_decoded(source)):
         check_finite(block, str(source))
-        empty = empty and not len(block)
+        empty = False
         yield block
     if empty:
         raise UnreadableClip(f"{source} holds no samples")
@@ -106,36 +107,38 @@ def waveform_blocks(source: Source) -> Iterator[Waveform]:
 
 def _decoded(source: Source) -> Iterable[tuple[Waveform, int]]:
     if isinstance(source, Samples):
-        return [(source.waveform, source.rate)]
+        size = BLOCK_SECONDS * source.rate
+        starts = range(0, len(source.waveform), size)
+        return ((source.waveform[start : start + size], source.rate) for start in starts)
     check_file(source)
     return _soundfile_blocks(source) if is_soundfile(source) else container_blocks(source, source)
 
 
-def duration(path: Source) -> float | None:
-    """Seconds according to the file's header, which may err; None where it says nothing."""
-    if isinstance(path, Samples):
-        return path.seconds
-    if not os.path.isfile(path):
+def duration(source: Source) -> float | None:
+    """Seconds; of a file according to its header, which may err, or None where it says nothing."""
+    if isinstance(source, Samples):
+        return source.seconds
+    if not os.path.isfile(source):
         return None
-    if is_soundfile(path):
+    if is_soundfile(source):
         import soundfile
 
         try:
-            return _promised(soundfile.info(os.fsencode(path), verbose=True))
+            return _promised(soundfile.info(os.fsencode(source), verbose=True))
         except (soundfile.LibsndfileError, RuntimeError):
             return None
     import av
 
     try:
-        with open_container(path) as container:
+        with open_container(source) as container:
             return container.duration and container.duration / av.time_base
     except (av.error.FFmpegError, OSError):
         return None
 
 
 def _promised(info) -> float:
-    """Of a WAV that was cut off, what its header says; libsndfile counts what is there."""
-    cut = re.search(r"^data : (\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
+    """Of a WAV or AIFF that was cut off, what it announces; libsndfile counts what is there."""
+    cut = re.search(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
     if cut is None or int(cut[1]) >= UNTOLD or not int(cut[2]):
         return info.duration
     return info.duration * int(cut[1]) / int(cut[2])

@@ -112,7 +112,7 @@ def _lines(runs: Sequence[Run], metric: str) -> list[Line]:
         curves = [(run.log.curve(metric), False)]
         curves += [(by.get(metric, {}), True) for by in run.log.validation().values()]
         for curve, validation in curves:
-            if metric == "lr" and run.get("lr_scheduler._name") == "cosine":
+            if metric == "lr" and _ends_with_its_period(run):
                 # Once the last update is made fairseq's cosine begins anew; nothing learns at that.
                 curve = {at: rate for at, rate in curve.items() if at < run.max_update}
             if curve:
@@ -120,3 +120,10 @@ def _lines(runs: Sequence[Run], metric: str) -> list[Line]:
                 values = [curve[update] for update in updates]
                 lines.append(Line(system, updates, values, validation))
     return lines
+
+
+def _ends_with_its_period(run: Run) -> bool:
+    """Whether its rate is a cosine over just as many updates as it was to make."""
+    cosine = run.get("lr_scheduler._name") == "cosine"
+    period_of_its_own = float(run.get("lr_scheduler.lr_period_updates", 0)) > 0
+    return cosine and not period_of_its_own and run.max_update > 0

@@ -45,8 +45,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--decoding",
         choices=list(SpeechToTextConfig.__dataclass_fields__["decoding"].type),
-        help="default: ctc where the model has a CTC head, the fastest; joint takes ten to a "
-        "hundred times as long and makes the fewest errors where a decoder was trained too",
+        help="default: ctc where the model has a CTC head, the fastest; joint, many times as slow, "
+        "can be the best where a decoder was trained too",
     )
     parser.add_argument("--beam", type=int, default=5, help="of attention decoding (5)")
     parser.add_argument("--language", help="of the text, where the model writes several")
@@ -168,7 +168,7 @@ def _outputs(args: argparse.Namespace) -> list[Path | None]:
 def main(arguments: list[str] | None = None) -> None:
     """Exit status 1 when a file failed; the others are done all the same."""
     args = parse_arguments(arguments)
-    gc.freeze()  # what was imported stays: looking through it for garbage is a tenth of the start
+    gc.freeze()  # what was imported stays: Python need not look through it, least of all at the end
     # fairseq logs and warns as in a training; stderr is for the bar and for faults.
     logging.basicConfig(level=logging.ERROR, force=True)
     warnings.simplefilter("ignore")

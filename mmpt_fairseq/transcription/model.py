@@ -1,7 +1,6 @@
 """A checkpoint of any stage, ready to hear files: ``mmpt_fairseq.load``."""
 
 import itertools
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Optional
@@ -111,10 +110,10 @@ class SpeechModel:
     def transcribe_each(
         self,
         sounds: Iterable[Sound],
-        rate: Optional[int] = None,
         batch_size: int = 8,
         longest: float = LONGEST_PIECE,
         progress: bool = False,
+        rate: Optional[int] = None,
         **search,
     ) -> Iterator[Transcript | UnreadableClip]:
         """The transcript of each recording in the order given, or why there is none.
@@ -122,10 +121,10 @@ class SpeechModel:
         Args:
             sounds: as of :meth:`transcribe`; a transcript's ``path`` is ``samples 1`` for an array
                 that comes first.
-            rate: of arrays, in Hz.
             batch_size: pieces decoded at once; changes speed and memory, not what is found.
             longest: seconds; what lasts longer is cut where it is quietest.
             progress: show a bar on stderr.
+            rate: of arrays, in Hz.
             search: ``decoding``, ``beam`` and ``language``, as of
                 :class:`~mmpt_fairseq.transcription.search.SearchOptions`.
 
@@ -183,7 +182,7 @@ class SpeechModel:
             layer: 0 before the first Conformer layer, n after the n-th; by default the last.
 
         Raises:
-            UnreadableClip: the file cannot be read.
+            UnreadableClip: it cannot be read.
             InputError: there is no such layer, or ``sound`` is neither.
         """
         number = len(self.encoder.layers)
@@ -202,8 +201,11 @@ class SpeechModel:
 
 
 def _is_one(sound: object) -> bool:
-    """Whether it is one recording, not several: a path, or an array (a text has letters, too)."""
-    return isinstance(sound, (str, bytes, Path)) or hasattr(sound, "__array__")
+    """Whether it is one recording, not several: a path, or an array of numbers."""
+    if isinstance(sound, (str, bytes, Path)):
+        return True
+    of_paths = getattr(getattr(sound, "dtype", None), "kind", "f") in "OU"
+    return hasattr(sound, "__array__") and not of_paths
 
 
 def _events(sources: list[Source], longest: float) -> Iterator[Piece | UnreadableClip | str]:
@@ -249,5 +251,4 @@ def _bar(sources: list[Source], shown: bool) -> tqdm:
         desc="transcribed",
         bar_format=f"{heard} of {{total:.0f}} s {done}" if known else f"{heard} s in {{elapsed}}",
         disable=not shown,
-        mininterval=0.1 if sys.stderr.isatty() else 10,  # a log gets a line now and then
     )

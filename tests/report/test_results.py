@@ -369,8 +369,12 @@ def test_the_rate_that_follows_the_last_update_is_not_drawn(data, tmp_path):
     cfg = config(folder, data, max_update=60)
     rates = {20: 0.002, 40: 0.001, 60: 0.0003}
     log = [progress(30 + at, at, 2.0, lr=rate) for at, rate in rates.items()]
-    for schedule, drawn in (("cosine", [20, 40]), ("inverse_sqrt", [20, 40, 60])):
-        write_log(folder, start(0, {**cfg, "lr_scheduler": {"_name": schedule}}), *log, done(95))
+    for schedule, drawn in (
+        ({"_name": "cosine"}, [20, 40]),
+        ({"_name": "cosine", "lr_period_updates": 100.0}, [20, 40, 60]),
+        ({"_name": "inverse_sqrt"}, [20, 40, 60]),
+    ):
+        write_log(folder, start(0, {**cfg, "lr_scheduler": schedule}), *log, done(95))
         panels = panels_of(find([folder])[0])
         [rate] = [line for p in panels if p.title == "learning rate" for line in p.lines]
         assert rate.updates == drawn

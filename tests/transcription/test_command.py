@@ -85,7 +85,7 @@ def test_a_name_that_is_no_utf8(checkpoint, folder, tmp_path, capsys):
     assert capsys.readouterr().out == expected
 
 
-@pytest.mark.parametrize("kind", ["mp3", "wav"])
+@pytest.mark.parametrize("kind", ["mp3", "wav", "aiff"])
 def test_what_was_cut_off_is_told(checkpoint, tmp_path, capsys, kind):
     whole, half = tmp_path / f"whole.{kind}", tmp_path / f"half.{kind}"
     soundfile.write(whole, noise(8), RATE)

@@ -191,7 +191,7 @@ def test_samples_are_heard_as_their_file(recogniser, tmp_path, rate):
     whole = np.round(waveform * 32767).astype(np.int16)
     path = write_audio(tmp_path / "a.wav", whole, rate)
     expected = recogniser.extract_features(path)
-    for given in (whole, whole / 32768, torch.from_numpy(whole / 32768)):
+    for given in (whole, whole.astype(">i2"), whole / 32768, torch.from_numpy(whole / 32768)):
         found = recogniser.extract_features(given, rate=float(rate))
         np.testing.assert_allclose(found, expected, atol=1e-5)
     heard = recogniser.transcribe(path)
@@ -200,6 +200,8 @@ def test_samples_are_heard_as_their_file(recogniser, tmp_path, rate):
     both = recogniser.transcribe([path, whole], rate=rate)
     assert [t.segments for t in both] == 2 * [heard.segments]
     assert [t.path for t in both] == [str(path), "samples 2"]
+    named = recogniser.transcribe(np.array([str(path)] * 2))
+    assert [t.segments for t in named] == 2 * [heard.segments]
     [each] = recogniser.transcribe_each(str(path))
     assert each == heard
 
@@ -209,8 +211,15 @@ def test_what_is_no_sound(recogniser):
     for given, options, fault in (
         (wave, {}, "samples 1 need their rate in Hz"),
         (wave, {"rate": 0}, "need their rate"),
-        (wave, {"rate": 22050.5}, "need their rate in Hz, a whole number"),
-        (torch.zeros(RATE, requires_grad=True), {"rate": RATE}, r"are no array: .*detach"),
+        *(
+            (wave, {"rate": rate}, "need their rate in Hz, a whole number")
+            for rate in (22050.5, float("nan"), float("inf"), "16000")
+        ),
+        (
+            torch.zeros(RATE, requires_grad=True),
+            {"rate": RATE},
+            r"cannot be read as an array: .*detach",
+        ),
         (wave[None], {"rate": RATE}, r"have the shape \(1, 16000\); give one channel"),
         (np.arange(9), {"rate": RATE}, "are int64; give floats"),
         (None, {}, "not as NoneType"),
