@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--clips", type=int, default=1000, help="to learn from")
+    parser.add_argument("--clips", type=int, default=4000, help="to learn from")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args(arguments)
     with exit_on_input_error():

@@ -27,17 +27,22 @@ CRITERIA = {
 CONTRASTIVE = ("clr", "mae_clr")
 # Tokens a batch: CLR wants many clips to tell apart, MAE many updates.
 TOKENS = {"mae": 3000, "clr": 12000, "mae_clr": 8000}
+DRAWN_TOKENS = 16000
 UNTRAINED = "untrained"
 BASELINES = ("log mel, mean, std", "log mel - mean, 4 segments")
-FRAMES = {"real": 298, "drawn": 100}  # of 10 ms: every clip is cut to this length for retrieval
+FRAMES = {"real": 298, "drawn": 150}  # of 10 ms: every clip is cut to this length for retrieval
 # Drawn clips last longer than what is kept of them, so that their length tells nothing, and from
 # anywhere in them, or their moments are learnt by heart. The pictures span all of what is kept.
 # The mouth moves over less of the picture than the head does: large patches keep where it is.
+# Half of the layers are enough to tell when it opens, and see twice as many clips in the same time.
 DRAWN = [
     f"task.max_audio_frames={FRAMES['drawn']}",
     "task.random_start=true",
     "task.video_size=64",
     "model.video_patch_size=32",
+    "model.encoder_layers=2",
+    "model.encoder_ffn_embed_dim=256",
+    "model.video_layers=2",
 ]
 
 
@@ -55,8 +60,8 @@ class Settings:
     updates: dict[str, int] = field(
         default_factory=lambda: {"mae": 600, "clr": 200, "mae_clr": 200}
     )
-    drawn_updates: int = 1000
-    drawn_clips: int = 1000
+    drawn_updates: int = 1500
+    drawn_clips: int = 4000
     overrides: tuple[str, ...] = ()
 
 
@@ -84,11 +89,13 @@ class Probe:
     def train(self, objective: str, seed: int) -> Path:
         """Stage 1 on real data; what lacks pictures tells CLR nothing and is left out there."""
         data = self.real / ("faces" if objective == "clr" else "pretrain")
-        return self._train(objective, objective, seed, data, self.settings.updates[objective])
+        updates, tokens = self.settings.updates[objective], TOKENS[objective]
+        return self._train(objective, objective, seed, data, updates, tokens)
 
     def train_on_drawn(self, objective: str, seed: int) -> Path:
         data, updates = self.drawn / "faces", self.settings.drawn_updates
-        return self._train(f"drawn_{objective}", objective, seed, data, updates, DRAWN)
+        system = f"drawn_{objective}"
+        return self._train(system, objective, seed, data, updates, DRAWN_TOKENS, DRAWN)
 
     def _train(
         self,
@@ -97,12 +104,13 @@ class Probe:
         seed: int,
         data: Path,
         updates: int,
+        tokens: int,
         overrides: Sequence[str] = (),
     ) -> Path:
         common = [
             f"common.seed={seed}",
             f"criterion._name={CRITERIA[objective]}",
-            f"dataset.max_tokens={TOKENS[objective]}",
+            f"dataset.max_tokens={tokens}",
             f"optimization.max_update={updates}",
             f"lr_scheduler.warmup_updates={updates // 10}",
             f"checkpoint.save_interval_updates={max(1, updates // 4)}",
