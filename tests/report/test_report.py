@@ -1,7 +1,6 @@
 """The page of real trainings and decodes, made by the command and seen in a browser."""
 
 import contextlib
-import itertools
 import json
 import os
 import pty
@@ -20,10 +19,9 @@ import soundfile
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.__main__ import report
-from mmpt_fairseq.report.alignment import Alignment, align_clip, read_tokens
+from mmpt_fairseq.report.alignment import align_clip, read_tokens
 from mmpt_fairseq.report.content import collect, cost
 from mmpt_fairseq.report.discovery import find
-from mmpt_fairseq.report.figures import alignment_height, draw_alignment, draw_frames, drawing
 from mmpt_fairseq.report.page import number
 from mmpt_fairseq.report.probes import load_probe
 from mmpt_fairseq.report.reconstruction import denormalise, reconstruct
@@ -284,43 +282,6 @@ def test_decodes_follow_trainings_in_one_table(tmp_path):
     text = report([tmp_path / "run"]).with_suffix(".md").read_text(encoding="utf-8")
     table = text.split("## Time and memory\n\n")[1].split("\n\n")[0].split("\n")
     assert [line.split(" | ")[1] for line in table[2:]] == ["recognition", "decoding"]
-
-
-def attention(frames: int, rows: int) -> Alignment:
-    return Alignment(
-        sound=np.random.default_rng(0).random((frames, 80), np.float32),
-        labels=["a", "blank"],
-        posteriors=np.full((frames // 4, 2), 0.5, np.float32),
-        emitted=[(0, "a")],
-        tokens=[f"t{i}" for i in range(rows)],
-        attention=np.full((rows, frames // 4), 4 / frames, np.float32),
-    )
-
-
-@pytest.mark.parametrize(("rows", "every"), [(9, 1), (34, 1), (43, 2), (120, 4), (400, 12)])
-def test_an_alignment_can_be_read_however_long_it_is(rows, every):
-    """The spectrogram keeps its height, and names do not overlap."""
-    clip = attention(400, rows)
-    with drawing(8.0, alignment_height(clip)) as figure:
-        draw_alignment(figure, clip)
-        figure.draw_without_rendering()
-        boxes = [axis.get_window_extent().height / figure.dpi for axis in figure.axes]
-        assert boxes[0] > 1.0
-        names = figure.axes[-1].get_yticklabels()
-        assert len(names) == -(-rows // every)
-        extents = [name.get_window_extent() for name in names]
-        assert all(a.y0 > b.y1 for a, b in itertools.pairwise(extents))
-        assert (f"one row in {every}" in figure.axes[-1].get_title(loc="left")) == (every > 1)
-
-
-def test_a_long_title_moves_no_picture():
-    pictures = np.zeros((8, 4, 4, 3), np.float32)
-    with drawing(8.0, 3.6) as figure:
-        draw_frames(figure, pictures, pictures, pictures, told=True)
-        figure.draw_without_rendering()
-        for strip in figure.subfigs:
-            lefts = [axis.get_window_extent().x0 for axis in strip.axes]
-            assert np.ptp(np.diff(lefts)) < 1
 
 
 def test_a_terminal_sees_how_far_it_is(tmp_path):
