@@ -1,4 +1,5 @@
-"""fairseq without scikit-learn and scipy.stats, which can be imported and called all the same."""
+"""fairseq without scikit-learn and scipy.stats, which can be imported and called all the same, and
+without an effect on the program that imports it."""
 
 import sys
 

@@ -34,7 +34,7 @@ FRAMES = {"real": 298, "drawn": 150}  # of 10 ms: every clip is cut to this leng
 # Drawn clips last longer than what is kept of them, so that their length tells nothing, and from
 # anywhere in them, or their moments are learnt by heart. The pictures span all of what is kept.
 # The mouth moves over less of the picture than the head does: large patches keep where it is.
-# Half of the layers are enough to tell when it opens, and see twice as many clips in the same time.
+# Half of the layers are enough to tell when it opens, and see 1.7 times the clips in the same time.
 DRAWN = [
     f"task.max_audio_frames={FRAMES['drawn']}",
     "task.random_start=true",

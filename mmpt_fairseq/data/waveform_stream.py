@@ -88,7 +88,7 @@ def as_source(given: object, rate: int | None, name: str) -> Source:
 
 
 def waveform_blocks(source: Source) -> Iterator[Waveform]:
-    """Decode a whole file; the blocks joined are what ``read_waveform`` returns.
+    """Decode a whole recording; the blocks joined are what ``read_waveform`` returns.
 
     Yields:
         ``(samples,)`` in [-1, 1] at 16 kHz, some ten seconds or less.
