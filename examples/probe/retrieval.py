@@ -7,11 +7,15 @@ All clips are cut to the same length, so that it tells nothing; of MANIFESTS/tes
 all. ``energy`` instead of a checkpoint is a baseline that knows loudness alone: sound energy over
 time is predicted, linearly, from the pictures' motion and brightness, as learnt on
 MANIFESTS/train.tsv, and partners are those whose curves correlate most.
+
+``--controls`` asks a checkpoint again, with one thing changed in the pictures or the sound of drawn
+faces (controls.py): who finds by lips and their timing finds nobody without them.
 """
 
 import argparse
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import mmpt_fairseq
+from examples.probe.controls import CONTROLS, Changed
 from manifests.common import atomic_path
 from mmpt_fairseq.criterions.retrieval import partner_ranks
 from mmpt_fairseq.data.audio import read_filterbank
@@ -54,8 +59,18 @@ def candidates(manifest: Manifest, frames: int, clips: int) -> list[int]:
     return rows[:clips]
 
 
-def embeddings(checkpoint: str, folder: Path, frames: int, clips: int) -> tuple[Tensor, Tensor]:
-    """Unit vectors of sound and of pictures, ``(clips, D)`` each.
+def as_they_are(pictures: Tensor, sound: Tensor) -> Changed:
+    return pictures, sound
+
+
+def embeddings(
+    checkpoint: str,
+    folder: Path,
+    frames: int,
+    clips: int,
+    change: Callable[[Tensor, Tensor], Changed] = as_they_are,
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors of sound and of pictures, ``(clips, D)`` each; ``change`` is a control's.
 
     Raises:
         InputError: no checkpoint of stage 1, or too few clips.
@@ -76,10 +91,9 @@ def embeddings(checkpoint: str, folder: Path, frames: int, clips: int) -> tuple[
     sound, pictures = [], []
     for start in tqdm(range(0, clips, BATCH), desc="embedded", unit="batch", leave=False):
         batch = dataset.collater([dataset[row] for row in rows[start : start + BATCH]])["net_input"]
+        seen, heard = change(batch["video"], batch["audio_unmasked"])
         with torch.inference_mode():
-            found = loaded.model.embed(
-                batch["audio_unmasked"], batch["audio_lengths"], batch["video"]
-            )
+            found = loaded.model.embed(heard, batch["audio_lengths"], seen)
         sound.append(found.audio)
         pictures.append(found.video)
     return torch.cat(sound), torch.cat(pictures)
@@ -145,16 +159,27 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--frames", type=int, default=298, help="of 10 ms, kept of every clip")
     parser.add_argument("--clips", type=int, default=100)
+    parser.add_argument("--controls", action="store_true", help="also what it finds them by")
     args = parser.parse_args(arguments)
     with exit_on_input_error():
         chosen = args.manifests, args.frames, args.clips
         if args.checkpoint == ENERGY:
+            if args.controls:
+                raise InputError("--controls ask a checkpoint, not the baseline of energy")
             found = recalls(*energy_baseline(*chosen))
         else:
             found = recalls(*embeddings(args.checkpoint, *chosen))
+        controls = {
+            name: recalls(*embeddings(args.checkpoint, *chosen, change))
+            for name, change in CONTROLS.items()
+            if args.controls
+        }
         with atomic_path(args.out) as partial:
-            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(", ".join(f"{name} {value:.0f} %" for name, value in found.items()))
+            told = {**found, "controls": controls} if controls else found
+            partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    for name, recall in {"as they are": found, **controls}.items():
+        in_words = ", ".join(f"{way} {value:.0f} %" for way, value in recall.items())
+        print(f"{name}: {in_words}" if controls else in_words)
 
 
 if __name__ == "__main__":

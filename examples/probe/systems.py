@@ -30,6 +30,7 @@ TOKENS = {"mae": 3000, "clr": 12000, "mae_clr": 8000}
 DRAWN_TOKENS = 16000
 UNTRAINED = "untrained"
 BASELINES = ("log mel, mean, std", "log mel - mean, 4 segments")
+CHECKPOINTS = {"real": 4, "drawn": 15}  # of a training, evenly spread: the best one is scored
 FRAMES = {"real": 298, "drawn": 150}  # of 10 ms: every clip is cut to this length for retrieval
 # Drawn clips last longer than what is kept of them, so that their length tells nothing, and from
 # anywhere in them, or their moments are learnt by heart. The pictures span all of what is kept.
@@ -90,17 +91,16 @@ class Probe:
         """Stage 1 on real data; what lacks pictures tells CLR nothing and is left out there."""
         data = self.real / ("faces" if objective == "clr" else "pretrain")
         updates, tokens = self.settings.updates[objective], TOKENS[objective]
-        return self._train(objective, objective, seed, data, updates, tokens)
+        return self._train(objective, "real", seed, data, updates, tokens)
 
     def train_on_drawn(self, objective: str, seed: int) -> Path:
         data, updates = self.drawn / "faces", self.settings.drawn_updates
-        system = f"drawn_{objective}"
-        return self._train(system, objective, seed, data, updates, DRAWN_TOKENS, DRAWN)
+        return self._train(objective, "drawn", seed, data, updates, DRAWN_TOKENS, DRAWN)
 
     def _train(
         self,
-        system: str,
         objective: str,
+        corpus: str,
         seed: int,
         data: Path,
         updates: int,
@@ -113,9 +113,9 @@ class Probe:
             f"dataset.max_tokens={tokens}",
             f"optimization.max_update={updates}",
             f"lr_scheduler.warmup_updates={updates // 10}",
-            f"checkpoint.save_interval_updates={max(1, updates // 4)}",
+            f"checkpoint.save_interval_updates={max(1, updates // CHECKPOINTS[corpus])}",
         ]
-        target = self.folder(seed, system)
+        target = self.folder(seed, f"drawn_{objective}" if corpus == "drawn" else objective)
         options = [*common, *overrides, *self.settings.overrides]
         return train(CONFIG, "pretraining", data, target, options)
 
@@ -139,7 +139,10 @@ class Probe:
         return json.loads((scores / "scores.json").read_text(encoding="utf-8"))
 
     def retrieve(self, system: str, seed: int) -> dict[str, float]:
-        """Recall at 1 of a training's objective, or of the ``energy`` of its corpus."""
+        """Recall at 1 of a training's objective, or of the ``energy`` of its corpus.
+
+        On drawn faces, a training's with each control too (controls.py).
+        """
         corpus = "drawn" if system.startswith("drawn_") else "real"
         data = (self.drawn if corpus == "drawn" else self.real) / "faces"
         if system.removeprefix("drawn_") == ENERGY:
@@ -150,5 +153,6 @@ class Probe:
         result = folder / "retrieval"
         command = ["python", "-m", "examples.probe.retrieval", source, str(data)]
         command += [str(result / "recall.json"), "--frames", str(FRAMES[corpus])]
+        command += ["--controls"] if corpus == "drawn" and source != ENERGY else []
         run_step(command, result, [*inputs, *data_files(data)])
         return json.loads((result / "recall.json").read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ import torch
 import mmpt_fairseq
 from examples.corpora import SPEECH
 from examples.probe import classify, pooling, retrieval
+from examples.probe.controls import CONTROLS
 from examples.probe.prepare import prepare, split, with_words
 from examples.probe.systems import Probe, Settings
 from mmpt_fairseq.data.audio import normalise, read_filterbank
@@ -168,6 +169,32 @@ def test_recalls_in_both_directions():
     )
 
 
+def test_a_control_changes_one_thing():
+    """Each pixel and each frame tells where it came from."""
+    pictures = torch.arange(2 * 3 * 4 * 10 * 10, dtype=torch.int16).reshape(2, 3, 4, 10, 10)
+    sound = torch.arange(2.0 * 30 * 5).reshape(2, 30, 5)
+    before = pictures.clone(), sound.clone()
+    changed = {name: control(pictures, sound) for name, control in CONTROLS.items()}
+    assert torch.equal(pictures, before[0])
+    assert torch.equal(sound, before[1])
+    for name, (seen, heard) in changed.items():
+        assert seen.shape == pictures.shape
+        assert torch.equal(heard, sound) == ("sound" not in name)
+        assert torch.equal(seen, pictures) == ("sound" in name)
+    hidden, alone = changed["the mouth hidden"][0], changed["the mouth alone"][0]
+    assert (hidden[..., 6:9, 3:7] == 128).all()
+    assert torch.equal((hidden == pictures) | (alone == pictures), torch.ones_like(hidden).bool())
+    for name, order in (
+        ("the first picture instead of all", [0, 0, 0, 0]),
+        ("pictures backwards", [3, 2, 1, 0]),
+    ):
+        assert torch.equal(changed[name][0], pictures[:, :, order])
+    assert torch.equal(changed["mirrored"][0], pictures[..., list(range(9, -1, -1))])
+    in_another_order = changed["pictures in another order"][0]
+    assert sorted(in_another_order[0, 0, :, 0, 0]) == sorted(pictures[0, 0, :, 0, 0])
+    assert torch.equal(changed["the sound 100 ms late"][1][:, 10:], sound[:, :-10])
+
+
 @pytest.fixture
 def corpora_of_a_few(real_data, tmp_path):
     """Sixteen GRID clips, two utterances each of LibriSpeech and ARCTIC, fifty digits."""
@@ -211,7 +238,10 @@ def test_a_small_probe_of_real_speech(corpora_of_a_few, tmp_path, monkeypatch):
     assert set(views) == {f"layer {n}, {name}" for n in (0, 1) for name in pooling.POOLINGS}
     for source in (str(checkpoint), "energy"):
         arguments = [source, str(out / "real" / "faces"), str(out / "recall.json"), "--clips", "2"]
-        retrieval.main([*arguments, "--frames", "290"])
+        controls = [] if source == "energy" else ["--controls"]
+        retrieval.main([*arguments, "--frames", "290", *controls])
         recall = json.loads((out / "recall.json").read_text())
+        if source != "energy":
+            assert len(recall.pop("controls")) == len(CONTROLS)
         assert set(recall) == {"audio to video", "video to audio"}
         assert set(recall.values()) <= {0.0, 50.0, 100.0}
