@@ -27,7 +27,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from manifests.common import atomic_path
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.report.scores import score
 
 BIN = Path(sys.executable).parent
@@ -49,11 +49,8 @@ def exit_in_a_sentence() -> Iterator[None]:
     """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with exit_on_input_error():
+        with command_line("interrupted; the same command goes on from here"):
             yield
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -150,9 +150,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--small-side", type=int, default=SMALL_SIDE, metavar="PIXELS")
     args = parser.parse_args(arguments)
-    from mmpt_fairseq.errors import InputError, exit_on_input_error
+    from mmpt_fairseq.errors import InputError, command_line
 
-    with exit_on_input_error():
+    with command_line():
         try:
             copied, left = compact(args.out, args.folders, args.jobs, args.small_side)
         except CorpusError as error:

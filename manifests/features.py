@@ -34,7 +34,7 @@ from manifests.repoint import Files, Row, open_manifests, repoint, rows
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.waveform import split_slice
-from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
+from mmpt_fairseq.errors import InputError, UnreadableClip, command_line
 
 IN_ARCHIVE = 10_000  # recordings; what a killed run computes again is less than that
 INDEX = "sources.tsv"  # the last member of an archive: recording, offset, length
@@ -234,7 +234,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--float16", action="store_true", help="half the size")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         dtype = "float16" if args.float16 else "float32"
         try:
             stored, left = cache_features(args.archive, args.folders, dtype, args.jobs)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from manifests.text import clean
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 
 
 def pieces(folder: Path, texts: Iterable[str]) -> Iterator[str]:
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--splits", default="train", help="manifests, comma-separated")
     parser.add_argument("--text", type=Path, help="plain text instead, one sentence a line")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         for line in pieces(args.folder, read_texts(args.folder, args.splits.split(","), args.text)):
             print(line)
 

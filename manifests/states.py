@@ -35,7 +35,7 @@ from manifests.repoint import open_manifests, rows
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.states import DESCRIPTION, StoredStates, fingerprint
-from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
+from mmpt_fairseq.errors import InputError, UnreadableClip, command_line
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 CONFIG = "config.yaml"
@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--device", help="as torch names it; default: a GPU where there is one")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         store_states(args.checkpoint, args.data, args.out, args.without_specaugment, args.device)
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from manifests.common import atomic_path
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 
 # SpecAugment without time warping (arXiv 1904.08779), one mask of each kind as in fairseq's S2T
 # recipes; but a time mask takes a fifth of the clip at most, for short clips hold few words.
@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--splits", default="train", help="training splits, comma-separated")
     parser.add_argument("--with-source", action="store_true", help="cover src_text too")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         splits = args.splits.split(",")
         entries = build_vocabulary(args.folder, args.kind, args.size, splits, args.with_source)
     short = args.kind != "char" and entries < args.size - len(SPECIAL)

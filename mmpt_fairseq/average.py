@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmpt_fairseq.checkpoint import load_checkpoint
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 
 MARK = "mean_of"  # an average's own key, which fairseq does not look at: names of its members
 
@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     which.add_argument("--best", type=int, metavar="N", help="the best N by validation metric")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         paths = choose(find_checkpoints(args.run, args.output), args.last, args.best)
         state = average(paths)
         if not args.output.parent.is_dir():

@@ -1,6 +1,7 @@
 """Faults in what a user gave us, and how they leave a fairseq command."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 
 
@@ -22,13 +23,28 @@ def reason_of(error: Exception) -> str:
 def exit_on_input_error() -> Iterator[None]:
     """End the process with the sentence alone instead of a traceback.
 
-    Used only where fairseq calls us (tasks) and in our own commands. ``SystemExit`` passes
+    Used only where fairseq calls us (tasks) and by :func:`command_line`. ``SystemExit`` passes
     through Hydra, which would bury any other exception under its own report.
     """
     try:
         yield
     except InputError as error:
         raise SystemExit(f"mmpt_fairseq: {error}") from None
+
+
+@contextlib.contextmanager
+def command_line(interrupted: str = "interrupted") -> Iterator[None]:
+    """Around what one of our own commands does: no traceback of bad input, nor of Ctrl-C.
+
+    Args:
+        interrupted: what is said of Ctrl-C, after which the exit status is 130, as shells have it.
+    """
+    try:
+        with exit_on_input_error():
+            yield
+    except KeyboardInterrupt:
+        print(f"\nmmpt_fairseq: {interrupted}", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 @contextlib.contextmanager

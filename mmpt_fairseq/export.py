@@ -22,7 +22,7 @@ from mmpt_fairseq.data.audio import (
     ROUNDING_NOISE,
 )
 from mmpt_fairseq.data.waveform import SAMPLE_RATE
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder
 from mmpt_fairseq.transcription import SpeechModel, load
@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--onnx", action="store_true", help=f"write {GRAPH} too")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.ERROR, force=True)
-    with exit_on_input_error():
+    with command_line():
         for path in export(load(args.checkpoint, "cpu"), args.folder, args.onnx):
             print(path)
 

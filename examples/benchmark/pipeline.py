@@ -16,7 +16,7 @@ from examples.benchmark.timing import add_clock, machine, seconds
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 
 
 def sound(manifest: Manifest, row: int) -> Callable[[], object]:
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--video-size", type=int, default=224)
     add_clock(parser)
     args = parser.parse_args()
-    with exit_on_input_error():
+    with command_line():
         if args.clips < 1:
             raise InputError(f"--clips {args.clips} must be at least 1")
         manifest = Manifest(args.manifest, silent=True)

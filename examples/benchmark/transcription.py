@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 
 PAUSE = SAMPLE_RATE // 2  # samples of near silence between clips
 
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     args, options = parser.parse_known_args(arguments)
     print("| sound s | wall s | CPU s | real-time factor | peak GB | words |")
     print("|---|---|---|---|---|---|")
-    with exit_on_input_error(), tempfile.TemporaryDirectory() as folder:
+    with command_line(), tempfile.TemporaryDirectory() as folder:
         for minutes in args.minutes:
             recording = Path(folder) / "recording.wav"
             write_recording(recording, args.clips, 60 * minutes)

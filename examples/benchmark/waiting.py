@@ -17,7 +17,7 @@ from fairseq.utils import move_to_cuda
 from tqdm import tqdm
 
 from examples.benchmark.timing import machine, synchronise
-from mmpt_fairseq.errors import exit_on_input_error
+from mmpt_fairseq.errors import command_line
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel, AVPretrainingModelConfig
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--max-tokens", type=int, default=30000)
     args = parser.parse_args()
-    with exit_on_input_error():
+    with command_line():
         given = {f.name: f.default for f in fields(AVPretrainingConfig)}
         settled = {"data": str(args.data), "seed": 1, "train_subset": "train"}
         absent = {"decodes_with": None, "tensorboard_logdir": None, "distributed_world_size": 1}

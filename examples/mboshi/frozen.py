@@ -25,7 +25,7 @@ from examples.probe.pooling import encoded, open_encoder
 from mmpt_fairseq.data.audio import Features, normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.decoding.superb import predict_phones
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.scoring import error_rates
 
 BATCH = 16  # clips that the head learns from at once
@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         if args.epochs < 1:
             raise InputError(f"--epochs {args.epochs} must be at least 1")
         splits = [Manifest(args.data / f"{s}.tsv", needs=["tgt_text"]) for s in ("train", "valid")]

@@ -23,7 +23,7 @@ from manifests.common import atomic_path, parallel_map
 from manifests.features import cache_features
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.errors import exit_on_input_error
+from mmpt_fairseq.errors import command_line
 from mmpt_fairseq.scoring import normalise_text
 
 GRID_VALID = 50  # clips of GRID held out of pre-training
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1000, help="entries, unless --kind char")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args()
-    with exit_on_input_error():
+    with command_line():
         counts = prepare(args.data, args.out, args.minutes, args.kind, args.size, args.jobs)
     print(statement(counts), file=sys.stderr)
 

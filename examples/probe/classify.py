@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from examples.probe.pooling import TASKS
 from manifests.common import atomic_path
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 
 PENALTIES = (0.1, 0.01, 0.001)  # scikit-learn's C, the inverse; views are compared by the first
 THIRD = 3
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="folder for scores.json")
     parser.add_argument("--alone", nargs="+", default=[], metavar="VIEW", help="score these too")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         found = {}
         for task in TASKS:
             clips = Clips(args.vectors / f"{task}.npz")

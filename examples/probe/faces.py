@@ -13,7 +13,7 @@ from manifests.features import cache_features
 from manifests.generated.corpus import Settings, write_corpus
 from manifests.repoint import rows
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 
 VALID, TEST = 40, 110
 NOTHING = dict.fromkeys(
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=4000, help="to learn from")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         prepare(args.out, args.clips, args.jobs)
 
 

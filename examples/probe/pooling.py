@@ -27,7 +27,7 @@ from manifests.common import atomic_path
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND, Features, normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.segments import parse_segments
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.models.upstreams import open_upstream
 from mmpt_fairseq.modules.upstreams import Upstream
 
@@ -188,7 +188,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=1, help="of an untrained encoder")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         store(args.system, args.manifests, args.out, args.seed)
 
 

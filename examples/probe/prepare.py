@@ -21,7 +21,7 @@ from manifests.compact_video import compact
 from manifests.features import cache_features
 from mmpt_fairseq.data.audio import FRAME_SHIFT, num_frames
 from mmpt_fairseq.data.manifest import write_manifest
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 
 HOLD_OUT_EVERY = 5  # clips of GRID, of which every third is for validation
 SMALL_SIDE = 72  # pixels: more than a training sees
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         counts = prepare(args.data, args.out, args.jobs)
     print(", ".join(f"{name} {rows}" for name, rows in counts.items()))
 

@@ -32,7 +32,7 @@ from mmpt_fairseq.criterions.retrieval import partner_ranks
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.video import read_frames
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 
 ENERGY = "energy"
@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--controls", action="store_true", help="also what it finds them by")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         chosen = args.manifests, args.frames, args.clips
         if args.checkpoint == ENERGY:
             if args.controls:

@@ -26,7 +26,7 @@ from manifests.states import store_split
 from mmpt_fairseq.data.audio import is_cached
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.superb_dataset import READERS
-from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
+from mmpt_fairseq.errors import InputError, UnreadableClip, command_line
 from mmpt_fairseq.models.upstreams import DESCRIPTION, open_upstream
 from mmpt_fairseq.modules.upstreams import Upstream
 from mmpt_fairseq.tasks.superb import SuperbConfig
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of an untrained encoder")
     parser.add_argument("--mean", action="store_true", help="each layer's mean over time alone")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         store_states(args.upstream, args.data, args.out, args.seed, args.mean)
 
 

@@ -36,7 +36,7 @@ from mmpt_fairseq.data.audio import FRAME_LENGTH, FRAME_SHIFT, FRAMES_A_SECOND, 
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.data.segments import format_segments
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 
 SPLITS = ("train", "valid", "test")
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
@@ -244,7 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--features", action="store_true", help="compute filterbanks once")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         prepare(args.data, args.out, args.tasks, args.jobs, args.features)
 
 

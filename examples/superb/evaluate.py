@@ -13,7 +13,7 @@ from pathlib import Path
 from manifests.common import atomic_path
 from mmpt_fairseq.data.superb_labels import label_column
 from mmpt_fairseq.decoding.superb_predictions import load, score
-from mmpt_fairseq.errors import exit_on_input_error
+from mmpt_fairseq.errors import command_line
 
 
 def evaluate(checkpoint: Path, data: Path, split: str, tuned_on: str, out: Path) -> dict:
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tuned-on", default="valid", help="chooses diarization's threshold")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         found = evaluate(args.checkpoint, args.data, args.split, args.tuned_on, args.out)
     print(f"{found['kind']}, {args.split}: {found['metric']} {found['value']:.2f} %")
 

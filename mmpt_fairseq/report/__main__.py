@@ -6,7 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.report.content import collect
 from mmpt_fairseq.report.discovery import common_folder
 from mmpt_fairseq.report.files import FilesPage, collect_files
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Loading models for the pictures logs and warns like a training would.
     logging.basicConfig(level=logging.ERROR, force=True)
     warnings.simplefilter("ignore")
-    with exit_on_input_error():
+    with command_line():
         if not is_checkpoint(args.paths[0]):
             print(report(args.paths, args.out))
             return

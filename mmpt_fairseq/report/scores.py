@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.scoring import bleu, error_rates, normalise_text
 
 
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("output", type=Path, help="what fairseq-generate wrote")
     parser.add_argument("--metric", choices=["wer", "bleu"], default="wer")
     args = parser.parse_args(arguments)
-    with exit_on_input_error():
+    with command_line():
         print(json.dumps(score(args.manifest, args.output, args.metric)))
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mmpt_fairseq.data.waveform import is_soundfile
 from mmpt_fairseq.data.waveform_stream import duration
-from mmpt_fairseq.errors import InputError, UnreadableClip, exit_on_input_error
+from mmpt_fairseq.errors import InputError, UnreadableClip, command_line
 from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
 from mmpt_fairseq.transcription.formats import FORMATS, SUBTITLES, render, render_failure
 from mmpt_fairseq.transcription.model import LONGEST_PIECE, load
@@ -175,10 +175,8 @@ def main(arguments: list[str] | None = None) -> None:
     # A file name need not be UTF-8; it is written as it came.
     sys.stdout.reconfigure(errors="surrogateescape")
     try:
-        with exit_on_input_error():
+        with command_line():
             failed = transcribe(args)
-    except KeyboardInterrupt:
-        raise SystemExit("\nmmpt-transcribe: interrupted") from None
     except BrokenPipeError:
         _give_stdout_up()  # whoever reads has had enough (`| head`)
         raise SystemExit(1) from None

@@ -46,7 +46,7 @@ def test_stopped_it_ends_with_a_sentence_and_leaves_nothing_running(tmp_path, na
     started.send_signal(getattr(signal, f"SIG{name}"))
     rest = started.stderr.read()
     assert started.wait(60) == 130
-    assert rest.splitlines()[-1] == "interrupted; the same command goes on from here"
+    assert rest.splitlines()[-1] == "mmpt_fairseq: interrupted; the same command goes on from here"
     assert "Traceback" not in rest
     deadline = time.monotonic() + 30
     while alive(started.pid) and time.monotonic() < deadline:

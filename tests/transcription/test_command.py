@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,25 @@ def test_a_process_of_its_own(checkpoint, folder, recogniser):
     assert result.stderr.rstrip().endswith("mmpt-transcribe: 2 of 5 files failed")
     assert "transcribed" in result.stderr  # the bar
     assert "Traceback" not in result.stderr
+
+
+def test_stopped_it_ends_with_a_sentence(checkpoint, folder):
+    # In the background of a shell Ctrl-C's signal is ignored, and the tests' commands inherit that.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "mmpt_fairseq.transcription"]
+    files = [folder / "a.wav"] * 5000
+    started = subprocess.Popen(
+        [*command, checkpoint, *files, "--batch-size", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert started.stdout.readline().strip()
+    started.send_signal(signal.SIGINT)
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert said.splitlines()[-1] == "mmpt_fairseq: interrupted"
+    assert "Traceback" not in said
 
 
 def run(*arguments) -> int | str | None:
