@@ -33,7 +33,7 @@ class Files:
         return self._write(picture.alt, "svg", picture.file.encode())
 
     def sound(self, name: str, sound: Sound) -> str:
-        return self._write(name, "flac", sound.flac)
+        return self._write(Path(name).name, "flac", sound.flac)  # without its folders
 
     def recipe(self, setup: Setup) -> str:
         # Hydra looks it up by this very name.
@@ -41,7 +41,7 @@ class Files:
 
     def _write(self, name: str, suffix: str, content: bytes) -> str:
         self.count += 1
-        readable = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50]
+        readable = re.sub(r"[\W_]+", "-", name.lower()).strip("-")[:50]
         return self._keep(f"{self.count:02d}-{readable}.{suffix}", content)
 
     def _keep(self, name: str, content: bytes) -> str:

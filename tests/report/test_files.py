@@ -5,6 +5,7 @@ import re
 import sys
 from base64 import b64decode
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_masked_files(stage_1, tmp_path):
     paths = [
         both,
         write_video(tmp_path / "silent.mpg", 30, codec="mpeg1video"),
-        write_audio(tmp_path / "sound.flac", noise(6, rate=44_100), 44_100),
+        write_audio(tmp_path / "Übung.flac", noise(6, rate=44_100), 44_100),
     ]
     out, page = report_files(stage_1, paths, tmp_path / "page.html")
     assert [[p.alt.split(" of ")[0] for p in one.pictures] for one in page.shown] == [
@@ -67,7 +68,9 @@ def test_masked_files(stage_1, tmp_path):
         ".flac",
         ".svg",
     ]
-    assert all((tmp_path / link).stat().st_size > 100 for link in links)
+    written = [tmp_path / unquote(link) for link in links]
+    assert all(path.stat().st_size > 100 for path in written)
+    assert "übung" in written[4].name  # letters of any alphabet stay
     heard = sounds(text)
     np.testing.assert_allclose(heard[0], read_waveform(str(both)), atol=1 / 32_000)
     # Of a long file what the model takes: here five seconds, and the rest of their last window.
