@@ -9,8 +9,8 @@ from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmpt_fairseq.data.audio import normalise, read_filterbank
-from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND, normalise, read_filterbank
+from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
 from mmpt_fairseq.data.skipping import SkippedClips
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
 from mmpt_fairseq.errors import UnreadableClip
@@ -107,11 +107,12 @@ class AVDataset(FairseqDataset):
 
     Attributes:
         modality_counts: rows with sound and video, with sound alone, with video alone.
+        hours: of sound in all rows, and of what ``max_frames`` keeps of it.
     """
 
     def __init__(
         self,
-        manifest: Manifest,
+        manifest: Manifest | JoinedManifest,
         options: ClipOptions,
         training: bool,
         seed: int = 1,
@@ -131,6 +132,12 @@ class AVDataset(FairseqDataset):
         self._kinds = np.argmax(kinds, axis=0)
         self.modality_counts = tuple(int(kind.sum()) for kind in kinds)
         self.sizes = self._costs(sound, video)
+        heard = manifest.n_frames[sound].astype(np.int64)
+        in_hours = 3600 * FRAMES_A_SECOND
+        self.hours = (
+            float(heard.sum() / in_hours),
+            float(np.minimum(heard, options.max_frames).sum() / in_hours),
+        )
         self._pairs = np.flatnonzero(sound & video) if pairs_alone and training else None
 
     def __len__(self) -> int:

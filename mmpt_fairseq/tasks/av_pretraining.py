@@ -11,8 +11,9 @@ from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
 
 from mmpt_fairseq.criterions.retrieval import Retrieval
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
-from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
@@ -23,6 +24,8 @@ from mmpt_fairseq.tasks._every_row import (
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 
 logger = logging.getLogger(__name__)
+
+MOSTLY_HEARD = 0.9  # share of a corpus's sound; who hears less of it is warned
 
 
 @dataclass
@@ -90,7 +93,10 @@ class AVPretrainingConfig(RowsConfig):
 
 @register_task("mmpt_av_pretraining", dataclass=AVPretrainingConfig)
 class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
-    """Reads ``<data>/<split>.tsv``; see :mod:`mmpt_fairseq.data.manifest` for its columns."""
+    """Reads ``<data>/<split>.tsv``; see :mod:`mmpt_fairseq.data.manifest` for its columns.
+
+    Several splits, parted by commas, are trained on as one.
+    """
 
     cfg: AVPretrainingConfig
     contrasts = reconstructs = False  # what the criterion does
@@ -202,8 +208,10 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             crop_scale=cfg.video_crop_scale,
         )
         with exit_on_input_error():
+            paths = [os.path.join(cfg.data, f"{name}.tsv") for name in split.split(",")]
+            manifests = [Manifest(path, silent=cfg.use_video) for path in paths]
             dataset = AVDataset(
-                Manifest(os.path.join(cfg.data, f"{split}.tsv"), silent=cfg.use_video),
+                manifests[0] if len(manifests) == 1 else JoinedManifest(manifests),
                 options,
                 training=is_training_split(cfg, split),
                 seed=cfg.seed,
@@ -212,6 +220,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 video_tokens=self.patch_grid[0] if self.sees_slices else None,
             )
             self._check_pairs(split, dataset)
+            self._tell_hours(split, dataset)
         self.datasets[split] = dataset
 
     def _check_pairs(self, split: str, dataset: AVDataset) -> None:
@@ -241,6 +250,21 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 "has both; fill the columns video and audio, or set "
                 "criterion._name=mmpt_masked_reconstruction"
             )
+
+    def _tell_hours(self, split: str, dataset: AVDataset) -> None:
+        """How much sound there is, and whether long clips lose much of theirs."""
+        hours, kept = dataset.hours
+        seconds = self.cfg.max_audio_frames / FRAMES_A_SECOND
+        taken = f"{'any' if self.cfg.random_start else 'the first'} {seconds:g} s of a clip"
+        told = f"{split}: {hours:.2f} hours of sound, {kept:.2f} an epoch, for {taken} are taken"
+        if dataset.training and not self.cfg.random_start and kept < MOSTLY_HEARD * hours:
+            logger.warning(
+                "%s; to hear the rest set task.random_start=true or a larger "
+                "task.max_audio_frames, or cut the clips (python -m manifests.folder --cut)",
+                told,
+            )
+        else:
+            logger.info(told)
 
     def max_positions(self) -> None:
         return None

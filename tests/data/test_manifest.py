@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
 
-from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
+from mmpt_fairseq.data.manifest import COLUMNS, JoinedManifest, Manifest, write_manifest
 from mmpt_fairseq.errors import InputError
 
 HEADER = "id\taudio\tn_frames\ttgt_text\n"
@@ -32,6 +32,32 @@ def test_reads_what_it_wrote(tmp_path):
     assert read.n_frames.tolist() == [7, 0]
     assert read.video_frames.tolist() == [0, 31]
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.tsv"]
+
+
+def test_several_are_read_as_one(tmp_path):
+    """Each row is what it is in its own manifest: lengths, paths, and where it stands."""
+    parts = []
+    for folder, count in (("a", 2), ("b", 1), ("c", 3)):
+        rows = [
+            {"id": f"{folder}{i}", "audio": f"{i}.wav", "n_frames": 10 * len(parts) + i}
+            | ({"video": "v.mp4", "video_frames": i + 1} if i else {})
+            for i in range(count)
+        ]
+        write_manifest(tmp_path / folder / "train.tsv", rows)
+        parts.append(Manifest(tmp_path / folder / "train.tsv"))
+    joined = pickle.loads(pickle.dumps(JoinedManifest(parts)))
+    places = [(part, row) for part in parts for row in range(len(part))]
+    assert len(joined) == len(places) == 6
+    assert joined.n_frames.tolist() == [part.n_frames[row] for part, row in places]
+    assert joined.video_frames.tolist() == [0, 2, 0, 0, 2, 3]
+    assert joined.filled("video", "audio").tolist() == [
+        [bool(part.column("video")[row]), True] for part, row in places
+    ]
+    for number, (part, row) in enumerate(places):
+        assert joined.where(number) == part.where(row)
+        for root in (None, tmp_path):
+            assert joined.resolve("audio", number, root) == part.resolve("audio", row, root)
+    assert all(str(part.path) in joined.path for part in parts)
 
 
 def test_absent_columns_are_empty_and_end(tmp_path):

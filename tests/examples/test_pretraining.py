@@ -82,7 +82,7 @@ def test_base_is_the_paper_and_the_others_are_smaller(hydra):
 
 
 def mixed(av: Path, folder: Path) -> Path:
-    """The clips of ``av``: four whole, two without sound, two without pictures."""
+    """The clips of ``av``, in LRS3's splits: four whole, two without sound, two without pictures."""
     manifest = Manifest(av / "train.tsv")
     rows = []
     for i in range(8):
@@ -93,8 +93,8 @@ def mixed(av: Path, folder: Path) -> Path:
         elif i in (2, 5):
             row |= {"video": "", "video_frames": ""}
         rows.append(row)
-    for split in ("train", "valid"):
-        write_manifest(folder / f"{split}.tsv", rows)
+    for split, part in (("pretrain", rows[:5]), ("trainval", rows[5:]), ("valid", rows)):
+        write_manifest(folder / f"{split}.tsv", part)
     return folder
 
 

@@ -8,11 +8,13 @@ from omegaconf import OmegaConf
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSmoothedCrossEntropy
 from mmpt_fairseq.criterions.superb import SuperbCriterion
+from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.models.superb import SuperbModelConfig
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
 from mmpt_fairseq.tasks.superb import SuperbConfig, SuperbTask
+from tests.commands import ROOT
 from tests.helpers import av_model, small_speech_config
 
 OBJECTIVES = {
@@ -36,6 +38,15 @@ def learn_to_reconstruct(out: Path, split: str = "train", objective: str = "mae"
     task.patch_grid = model.video_encoder.patches.grid
     criterion = task.build_criterion(OmegaConf.create(OBJECTIVES[objective]))
     return update(task, split, model, criterion)
+
+
+def learn_by_the_recipe(out: Path, corpus: str) -> None:
+    """Stage 1 on the splits that the recipes of ``examples/pretraining`` name for a corpus."""
+    config = ROOT / "examples" / "pretraining" / "config"
+    parts = (config / "recipe" / "pretraining.yaml", config / "corpus" / f"{corpus}.yaml")
+    splits = OmegaConf.merge(*(OmegaConf.load(path).dataset for path in parts))
+    learn_to_reconstruct(out, splits.train_subset)
+    assert len(Manifest(out / f"{splits.valid_subset}.tsv"))
 
 
 def learn_to_write(out: Path, split: str = "train") -> None:

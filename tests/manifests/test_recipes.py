@@ -20,7 +20,7 @@ from tests.manifests.corpora import (
     text,
     truncated,
 )
-from tests.manifests.learning import learn_to_reconstruct, learn_to_write
+from tests.manifests.learning import learn_by_the_recipe, learn_to_reconstruct, learn_to_write
 
 
 def test_librispeech(tmp_path):
@@ -182,6 +182,7 @@ def test_lrs3_holds_whole_videos_out(tmp_path):
     assert videos["valid"]
     assert not videos["valid"] & (videos["pretrain"] | videos["trainval"])
     assert sum(map(len, found.values())) == 12
+    learn_by_the_recipe(tmp_path / "out", "lrs3")
 
 
 def test_voxceleb2(tmp_path):
@@ -226,6 +227,7 @@ def test_voxceleb2_shares_no_video_between_dev_and_valid(tmp_path):
     assert skipped(tmp_path / "out") == {f"{other}/vidX/00001": "video of a speaker held out"}
     # Between the official splits it is counted, under whatever speaker.
     assert summary["leaks"]["source"]["examples"] == ["'vidY' in dev and test"]
+    learn_by_the_recipe(tmp_path / "out", "voxceleb2")
 
 
 def test_kinetics600(tmp_path):
@@ -254,7 +256,7 @@ def test_kinetics600(tmp_path):
     assert [r["id"] for r in rows(tmp_path / "out/test.tsv")] == ["fffffffffff_000001_000011"]
     assert summary["left_out_share"] == pytest.approx(2 / 6)
     assert "left out" in (tmp_path / "out/summary.html").read_text()
-    learn_to_reconstruct(tmp_path / "out")
+    learn_by_the_recipe(tmp_path / "out", "kinetics600")
 
 
 @pytest.mark.parametrize(

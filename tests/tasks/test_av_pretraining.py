@@ -56,6 +56,35 @@ def test_sizes_and_masks_that_cannot_be(folder, options, sentence):
         AVPretrainingTask.setup_task(config(folder, **options))
 
 
+def test_long_clips_that_are_cut_are_told(tmp_path, caplog):
+    """Half of the sound is beyond what is taken of a clip: said, with what to do about it."""
+    write_clips(tmp_path, [0.5, 0.5])
+    caplog.set_level("INFO")
+    loaded(tmp_path, use_video=False, max_audio_frames=24)
+    [told] = [r for r in caplog.records if "hours of sound" in r.message]
+    assert told.levelname == "WARNING"
+    assert "the first 0.24 s of a clip are taken; to hear the rest" in told.message
+    for options in ({"max_audio_frames": 24, "random_start": True}, {"max_audio_frames": 100}):
+        caplog.clear()
+        loaded(tmp_path, use_video=False, **options)
+        [told] = [r for r in caplog.records if "hours of sound" in r.message]
+        assert told.levelname == "INFO"
+
+
+def test_splits_are_trained_on_together(folder):
+    one = loaded(folder).dataset("train")
+    task = AVPretrainingTask.setup_task(config(folder, train_subset="train,more"))
+    task.patch_grid = av_model().video_encoder.patches.grid
+    (folder / "more.tsv").write_text((folder / "train.tsv").read_text())
+    task.load_dataset("train,more")
+    both = task.dataset("train,more")
+    assert both.training
+    assert len(both) == 2 * len(one)
+    assert both.sizes.tolist() == one.sizes.tolist() * 2
+    assert torch.equal(both[len(one) + 2].audio_unmasked, one[2].audio_unmasked)
+    assert both.hours == tuple(2 * hours for hours in one.hours)
+
+
 def test_nothing_masked_is_nothing_to_reconstruct(folder):
     options = {"audio_mask_ratio": 0.0, "video_mask_ratio": 0.0}
     cfg = OmegaConf.create(MAE)
