@@ -106,11 +106,17 @@ def _decode_pictures(path: str, container, stream, wanted: set[int]) -> Pictures
 def _stamps(path: str, container, stream) -> NDArray[np.int64]:
     """Timestamps of a file's pictures, sorted; empty where pictures cannot be told by them."""
     # Only mp4 lists how long each picture lasts; elsewhere the header's rate is a promise.
-    if container.format.name == MP4 and stream.average_rate == stream.base_rate:
-        step = 1 / (stream.average_rate * stream.time_base) if stream.average_rate else 0
-        if step > 0 and step == int(step):
+    if container.format.name == MP4 and stream.average_rate:
+        step = 1 / (stream.average_rate * stream.time_base)
+        if step == int(step) and _evenly_decoded(stream, int(step)):
             return (stream.start_time or 0) + int(step) * np.arange(stream.frames)
     return _packet_stamps(path, os.stat(path).st_mtime_ns)
+
+
+def _evenly_decoded(stream, step: int) -> bool:
+    """Whether its pictures come ``step`` apart; an average hides that slow and fast parts differ."""
+    stamps = np.fromiter((entry.timestamp for entry in stream.index_entries), np.int64)
+    return bool((np.diff(stamps) == step).all())
 
 
 @lru_cache(maxsize=32)  # clips of one film follow each other in stage 1's evaluation
@@ -184,14 +190,21 @@ def transform_clip(
 def _crop_box(
     height: int, width: int, rng: np.random.Generator | None, min_scale: float
 ) -> tuple[int, int, int, int]:
-    """Top, left, height and width (Inception-style random resized crop, arXiv 1409.4842)."""
-    if rng is not None:
-        for _ in range(10):
-            area = height * width * rng.uniform(min_scale, 1.0)
-            aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-            h, w = round(np.sqrt(area / aspect)), round(np.sqrt(area * aspect))
-            if 0 < h <= height and 0 < w <= width:
-                top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-                return int(top), int(left), int(h), int(w)
-    side = min(height, width)
-    return (height - side) // 2, (width - side) // 2, side, side
+    """Top, left, height and width (Inception-style random resized crop, arXiv 1409.4842).
+
+    Where no box of ten fits, one of the last one's shape, as large as the picture lets it be.
+    """
+    if rng is None:
+        side = min(height, width)
+        return (height - side) // 2, (width - side) // 2, side, side
+    for _ in range(10):
+        area = height * width * rng.uniform(min_scale, 1.0)
+        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        h, w = round(np.sqrt(area / aspect)), round(np.sqrt(area * aspect))
+        if 0 < h <= height and 0 < w <= width:
+            break
+    else:
+        shrink = min(height / h, width / w)
+        h, w = max(1, int(h * shrink)), max(1, int(w * shrink))
+    top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+    return int(top), int(left), int(h), int(w)

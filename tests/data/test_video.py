@@ -41,6 +41,13 @@ def test_reading_is_frame_exact_at_a_varying_rate(tmp_path):
     assert numbers(path, [150, 199]) == [150, 199]
 
 
+def test_reading_is_frame_exact_where_slow_and_fast_parts_make_up_an_even_average(tmp_path):
+    lasts = np.repeat([40, 80, 20, 40], [175, 25, 50, 50])
+    path = write_video(tmp_path / "a.mp4", 300, gop=30, times=np.cumsum(lasts) - 40)
+    for start in (100, 174, 186, 201, 215, 260, 296):
+        assert numbers(path, [start, start + 3]) == [start, start + 3]
+
+
 def test_reading_is_frame_exact_where_an_mkv_lies_about_its_rate(tmp_path):
     times = np.cumsum(np.where(np.arange(200) < 80, 33, 66))
     path = write_video(tmp_path / "a.mkv", 200, gop=30, rate=30, times=times)
@@ -136,6 +143,21 @@ def test_crops_and_flips_are_the_same_for_all_pictures_of_a_clip():
         corners.add((round(float(columns.min())), round(float(rows.min()))))
     assert 8 < flipped < 32
     assert len(corners) > 20
+
+
+def test_crops_of_a_panorama_reach_everywhere():
+    """No box of the aspects allowed holds half of it; each is as large as its height lets it be."""
+    places = set()
+    for seed in range(40):
+        clip = transform_clip(ramp(1, 15, 60), 15, np.random.default_rng(seed), flip=False)
+        columns, rows = clip[0].float().mean((0, 1)) / 4, clip[1].float().mean((0, 2)) / 4
+        width, height = (columns[-1] - columns[0]) * 15 / 14, (rows[-1] - rows[0]) * 15 / 14
+        assert 12 < float(height) < 17
+        assert 0.65 < float(width / height) < 1.5
+        places.add(round(float(columns.min())))
+    assert len(places) > 15
+    assert min(places) < 10
+    assert max(places) > 35
 
 
 def test_the_same_draw_gives_the_same_crop():
