@@ -173,9 +173,22 @@ def _score_before_the_best(train: types.ModuleType) -> None:
     train.get_valid_stats = with_scores
 
 
+def _empty_batches_first(train: types.ModuleType) -> None:
+    """An update's last batch tells fairseq whether all of them are empty: where a process's batches
+    have come to an end, or hold no clip that can be used, it would forget how many clips those
+    before were, and keep their gradients."""
+    train_step = train.Trainer.train_step
+
+    def sorted_train_step(trainer, samples: list, raise_oom: bool = False) -> dict | None:
+        return train_step(trainer, sorted(samples, key=bool), raise_oom)
+
+    train.Trainer.train_step = sorted_train_step
+
+
 if "fairseq_cli.train" in sys.modules:
     _remember_patience(sys.modules["fairseq_cli.train"])
     _score_before_the_best(sys.modules["fairseq_cli.train"])
+    _empty_batches_first(sys.modules["fairseq_cli.train"])
 
 
 def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> bool:

@@ -90,16 +90,18 @@ def contrastive_loss(embeddings: Embeddings, is_dummy: bool = False) -> tuple[Te
     rows = 0 if is_dummy else len(embeddings.audio)
     all_audio, start = gather_from_all_processes(embeddings.audio, rows)
     all_video, _ = gather_from_all_processes(embeddings.video, rows)
-    scale = embeddings.log_scale.exp()
     target = torch.arange(start, start + rows, device=all_audio.device)
-    audio_to_video = scale * embeddings.audio[:rows] @ all_video.t()  # (rows, all rows)
-    video_to_audio = scale * embeddings.video[:rows] @ all_audio.t()
-    loss = 0.5 * (
-        F.cross_entropy(audio_to_video, target, reduction="sum")
-        + F.cross_entropy(video_to_audio, target, reduction="sum")
-        if rows
-        else audio_to_video.sum() + video_to_audio.sum()  # 0, but keeps the graph in step
-    )
+    # Not in the 16 bits of common.amp: cosines close to one, times a scale of 100, would be coarse.
+    with torch.autocast(all_audio.device.type, enabled=False):
+        scale = embeddings.log_scale.exp()
+        audio_to_video = scale * embeddings.audio[:rows] @ all_video.t()  # (rows, all rows)
+        video_to_audio = scale * embeddings.video[:rows] @ all_audio.t()
+        loss = 0.5 * (
+            F.cross_entropy(audio_to_video, target, reduction="sum")
+            + F.cross_entropy(video_to_audio, target, reduction="sum")
+            if rows
+            else audio_to_video.sum() + video_to_audio.sum()  # 0, but keeps the graph in step
+        )
     # A tensor in any case: fairseq adds up tensors and numbers of the processes apart.
     correct = (audio_to_video.argmax(1) == target).sum() if rows else loss.new_zeros(())
     logs = {

@@ -17,6 +17,8 @@ from mmpt_fairseq.errors import UnreadableClip
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, subsampled
 from mmpt_fairseq.modules.masking import random_mask, span_mask, tube_mask
 
+LONGER = 10  # frames that sound may last beyond what its manifest says: decoders differ
+
 
 @dataclass
 class ClipOptions:
@@ -106,6 +108,7 @@ class AVDataset(FairseqDataset):
         video_tokens: that a clip's pictures are to the encoder, its patches by default.
 
     Attributes:
+        kinds: ``(rows,)``, 0 with sound and video, 1 with sound alone, 2 with video alone.
         modality_counts: rows with sound and video, with sound alone, with video alone.
         hours: of sound in all rows, and of what ``max_frames`` keeps of it.
     """
@@ -129,7 +132,7 @@ class AVDataset(FairseqDataset):
         sound, video = manifest.filled("audio", "video").T
         video &= options.video
         kinds = (sound & video, sound & ~video, video & ~sound)
-        self._kinds = np.argmax(kinds, axis=0)
+        self.kinds = np.argmax(kinds, axis=0)
         self.modality_counts = tuple(int(kind.sum()) for kind in kinds)
         self.sizes = self._costs(sound, video)
         heard = manifest.n_frames[sound].astype(np.int64)
@@ -181,7 +184,7 @@ class AVDataset(FairseqDataset):
         In a batch of several kinds a long sound would be padded to and pictures would come on top,
         more than its most expensive clip tells; and CLR would have fewer negatives.
         """
-        kinds, batches = self._kinds[indices], []
+        kinds, batches = self.kinds[indices], []
         for kind in np.unique(kinds):
             batches += super().batch_by_size(indices[kinds == kind], **limits)
         return batches
@@ -200,6 +203,12 @@ class AVDataset(FairseqDataset):
         sound = self.manifest.resolve("audio", index, self.root)
         if sound:
             features = read_filterbank(sound)
+            told = int(self.manifest.n_frames[index])
+            if len(features) > told + LONGER:  # what batches are made by, and windows drawn by
+                raise UnreadableClip(
+                    f"{sound} lasts {len(features)} frames of 10 ms, not {told} as column n_frames "
+                    "says; write its manifest again"
+                )
         if options.random_start and self.training:
             frames = int(self.manifest.n_frames[index]) if features is None else len(features)
             start = int(rng.integers(max(0, frames - options.max_frames) + 1))

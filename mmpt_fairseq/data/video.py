@@ -114,7 +114,7 @@ def _stamps(path: str, container, stream) -> NDArray[np.int64]:
 
 
 def _evenly_decoded(stream, step: int) -> bool:
-    """Whether its pictures come ``step`` apart; an average hides that slow and fast parts differ."""
+    """Whether all its pictures come ``step`` apart; on average those of slow and fast parts may."""
     stamps = np.fromiter((entry.timestamp for entry in stream.index_entries), np.int64)
     return bool((np.diff(stamps) == step).all())
 

@@ -29,6 +29,10 @@ class RowsConfig(FairseqDataclass):
     rebuild_batches: bool = field(
         default=True, metadata={"help": "put clips into other batches in every epoch"}
     )
+    try_largest_batch: bool = field(
+        default=True,
+        metadata={"help": "run the most expensive batches before the first update, and forget it"},
+    )
 
 
 class MarkingIterator(EpochBatchIterator):
@@ -122,10 +126,16 @@ class EveryRowMixin:
         metrics.log_scalar("peak_rss_gb", peak_memory_gb(), weight=0, round=3)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
+        """fairseq's; a batch that only keeps processes in step counts nothing, nor is it logged."""
         with exit_on_input_error():
             for dataset in self.datasets.values():
                 check_skipped(dataset)
-            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+            loss, size, logs = super().train_step(
+                sample, model, criterion, optimizer, update_num, ignore_grad
+            )
+        if ignore_grad:
+            return loss, 0 * size, {name: 0 * value for name, value in logs.items()}
+        return loss, size, logs
 
     def valid_step(self, sample, model, criterion):
         with exit_on_input_error():

@@ -1,6 +1,9 @@
-"""The most expensive batch is tried before the first update: memory runs out at once or not."""
+"""The most expensive batches are tried before the first update: memory runs out at once or not."""
 
 import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from fairseq import utils
@@ -13,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 class LargestBatchFirstMixin:
-    """Runs one batch forward and backward before the first update, and forgets it.
+    """Runs a batch forward and backward before the first update, and forgets it; one of each kind.
 
     Neither weights nor random numbers nor what is logged know of it. Must stand before
-    ``EveryRowMixin`` among a task's bases.
+    ``EveryRowMixin`` among a task's bases, whose config says whether it is wanted.
     """
 
     _untried: EpochBatchIterator | None = None
@@ -25,7 +28,7 @@ class LargestBatchFirstMixin:
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """The other bases', remembered if it is to be trained on."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
-        if dataset_is_training(dataset) and not self._tried:
+        if dataset_is_training(dataset) and self.cfg.try_largest_batch and not self._tried:
             self._untried = iterator
         return iterator
 
@@ -34,14 +37,14 @@ class LargestBatchFirstMixin:
         if self._untried is not None:
             iterator, self._untried, self._tried = self._untried, None, True
             with exit_on_input_error():
-                self._try_largest(iterator, model, criterion, optimizer, update_num)
+                for rows, batch in largest_batches(iterator):
+                    self._try(rows, batch, model, criterion, optimizer, update_num)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
-    def _try_largest(self, iterator, model, criterion, optimizer, update_num: int) -> None:
+    def _try(
+        self, rows: list[int], batch: dict, model, criterion, optimizer, update_num: int
+    ) -> None:
         """Raises InputError where memory does not suffice."""
-        rows, batch = largest_batch(iterator)
-        if not batch:
-            return
         parameter = next(model.parameters())
         batch = utils.apply_to_sample(
             lambda t: t.to(parameter.device, parameter.dtype if t.is_floating_point() else t.dtype),
@@ -73,17 +76,19 @@ def out_of_memory(error: Exception) -> bool:
     )
 
 
-def largest_batch(iterator: EpochBatchIterator) -> tuple[list[int], dict]:
-    """Rows and contents of the batch that costs most, padding counted, of those with a usable clip.
+def largest_batches(iterator: EpochBatchIterator) -> Iterator[tuple[list[int], dict]]:
+    """Of each kind of clips rows and contents of the batch that costs most, padding counted.
 
-    Fifty batches without one are enough to stop looking.
+    What a token takes of memory differs from kind to kind, with sound alone or pictures too. Fifty
+    batches without a usable clip are enough to stop looking.
     """
+    dataset, by_kind = iterator.dataset, defaultdict(list)
 
     def cost(rows: list[int]) -> int:
-        return len(rows) * max(iterator.dataset.num_tokens(int(row)) for row in rows)
+        return len(rows) * max(dataset.num_tokens(int(row)) for row in rows)
 
-    for rows in sorted(iterator.frozen_batches, key=cost, reverse=True)[:50]:
-        batch = iterator.collate_fn([iterator.dataset[int(row)] for row in rows])
-        if batch:
-            return rows, batch
-    return [], {}
+    for rows in sorted(iterator.frozen_batches, key=cost, reverse=True):
+        by_kind[int(dataset.kinds[rows[0]]) if hasattr(dataset, "kinds") else 0].append(rows)
+    for costly in by_kind.values():
+        batches = ((r, iterator.collate_fn([dataset[int(row)] for row in r])) for r in costly[:50])
+        yield from islice(((rows, batch) for rows, batch in batches if batch), 1)

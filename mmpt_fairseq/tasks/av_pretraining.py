@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Optional
 
+import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.distributed.utils import get_global_rank
 from fairseq.tasks import FairseqTask, register_task
@@ -68,10 +69,6 @@ class AVPretrainingConfig(RowsConfig):
             "help": "share of the clips with both in which all of the sound or all of the "
             "pictures is masked; needs model.joint_decoding"
         },
-    )
-    try_largest_batch: bool = field(
-        default=True,
-        metadata={"help": "run the most expensive batch before the first update, and forget it"},
     )
     compile: str = field(
         default="",
@@ -142,17 +139,21 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         self.retrieval = getattr(criterion, "retrieval", None)
         return criterion
 
-    def get_batch_iterator(self, *args, **kwargs):
-        """fairseq's; the most expensive batch is tried first if that is wanted."""
-        iterator = super().get_batch_iterator(*args, **kwargs)
-        if not self.cfg.try_largest_batch:
-            self._untried = None
-        return iterator
-
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         """fairseq's."""
         self.updates = update_num + 1
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+    def optimizer_step(self, optimizer, model, update_num) -> None:
+        """fairseq's; what no clip of the update has used, the ViT for one, gets gradients of zero.
+
+        fairseq fills them in itself on several processes and in 16 bits; on one, in 32 bits, Adam's
+        momentum would stand still, and the weights depend on the number of processes.
+        """
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        super().optimizer_step(optimizer, model, update_num)
 
     def begin_valid_epoch(self, epoch: int, model) -> None:
         """Nothing is left of another validation, one that was broken off for example."""

@@ -32,6 +32,7 @@ from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.models.freezing import refuse_decay, scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.tasks._every_row import check_start, is_training_split, manifest_datasets
+from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 from mmpt_fairseq.tasks._rows_with_text import RowsWithTextMixin
 from mmpt_fairseq.tasks._speech_to_text_config import (
     LOCAL_SETTINGS,
@@ -46,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 @register_task("mmpt_speech_to_text", dataclass=SpeechToTextConfig)
-class ManifestSpeechToTextTask(RowsWithTextMixin, SpeechToTextTask):
+class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, SpeechToTextTask):
     """Reads ``<data>/<split>.tsv`` and ``<data>/config.yaml`` with the vocabulary it names.
 
     Vocabulary, SentencePiece model and feature settings are saved in every checkpoint and read

@@ -46,6 +46,21 @@ def test_its_gradient_by_finite_differences():
     assert torch.autograd.gradcheck(lambda *t: contrastive_loss(Embeddings(*t))[0], tensors)
 
 
+def test_16_bits_of_autocast_do_not_reach_it():
+    """Gradients of embeddings that are close, at the largest scale, are those of 32 bits."""
+    pairs = embeddings(8)
+    near = [F.normalize(x[:1] + 0.05 * x, dim=-1).float() for x in (pairs.audio, pairs.video)]
+    gradients = []
+    for enabled in (False, True):
+        both = [x.clone().requires_grad_() for x in near]
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss, _ = contrastive_loss(Embeddings(*both, torch.tensor(100.0).log()))
+        loss.backward()
+        gradients.append(torch.cat([x.grad for x in both]))
+    assert gradients[0].abs().max() > 1
+    assert torch.equal(*gradients)
+
+
 def test_matching_pairs_are_better_than_swapped_ones():
     unit = torch.eye(4, 6)
     good, logs = contrastive_loss(Embeddings(unit, unit, torch.tensor(3.0)))

