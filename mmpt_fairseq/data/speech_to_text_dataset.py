@@ -294,6 +294,8 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
     @classmethod
     def _from_tsv(cls, root, cfg, split, is_train_split, speaker_to_id, multitask, **parts):
         manifest = Manifest(os.path.join(root, f"{split}.tsv"), cls.needs)
+        if is_train_split and cfg.sampling_alpha != 1.0:
+            _refuse_several_pairs(manifest)
         return ManifestSpeechToTextDataset(
             manifest,
             cfg,
@@ -307,25 +309,20 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
         )
 
     @classmethod
-    def get_size_ratios(cls, datasets, alpha: float = 1.0) -> list[float]:
-        """fairseq's, which balances language pairs and wants one in a split.
-
-        Raises:
-            InputError: a split holds several.
-        """
-        for part in datasets:
-            pairs = sorted(set(zip(part.src_langs, part.tgt_langs, strict=True)))
-            if len(pairs) > 1:
-                raise InputError(
-                    f"{part.manifest.path} holds several language pairs ("
-                    f"{', '.join(f'{source}-{target}' for source, target in pairs)}), which "
-                    "sampling_alpha cannot balance; give each its own split, or take "
-                    "sampling_alpha out of the data config"
-                )
-        return super().get_size_ratios(datasets, alpha)
-
-    @classmethod
     def from_tsv(cls, *args, seed: int, ours: dict[str, object], **kwargs):
         """fairseq's, with ``ours`` for the dataset beside what fairseq hands on."""
         creator = type(cls.__name__, (cls,), {**ours, "seed": seed})
         return super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
+
+
+def _refuse_several_pairs(manifest: Manifest) -> None:
+    """fairseq balances language pairs between splits, and would leave one split as it is."""
+    languages = (manifest.column(name) for name in ("src_lang", "tgt_lang"))
+    pairs = sorted(set(zip(*languages, strict=True)))
+    if len(pairs) > 1:
+        raise InputError(
+            f"{manifest.path} holds several language pairs ("
+            f"{', '.join(f'{source}-{target}' for source, target in pairs)}), which "
+            "sampling_alpha cannot balance; give each its own split, or take "
+            "sampling_alpha out of the data config"
+        )

@@ -318,23 +318,29 @@ def test_sampling_balances_language_pairs_whatever_their_splits_are_called(tmp_p
 
 
 def test_a_split_of_several_pairs_cannot_be_balanced(tmp_path):
+    """Whether or not there are others beside it."""
     for name, languages in (("a", ["de", "it"]), ("b", ["de", "de"])):
         (tmp_path / name).mkdir()
         write_clips(tmp_path / name, [0.4, 0.4], tgt_text=["ja", "ja"], tgt_lang=languages)
-    with pytest.raises(InputError, match=r"a/train\.tsv holds several language pairs \(-de, -it\)"):
-        joined_splits(tmp_path, "a/train,b/train")
+    told = r"a/train\.tsv holds several language pairs \(-de, -it\)"
+    for splits in ("a/train,b/train", "a/train"):
+        with pytest.raises(InputError, match=told):
+            joined_splits(tmp_path, splits)
+        assert len(joined_splits(tmp_path, splits, alpha=1)) == 2 * len(splits.split(","))
+        assert len(joined_splits(tmp_path, splits, training=False)) == 2 * len(splits.split(","))
+    assert len(joined_splits(tmp_path, "b/train")) == 2
 
 
-def joined_splits(root, splits: str):
-    """Training splits with ``sampling_alpha: 0``, as the task reads them."""
+def joined_splits(root, splits: str, alpha: float = 0, training: bool = True):
+    """Splits with this ``sampling_alpha``, as the task reads them."""
     return ManifestDatasetCreator.from_tsv(
         root=str(root),
-        cfg=data_config(root, f"{PLAIN}sampling_alpha: 0\n"),
+        cfg=data_config(root, f"{PLAIN}sampling_alpha: {alpha}\n"),
         splits=splits,
         tgt_dict=words("ja"),
         pre_tokenizer=None,
         bpe_tokenizer=None,
-        is_train_split=True,
+        is_train_split=training,
         epoch=1,
         seed=1,
         ours={},
