@@ -115,13 +115,11 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         lengths = np.zeros(self.n_samples, dtype=np.int32)
         self.ctc_lens = np.zeros(self.n_samples, dtype=np.int32)
         for i in range(self.n_samples):
-            labels = tokens = self.get_tokenized_tgt_text(i).split()
+            labels = tokens = self._indices(self.get_tokenized_tgt_text(i), "tgt_text")
             if self.ctc_from_source:
-                labels = self._tokenized_source(i).split()
-                self._count_unknown(labels, "src_text")
-            self._count_unknown(tokens, "tgt_text")
+                labels = self._indices(self._tokenized_source(i), "src_text")
             lengths[i] = len(tokens)
-            # CTC puts a blank between a token and its repetition.
+            # CTC puts a blank between a label and its repetition; all that is unknown is one label.
             self.ctc_lens[i] = len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
         for column, (unknown, total) in self._unknown.items():
             # A vocabulary is built from the targets that are trained on: only others lack some.
@@ -137,10 +135,13 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
                 )
         return lengths
 
-    def _count_unknown(self, tokens: list[str], column: str) -> None:
+    def _indices(self, tokenized: str, column: str) -> list[int]:
+        """In the vocabulary, of a text's tokens; counts those of ``column`` that it lacks."""
+        indices = [self.tgt_dict.index(token) for token in tokenized.split()]
         unknown, total = self._unknown.get(column, (0, 0))
-        unknown += sum(self.tgt_dict.index(t) == self.tgt_dict.unk() for t in tokens)
-        self._unknown[column] = (unknown, total + len(tokens))
+        unknown += indices.count(self.tgt_dict.unk())
+        self._unknown[column] = (unknown, total + len(indices))
+        return indices
 
     def _tokenized_source(self, row: int) -> str:
         """``src_text`` as space-separated tokens; without any where there is none."""

@@ -18,6 +18,7 @@ from mmpt_fairseq.data.speech_to_text_dataset import (
     ManifestSpeechToTextDataset,
 )
 from mmpt_fairseq.errors import InputError, UnreadableClip
+from mmpt_fairseq.modules.conformer import subsampled
 from tests.helpers import clips, words, write_clips
 
 PLAIN = "vocab_filename: dict.txt\n"
@@ -216,6 +217,26 @@ def test_targets_too_long_for_ctc_are_counted(tmp_path, caplog):
     with caplog.at_level("WARNING"):
         dataset(manifest, tmp_path, augmentation=Augmentation((1.0, 2.0)))
     assert "3 of 3 targets are longer than their audio after subsampling at speed 2" in caplog.text
+
+
+def test_unknown_tokens_are_one_label_of_ctc(tmp_path, caplog):
+    """Seven frames: torch's own CTC loss is infinite for the targets that are counted."""
+    texts = ["ja nein ja nein ja yes no", "ja nein yes ja no ja nein", "ja nein ja nein ja yes yes"]
+    manifest = clips(tmp_path, [0.3, 0.3, 0.3], tgt_text=texts)
+    with caplog.at_level("WARNING"):
+        data = dataset(manifest, tmp_path)
+    frames, size = int(subsampled(torch.tensor(28))), len(data.tgt_dict)
+    aligned = [
+        torch.nn.functional.ctc_loss(
+            torch.zeros(frames, size).log_softmax(-1),
+            data[row].ctc_target,
+            torch.tensor(frames),
+            torch.tensor(7),
+        ).isfinite()
+        for row in range(3)
+    ]
+    assert aligned == [False, True, False]
+    assert "2 of 3 targets are longer than their audio" in caplog.text
 
 
 def test_longest_first(manifest, tmp_path):
