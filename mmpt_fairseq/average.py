@@ -10,6 +10,7 @@ takes the last N by updates, or the best N by the metric that the training chose
 """
 
 import argparse
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,16 +78,22 @@ def find_checkpoints(run: Path, leave_out: Path) -> list[Saved]:
 def choose(saved: list[Saved], last: int | None, best: int | None) -> list[Path]:
     """The last or the best, in order of updates.
 
+    What was not validated, or to NaN or infinity, is none of the best.
+
     Raises:
         InputError: there are too few.
     """
     kind, wanted = ("last", last) if last is not None else ("best", best)
+    there = "there are"
     if best is not None:
-        saved = sorted((s for s in saved if s.value is not None), key=lambda s: s.rank)
+        ranked = [s for s in saved if s.value is not None and math.isfinite(s.value)]
+        if len(ranked) < len(saved):
+            there = f"of {len(saved)} that have a finite validation metric"
+        saved = sorted(ranked, key=lambda s: s.rank)
     if not 1 <= wanted <= len(saved):
         raise InputError(
             f"--{kind} {wanted} is not between 1 and the {len(saved)} different checkpoints "
-            "there are; train with checkpoint.keep_best_checkpoints or keep_last_epochs set higher"
+            f"{there}; train with checkpoint.keep_best_checkpoints or keep_last_epochs set higher"
         )
     chosen = saved[-wanted:] if best is None else saved[:wanted]
     return [s.path for s in sorted(chosen, key=lambda s: s.updates)]

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -109,6 +111,24 @@ def test_more_can_be_better(tmp_path):
     weights = {u: save(tmp_path / f"checkpoint{u}.pt", u, u, u, maximise=True) for u in (1, 2, 3)}
     main([str(tmp_path), "--best", "2", "--output", str(tmp_path / "mean.pt")])
     check_mean(load_checkpoint(tmp_path / "mean.pt"), weights, (2, 3))
+
+
+@pytest.mark.parametrize("maximise", [False, True])
+def test_what_has_no_finite_metric_is_none_of_the_best(tmp_path, maximise):
+    """NaN compares with nothing, so that a sort that meets it leaves the others as they were."""
+    values = (math.nan, 3.0, math.inf, 2.0, math.nan, 1.0, -math.inf, None)
+    weights = {
+        u: save(tmp_path / f"checkpoint{u}.pt", u, value, u, maximise)
+        for u, value in enumerate(values, start=1)
+    }
+    output = str(tmp_path / "mean.pt")
+    main([str(tmp_path), "--best", "2", "--output", output])
+    check_mean(load_checkpoint(output), weights, (2, 4) if maximise else (4, 6))
+    main([str(tmp_path), "--last", "2", "--output", output])
+    check_mean(load_checkpoint(output), weights, (7, 8))
+    told = "--best 4 is not between 1 and the 3 different checkpoints of 8 that have a finite"
+    with pytest.raises(SystemExit, match=told):
+        main([str(tmp_path), "--best", "4", "--output", output])
 
 
 def test_bad_input_is_refused(run, tmp_path):
