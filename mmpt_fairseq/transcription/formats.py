@@ -1,6 +1,7 @@
 """Transcripts as text, JSON and subtitles."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -15,6 +16,7 @@ SUBTITLES = ("srt", "vtt")
 CUE_SECONDS = 6.0
 CUE_CHARACTERS = 84
 CUE_PAUSE = 1.0  # seconds without a word that end a cue
+CUE_SHOWN = 1.0  # seconds at least, where the next cue does not begin before: time to read it
 
 
 def render(transcript: Transcript, style: str) -> str:
@@ -65,13 +67,17 @@ def as_dict(transcript: Transcript) -> dict:
 
 
 def cue_lines(transcript: Transcript) -> Iterator[tuple[float, float, str]]:
-    """Start, end and text of each subtitle."""
+    """Start, end and text of each subtitle; none begins before the one before it has ended."""
+    cues = []
     for segment in transcript.segments:
         words = segment.words
         if words and words[0].start is None:
             words = _spread_out(segment)
-        for cue in _cues(words):
-            yield cue[0].start, cue[-1].end, " ".join(word.text for word in cue)
+        cues.extend(_cues(words))
+    starts = [cue[0].start for cue in cues]
+    for cue, start, following in zip(cues, starts, [*starts, math.inf][1:], strict=True):
+        end = min(max(cue[-1].end, start + CUE_SHOWN), following)
+        yield start, end, " ".join(word.text for word in cue)
 
 
 def _spread_out(segment: Segment) -> list[Word]:

@@ -2,10 +2,11 @@
 
 import json
 import re
+from itertools import pairwise
 
 import pytest
 
-from mmpt_fairseq.transcription.formats import clock, render, render_failure
+from mmpt_fairseq.transcription.formats import as_dict, clock, render, render_failure
 from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
 
 
@@ -47,7 +48,7 @@ def test_json():
 def test_srt():
     assert SRT.findall(render(TRANSCRIPT, "srt")) == [
         ("1", "00:00:00,500", "00:00:01,800", "bɔ̀ <b> &"),
-        ("2", "01:01:01,500", "01:01:01,800", "late"),
+        ("2", "01:01:01,500", "01:01:02,500", "late"),
     ]
 
 
@@ -56,7 +57,7 @@ def test_vtt():
     assert header == "WEBVTT"
     assert cues == [
         "00:00:00.500 --> 00:00:01.800\nbɔ̀ &lt;b&gt; &amp;",
-        "01:01:01.500 --> 01:01:01.800\nlate\n",
+        "01:01:01.500 --> 01:01:02.500\nlate\n",
     ]
 
 
@@ -74,6 +75,22 @@ def test_cues_are_short():
     assert {start for _, start, _, text in cues if text[0] == "s"} == {
         f"00:00:{second:02d},000" for second in (0, 6, 12, 18)
     }
+
+
+@pytest.mark.parametrize("style", ["srt", "vtt"])
+def test_a_word_of_one_piece_can_be_read(style):
+    """It lasts 40 ms, and is shown for a second or until the next cue; what it lasts stays told."""
+    first = [word("a", 0.5, 0.04), word("b", 2.0, 0.04)]
+    second = [word("c", 2.4, 0.04), word("d", 8.42, 0.04), word("e", 9.7, 1.23)]  # a frame too far
+    last = [word("f", 10.9, 0.04)]
+    said = Transcript("a", [Segment(0, 2.2, first), Segment(2.2, 10.9, second)])
+    said.segments.append(Segment(10.9, 10.94, last))
+    cues = re.findall(r"^00:00:(\S+) --> 00:00:(\S+)\n(.*)$", render(said, style), re.MULTILINE)
+    times = [tuple(float(time.replace(",", ".")) for time in cue[:2]) for cue in cues]
+    assert [text for *_, text in cues] == list("abcdef")
+    assert times == [(0.5, 1.5), (2.0, 2.4), (2.4, 3.4), (8.42, 9.42), (9.7, 10.9), (10.9, 11.9)]
+    assert all(end <= start for (_, end), (start, _) in pairwise(times))
+    assert [w["end"] for s in as_dict(said)["segments"] for w in s["words"]][:2] == [0.54, 2.04]
 
 
 def test_words_without_times_are_spread_over_their_segment():
