@@ -1,6 +1,7 @@
 """Shallow fusion with a language model of fairseq's own."""
 
 import re
+from argparse import Namespace
 
 import pytest
 import torch
@@ -10,10 +11,10 @@ from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks import setup_task
 
 from manifests.pieces import main, pieces
-from mmpt_fairseq.decoding.choice import check_language_model
+from mmpt_fairseq.decoding.choice import CTC_GENERATORS, DECODINGS, check_language_model
 from mmpt_fairseq.errors import InputError
 from tests.commands import generate, refused, succeeded
-from tests.helpers import speech_batch, speech_model, words
+from tests.helpers import speech_batch, speech_model, speech_task, words
 
 ARCHITECTURE = ["--arch", "transformer_lm", "--decoder-layers", "1", "--decoder-embed-dim", "16"]
 ARCHITECTURE += ["--decoder-ffn-embed-dim", "32", "--decoder-attention-heads", "2"]
@@ -61,13 +62,31 @@ def test_the_language_model_adds_its_weighted_log_probability(tmp_path):
 
 def test_another_vocabulary_or_search_is_refused(tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
-    lm = language_model(tmp_path)
-    check_language_model(None, words("a"), "ctc")
-    check_language_model(lm, words("a", "b"), "joint")
+    lm, models = language_model(tmp_path), [speech_model()]
+    check_language_model(None, words("a"), "ctc", models)
+    check_language_model(lm, words("a", "b"), "joint", models)
     with pytest.raises(InputError, match="--srcdict"):
-        check_language_model(lm, words("a", "c"), "attention")
+        check_language_model(lm, words("a", "c"), "attention", models)
     with pytest.raises(InputError, match="--ctc-decoding-weight 1"):
-        check_language_model(lm, words("a", "b"), "ctc_beam")
+        check_language_model(lm, words("a", "b"), "ctc_beam", models)
+
+
+def test_without_a_decoder_there_is_one_way_out(tmp_path):
+    """Whichever search is asked for: following what is said ends in a search."""
+    (tmp_path / "dict.txt").write_text("a 1\nb 1\nc 1\n")
+    task, model = speech_task(), speech_model(decoder_layers=0)
+    task.cfg.results_path, args = None, Namespace(beam=2)
+    fusion = {"lm_model": language_model(tmp_path)}
+    said = set()
+    for decoding in DECODINGS:
+        task.cfg.decoding = decoding
+        with pytest.raises(SystemExit, match=r"ctc or ctc_beam .* without --lm-path") as refusal:
+            task.build_generator([model], args, extra_gen_cls_kwargs=fusion)
+        said.add(str(refusal.value))
+    assert len(said) == 1
+    for decoding in CTC_GENERATORS:
+        task.cfg.decoding = decoding
+        assert task.build_generator([model], args)
 
 
 def test_text_becomes_pieces(corpora, tmp_path, capsys):

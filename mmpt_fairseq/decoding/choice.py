@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 CTC_GENERATORS = {"ctc": CTCGreedyGenerator, "ctc_beam": CTCPrefixBeamGenerator}
 DECODINGS = ("attention", "joint", *CTC_GENERATORS)
 Decoding = ChoiceEnum(list(DECODINGS))
+WITHOUT_DECODER = (
+    "this model has no decoder (model.decoder_layers=0); use --decoding ctc or ctc_beam "
+    "(task.decoding in training) without --lm-path, for neither takes a language model"
+)
 
 
 def check_search(
@@ -43,10 +47,7 @@ def check_search(
             "translations, which cannot be joined; use --decoding attention"
         )
     if decoding not in CTC_GENERATORS and not all(m.has_decoder for m in models):
-        raise InputError(
-            "this model has no decoder (model.decoder_layers=0); use --decoding ctc or "
-            "ctc_beam (task.decoding in training)"
-        )
+        raise InputError(WITHOUT_DECODER)
     if decoding != "attention" and ctc_learnt is False:
         raise InputError(
             "the CTC head of this model never learnt (criterion.ctc_weight=0); use "
@@ -80,20 +81,31 @@ def check_language_model_files(path: str, data: str) -> None:
         )
 
 
-def check_language_model(model: nn.Module | None, dictionary: Dictionary, decoding: str) -> None:
+def check_language_model(
+    language_model: nn.Module | None,
+    dictionary: Dictionary,
+    decoding: str,
+    models: Sequence[SpeechToTextModel],
+) -> None:
     """Shallow fusion adds log probabilities token by token, so the tokens must be the same.
+
+    Args:
+        dictionary: the recognisers'.
+        models: the recognisers.
 
     Raises:
         InputError: another vocabulary, or a search that has no place for a language model.
     """
-    if model is None:
+    if language_model is None:
         return
     if decoding in CTC_GENERATORS:
+        if not all(model.has_decoder for model in models):
+            raise InputError(WITHOUT_DECODER)
         raise InputError(
             f"--decoding {decoding} takes no language model; use --decoding joint with "
             "--ctc-decoding-weight 1 for CTC with one"
         )
-    theirs = model.decoder.dictionary.symbols
+    theirs = language_model.decoder.dictionary.symbols
     if theirs != dictionary.symbols:
         raise InputError(
             f"the language model's vocabulary ({len(theirs)} entries) is not the recogniser's "

@@ -286,7 +286,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             if self.states is not None and self.cfg.decodes_with:
                 self._check_states(models)
             language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
-            check_language_model(language_model, self.tgt_dict, decoding)
+            check_language_model(language_model, self.tgt_dict, decoding, models)
             if decoding in CTC_GENERATORS:
                 return CTC_GENERATORS[decoding](models, self.tgt_dict, tags, args.beam)
             generator = super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
