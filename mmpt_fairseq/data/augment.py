@@ -13,6 +13,8 @@ from mmpt_fairseq.data.waveform import Waveform, read_waveform, resample
 from mmpt_fairseq.errors import InputError, UnreadableClip
 
 PERCENT = 100  # speeds are taken to the percent, so that resampling stays short
+# Mean power of half a step of 16 bits; what has less is silence but for its rounding.
+SILENT = (0.5 / 2**15) ** 2
 
 
 @dataclass
@@ -66,7 +68,10 @@ class Augmentation:
         return waveform
 
     def _noise(self, samples: int, generator: np.random.Generator) -> Waveform:
-        """``(samples,)``: clips of equal power, each from a random place on, repeated if short."""
+        """``(samples,)``: clips of equal power, each from a random place on, repeated if short.
+
+        One whose part is silent adds nothing.
+        """
         mixed = np.zeros(samples, np.float64)
         for row in generator.integers(len(self.noises), size=self.sources):
             try:
@@ -76,7 +81,9 @@ class Augmentation:
                 raise UnreadableClip(f"the noise {where} cannot be added: {error}") from None
             start = int(generator.integers(len(clip)))
             part = np.resize(np.roll(clip, -start), samples).astype(np.float64)
-            mixed += part / max(np.sqrt(np.mean(part**2)), np.finfo(np.float32).tiny)
+            power = np.mean(part**2)
+            if power >= SILENT:
+                mixed += part / np.sqrt(power)
         return mixed.astype(np.float32)
 
 
@@ -91,7 +98,7 @@ def add_noise(waveform: Waveform, noise: Waveform, snr: float) -> Waveform:
     Silent noise and silent clips change nothing.
     """
     signal, disturbance = (np.mean(np.square(x, dtype=np.float64)) for x in (waveform, noise))
-    if not signal or not disturbance:
+    if min(signal, disturbance) < SILENT:
         return waveform
     scale = np.sqrt(signal / disturbance * 10 ** (-snr / 10))
     return (waveform + scale * noise).astype(np.float32)

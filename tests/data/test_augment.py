@@ -5,8 +5,9 @@ import pytest
 
 from mmpt_fairseq.data.augment import Augmentation, add_noise, change_speed
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip
-from tests.helpers import RATE, clips, noise
+from tests.helpers import RATE, clips, noise, write_audio
 
 DEFAULTS = {
     "speeds": [1.0],
@@ -42,6 +43,28 @@ def test_silence_is_left_alone():
     speech, silence = noise(0.2), np.zeros(RATE // 5, np.float32)
     assert np.array_equal(add_noise(speech, silence, 0.0), speech)
     assert np.array_equal(add_noise(silence, speech, 0.0), silence)
+
+
+def test_what_16_bits_make_of_silence_is_not_amplified(tmp_path):
+    """Of a sound below half a step a few samples are left, each of one step."""
+    rng = np.random.default_rng(0)
+    silence = np.rint(0.3 * rng.standard_normal(RATE)).astype(np.int16)
+    assert set(silence.tolist()) == {-1, 0, 1}
+    write_audio(tmp_path / "silent.wav", silence)
+    write_audio(tmp_path / "loud.wav", 3e-4 * rng.standard_normal(RATE))  # ten steps
+    rows = [{"id": n, "audio": f"{n}.wav", "n_frames": 98} for n in ("silent", "loud")]
+    write_manifest(tmp_path / "noise.tsv", rows)
+    write_manifest(tmp_path / "silence.tsv", rows[:1])
+    speech = noise(1.0, seed=9)
+    silent = Augmentation(noises=Manifest(tmp_path / "silence.tsv"), probability=1.0, sources=2)
+    assert np.array_equal(silent(speech, rng), speech)
+    read = read_waveform(str(tmp_path / "silent.wav"))
+    assert np.array_equal(add_noise(speech, read, 0.0), speech)
+    assert np.array_equal(add_noise(read, speech, 0.0), read)
+    # Among others it takes no share.
+    mixed = Augmentation(noises=Manifest(tmp_path / "noise.tsv"), sources=1)
+    powers = [np.mean(mixed._noise(RATE, rng) ** 2) for _ in range(20)]
+    assert {round(float(power), 3) for power in powers} == {0.0, 1.0}
 
 
 def test_draws_follow_the_generator(tmp_path):
