@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmpt_fairseq.data.audio import is_cached
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.waveform import Waveform, read_waveform, resample
 from mmpt_fairseq.errors import InputError, UnreadableClip
@@ -57,6 +58,12 @@ class Augmentation:
         if set(speeds) == {1.0} and not cfg.noise_manifest:
             return None
         noises = Manifest(Path(cfg.noise_manifest)) if cfg.noise_manifest else None
+        # The first row tells what a manifest holds.
+        if noises is not None and is_cached(noises.resolve("audio", 0)):
+            raise InputError(
+                f"{noises.where(0)} holds cached features, and noise is added to waveforms; name "
+                "the manifest of the sounds themselves in task.noise_manifest"
+            )
         return cls(speeds, noises, cfg.noise_probability, snr, cfg.noise_sources)
 
     def __call__(self, waveform: Waveform, generator: np.random.Generator) -> Waveform:

@@ -1,3 +1,4 @@
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -120,3 +121,28 @@ def test_nothing_asked_for_is_nothing():
 def test_bad_settings_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         Augmentation.from_config(SimpleNamespace(**{**DEFAULTS, **options}))
+
+
+@pytest.mark.parametrize("kind", ["npy", "zip"])
+def test_noise_must_be_sound(tmp_path, kind):
+    """Whether features lie in files or in an archive, as fairseq's recipes and ours write them."""
+    np.save(tmp_path / "0.npy", np.zeros((50, 80), np.float32))
+    wave = write_audio(tmp_path / "0.wav", noise(0.5))
+    sources = {"features": "0.npy", "sound": "0.wav"}
+    if kind == "zip":
+        with zipfile.ZipFile(tmp_path / "all.zip", "w", zipfile.ZIP_STORED) as archive:
+            for path in (tmp_path / "0.npy", wave):
+                archive.write(path, path.name)
+        content = (tmp_path / "all.zip").read_bytes()
+        for name, path in (("features", tmp_path / "0.npy"), ("sound", wave)):
+            data = path.read_bytes()
+            sources[name] = f"all.zip:{content.index(data)}:{len(data)}"
+    for name, source in sources.items():
+        row = {"id": "n", "audio": source, "n_frames": 50}
+        write_manifest(tmp_path / f"{name}.tsv", [row])
+    settings = {**DEFAULTS, "noise_manifest": str(tmp_path / "features.tsv")}
+    with pytest.raises(InputError, match=r"features\.tsv, line 2 \(n\) holds cached features"):
+        Augmentation.from_config(SimpleNamespace(**settings))
+    settings["noise_manifest"] = str(tmp_path / "sound.tsv")
+    augmentation = Augmentation.from_config(SimpleNamespace(**settings))
+    assert augmentation._noise(RATE, np.random.default_rng(0)).any()
