@@ -8,7 +8,14 @@ from mmpt_fairseq.average import main
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_encoder
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.report.scores import read_hypotheses
-from tests.commands import generate, succeeded, train, weights
+from tests.commands import (
+    generate,
+    largest_difference,
+    refused,
+    succeeded,
+    train,
+    weights,
+)
 from tests.helpers import speech_model
 
 
@@ -105,6 +112,24 @@ def test_an_average_of_real_checkpoints_recognises(stages, corpora, tmp_path):
     succeeded(generate(output, corpora / "asr", "test", *options))
     rows = len(Manifest(corpora / "asr" / "test.tsv"))
     assert len(read_hypotheses(tmp_path / "generate-test.txt", rows)) == rows
+
+
+def test_an_average_starts_a_training_and_continues_none(stages, corpora, tmp_path):
+    """fairseq would take its weights and epoch, and repeat the updates that warm up and freeze."""
+    output = tmp_path / "average.pt"
+    main([str(stages / "finetuning"), "--last", "1", "--output", str(output)])
+    assert load_checkpoint(output)["optimizer_history"][-1]["num_updates"] == 2
+
+    def start(name, *overrides):
+        return train("finetuning", corpora / "asr", tmp_path / name, *overrides)
+
+    sentence = refused(start("on", f"checkpoint.restore_file={output}"))
+    assert "average.pt has no state of an optimizer (it is an average" in sentence
+    anew = [f"checkpoint.finetune_from_model={output}", "optimization.max_update=1"]
+    succeeded(start("new", *anew, "optimization.lr=[1e-9]"))
+    history = load_checkpoint(tmp_path / "new" / "checkpoint_last.pt")["optimizer_history"]
+    assert history[-1]["num_updates"] == 1
+    assert largest_difference(weights(tmp_path / "new"), load_checkpoint(output)["model"]) < 1e-6
 
 
 def test_more_can_be_better(tmp_path):

@@ -86,6 +86,7 @@ class SpeechToTextConfig(RowsConfig):
     save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
+    reset_optimizer: bool = II("checkpoint.reset_optimizer")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
 
 

@@ -28,12 +28,15 @@ def initialise(
         cfg: the model's.
 
     Raises:
-        InputError: a checkpoint that is missing, of something else or of another vocabulary.
+        InputError: a checkpoint that is missing, of something else or of another vocabulary, or
+            none that a training can go on from.
     """
     resumed = restored(task.cfg)
     if resumed is not None:
         # fairseq loads the weights; it would not look at the vocabulary.
-        state = load_checkpoint(resumed).get("task_state", {})
+        checkpoint = load_checkpoint(resumed)
+        _check_goes_on(task.cfg, resumed, checkpoint)
+        state = checkpoint.get("task_state", {})
         task.check_vocabulary(state)
         if task.states is not None:
             task.states.check_resumed(state.get("states_of"), resumed)
@@ -71,3 +74,18 @@ def restored(cfg: FairseqDataclass) -> str | None:
             "is looked for in checkpoint.save_dir"
         )
     return name
+
+
+def _check_goes_on(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
+    """Raise InputError where fairseq would count updates from 0 in an epoch far on, unasked.
+
+    It restores their number with the optimizer alone. ``finetune_from_model`` starts all anew.
+    """
+    anew = cfg.reset_optimizer or path == cfg.finetune_from_model
+    if checkpoint.get("last_optimizer_state") is None and not anew:
+        raise InputError(
+            f"{path} has no state of an optimizer (it is an average, or was saved with "
+            "checkpoint.no_save_optimizer_state), so that going on from it would repeat warm-up "
+            "and freezing; start a training in another folder with model.init_encoder_from or "
+            "checkpoint.finetune_from_model, or decode with it"
+        )

@@ -11,9 +11,15 @@ from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCr
 from mmpt_fairseq.decoding.joint import JointEnsemble
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
-from mmpt_fairseq.tasks._start import restored
+from mmpt_fairseq.tasks._start import initialise, restored
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
-from tests.helpers import speech_model, speech_task, write_clips
+from tests.helpers import (
+    save_checkpoint,
+    small_speech_config,
+    speech_model,
+    speech_task,
+    write_clips,
+)
 
 SEARCH = {"beam": 2, "eos_token": None}
 
@@ -125,6 +131,25 @@ def test_the_checkpoint_to_go_on_from_is_the_one_that_fairseq_takes(tmp_path, mo
     task.cfg.restore_file = "checkpoint_best.pt"
     with pytest.raises(InputError, match=r"no checkpoint checkpoint_best\.pt .*restore_file"):
         restored(task.cfg)
+
+
+def test_a_checkpoint_without_an_optimizer_is_gone_on_from_only_anew(tmp_path):
+    """As averages are, and what checkpoint.no_save_optimizer_state leaves."""
+    task, model, cfg = speech_task(), speech_model(), small_speech_config()
+    path = save_checkpoint(tmp_path / "x.pt", {}, model.state_dict(), task.state_dict())
+
+    def start(folder, restore_file="checkpoint_last.pt", finetune_from=None, reset=False):
+        task.cfg.save_dir, task.cfg.restore_file = str(folder), restore_file
+        task.cfg.finetune_from_model, task.cfg.reset_optimizer = finetune_from, reset
+        initialise(task, model, cfg)
+
+    start(tmp_path, path, reset=True)
+    start(tmp_path, finetune_from=path)
+    with pytest.raises(InputError, match=r"x\.pt has no state of an optimizer"):
+        start(tmp_path, path)
+    (tmp_path / "x.pt").rename(tmp_path / "checkpoint_last.pt")
+    with pytest.raises(InputError, match=r"checkpoint_last\.pt has no state of an optimizer"):
+        start(tmp_path, finetune_from=path)
 
 
 def test_one_of_several_splits_may_have_all_the_transcripts(tmp_path):
