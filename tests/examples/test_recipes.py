@@ -4,14 +4,17 @@ from dataclasses import fields
 
 import pytest
 from fairseq.dataclass.initialize import hydra_init
+from fairseq.optim import FP16Optimizer
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyConfig
+from mmpt_fairseq.models.freezing import scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModelConfig
 from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
 from tests.commands import BIN, ROOT, SIZES, TINY, losses, refused, run, succeeded
+from tests.helpers import speech_model
 
 EXAMPLES = ROOT / "examples"
 NAMES = [
@@ -71,6 +74,27 @@ def test_sizes_fit_stage_1_and_base_is_the_paper():
         model = SpeechToTextModelConfig(**{k: v for k, v in cfg.model.items() if k != "_name"})
         assert (model.encoder_layers, model.encoder_embed_dim) == (layers, width)
         assert model.encoder_attention_heads == 4
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        ("midtraining", "mustc_en_all"),
+        ("finetuning", "librispeech_960h_free"),
+        ("demo", "midtraining"),
+        ("demo", "finetuning"),
+    ],
+)
+def test_the_encoder_can_have_its_own_rate_in_16_bits(stage, name):
+    """fairseq's optimizer for fp16, whose 32-bit copies are one tensor by default."""
+    cfg = composed(stage, name, "common.fp16=true", "optimization.lr=[0.5]")
+    model = speech_model(encoder_lr_scale=0.1).half()
+    optimizer = FP16Optimizer.build_optimizer(cfg, list(model.parameters()))
+    optimizer.set_lr(0.5)
+    encoder = sum(p.numel() for p in model.encoder.audio_encoder.parameters())
+    with scaled_encoder_lr(optimizer, 0.1):
+        rates = {g["lr"]: sum(p.numel() for p in g["params"]) for g in optimizer.param_groups}
+    assert rates == {0.05: encoder, 0.5: sum(p.numel() for p in model.parameters()) - encoder}
 
 
 def train(stage, name, data, save_dir, *overrides):
