@@ -13,10 +13,7 @@ from torch.utils.data import DataLoader
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.data.speech_to_text_dataset import (
-    ManifestDatasetCreator,
-    ManifestSpeechToTextDataset,
-)
+from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.modules.conformer import subsampled
 from tests.helpers import clips, words, write_clips
@@ -326,43 +323,3 @@ def test_source_text_must_be_known(tmp_path):
     manifest = clips(tmp_path, [0.3], tgt_text=["ja"], src_text=["yes"])
     with pytest.raises(InputError, match=r"1 of 1 tokens of src_text .*--with-source"):
         dataset(manifest, tmp_path, ctc_from_source=True)
-
-
-def test_sampling_balances_language_pairs_whatever_their_splits_are_called(tmp_path):
-    """Ten rows of German and two of Italian, drawn in equal amounts."""
-    for language, rows in (("de", 10), ("it", 2)):
-        (tmp_path / language).mkdir()
-        columns = {"tgt_text": ["ja"] * rows, "tgt_lang": [language] * rows}
-        write_clips(tmp_path / language, [0.4] * rows, **columns)
-    joined = joined_splits(tmp_path, "de/train,it/train")
-    assert [len(part) for part in joined.datasets] == [6, 6]
-
-
-def test_a_split_of_several_pairs_cannot_be_balanced(tmp_path):
-    """Whether or not there are others beside it."""
-    for name, languages in (("a", ["de", "it"]), ("b", ["de", "de"])):
-        (tmp_path / name).mkdir()
-        write_clips(tmp_path / name, [0.4, 0.4], tgt_text=["ja", "ja"], tgt_lang=languages)
-    told = r"a/train\.tsv holds several language pairs \(-de, -it\)"
-    for splits in ("a/train,b/train", "a/train"):
-        with pytest.raises(InputError, match=told):
-            joined_splits(tmp_path, splits)
-        assert len(joined_splits(tmp_path, splits, alpha=1)) == 2 * len(splits.split(","))
-        assert len(joined_splits(tmp_path, splits, training=False)) == 2 * len(splits.split(","))
-    assert len(joined_splits(tmp_path, "b/train")) == 2
-
-
-def joined_splits(root, splits: str, alpha: float = 0, training: bool = True):
-    """Splits with this ``sampling_alpha``, as the task reads them."""
-    return ManifestDatasetCreator.from_tsv(
-        root=str(root),
-        cfg=data_config(root, f"{PLAIN}sampling_alpha: {alpha}\n"),
-        splits=splits,
-        tgt_dict=words("ja"),
-        pre_tokenizer=None,
-        bpe_tokenizer=None,
-        is_train_split=training,
-        epoch=1,
-        seed=1,
-        ours={},
-    )
