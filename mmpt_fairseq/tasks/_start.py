@@ -40,6 +40,7 @@ def initialise(
         task.check_vocabulary(state)
         if task.states is not None:
             task.states.check_resumed(state.get("states_of"), resumed)
+        _tell_what_is_not_looked_at(cfg, resumed, checkpoint)
         return
     if cfg.init_encoder_from:
         load_encoder(model.encoder.audio_encoder, cfg.init_encoder_from, cfg.fresh_encoder_layers)
@@ -89,3 +90,19 @@ def _check_goes_on(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
             "and freezing; start a training in another folder with model.init_encoder_from or "
             "checkpoint.finetune_from_model, or decode with it"
         )
+
+
+def _tell_what_is_not_looked_at(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
+    """Warn where a training that goes on is told to begin with other parts than it did."""
+    began = (checkpoint.get("cfg") or {}).get("model") or {}
+    for name in ("init_encoder_from", "init_decoder_from"):
+        told = getattr(cfg, name)
+        if told and told != began.get(name):
+            logger.warning(
+                "model.%s=%s is not looked at: the training goes on from %s, which began with %s; "
+                "to begin anew give another checkpoint.save_dir",
+                name,
+                told,
+                path,
+                began.get(name) or "none",
+            )

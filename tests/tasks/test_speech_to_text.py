@@ -152,6 +152,22 @@ def test_a_checkpoint_without_an_optimizer_is_gone_on_from_only_anew(tmp_path):
         start(tmp_path, finetune_from=path)
 
 
+def test_where_a_training_that_goes_on_did_not_begin_is_told(tmp_path, caplog):
+    """Who tries another encoder in the same folder would not be trained from it."""
+    task, model, cfg = speech_task(), speech_model(), small_speech_config()
+    began = {"model": {"init_encoder_from": "old.pt"}}
+    path = save_checkpoint(tmp_path / "x.pt", began, model.state_dict(), task.state_dict())
+    task.cfg.restore_file, task.cfg.reset_optimizer = path, True
+    task.cfg.save_dir, task.cfg.finetune_from_model = str(tmp_path), None
+    for told in (None, "old.pt", "new.pt"):
+        assert not caplog.records
+        cfg.init_encoder_from = told
+        initialise(task, model, cfg)
+    [said] = caplog.records
+    assert "init_encoder_from=new.pt is not looked at" in said.message
+    assert "x.pt, which began with old.pt; to begin anew" in said.message
+
+
 def test_one_of_several_splits_may_have_all_the_transcripts(tmp_path):
     """Each row keeps its own; fairseq has rows of all splits put into batches by the first."""
     columns = {"tgt_text": ["ja", "nein", "ja"], "src_text": ["yes", "no", ""]}
