@@ -1,0 +1,92 @@
+"""The configs for one's own data: as said, and trained one from the other on small corpora."""
+
+import re
+import shutil
+
+import pytest
+
+from mmpt_fairseq.checkpoint import load_checkpoint
+from tests.commands import BIN, ROOT, SIZES, USER_DIR, generate, losses, run, succeeded
+from tests.helpers import noise, write_audio
+from tests.test_readmes import composed
+
+CONFIG = ROOT / "examples" / "own" / "config"
+STAGES = ("pretraining", "midtraining", "finetuning")
+SCRATCH = ["optimization.lr=[0.0005]", "model.freeze_encoder_updates=0", "model.dropout=0.1"]
+# Hydra's about how fairseq gives its schema.
+pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
+
+
+def train(name, data, save_dir, *overrides):
+    """One update at test size; ``++`` fits what a recipe sets and what it does not."""
+    sizes = [f"++{size.lstrip('+')}" for size in SIZES[name] if "decoder_layers" not in size]
+    return run(
+        [
+            *(BIN / "fairseq-hydra-train", "--config-dir", CONFIG, "--config-name", name),
+            *(f"task.data={data}", f"checkpoint.save_dir={save_dir}"),
+            *(f"common.user_dir={USER_DIR}", "common.log_format=json", "common.log_interval=1"),
+            *("optimization.max_update=1", "checkpoint.save_interval_updates=1"),
+            *("dataset.num_workers=0", *sizes, *overrides),
+        ]
+    )
+
+
+def test_they_are_those_of_the_results():
+    """The rates, updates and batches with which Mboshi's stages 1 and 3 were trained."""
+    first, second, third = (composed("own", name) for name in STAGES)
+    assert first["model"] == composed("probe", "pretraining")["model"]
+    assert (first["optimization"]["lr"], first["dataset"]["max_tokens"]) == ([0.001], 3000)
+    assert (second["optimization"]["lr"], second["model"]["encoder_lr_scale"]) == ([0.0005], 0.1)
+    assert (third["optimization"]["lr"], third["dataset"]["max_tokens"]) == ([0.001], 2000)
+    model = third["model"]
+    assert (model["decoder_layers"], model["dropout"]) == (0, 0.2)
+    assert (model["freeze_encoder_updates"], third["optimization"]["max_update"]) == (450, 3000)
+    for cfg in (first, second, third):
+        assert cfg["checkpoint"]["keep_interval_updates"] == 1
+        assert cfg["checkpoint"]["best_checkpoint_metric"] == "loss"
+        sizes = ("encoder_embed_dim", "encoder_layers", "depthwise_conv_kernel_size")
+        assert [cfg["model"][size] for size in sizes] == [128, 4, 15]
+
+
+@pytest.mark.parametrize("folder", ["own", "probe"])
+def test_several_processes_can_be_asked_for(folder, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    for name in STAGES if folder == "own" else STAGES[:1]:
+        assert (ROOT / "examples" / folder / "config" / f"{name}.yaml").is_file()
+        cfg = composed(folder, name, ["+distributed=torchrun"])
+        assert cfg["distributed_training"]["distributed_backend"] == "gloo"
+
+
+def test_what_is_said_of_a_start_from_scratch_is_taken():
+    header = (CONFIG / "finetuning.yaml").read_text().split("\ndefaults")[0]
+    assert " ".join(SCRATCH) in header
+    cfg = composed("own", "finetuning", SCRATCH)
+    assert (cfg["model"]["freeze_encoder_updates"], cfg["model"]["dropout"]) == (0, 0.1)
+
+
+def test_the_three_stages_and_a_decode(corpora, tmp_path):
+    """One from the other; an utterance of 25 s is left out of training, not of validation."""
+    asr = shutil.copytree(corpora / "asr", tmp_path / "asr")
+    write_audio(asr / "long.wav", noise(25.0))
+    for split in ("train", "valid"):
+        path = asr / f"{split}.tsv"
+        header, *_, last = path.read_text().splitlines()
+        row = dict(zip(header.split("\t"), last.split("\t"), strict=True))
+        row |= {"id": "long", "audio": "long.wav", "n_frames": "2498"}
+        path.write_text(path.read_text() + "\t".join(row.values()) + "\n")
+
+    short = ["dataset.max_valid_steps=1", "+task.pictures=false"]
+    output = succeeded(train("pretraining", corpora / "av", tmp_path / "pretrained", *short))
+    assert "tried the most expensive batch" in output
+    assert len(losses(output)) == 1
+    start = f"model.init_encoder_from={tmp_path / 'pretrained' / 'checkpoint_best.pt'}"
+    assert len(losses(succeeded(train("midtraining", corpora / "st", tmp_path / "st", start)))) == 1
+    start = f"model.init_encoder_from={tmp_path / 'st' / 'checkpoint_best.pt'}"
+    output = succeeded(train("finetuning", asr, tmp_path / "run", start))
+    assert "left out 1 rows beyond the limits" in output
+    assert 0 < float(losses(output)[0]) < 100
+    checkpoint = tmp_path / "run" / "checkpoint_best.pt"
+    assert not any("decoder.layers" in name for name in load_checkpoint(checkpoint)["model"])
+    options = ["--decoding", "ctc", "--scoring", "wer"]
+    assert re.search(r"WER: \d+", succeeded(generate(checkpoint, asr, "test", *options)))
