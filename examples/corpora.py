@@ -7,7 +7,9 @@ from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip
 
-SPEECH = ("librispeech/train-clean-100", "arctic/audio")  # without text, without pictures
+# Read speech, without its text; any folders below, as LibriSpeech's speakers and chapters.
+SPEECH = ("librispeech/train-clean-100", "arctic/audio")
+SUFFIXES = (".flac", ".ogg", ".wav")
 GRID_PICTURES = 75  # in every clip
 
 
@@ -24,7 +26,14 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def grid_clips(folder: Path) -> list[dict]:
-    """GRID's clips of a talking face: sound and pictures in one file."""
+    """GRID's clips of a talking face: sound and pictures in one file.
+
+    Raises:
+        InputError: there is no ``clips.tsv``, or no clip in it.
+    """
+    rows = read_table(folder / "clips.tsv")
+    if not rows:
+        raise InputError(f"{folder / 'clips.tsv'} names no clip")
     return [
         {
             "id": row["id"],
@@ -33,7 +42,7 @@ def grid_clips(folder: Path) -> list[dict]:
             "video_frames": GRID_PICTURES,
             "speaker": row["speaker"],
         }
-        for row in read_table(folder / "clips.tsv")
+        for row in rows
     ]
 
 
@@ -45,12 +54,30 @@ def grid_words(folder: Path) -> dict[str, str]:
     }
 
 
+def recordings(folder: Path) -> list[Path]:
+    """Every sound under a folder, sorted; of several with one name the first alone.
+
+    Raises:
+        InputError: there is none.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES:
+            found.setdefault(path.stem, path)
+    if not found:
+        names = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise InputError(
+            f"there is no {names} under {folder}; how --data must lie: examples/mboshi/README.md"
+        )
+    return list(found.values())
+
+
 def speech_clips(data: Path) -> list[dict]:
     """LibriSpeech and ARCTIC under ``data``: read speech, without its text."""
     return [
         {"id": path.stem, "audio": str(path.resolve()), "speaker": path.stem.split("-")[0]}
         for folder in SPEECH
-        for path in sorted((data / folder).rglob("*.ogg"))
+        for path in recordings(data / folder)
     ]
 
 

@@ -1,6 +1,8 @@
-"""Manifests for the real-speech example: Mboshi, GRID, LibriSpeech and ARCTIC as released.
+"""Manifests for the real-speech example from Mboshi, GRID, LibriSpeech and ARCTIC.
 
     python -m examples.mboshi.prepare --data DIR --out runs/mboshi/manifests
+
+README.md says how they must lie.
 
 Text: HTML entities decoded, Unicode NFC, runs of white space made one space; rows whose text is
 empty after that are left out of the labelled manifests. Clips that cannot be read are left out.

@@ -11,8 +11,8 @@
 README.md says how and why.
 ``--features`` computes filterbanks once, for upstreams that read them; others find the recordings.
 
-SUPERB's own: Speech Commands v1, Fluent Speech Commands, LibriSpeech and Libri2Mix; write them as
-the same manifests (data/superb_labels.py says what is in their cells).
+SUPERB's own corpora become the same manifests by ``python -m manifests.speech_commands``,
+``fluent_speech_commands``, ``librispeech_phones`` and ``libri2mix``.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from examples.corpora import measure
+from examples.corpora import measure, recordings
 from manifests.common import CorpusError, parallel_map
 from manifests.features import cache_features
 from manifests.generated.grammar import sentences
@@ -103,15 +103,18 @@ def _says_only(row: dict, known: set[str]) -> bool:
 
 def speaker_diarization(data: Path, out: Path, jobs: int) -> None:
     """Pairs of speakers, the second beginning somewhere within the first."""
-    files = sorted(_folder(data, "librispeech/train-clean-100").glob("*.ogg"))
+    folder = _folder(data, "librispeech/train-clean-100")
+    speakers: dict[str, Path] = {}
+    for path in recordings(folder):
+        speakers.setdefault(path.stem.split("-")[0], path)
     by_split: dict[str, list[Path]] = {split: [] for split in SPLITS}
-    for path in files:
-        by_split[split_of(path.stem.split("-")[0])].append(path)
+    for speaker, path in speakers.items():
+        by_split[split_of(speaker)].append(path)
     items = []
     for split, count in MIXTURES.items():
         pool = by_split[split]
         if len(pool) < 2:
-            raise InputError(f"{files[0].parent} has too few speakers for the split {split}")
+            raise InputError(f"{folder} has too few speakers for the split {split}")
         rng = np.random.default_rng([1, SPLITS.index(split)])
         pairs = [rng.choice(len(pool), 2, replace=False) for _ in range(count)]
         items += [
