@@ -25,7 +25,9 @@ from tests.helpers import speech_batch, speech_model, speech_task
 
 # A README -> the folder of the configs that it speaks of, and some of them.
 CONFIGS = {
-    "README.md": ("demo", ["pretraining", "midtraining", "finetuning"]),
+    "README.md": ("own", ["pretraining", "midtraining", "finetuning"]),
+    "examples/OPTIONS.md": ("own", ["pretraining", "midtraining", "finetuning"]),
+    "examples/demo/README.md": ("demo", ["pretraining", "midtraining", "finetuning"]),
     "examples/pretraining/README.md": ("pretraining", ["mae_clr_lrs3"]),
     "examples/midtraining/README.md": ("midtraining", ["mustc_en_it"]),
     "examples/finetuning/README.md": ("finetuning", ["librispeech_100h_free"]),
@@ -91,7 +93,7 @@ def test_what_is_to_be_said_can_be_said(readme):
 
 @pytest.mark.parametrize(
     ("readme", "name"),
-    [("README.md", "finetuning"), ("examples/midtraining/README.md", "mustc_en_it")],
+    [("examples/OPTIONS.md", "midtraining"), ("examples/midtraining/README.md", "mustc_en_it")],
 )
 def test_what_is_said_of_ctc_fits_the_model(readme, name):
     """Model and criterion of the config, with each piece of code that weighs CTC, give a loss."""

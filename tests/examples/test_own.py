@@ -48,14 +48,21 @@ def test_they_are_those_of_the_results():
         assert [cfg["model"][size] for size in sizes] == [128, 4, 15]
 
 
-@pytest.mark.parametrize("folder", ["own", "probe"])
-def test_several_processes_can_be_asked_for(folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        *(("own", name) for name in STAGES),
+        ("probe", "pretraining"),
+        ("pretraining", "mae_lrs3"),
+        ("midtraining", "mustc_en_de"),
+        ("finetuning", "librispeech_100h_free"),
+    ],
+)
+def test_several_processes_can_be_asked_for(folder, name, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    for name in STAGES if folder == "own" else STAGES[:1]:
-        assert (ROOT / "examples" / folder / "config" / f"{name}.yaml").is_file()
-        cfg = composed(folder, name, ["+distributed=torchrun"])
-        assert cfg["distributed_training"]["distributed_backend"] == "gloo"
+    cfg = composed(folder, name, ["+distributed=torchrun"])
+    assert cfg["distributed_training"]["distributed_backend"] == "gloo"
 
 
 def test_what_is_said_of_a_start_from_scratch_is_taken():
