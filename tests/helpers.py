@@ -95,14 +95,17 @@ def write_video(
 
 
 def write_clips(folder: Path, seconds: list[float], video: bool = False, **columns) -> Path:
-    """A manifest of WAV clips, with a numbered video each if asked; ``columns`` are lists."""
+    """A manifest of WAV clips, with a numbered video each if asked; ``columns`` are lists.
+
+    The 30 pictures of a video last as long as the sound, to the nearest whole rate.
+    """
     rows = []
     for i, duration in enumerate(seconds):
         waveform = noise(duration, seed=i)
         write_audio(folder / f"{i}.wav", waveform)
         row = {"id": f"clip{i}", "audio": f"{i}.wav", "n_frames": num_frames(len(waveform))}
         if video:
-            write_video(folder / f"{i}.mp4", 30)
+            write_video(folder / f"{i}.mp4", 30, rate=round(30 / duration))
             row |= {"video": f"{i}.mp4", "video_frames": 30}
         rows.append(row | {name: values[i] for name, values in columns.items()})
     write_manifest(folder / "train.tsv", rows)

@@ -17,6 +17,7 @@ from mmpt_fairseq.errors import UnreadableClip
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, subsampled
 from mmpt_fairseq.modules.masking import random_mask, span_mask, tube_mask
 
+SAME = 0.2  # seconds between the ends of sound and pictures that are as long, but for rounding
 LONGER = 10  # frames that sound may last beyond what its manifest says: decoders differ
 
 
@@ -217,7 +218,8 @@ class AVDataset(FairseqDataset):
             mask = options.mask_audio(subsampled(len(features)), rng)
         path = self.manifest.resolve("video", index, self.root) if options.video else ""
         if path:
-            clip.video = self._read_video(index, path, rng if self.training else None, start)
+            chance = rng if self.training else None
+            clip.video = self._read_video(index, path, chance, start, bool(sound))
             clip.video_mask = torch.from_numpy(options.mask_video(rng))
         if sound and path and self.training and rng.random() < options.modality_dropout:
             dropped = mask if rng.random() < 0.5 else clip.video_mask
@@ -230,19 +232,21 @@ class AVDataset(FairseqDataset):
         return clip
 
     def _read_video(
-        self, index: int, path: str, rng: np.random.Generator | None, start: int
+        self, index: int, path: str, rng: np.random.Generator | None, start: int, heard: bool
     ) -> Tensor:
-        """Of the share of the pictures that is kept of the sound, from frame ``start`` on."""
+        """Of the pictures that are shown beside what is kept of the sound, from ``start`` on."""
         options = self.options
         available = int(self.manifest.video_frames[index])
         if available < 1:
             raise UnreadableClip(f"column video_frames says that {path} holds no picture")
-        # No picture from beyond the sound that is kept: where both last as long, the two tell of
-        # the same moments. Without sound, and without a length, all pictures may be drawn.
         frames = max(1, int(self.manifest.n_frames[index]))
-        kept = max(1, round(available * min(1.0, options.max_frames / frames)))
-        first = min(round(available * start / frames), available - kept)
-        wanted = first + sample_frame_indices(kept, options.num_frames, options.stride, rng)
+
+        def wanted(rate: float | None) -> NDArray[np.int64]:
+            first, kept = shown(
+                available, frames, start, options.max_frames, rate if heard else None
+            )
+            return first + sample_frame_indices(kept, options.num_frames, options.stride, rng)
+
         return transform_clip(read_frames(path, wanted), options.size, rng, options.crop_scale)
 
     def collater(self, samples: list[Clip | UnreadableClip]) -> dict:
@@ -271,6 +275,26 @@ class AVDataset(FairseqDataset):
             "nsentences": len(clips),
             "ntokens": tokens + len(with_video) * self.video_tokens,
         }
+
+
+def shown(
+    available: int, frames: int, start: int, most: int, rate: float | None
+) -> tuple[int, int]:
+    """First and number of the pictures that are shown with a part of a clip's sound.
+
+    Args:
+        available: pictures of the clip.
+        frames: of 10 ms, of its sound.
+        start, most: the part's first frame, and how many there are of it at most.
+        rate: pictures a second. Where both last as long within ``SAME``, or none is known, the
+            part of the pictures is that of the sound.
+    """
+    seconds = frames / FRAMES_A_SECOND
+    if not rate or abs(available / rate - seconds) <= SAME:
+        rate = available / seconds
+    a_frame = rate / FRAMES_A_SECOND
+    first = min(round(a_frame * start), available - 1)
+    return first, min(available - first, max(1, round(a_frame * min(frames, most))))
 
 
 def pad(sequences: list[Tensor]) -> Tensor:

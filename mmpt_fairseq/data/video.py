@@ -21,6 +21,8 @@ MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's names of containers
 # Where packets carry the time of their picture; not so in MPEG program streams and AVI.
 SEEKABLE = {MP4, "matroska,webm"}
 
+Indices = NDArray[np.int64]
+Frames = NDArray[np.uint8]  # (pictures, height, width, 3)
 Pictures = dict[int, NDArray[np.uint8]]  # number -> (height, width, 3)
 
 
@@ -40,11 +42,13 @@ def sample_frame_indices(
     return start + stride * np.arange(num_frames)
 
 
-def read_frames(source: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+def read_frames(source: str, indices: Indices | Callable[[float | None], Indices]) -> Frames:
     """Decode the pictures at ``indices`` (sorted, counted from the first) as RGB.
 
     Args:
         source: a path, or ``path:first:count`` for a part of a longer video, in pictures.
+        indices: or what chooses them, told how many pictures a second there are on average, None
+            where the file does not say.
 
     Returns:
         ``(len(indices), height, width, 3)``. Where the file ends up to ``TOO_MANY`` pictures
@@ -54,7 +58,6 @@ def read_frames(source: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         UnreadableClip: no such file, no video track, nothing decodable, or it ends earlier.
     """
     path, first, count = split_slice(source)
-    indices = first + (indices if count < 0 else np.minimum(indices, count - 1))
     if not os.path.isfile(path):
         raise UnreadableClip(f"there is no video file {path}")
     try:
@@ -62,6 +65,9 @@ def read_frames(source: str, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
             stream = video_stream(container)
             if stream is None:
                 raise UnreadableClip(f"{path} has no video track")
+            if callable(indices):
+                indices = indices(float(stream.average_rate) if stream.average_rate else None)
+            indices = first + (indices if count < 0 else np.minimum(indices, count - 1))
             pictures = _decode_pictures(path, container, stream, {int(i) for i in indices})
     except UnreadableClip:
         raise

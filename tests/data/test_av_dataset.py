@@ -238,36 +238,6 @@ def test_clips_without_sound_or_without_pictures_share_a_batch(tmp_path):
     assert {n for n in data.collater([pictures])["net_input"] if n.startswith("audio")} == set()
 
 
-def lengths_told(tmp_path):
-    """A clip with sound and pictures of 88 frames, and again without its sound."""
-    manifest = clips(tmp_path, [0.9], video=True)
-    both = dict(zip(manifest.columns, manifest.fields(0), strict=True))
-    write_manifest(tmp_path / "told.tsv", [both, {**both, "id": "pictures", "audio": ""}])
-    return Manifest(tmp_path / "told.tsv", silent=True)
-
-
-def test_a_length_without_sound_bounds_the_pictures_and_costs_nothing(tmp_path, monkeypatch):
-    """Of 88 frames and 30 pictures 60 and 20 are kept, at random places where that is asked for."""
-    manifest, seen = lengths_told(tmp_path), []
-
-    def read(path, wanted):
-        seen.append(wanted)
-        return read_frames(path, wanted)
-
-    monkeypatch.setattr("mmpt_fairseq.data.av_dataset.read_frames", read)
-    assert manifest.n_frames.tolist() == [88, 88]
-    assert dataset(manifest).sizes.tolist() == [60 + 128, 128]
-    assert dataset(manifest, video=False).sizes.tolist() == [60, 0]
-    both, pictures = (dataset(manifest, training=False)[i] for i in range(2))
-    assert torch.equal(both.video, pictures.video)
-    for random_start in (False, True):
-        seen.clear()
-        for epoch in range(1, 25):
-            dataset(manifest, epoch=epoch, random_start=random_start)[1]
-        assert any(w.max() >= 20 for w in seen) is random_start
-        assert max(w.max() for w in seen) < 30
-
-
 def test_clips_that_are_no_pairs_are_left_out_of_contrast(tmp_path):
     """In training; an evaluation covers every row."""
     manifest = silent_manifest(tmp_path)
@@ -314,34 +284,6 @@ def test_modality_dropout_masks_all_of_one_modality(manifest):
     held = dataset(manifest, training=False, modality_dropout=1.0)[1]
     assert not held.audio_mask.all()
     assert not held.video_mask.all()
-
-
-def test_a_random_start_is_that_of_sound_and_pictures(manifest, monkeypatch):
-    """Of 88 frames and 30 pictures 60 and 20 are kept, from the same place."""
-    seen = []
-
-    def read(path, wanted):
-        seen.append(wanted)
-        return read_frames(path, wanted)
-
-    monkeypatch.setattr("mmpt_fairseq.data.av_dataset.read_frames", read)
-    features = read_filterbank(manifest.resolve("audio", 2))
-    places = [normalise(features[start : start + 60]) for start in range(len(features) - 59)]
-    starts = set()
-    for epoch in range(1, 25):
-        clip = dataset(manifest, epoch=epoch, random_start=True)[2]
-        [start] = [i for i, p in enumerate(places) if np.array_equal(clip.audio_unmasked, p)]
-        first = 30 * start / len(features)
-        assert first - 0.5 <= seen[-1].min()
-        assert seen[-1].max() < first + 30 * 60 / len(features) + 0.5
-        starts.add(start)
-    assert len(starts) > 12
-    assert max(starts) - min(starts) > 20
-    evaluated = dataset(manifest, training=False, random_start=True)[2]
-    assert np.array_equal(evaluated.audio_unmasked, places[0])
-    short = dataset(manifest, random_start=True)[0]  # 28 frames
-    whole = normalise(read_filterbank(manifest.resolve("audio", 0)))
-    assert np.array_equal(short.audio_unmasked, whole)
 
 
 def test_a_batch_costs_no_more_than_its_limit_whatever_its_clips_have(tmp_path):
