@@ -138,7 +138,7 @@ class Probe:
         run_step([*command, *alone], scores, sorted(vectors.glob("*.npz")))
         return json.loads((scores / "scores.json").read_text(encoding="utf-8"))
 
-    def retrieve(self, system: str, seed: int) -> dict[str, float]:
+    def retrieve(self, system: str, seed: int) -> dict:
         """Recall at 1 of a training's objective, or of the ``energy`` of its corpus.
 
         On drawn faces, a training's with each control too (controls.py).

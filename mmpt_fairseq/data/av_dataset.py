@@ -111,7 +111,7 @@ class AVDataset(FairseqDataset):
     Attributes:
         kinds: ``(rows,)``, 0 with sound and video, 1 with sound alone, 2 with video alone.
         modality_counts: rows with sound and video, with sound alone, with video alone.
-        hours: of sound in all rows, and of what ``max_frames`` keeps of it.
+        hours: of sound in all rows that are drawn, and of what ``max_frames`` keeps of it.
     """
 
     def __init__(
@@ -136,8 +136,8 @@ class AVDataset(FairseqDataset):
         self.kinds = np.argmax(kinds, axis=0)
         self.modality_counts = tuple(int(kind.sum()) for kind in kinds)
         self.sizes = self._costs(sound, video)
-        heard = manifest.n_frames[sound].astype(np.int64)
-        in_hours = 3600 * FRAMES_A_SECOND
+        drawn = sound & video if pairs_alone and training else sound
+        heard, in_hours = manifest.n_frames[drawn].astype(np.int64), 3600 * FRAMES_A_SECOND
         self.hours = (
             float(heard.sum() / in_hours),
             float(np.minimum(heard, options.max_frames).sum() / in_hours),

@@ -318,8 +318,8 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
 
 def _refuse_several_pairs(manifest: Manifest) -> None:
     """fairseq balances language pairs between splits, and would leave one split as it is."""
-    languages = (manifest.column(name) for name in ("src_lang", "tgt_lang"))
-    pairs = sorted(set(zip(*languages, strict=True)))
+    sources, targets = (manifest.column(name) for name in ("src_lang", "tgt_lang"))
+    pairs = sorted({pair for pair in zip(sources, targets, strict=True) if all(pair)})
     if len(pairs) > 1:
         raise InputError(
             f"{manifest.path} holds several language pairs ("

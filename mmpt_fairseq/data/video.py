@@ -21,6 +21,9 @@ MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's names of containers
 # Where packets carry the time of their picture; not so in MPEG program streams and AVI.
 SEEKABLE = {MP4, "matroska,webm"}
 
+# What the index of a film says, which of two hours takes a tenth of a second to read.
+_even: dict[tuple[str, int], bool] = {}
+
 Indices = NDArray[np.int64]
 Frames = NDArray[np.uint8]  # (pictures, height, width, 3)
 Pictures = dict[int, NDArray[np.uint8]]  # number -> (height, width, 3)
@@ -114,15 +117,20 @@ def _stamps(path: str, container, stream) -> NDArray[np.int64]:
     # Only mp4 lists how long each picture lasts; elsewhere the header's rate is a promise.
     if container.format.name == MP4 and stream.average_rate:
         step = 1 / (stream.average_rate * stream.time_base)
-        if step == int(step) and _evenly_decoded(stream, int(step)):
+        if step == int(step) and _evenly_decoded(path, stream, int(step)):
             return (stream.start_time or 0) + int(step) * np.arange(stream.frames)
     return _packet_stamps(path, os.stat(path).st_mtime_ns)
 
 
-def _evenly_decoded(stream, step: int) -> bool:
+def _evenly_decoded(path: str, stream, step: int) -> bool:
     """Whether all its pictures come ``step`` apart; on average those of slow and fast parts may."""
-    stamps = np.fromiter((entry.timestamp for entry in stream.index_entries), np.int64)
-    return bool((np.diff(stamps) == step).all())
+    film = (path, os.stat(path).st_mtime_ns)
+    if film not in _even:
+        if len(_even) == 1024:
+            _even.clear()
+        stamps = np.fromiter((entry.timestamp for entry in stream.index_entries), np.int64)
+        _even[film] = bool((np.diff(stamps) == step).all())
+    return _even[film]
 
 
 @lru_cache(maxsize=32)  # clips of one film follow each other in stage 1's evaluation

@@ -121,7 +121,10 @@ class EveryRowMixin:
 
     def reduce_metrics(self, logging_outputs: list[dict], criterion) -> None:
         """fairseq's, and ``peak_rss_gb``: the most memory that this process has held so far."""
-        super().reduce_metrics(logging_outputs, criterion)
+        if any(output.get("sample_size", 0) for output in logging_outputs):
+            super().reduce_metrics(logging_outputs, criterion)
+        else:  # no clip could be used, and fairseq's criterions divide by their number
+            metrics.log_scalar("loss", 0, weight=0, round=3)
         # With no weight the log shows the latest value, not a mean over updates.
         metrics.log_scalar("peak_rss_gb", peak_memory_gb(), weight=0, round=3)
 

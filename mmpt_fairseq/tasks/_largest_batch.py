@@ -14,6 +14,8 @@ from mmpt_fairseq.tasks._every_row import dataset_is_training, peak_memory_gb
 
 logger = logging.getLogger(__name__)
 
+THE_END = 10**9  # an update; the real one tells the model its own number again
+
 
 class LargestBatchFirstMixin:
     """Runs a batch forward and backward before the first update, and forgets it; one of each kind.
@@ -24,11 +26,13 @@ class LargestBatchFirstMixin:
 
     _untried: EpochBatchIterator | None = None
     _tried = False
+    _on_short_clips = False  # whether the batches are those of a curriculum's first epochs
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """The other bases', remembered if it is to be trained on."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
-        if dataset_is_training(dataset) and self.cfg.try_largest_batch and not self._tried:
+        wanted = self.cfg.try_largest_batch and not self._tried and not self._on_short_clips
+        if dataset_is_training(dataset) and wanted:
             self._untried = iterator
         return iterator
 
@@ -38,13 +42,15 @@ class LargestBatchFirstMixin:
             iterator, self._untried, self._tried = self._untried, None, True
             with exit_on_input_error():
                 for rows, batch in largest_batches(iterator):
-                    self._try(rows, batch, model, criterion, optimizer, update_num)
+                    self._try(rows, batch, model, criterion, optimizer)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
-    def _try(
-        self, rows: list[int], batch: dict, model, criterion, optimizer, update_num: int
-    ) -> None:
-        """Raises InputError where memory does not suffice."""
+    def _try(self, rows: list[int], batch: dict, model, criterion, optimizer) -> None:
+        """As at the end of the training, when all that thaws has thawed.
+
+        Raises:
+            InputError: memory does not suffice.
+        """
         parameter = next(model.parameters())
         batch = utils.apply_to_sample(
             lambda t: t.to(parameter.device, parameter.dtype if t.is_floating_point() else t.dtype),
@@ -54,7 +60,7 @@ class LargestBatchFirstMixin:
         what = f"the most expensive batch ({len(rows)} clips, {batch['ntokens']} tokens)"
         try:
             with torch.random.fork_rng(devices):
-                super().train_step(batch, model, criterion, optimizer, update_num, ignore_grad=True)
+                super().train_step(batch, model, criterion, optimizer, THE_END, ignore_grad=True)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise

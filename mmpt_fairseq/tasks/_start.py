@@ -40,7 +40,8 @@ def initialise(
         task.check_vocabulary(state)
         if task.states is not None:
             task.states.check_resumed(state.get("states_of"), resumed)
-        _tell_what_is_not_looked_at(cfg, resumed, checkpoint)
+        if resumed != task.cfg.finetune_from_model:
+            _tell_what_is_not_looked_at(cfg, resumed, checkpoint)
         return
     if cfg.init_encoder_from:
         load_encoder(model.encoder.audio_encoder, cfg.init_encoder_from, cfg.fresh_encoder_layers)
@@ -97,12 +98,13 @@ def _tell_what_is_not_looked_at(cfg: FairseqDataclass, path: str, checkpoint: di
     began = (checkpoint.get("cfg") or {}).get("model") or {}
     for name in ("init_encoder_from", "init_decoder_from"):
         told = getattr(cfg, name)
-        if told and told != began.get(name):
+        before = began.get(name) or ""
+        if told and os.path.realpath(told) != os.path.realpath(before):
             logger.warning(
                 "model.%s=%s is not looked at: the training goes on from %s, which began with %s; "
                 "to begin anew give another checkpoint.save_dir",
                 name,
                 told,
                 path,
-                began.get(name) or "none",
+                before or "none",
             )

@@ -145,13 +145,15 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
-        """fairseq's; what no clip of the update has used, the ViT for one, gets gradients of zero.
+        """fairseq's; what has learnt and no clip of the update has used gets gradients of zero.
 
-        fairseq fills them in itself on several processes and in 16 bits; on one, in 32 bits, Adam's
-        momentum would stand still, and the weights depend on the number of processes.
+        So it is on several processes and in 16 bits, where fairseq fills them in: on one, in 32
+        bits, the ViT's momentum would stand still in updates on sound alone, and the weights depend
+        on the number of processes. What has never learnt is left as it is.
         """
+        learnt = optimizer.optimizer.state
         for parameter in model.parameters():
-            if parameter.requires_grad and parameter.grad is None:
+            if parameter.grad is None and parameter in learnt:
                 parameter.grad = torch.zeros_like(parameter)
         super().optimizer_step(optimizer, model, update_num)
 
@@ -256,9 +258,10 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         """How much sound there is, and whether long clips lose much of theirs."""
         hours, kept = dataset.hours
         seconds = self.cfg.max_audio_frames / FRAMES_A_SECOND
-        taken = f"{'any' if self.cfg.random_start else 'the first'} {seconds:g} s of a clip"
+        anywhere = dataset.training and self.cfg.random_start
+        taken = f"{'any' if anywhere else 'the first'} {seconds:g} s of a clip"
         told = f"{split}: {hours:.2f} hours of sound, {kept:.2f} an epoch, for {taken} are taken"
-        if dataset.training and not self.cfg.random_start and kept < MOSTLY_HEARD * hours:
+        if dataset.training and not anywhere and kept < MOSTLY_HEARD * hours:
             logger.warning(
                 "%s; to hear the rest set task.random_start=true or a larger "
                 "task.max_audio_frames, or cut the clips (python -m manifests.folder --cut)",

@@ -36,6 +36,7 @@ from mmpt_fairseq.tasks._every_row import (
     check_start,
     is_training_split,
 )
+from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class Scoring:
 
 
 @register_task("mmpt_superb", dataclass=SuperbConfig)
-class SuperbTask(EveryRowMixin, FairseqTask):
+class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     """Reads ``<data>/<split>.tsv``; the labels are those of training and travel in checkpoints."""
 
     cfg: SuperbConfig

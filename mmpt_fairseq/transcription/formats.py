@@ -76,7 +76,7 @@ def cue_lines(transcript: Transcript) -> Iterator[tuple[float, float, str]]:
         cues.extend(_cues(words))
     starts = [cue[0].start for cue in cues]
     for cue, start, following in zip(cues, starts, [*starts, math.inf][1:], strict=True):
-        end = min(max(cue[-1].end, start + CUE_SHOWN), following)
+        end = max(start, min(max(cue[-1].end, start + CUE_SHOWN), following))
         yield start, end, " ".join(word.text for word in cue)
 
 

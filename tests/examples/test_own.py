@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from examples.mboshi.systems import Settings
 from mmpt_fairseq.checkpoint import load_checkpoint
 from tests.commands import BIN, ROOT, SIZES, USER_DIR, generate, losses, run, succeeded
 from tests.helpers import noise, write_audio
@@ -33,14 +34,23 @@ def train(name, data, save_dir, *overrides):
 
 def test_they_are_those_of_the_results():
     """The rates, updates and batches with which Mboshi's stages 1 and 3 were trained."""
+    settings = Settings(updates=(6000, 1500, 3000, 6000))
     first, second, third = (composed("own", name) for name in STAGES)
-    assert first["model"] == composed("probe", "pretraining")["model"]
-    assert (first["optimization"]["lr"], first["dataset"]["max_tokens"]) == ([0.001], 3000)
-    assert (second["optimization"]["lr"], second["model"]["encoder_lr_scale"]) == ([0.0005], 0.1)
-    assert (third["optimization"]["lr"], third["dataset"]["max_tokens"]) == ([0.001], 2000)
-    model = third["model"]
-    assert (model["decoder_layers"], model["dropout"]) == (0, 0.2)
-    assert (model["freeze_encoder_updates"], third["optimization"]["max_update"]) == (450, 3000)
+    probe = composed("probe", "pretraining")
+    assert first["model"] == probe["model"]
+    assert first["optimization"]["lr"] == probe["optimization"]["lr"]
+    assert first["dataset"]["max_tokens"] == probe["dataset"]["max_tokens"]
+    assert first["optimization"]["max_update"] == settings.updates[0]
+    assert second["optimization"]["lr"] == [settings.rate]
+    assert second["model"]["encoder_lr_scale"] == settings.encoder_lr_scale
+    model, updates = third["model"], third["optimization"]["max_update"]
+    assert third["optimization"]["lr"] == [settings.taken_over_rate]
+    assert third["dataset"]["max_tokens"] == settings.size.max_tokens
+    assert (model["decoder_layers"], model["dropout"]) == (0, settings.dropout)
+    assert updates == settings.finetuning("few")
+    assert model["freeze_encoder_updates"] == settings.frozen * updates
+    assert third["checkpoint"]["save_interval_updates"] == settings.interval(updates)
+    assert f"optimization.lr=[{settings.rate}]" in SCRATCH
     for cfg in (first, second, third):
         assert cfg["checkpoint"]["keep_interval_updates"] == 1
         assert cfg["checkpoint"]["best_checkpoint_metric"] == "loss"

@@ -112,6 +112,8 @@ def test_one_is_trained(corpora, tmp_path):
     output = succeeded(run(command))
     assert "4 rows with sound and video, 2 with sound alone, 2 with video alone" in output
     assert re.search(r"tried the most expensive batch \(3 clips, \d+ tokens\) first", output)
+    recall = float(losses(output, "valid_audio_to_video_recall_1")[-1])
+    assert 4 * recall == int(4 * recall)  # of four pairs
     assert 0 < float(losses(output, "valid_clr")[-1]) < 10
     assert 0 < float(losses(output, "valid_mae_audio")[-1]) < 10
     assert "pool_audio.query" in load_checkpoint(folder / "checkpoint_last.pt")["model"]

@@ -21,7 +21,7 @@ DATA = {"pretraining": "av", "midtraining": "st", "finetuning": "asr"}
 
 # Adam and clipping would hide gradients that are a multiple of what they should be.
 SGD = ["optimizer._name=sgd", "~optimizer.adam_betas", "+optimizer.momentum=0.9"]
-SGD += ["+optimizer.lr=[0.01]", "optimization.lr=[0.01]", "++optimizer.weight_decay=0.01"]
+SGD += ["+optimizer.lr=[0.01]", "optimization.lr=[0.01]", "++optimizer.weight_decay=0.0"]
 SGD += ["lr_scheduler.warmup_updates=1", "optimization.clip_norm=0"]
 
 

@@ -96,6 +96,20 @@ def test_resumed_training_is_the_uninterrupted_one(name, corpora, tmp_path):
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
+@pytest.mark.parametrize("name", ["pretraining", "finetuning"])
+def test_an_update_without_a_usable_clip_changes_nothing_and_stops_nothing(name, corpora, tmp_path):
+    """Batches of one clip, of which the first one's sound is none."""
+    data = shutil.copytree(corpora / DATA[name], tmp_path / "data")
+    (data / "0.wav").write_text("this is no audio")
+    shutil.copy(data / "train.tsv", data / "valid.tsv")
+    options = ["dataset.max_tokens=null", "+dataset.batch_size=1", "optimization.max_update=8"]
+    options += ["dataset.disable_validation=true"]
+    output = succeeded(train(name, data, tmp_path / "run", *options))
+    assert "0.wav cannot be read as audio" in output
+    assert losses(output, "train_num_updates")[-1] == "8"
+    assert 0 < float(losses(output, "train_loss")[-1]) < 100
+
+
 def test_several_pairs_resume(corpora, tmp_path):
     """In the middle of an epoch of pairs that temperature sampling drew."""
     data = tmp_path / "data"
