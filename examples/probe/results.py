@@ -8,6 +8,7 @@ from examples.probe.systems import BASELINES, CONTRASTIVE, CRITERIA, UNTRAINED, 
 from examples.stages import effort
 from mmpt_fairseq.report.summary import spread
 
+WAYS = ("audio to video", "video to audio")
 TITLES = {
     BASELINES[0]: "log mel: mean and standard deviation",
     BASELINES[1]: "log mel less its mean: four segments",
@@ -48,7 +49,7 @@ def results(probe: Probe, seeds: Sequence[int]) -> dict:
 
 
 def tables(found: dict) -> str:
-    """Accuracies, and recalls at 1, in Markdown."""
+    """Accuracies, recalls at 1, and what these rely on, in Markdown."""
     lines = ["| linear classifier on | digits % | words % |", "|---|---|---|"]
     for system, runs in found["scores"].items():
         cells = [spread([run[task]["accuracy"] for run in runs]) for task in TASKS]
@@ -57,9 +58,10 @@ def tables(found: dict) -> str:
     lines.append("|---|---|---|")
     for corpus, systems in found["recalls"].items():
         for system, runs in systems.items():
-            cells = [
-                spread([run[way] for run in runs]) for way in ("audio to video", "video to audio")
-            ]
+            cells = [spread([run[way] for run in runs]) for way in WAYS]
             name = "GRID" if corpus == "real" else "drawn faces"
             lines.append(f"| {name}, {TITLES[system]} | {' | '.join(cells)} |")
+            for control in runs[0].get("controls", ()):
+                cells = [spread([run["controls"][control][way] for run in runs]) for way in WAYS]
+                lines.append(f"| the same, {control} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from examples.corpora import SPEECH
 from examples.probe import classify, pooling, retrieval
 from examples.probe.controls import CONTROLS
 from examples.probe.prepare import prepare, split, with_words
+from examples.probe.results import tables
 from examples.probe.systems import Probe, Settings
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.manifest import write_manifest
@@ -167,6 +168,20 @@ def test_recalls_in_both_directions():
     assert retrieval.recalls(sound, pictures) == pytest.approx(
         {"audio to video": 200 / 3, "video to audio": 100 / 3}
     )
+
+
+def test_controls_stand_below_what_they_are_of():
+    def found(sound, pictures):
+        return {"audio to video": sound, "video to audio": pictures}
+
+    runs = [{**found(38.0 + i, 42.0), "controls": {"mirrored": found(39.0, 44.0)}} for i in (0, 2)]
+    drawn = {"energy": [found(29.0, 34.0)], "clr": runs}
+    lines = tables({"scores": {}, "recalls": {"drawn": drawn}}).splitlines()
+    assert lines[-3:] == [
+        "| drawn faces, energy alone | 29.0 | 34.0 |",
+        "| drawn faces, CLR | 39.0 ± 1.4 | 42.0 ± 0.0 |",
+        "| the same, mirrored | 39.0 ± 0.0 | 44.0 ± 0.0 |",
+    ]
 
 
 def test_a_control_changes_one_thing():
