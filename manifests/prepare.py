@@ -305,7 +305,7 @@ def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
         print(f"mmpt_fairseq: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from here.", file=sys.stderr)
+        print("mmpt_fairseq: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     if summary is not None:
         tell(summary, args)
