@@ -319,8 +319,9 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
 def _refuse_several_pairs(manifest: Manifest) -> None:
     """fairseq balances language pairs between splits, and would leave one split as it is."""
     sources, targets = (manifest.column(name) for name in ("src_lang", "tgt_lang"))
-    pairs = sorted({pair for pair in zip(sources, targets, strict=True) if all(pair)})
-    if len(pairs) > 1:
+    pairs = sorted(set(zip(sources, targets, strict=True)))
+    # A cell that is left empty is no language of its own.
+    if any(len(set(filter(None, side))) > 1 for side in zip(*pairs, strict=True)):
         raise InputError(
             f"{manifest.path} holds several language pairs ("
             f"{', '.join(f'{source}-{target}' for source, target in pairs)}), which "

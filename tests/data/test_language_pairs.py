@@ -30,6 +30,10 @@ def test_a_split_of_several_pairs_cannot_be_balanced(tmp_path):
         assert len(joined_splits(tmp_path, splits, alpha=1)) == 2 * len(splits.split(","))
         assert len(joined_splits(tmp_path, splits, training=False)) == 2 * len(splits.split(","))
     assert len(joined_splits(tmp_path, "b/train")) == 2
+    (tmp_path / "c").mkdir()
+    columns = {"tgt_text": ["ja", "ja"], "tgt_lang": ["de", "de"], "src_lang": ["en", ""]}
+    write_clips(tmp_path / "c", [0.4, 0.4], **columns)
+    assert len(joined_splits(tmp_path, "c/train")) == 2  # the empty cell is no second language
 
 
 def joined_splits(root, splits: str, alpha: float = 0, training: bool = True):
