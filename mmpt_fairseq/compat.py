@@ -8,6 +8,7 @@ reading them.
 import argparse
 import collections
 import difflib
+import logging
 import os
 import pickle
 import shutil
@@ -28,6 +29,8 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
 from mmpt_fairseq.errors import InputError, exit_on_input_error
+
+logger = logging.getLogger(__name__)
 
 # fairseq #5610: torch 2.6 loads with weights_only=True, which refuses what fairseq's checkpoints
 # hold beside tensors. These are plain containers: none runs code when it is read.
@@ -185,10 +188,27 @@ def _empty_batches_first(train: types.ModuleType) -> None:
     train.Trainer.train_step = sorted_train_step
 
 
+def _stop_when_done(train: types.ModuleType) -> None:
+    """fairseq asks whether a training is over behind an update alone: one that had ended, started
+    again, would make one more and keep it as its best."""
+    train_epoch = train.train
+
+    def train_unless_done(cfg, trainer, task, batches) -> tuple[list[float | None], bool]:
+        done, wanted = trainer.get_num_updates(), cfg.optimization.max_update
+        if 0 < wanted <= done:
+            sentence = "done: %d of %d updates; raise optimization.max_update to go on"
+            logger.info(sentence, done, wanted)
+            return [None], True
+        return train_epoch(cfg, trainer, task, batches)
+
+    train.train = train_unless_done
+
+
 if "fairseq_cli.train" in sys.modules:
     _remember_patience(sys.modules["fairseq_cli.train"])
     _score_before_the_best(sys.modules["fairseq_cli.train"])
     _empty_batches_first(sys.modules["fairseq_cli.train"])
+    _stop_when_done(sys.modules["fairseq_cli.train"])
 
 
 def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> bool:

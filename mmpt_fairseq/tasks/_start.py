@@ -94,7 +94,10 @@ def _check_goes_on(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
 
 
 def _tell_what_is_not_looked_at(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
-    """Warn where a training that goes on is told to begin with other parts than it did."""
+    """Warn where a training that goes on is told to begin with other parts than it did.
+
+    Its further checkpoints say, as those before, where it did.
+    """
     began = (checkpoint.get("cfg") or {}).get("model") or {}
     for name in ("init_encoder_from", "init_decoder_from"):
         told = getattr(cfg, name)
@@ -108,3 +111,4 @@ def _tell_what_is_not_looked_at(cfg: FairseqDataclass, path: str, checkpoint: di
                 path,
                 before or "none",
             )
+            setattr(cfg, name, began.get(name))

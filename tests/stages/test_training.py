@@ -110,6 +110,17 @@ def test_an_update_without_a_usable_clip_changes_nothing_and_stops_nothing(name,
     assert 0 < float(losses(output, "train_loss")[-1]) < 100
 
 
+def test_a_training_that_has_ended_is_left_as_it_is(stages, corpora, tmp_path):
+    """Also where it is asked to begin with another encoder."""
+    shutil.copytree(stages / "finetuning", tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")}
+    other = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
+    output = succeeded(train("finetuning", corpora / "asr", tmp_path / "run", other))
+    assert "done: 2 of 2 updates; raise optimization.max_update to go on" in output
+    assert "is not looked at: the training goes on from" in output
+    assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
+
+
 def test_several_pairs_resume(corpora, tmp_path):
     """In the middle of an epoch of pairs that temperature sampling drew."""
     data = tmp_path / "data"

@@ -163,6 +163,7 @@ def test_where_a_training_that_goes_on_did_not_begin_is_told(tmp_path, caplog):
         assert not caplog.records
         cfg.init_encoder_from = told
         initialise(task, model, cfg)
+    assert cfg.init_encoder_from == "old.pt"  # as the checkpoints go on to say
     [said] = caplog.records
     assert "init_encoder_from=new.pt is not looked at" in said.message
     assert "x.pt, which began with old.pt; to begin anew" in said.message
