@@ -90,8 +90,11 @@ class Manifest:
     def __init__(self, path: str | Path, needs: Iterable[str] = (), silent: bool = False) -> None:
         self.path, self._silent = Path(path), silent
         if not self.path.is_file():
+            others = sorted({p.stem for p in self.path.parent.glob("*.tsv")} - {"skipped"})
+            beside = f" beside {', '.join(others)}" if others else ""
             raise InputError(
-                f"there is no manifest {self.path}; write one with python -m manifests.<corpus>"
+                f"there is no manifest {self.path}{beside}; write one with python -m "
+                "manifests.<corpus>, or name another split"
             )
         self._bytes = _map_file(self.path)
         starts = _line_starts(self._bytes)

@@ -34,6 +34,15 @@ def test_reads_what_it_wrote(tmp_path):
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.tsv"]
 
 
+def test_a_missing_one_names_those_beside_it(tmp_path):
+    for name in ("train", "dev", "skipped"):
+        (tmp_path / f"{name}.tsv").touch()
+    with pytest.raises(InputError, match=r"no manifest .*/valid\.tsv beside dev, train; write one"):
+        Manifest(tmp_path / "valid.tsv")
+    with pytest.raises(InputError, match=r"no manifest .*/x/valid\.tsv; write one"):
+        Manifest(tmp_path / "x" / "valid.tsv")
+
+
 def test_several_are_read_as_one(tmp_path):
     """Each row is what it is in its own manifest: lengths, paths, and where it stands."""
     parts = []
