@@ -15,6 +15,7 @@ MOUTH = {"height": (0.6, 0.9), "width": (0.3, 0.7)}  # shares of a drawn picture
 DELAYS = (10, 20)  # frames
 
 Changed = tuple[Tensor, Tensor]
+Change = Callable[[Tensor, Tensor], Changed]
 
 
 def mouth_hidden(pictures: Tensor, sound: Tensor) -> Changed:
@@ -52,7 +53,7 @@ def late(frames: int, pictures: Tensor, sound: Tensor) -> Changed:
     return pictures, sound.roll(frames, 1)
 
 
-CONTROLS: dict[str, Callable[[Tensor, Tensor], Changed]] = {
+CONTROLS: dict[str, Change] = {
     "mirrored": mirrored,
     "the mouth alone": mouth_alone,
     "the mouth hidden": mouth_hidden,

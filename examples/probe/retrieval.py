@@ -15,7 +15,7 @@ faces (controls.py): who finds by lips and their timing finds nobody without the
 import argparse
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import mmpt_fairseq
-from examples.probe.controls import CONTROLS, Changed
+from examples.probe.controls import CONTROLS, Change, Changed
 from manifests.common import atomic_path
 from mmpt_fairseq.criterions.retrieval import partner_ranks
 from mmpt_fairseq.data.audio import read_filterbank
@@ -64,13 +64,9 @@ def as_they_are(pictures: Tensor, sound: Tensor) -> Changed:
 
 
 def embeddings(
-    checkpoint: str,
-    folder: Path,
-    frames: int,
-    clips: int,
-    change: Callable[[Tensor, Tensor], Changed] = as_they_are,
-) -> tuple[Tensor, Tensor]:
-    """Unit vectors of sound and of pictures, ``(clips, D)`` each; ``change`` is a control's.
+    checkpoint: str, folder: Path, frames: int, clips: int, changes: Sequence[Change]
+) -> list[tuple[Tensor, Tensor]]:
+    """For each of ``changes`` unit vectors of sound and of pictures, ``(clips, D)`` each.
 
     Raises:
         InputError: no checkpoint of stage 1, or too few clips.
@@ -88,15 +84,16 @@ def embeddings(
     task.load_dataset("test")
     dataset = task.dataset("test")
     rows = candidates(dataset.manifest, frames, clips)
-    sound, pictures = [], []
+    sound, pictures = ([[] for _ in changes] for _ in range(2))
     for start in tqdm(range(0, clips, BATCH), desc="embedded", unit="batch", leave=False):
         batch = dataset.collater([dataset[row] for row in rows[start : start + BATCH]])["net_input"]
-        seen, heard = change(batch["video"], batch["audio_unmasked"])
-        with torch.inference_mode():
-            found = loaded.model.embed(heard, batch["audio_lengths"], seen)
-        sound.append(found.audio)
-        pictures.append(found.video)
-    return torch.cat(sound), torch.cat(pictures)
+        for i, change in enumerate(changes):
+            seen, heard = change(batch["video"], batch["audio_unmasked"])
+            with torch.inference_mode():
+                found = loaded.model.embed(heard, batch["audio_lengths"], seen)
+            sound[i].append(found.audio)
+            pictures[i].append(found.video)
+    return [(torch.cat(s), torch.cat(p)) for s, p in zip(sound, pictures, strict=True)]
 
 
 def contours(manifest: Manifest, row: int, frames: int) -> tuple[Contour, Contour]:
@@ -113,7 +110,7 @@ def contours(manifest: Manifest, row: int, frames: int) -> tuple[Contour, Contou
 
 
 def energy_baseline(folder: Path, frames: int, clips: int) -> tuple[Tensor, Tensor]:
-    """As :func:`embeddings`: contours of energy, heard and predicted from the pictures."""
+    """As one of :func:`embeddings`: contours of energy, heard and predicted from the pictures."""
     train, test = Manifest(folder / "train.tsv"), Manifest(folder / "test.tsv")
     long = [r for r in range(len(train)) if train.n_frames[r] >= frames and train.video_frames[r]]
     learnt = [contours(train, row, frames) for row in tqdm(long[:LEARNT_FROM], leave=False)]
@@ -162,18 +159,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--controls", action="store_true", help="also what it finds them by")
     args = parser.parse_args(arguments)
     with command_line():
-        chosen = args.manifests, args.frames, args.clips
-        if args.checkpoint == ENERGY:
-            if args.controls:
-                raise InputError("--controls ask a checkpoint, not the baseline of energy")
-            found = recalls(*energy_baseline(*chosen))
+        chosen, asked = (args.manifests, args.frames, args.clips), CONTROLS if args.controls else {}
+        if args.checkpoint != ENERGY:
+            pairs = embeddings(args.checkpoint, *chosen, [as_they_are, *asked.values()])
+        elif args.controls:
+            raise InputError("--controls ask a checkpoint, not the baseline of energy")
         else:
-            found = recalls(*embeddings(args.checkpoint, *chosen))
-        controls = {
-            name: recalls(*embeddings(args.checkpoint, *chosen, change))
-            for name, change in CONTROLS.items()
-            if args.controls
-        }
+            pairs = [energy_baseline(*chosen)]
+        found, *others = (recalls(*pair) for pair in pairs)
+        controls = dict(zip(asked, others, strict=True))
         with atomic_path(args.out) as partial:
             told = {**found, "controls": controls} if controls else found
             partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
