@@ -62,6 +62,8 @@ class MarkingIterator(EpochBatchIterator):
 class EveryRowMixin:
     """Batches that cover an evaluation split exactly, and training that reports skipped clips."""
 
+    _on_short_clips = False  # whether this epoch's batches leave out what a curriculum has later
+
     @exit_on_input_error()
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """fairseq's iterator, without its dropping of a last batch that 8 does not divide.

@@ -26,7 +26,6 @@ class LargestBatchFirstMixin:
 
     _untried: EpochBatchIterator | None = None
     _tried = False
-    _on_short_clips = False  # whether the batches are those of a curriculum's first epochs
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """The other bases', remembered if it is to be trained on."""

@@ -18,8 +18,6 @@ class RowsWithTextMixin(EveryRowMixin):
     The task's config has ``short_first_epochs``, ``short_first_frames`` and ``decodes_with``.
     """
 
-    _on_short_clips = False
-
     def get_batch_iterator(self, dataset: FairseqDataset, *args, epoch: int = 1, **kwargs):
         """fairseq's iterator; in the first epochs over the short training clips alone.
 
