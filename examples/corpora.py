@@ -4,12 +4,11 @@ import csv
 from pathlib import Path
 
 from mmpt_fairseq.data.audio import num_frames
-from mmpt_fairseq.data.waveform import read_waveform
+from mmpt_fairseq.data.waveform import is_soundfile, read_waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip
 
 # Read speech, without its text; any folders below, as LibriSpeech's speakers and chapters.
 SPEECH = ("librispeech/train-clean-100", "arctic/audio")
-SUFFIXES = (".flac", ".ogg", ".wav")
 GRID_PICTURES = 75  # in every clip
 
 
@@ -62,12 +61,12 @@ def recordings(folder: Path) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES:
+        if is_soundfile(str(path)):
             found.setdefault(path.stem, path)
     if not found:
-        names = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise InputError(
-            f"there is no {names} under {folder}; how --data must lie: examples/mboshi/README.md"
+            f"there is no flac, ogg or wav under {folder}; how --data must lie: "
+            "examples/mboshi/README.md"
         )
     return list(found.values())
 
