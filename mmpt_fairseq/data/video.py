@@ -214,8 +214,8 @@ def _crop_box(
     for _ in range(10):
         area = height * width * rng.uniform(min_scale, 1.0)
         aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        h, w = round(np.sqrt(area / aspect)), round(np.sqrt(area * aspect))
-        if 0 < h <= height and 0 < w <= width:
+        h, w = (max(1, round(np.sqrt(side))) for side in (area / aspect, area * aspect))
+        if h <= height and w <= width:
             break
     else:
         shrink = min(height / h, width / w)
