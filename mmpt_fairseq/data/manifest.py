@@ -229,7 +229,8 @@ class Manifest:
 class JoinedManifest:
     """Several manifests as one, the rows of each behind those before; see :class:`Manifest`.
 
-    Paths are relative to the manifest that they stand in.
+    Paths are relative to the manifest that they stand in. For a dataset that orders and batches all
+    rows by what they have, which fairseq's ``ConcatDataset`` would leave to each of several.
     """
 
     def __init__(self, parts: Sequence[Manifest]) -> None:
