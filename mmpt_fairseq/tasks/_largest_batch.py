@@ -3,7 +3,6 @@
 import logging
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import islice
 
 import torch
 from fairseq import utils
@@ -95,5 +94,8 @@ def largest_batches(iterator: EpochBatchIterator) -> Iterator[tuple[list[int], d
     for rows in sorted(iterator.frozen_batches, key=cost, reverse=True):
         by_kind[int(dataset.kinds[rows[0]]) if hasattr(dataset, "kinds") else 0].append(rows)
     for costly in by_kind.values():
-        batches = ((r, iterator.collate_fn([dataset[int(row)] for row in r])) for r in costly[:50])
-        yield from islice(((rows, batch) for rows, batch in batches if batch), 1)
+        for rows in costly[:50]:
+            batch = iterator.collate_fn([dataset[int(row)] for row in rows])
+            if batch:
+                yield rows, batch
+                break
