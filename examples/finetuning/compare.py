@@ -63,18 +63,16 @@ class System:
     options: tuple[str, ...] = ()
     frozen: float = 0.0
     carried: bool = False
-    searches: tuple[str, ...] = ("ctc",)
+    searches: tuple[str, ...] = ("ctc", "attention", "joint")
     averaged: bool = False
 
 
 WAYS = {
     "encoder frozen": System(frozen=1.0, averaged=True),
     "encoder frozen at first": System(frozen=1 / 3, averaged=True),
-    "encoder free": System(searches=("ctc", "attention", "joint"), averaged=True),
-    "decoder fresh": System("continued", searches=("ctc", "attention", "joint")),
-    "decoder carried over": System(
-        "continued", carried=True, searches=("ctc", "attention", "joint")
-    ),
+    "encoder free": System(averaged=True),
+    "decoder fresh": System("continued"),
+    "decoder carried over": System("continued", carried=True),
 }
 CURVE = [f"{share} %, {start}" for share in SHARES for start in ("scratch", "midtrained")]
 
@@ -82,8 +80,10 @@ CURVE = [f"{share} %, {start}" for share in SHARES for start in ("scratch", "mid
 def systems(origin: Origin) -> dict[str, System]:
     """The ways on the origin's share of the transcripts, then the curve's points."""
     ways = {name: replace(way, share=origin.share) for name, way in WAYS.items()}
-    scratch = System(None, options=tuple(origin.curve_from_scratch))
-    midtrained = System(options=tuple(origin.curve_taken_over), frozen=origin.curve_frozen)
+    scratch = System(None, options=tuple(origin.curve_from_scratch), searches=("ctc",))
+    midtrained = System(
+        options=tuple(origin.curve_taken_over), frozen=origin.curve_frozen, searches=("ctc",)
+    )
     curve = [replace(way, share=share) for share in SHARES for way in (scratch, midtrained)]
     return {**ways, **dict(zip(CURVE, curve, strict=True))}
 
@@ -175,7 +175,7 @@ class Comparison:
 
     def _weight(self, system: System, best: Path, folder: Path) -> float:
         """The weight of CTC with which joint decoding is best on the validation split."""
-        wer = {
+        rates = {
             search: self._decode(
                 system, best, "valid", folder / f"valid_{search}", self._options(search)
             )
@@ -185,17 +185,18 @@ class Comparison:
         for weight in WEIGHTS:
             results = folder / f"valid_joint_{weight}"
             options = self._options("joint", weight)
-            joint[weight] = self._decode(system, best, "valid", results, options)
-            wer[f"joint, {weight} of CTC"] = joint[weight]
+            found = self._decode(system, best, "valid", results, options)
+            rates[f"joint, {weight} of CTC"] = found
+            joint[weight] = found[self.origin.metric]
         with atomic_path(folder / "valid.json") as partial_file:
-            partial_file.write_text(json.dumps(wer), encoding="utf-8")
+            partial_file.write_text(json.dumps(rates), encoding="utf-8")
         return min(joint, key=joint.get)
 
     def _decode(
         self, system: System, checkpoint: Path, split: str, results: Path, options: list[str]
-    ) -> float:
-        """The split's WER."""
-        return decode(checkpoint, self.data(system), split, results, "wer", options)["wer"]
+    ) -> dict[str, float]:
+        """The split's ``wer`` and ``cer``."""
+        return decode(checkpoint, self.data(system), split, results, "wer", options)
 
     def _options(self, search: str, weight: float | None = None) -> list[str]:
         """Of ``fairseq-generate``; ``weight`` of CTC in joint decoding."""

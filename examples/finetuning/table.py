@@ -43,7 +43,7 @@ class Tables:
         return lines
 
     def valid(self) -> list[str]:
-        """WER on the validation split, on which the weight of CTC is chosen."""
+        """Error rates on the validation split, by which the weight of CTC is chosen."""
         found = {
             name: [
                 json.loads((self.comparison.folder(seed, name) / "valid.json").read_text())
@@ -54,13 +54,13 @@ class Tables:
         }
         if not found:
             return []
-        ways = list(next(iter(found.values()))[0])
+        ways, metric = list(next(iter(found.values()))[0]), self.comparison.origin.metric
         lines = [
-            f"| WER % on valid | {' | '.join(ways)} |",
+            f"| {metric.upper()} % on valid | {' | '.join(ways)} |",
             f"|---|{'---|' * len(ways)}",
         ]
-        for name, wers in found.items():
-            cells = [f"{mean(wer[way] for wer in wers):.1f}" for way in ways]
+        for name, seeds in found.items():
+            cells = [f"{mean(rates[way][metric] for rates in seeds):.1f}" for way in ways]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         return lines
 

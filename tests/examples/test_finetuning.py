@@ -53,15 +53,16 @@ def test_tables(comparison):
             right = way == "joint" or name == "encoder frozen"
             texts = TEXTS if right else ["a blue boat", "the cat"]
             decoded(comparison.folder(1, name) / way, texts)
-        wer = {"ctc": 20.0, "attention": 20.0, "joint, 0.3 of CTC": 0.0}
-        (comparison.folder(1, name) / "valid.json").write_text(json.dumps(wer))
+        rates = {way: {"wer": 20.0, "cer": 10.0} for way in ("ctc", "joint, 0.3 of CTC")}
+        (comparison.folder(1, name) / "valid.json").write_text(json.dumps(rates))
     decoded(comparison.origin.curve["scratch"](1), ["a red", "the cat"])
     chosen = {name: system for name, system in systems(comparison.origin).items() if name in names}
     text = str(Tables(comparison, chosen, [1]))
     assert "| encoder frozen | ctc | 0.0 [0.0, 0.0] | 0.0 [0.0, 0.0] |" in text
     assert "| encoder free | ctc | 20.0 [0.0, 33.3] | 23.5 [0.0, 40.0] |" in text
     assert "| encoder free | joint | 0.0 [0.0, 0.0] | 0.0 [0.0, 0.0] |" in text
-    assert "| WER % on valid | ctc | attention | joint, 0.3 of CTC |" in text
+    assert "| WER % on valid | ctc | joint, 0.3 of CTC |\n|---|---|---|" in text
+    assert "| encoder free | 20.0 | 20.0 |" in text
     assert "| 100 %, scratch (as there) | ctc | 20.0 [0.0, 33.3] | 29.4" in text
     assert "| 100 %, midtrained (as there) | ctc | not run | |" in text
     assert "| encoder free | 20.0 [0.0, 33.3] | 23.5 [0.0, 40.0] | +0.0 % [+0.0, +0.0] |" in text
@@ -82,7 +83,7 @@ def test_real_speech_keeps_the_sizes_of_its_run(corpora, tmp_path):
     assert "model.encoder_embed_dim=96" in start.overrides
     assert "optimization.lr=[0.1]" in start.from_scratch
     assert {"optimization.lr=[0.2]", "+model.dropout=0.2"} <= set(start.taken_over)
-    assert start.warmup(30) == 3
+    assert (start.warmup(30), start.metric) == (3, "cer")
     chosen = systems(start)
     assert {chosen[name].share for name in WAYS} == {30}
     assert "model.decoder_layers=0" in chosen["10 %, midtrained"].options
