@@ -182,11 +182,10 @@ def run_step(
     identity = {"command": list(command), "inputs": fingerprint(inputs)}
     started, done = folder / "started.json", folder / "done.json"
     if started.is_file():
-        if json.loads(started.read_text())["identity"] != identity:
-            raise InputError(
-                f"{folder} was made by another command or from other files; move it away to make "
-                "it anew"
-            )
+        before = json.loads(started.read_text())["identity"]
+        if before != identity:
+            differs = _difference(before["command"], identity["command"])
+            raise InputError(f"{folder} was made {differs}; move it away to make it anew")
         if done.is_file():
             return
     folder.mkdir(parents=True, exist_ok=True)
@@ -203,6 +202,15 @@ def run_step(
         seconds = earlier + time.monotonic() - begin
         _write(started, {"identity": identity, "seconds": seconds})
     _write(done, {"seconds": seconds})
+
+
+def _difference(before: Sequence[str], now: Sequence[str]) -> str:
+    """What tells two runs of a step apart, for a sentence."""
+    if list(before) == list(now):
+        return "from other files"
+    gone, new = ([x for x in a if x not in b] for a, b in ((before, now), (now, before)))
+    told = [f"{when} {shlex.join(x)}" for when, x in (("then", gone), ("now", new)) if x]
+    return f"by another command ({', '.join(told)})" if told else "by another command"
 
 
 def seconds(folder: Path) -> float:

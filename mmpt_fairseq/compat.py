@@ -204,7 +204,25 @@ def _stop_when_done(train: types.ModuleType) -> None:
     train.train = train_unless_done
 
 
+def _interrupted_in_a_sentence(sentence: str) -> None:
+    """Ctrl-C ends fairseq's commands with a traceback through all of it; the exit status stays."""
+    report = sys.excepthook
+
+    def unless_interrupted(kind: type[BaseException], error: BaseException, trace) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print(f"\nmmpt_fairseq: {sentence}", file=sys.stderr)
+        else:
+            report(kind, error, trace)
+
+    sys.excepthook = unless_interrupted
+
+
+if "fairseq_cli.generate" in sys.modules:
+    _interrupted_in_a_sentence("interrupted")
 if "fairseq_cli.train" in sys.modules:
+    _interrupted_in_a_sentence(
+        "interrupted; the same command goes on from the last checkpoint, if one was written"
+    )
     _remember_patience(sys.modules["fairseq_cli.train"])
     _score_before_the_best(sys.modules["fairseq_cli.train"])
     _empty_batches_first(sys.modules["fairseq_cli.train"])

@@ -52,6 +52,23 @@ def test_a_failing_step_stops_the_others_and_what_is_done_stays(tmp_path):
     assert json.loads((tmp_path / "later" / "done.json").read_text())["seconds"] > 0
 
 
+def test_what_was_made_otherwise_is_refused_and_named(tmp_path):
+    read, folder = tmp_path / "read.tsv", tmp_path / "step"
+    read.write_text("a")
+    nothing = ["python", "-c", "pass"]
+    run_step([*nothing, "rate=1", "seed=1"], folder, [read])
+    run_step([*nothing, "rate=1", "seed=1"], folder, [read])
+    with pytest.raises(InputError, match=r"\(then rate=1, now rate=2\); move it away"):
+        run_step([*nothing, "rate=2", "seed=1"], folder, [read])
+    with pytest.raises(InputError, match=r"\(now 'text=a b'\)"):
+        run_step([*nothing, "rate=1", "seed=1", "text=a b"], folder, [read])
+    with pytest.raises(InputError, match="another command;"):
+        run_step([*nothing, "seed=1", "rate=1"], folder, [read])
+    read.write_text("b")
+    with pytest.raises(InputError, match=f"{folder} was made from other files"):
+        run_step([*nothing, "rate=1", "seed=1"], folder, [read])
+
+
 def test_every_training_once_and_after_what_it_starts_from(tmp_path):
     demo, sizes = Demo(tmp_path, Sizes(), "nl"), Sizes()
     recognisers = ablations("nl", sizes)

@@ -1,8 +1,12 @@
 """The three stages by fairseq-hydra-train: what passes from one to the next, and resuming."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -11,12 +15,14 @@ import torch
 from mmpt_fairseq.checkpoint import encoder_state
 from mmpt_fairseq.data.manifest import Manifest
 from tests.commands import (
+    ROOT,
     largest_difference,
     losses,
     refused,
     scalars,
     succeeded,
     train,
+    train_command,
     two_languages,
     weights,
 )
@@ -119,6 +125,35 @@ def test_a_training_that_has_ended_is_left_as_it_is(stages, corpora, tmp_path):
     assert "done: 2 of 2 updates; raise optimization.max_update to go on" in output
     assert "is not looked at: the training goes on from" in output
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
+
+
+def test_stopped_it_ends_with_a_sentence(corpora, tmp_path):
+    """Ctrl-C reaches the workers too."""
+    endless = ["optimization.max_update=100000", "dataset.num_workers=2"]
+    command = train_command("finetuning", corpora / "asr", tmp_path, *endless)
+    # In the background of a shell Ctrl-C's signal is ignored, and the tests' commands inherit that.
+    with subprocess.Popen(
+        ["env", "--default-signal=INT", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    ) as started:
+        said = list(until_trained(started.stdout))
+        os.killpg(started.pid, signal.SIGINT)
+        said += started.stdout
+    assert started.returncode == -signal.SIGINT, said[-20:]  # a shell shows 130
+    assert said[-1].startswith("mmpt_fairseq: interrupted; the same command goes on from the last")
+    assert "Traceback" not in "".join(said)
+
+
+def until_trained(lines: Iterable[str]) -> Iterator[str]:
+    """Lines of a training up to that of its first update."""
+    for line in lines:
+        yield line
+        if "[train_inner]" in line:
+            return
 
 
 def test_several_pairs_resume(corpora, tmp_path):
