@@ -7,7 +7,6 @@ another command or of other files is refused.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from tqdm import tqdm
 
 from manifests.common import atomic_path
 from mmpt_fairseq.errors import InputError, command_line
+from mmpt_fairseq.fingerprint import fingerprint
 from mmpt_fairseq.report.scores import score
 
 BIN = Path(sys.executable).parent
@@ -243,20 +243,6 @@ def effort(folder: Path) -> Effort:
         seconds=float(state["extra_state"]["previous_training_time"]),
         parameters=int(parameters[-1].replace(",", "")),
     )
-
-
-def fingerprint(paths: Sequence[Path]) -> str:
-    """A hash of names, sizes and beginnings and ends of files: enough to tell remade ones."""
-    digest = hashlib.sha256()
-    for path in paths:
-        if not path.is_file():
-            raise InputError(f"there is no {path}, which this step reads")
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(1 << 20)
-            file.seek(max(0, size - (1 << 20)))
-            digest.update(f"{path.name} {size} ".encode() + head + file.read())
-    return digest.hexdigest()
 
 
 def _write(path: Path, content: object) -> None:

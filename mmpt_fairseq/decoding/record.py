@@ -9,6 +9,8 @@ from pathlib import Path
 
 from fairseq.dataclass import FairseqDataclass
 
+from mmpt_fairseq.fingerprint import fingerprint
+
 
 def write_record(cfg: FairseqDataclass, generation: object) -> None:
     """Write ``generate-<split>.json`` where fairseq keeps the hypotheses, if it does.
@@ -24,8 +26,10 @@ def write_record(cfg: FairseqDataclass, generation: object) -> None:
     task = {"data": os.path.abspath(cfg.data), "decoding": str(cfg.decoding)}
     if task["decoding"] == "joint":
         task["ctc_decoding_weight"] = cfg.ctc_decoding_weight
+    checkpoint = Path(cfg.decodes_with)  # of an ensemble, no file's name
     record = {
         "task": task,
+        "fingerprint": fingerprint([checkpoint]) if checkpoint.is_file() else None,
         "common_eval": {
             "path": os.path.abspath(cfg.decodes_with),
             "results_path": os.path.abspath(cfg.results_path),

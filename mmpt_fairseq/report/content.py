@@ -130,7 +130,7 @@ def collect(folders: Sequence[Path], files: str) -> Page:
             runs=runs,
             decodes=decodes,
             tables=found,
-            notes=[*notes, *(f"{run.name}: {note}" for run in runs for note in run.notes)],
+            notes=[*notes, *(f"{x.name}: {note}" for x in (*runs, *decodes) for note in x.notes)],
             curves=part(stage_curves, runs),
             masked=part(masked_clips, runs),
             decoded=part(decoded_clips, found),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.fingerprint import fingerprint
 from mmpt_fairseq.report.logs import parse_config, read_log
 from mmpt_fairseq.report.runs import (
     CHECKPOINTS,
@@ -131,7 +132,13 @@ def read_decode(output: Path, name: str, runs: dict[Path, Run]) -> Decode:
     else:  # an older decode, kept with its training: the scores tell whether this is its manifest
         data = run.locate(str(run.get("task.data", ""))) if run else output.parent
     manifest = data / f"{split}.tsv"
-    return Decode(output, name, cfg, split, manifest, checkpoint, run, len(paths))
+    decode = Decode(output, name, cfg, split, manifest, checkpoint, run, len(paths))
+    before = cfg.get("fingerprint")
+    if before and checkpoint.is_file() and fingerprint([checkpoint]) != before:
+        decode.notes.append(
+            f"{checkpoint.name} has changed since {output.name} was decoded by it; decode again"
+        )
+    return decode
 
 
 def _printed_config(output: Path) -> dict:

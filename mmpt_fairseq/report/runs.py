@@ -125,6 +125,7 @@ class Decode:
         checkpoint: of which model; of an ensemble, the first.
         run: the training that made it, where it is among the runs; an ensemble has none.
         models: how many decoded together.
+        notes: sentences about what is missing or wrong.
     """
 
     output: Path
@@ -135,6 +136,7 @@ class Decode:
     checkpoint: Path
     run: Run | None = None
     models: int = 1
+    notes: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
