@@ -83,12 +83,17 @@ def _read_run(folder: Path, name: str) -> Run | None:
             "no hydra_train.log beside the checkpoints, so there are no curves; let Hydra write it "
             "there with hydra.run.dir=${checkpoint.save_dir}"
         )
-    elif not log.metrics() and not log.validation():
+    silent = log is not None and not log.metrics() and not log.validation()
+    if silent and not checkpoints:
+        run.notes.append(
+            "no update so far: it was refused, has just begun, or common.log_format is not json"
+        )
+    elif silent:
         run.notes.append(
             f"{log.path} holds no progress line; set common.log_format=json and a small "
             "common.log_interval"
         )
-    if not checkpoints:
+    elif not checkpoints:
         run.notes.append("no checkpoint was saved yet, so there are no pictures of its model")
     run.start_path = run.get("model.init_encoder_from")
     run.kind = kind_of(run)

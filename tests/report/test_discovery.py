@@ -1,0 +1,126 @@
+"""Folders to runs and decodes: what is found, what it started from, what is said of it."""
+
+import json
+import os
+import shutil
+from argparse import Namespace
+
+import pytest
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.discovery import find, to_dict
+from tests.report.folders import (
+    config,
+    progress,
+    sentences,
+    start,
+    write_decode,
+    write_log,
+    write_test_set,
+    write_training,
+)
+
+TEXTS = sentences(24)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_test_set(tmp_path / "data", TEXTS)
+
+
+def test_folders_that_moved_together_are_found(data, tmp_path):
+    old = tmp_path / "old"
+    stage2 = write_training(old / "st", old / "data")
+    asr = write_training(
+        old / "asr", old / "data", init_encoder_from=str(stage2 / "checkpoint_best.pt")
+    )
+    shutil.move(data, old / "data")
+    write_decode(asr, old / "data", TEXTS)
+    old.rename(tmp_path / "new")
+    _, [decode] = find([tmp_path / "new"])
+    assert decode.manifest == tmp_path / "new" / "data" / "test.tsv"
+    assert [run.name for run in decode.run.lineage] == ["st"]
+
+
+def test_paths_relative_to_where_it_was_started(data, tmp_path):
+    folder = write_training(tmp_path / "runs" / "asr", data)
+    cfg = config(folder, data)
+    cfg["checkpoint"]["save_dir"], cfg["task"]["data"] = "runs/asr", "data"
+    write_log(folder, start(0, cfg), progress(9, 5, 1.0))
+    [run], _ = find([folder])
+    assert run.locate("data") == data
+    assert run.kind == "recognition"
+
+
+def test_nothing_to_report_is_an_error(tmp_path):
+    (tmp_path / "notes.txt").write_text("no run")
+    with pytest.raises(InputError, match=f"no training and no decode under {tmp_path}"):
+        find([tmp_path])
+    with pytest.raises(InputError, match="there is no folder"):
+        find([tmp_path / "nowhere"])
+
+
+def test_states(data, tmp_path):
+    cfg = config(tmp_path, data, max_update=600)
+    lines = [start(0, cfg), progress(30, 300, 2.0)]
+    write_log(tmp_path / "running", *lines)
+    write_log(tmp_path / "still", *lines, age=3600)
+    write_log(tmp_path / "died", *lines, "Traceback (most recent call last):\n", name="log.txt")
+    write_training(tmp_path / "whole", data)
+    states = {run.name: run.state for run in find([tmp_path])[0]}
+    assert states == {
+        "running": "running",
+        "still": "stopped",
+        "died": "stopped",
+        "whole": "done",
+    }
+
+
+def test_a_refused_training_is_told_once(data, tmp_path):
+    write_log(tmp_path, start(0, config(tmp_path, data)))
+    ([run], _) = find([tmp_path])
+    assert [note.split(":")[0] for note in run.notes] == ["no update so far"]
+    (tmp_path / "checkpoint_last.pt").touch()
+    ([run], _) = find([tmp_path])
+    assert "hydra_train.log holds no progress line" in run.notes[0]
+
+
+def test_an_unreadable_checkpoint_is_said(tmp_path):
+    (tmp_path / "checkpoint_last.pt").write_bytes(b"PK\x03\x04 cut short")
+    [run], _ = find([tmp_path])
+    assert "checkpoint_last.pt is no readable checkpoint" in run.notes[0]
+    assert "no hydra_train.log" in run.notes[1]
+
+
+def test_seconds_of_all_attempts(data, tmp_path):
+    folder = write_training(tmp_path / "asr", data)
+    assert find([folder])[0][0].seconds == 61
+    (folder / "started.json").write_text(json.dumps({"seconds": 99.5}))
+    assert find([folder])[0][0].seconds == 99.5
+
+
+def test_config_of_a_legacy_run_is_a_mapping():
+    """fairseq-train keeps the command line of a legacy task in one Namespace."""
+    cfg = {"task": Namespace(_name="speech_to_text", data="d"), "optimization": {"lr": [0.1]}}
+    expected = {"task": {"_name": "speech_to_text", "data": "d"}, "optimization": {"lr": [0.1]}}
+    assert to_dict(cfg) == expected
+    json.dumps(to_dict(cfg))
+
+
+def test_folders_that_started_from_each_other_end_their_lineage(data, tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder, other in ((first, second), (second, first)):
+        write_training(folder, data, init_encoder_from=str(other / "checkpoint_best.pt"))
+    runs, _ = find([tmp_path])
+    assert [[r.name for r in run.lineage] for run in runs] == [["b"], ["a"]]
+
+
+def test_an_ensemble_is_no_run_of_its_first_model(data, tmp_path):
+    run = write_training(tmp_path / "a", data)
+    record = write_decode(run, data, TEXTS, "attention") / "generate-test.json"
+    content = json.loads(record.read_text())
+    content["common_eval"]["path"] = f"{run}/checkpoint_best.pt{os.pathsep}{run}/other.pt"
+    record.write_text(json.dumps(content))
+    (decode,) = find([tmp_path])[1]
+    assert decode.run is None
+    assert decode.method == "2 models, beam 5"
