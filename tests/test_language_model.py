@@ -1,5 +1,6 @@
 """Shallow fusion with a language model of fairseq's own."""
 
+import math
 import re
 from argparse import Namespace
 
@@ -11,9 +12,10 @@ from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks import setup_task
 
 from manifests.pieces import main, pieces
-from mmpt_fairseq.decoding.choice import CTC_GENERATORS, DECODINGS, check_language_model
+from mmpt_fairseq.decoding.choice import DECODINGS, check_language_model
 from mmpt_fairseq.errors import InputError
 from tests.commands import generate, refused, succeeded
+from tests.decoding.alignments import EOS, emissions, texts
 from tests.helpers import speech_batch, speech_model, speech_task, words
 
 ARCHITECTURE = ["--arch", "transformer_lm", "--decoder-layers", "1", "--decoder-embed-dim", "16"]
@@ -60,33 +62,61 @@ def test_the_language_model_adds_its_weighted_log_probability(tmp_path):
         assert hypothesis["score"].item() == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@torch.no_grad()
+def test_ctc_with_a_language_model_finds_the_best_text(seed, tmp_path):
+    """Without a decoder: the best of all texts by their alignments and the language model."""
+    (tmp_path / "dict.txt").write_text("a 1\nb 1\nc 1\n")
+    lm, lprobs, weight = language_model(tmp_path), emissions(1, 4, seed), 0.8
+
+    def total(text: tuple[int, ...], probability: float) -> float:
+        tokens = torch.tensor([EOS, *text, EOS])
+        fluency = lm(tokens[None, :-1])[0][0].log_softmax(-1).gather(1, tokens[1:, None]).sum()
+        return math.log(probability) + weight * fluency.item()
+
+    heard = {text: p for text, p in texts(lprobs[0]).items() if text and p > 0}
+    totals = {text: total(text, p) for text, p in heard.items()}
+    assert max(totals, key=totals.get) != max(heard, key=heard.get)
+    model, task = speech_model(decoder_layers=0), speech_task()
+    model.encoder.ctc_projection.register_forward_hook(lambda *_: lprobs)
+    task.cfg.results_path, task.cfg.decoding = None, "ctc_beam"
+    args = Namespace(beam=6, nbest=6, max_len_b=5, unnormalized=True)
+    fusion = {"lm_model": lm, "lm_weight": weight}
+    generator = task.build_generator([model], args, extra_gen_cls_kwargs=fusion)
+    batch = speech_batch([16], [[4]])  # 4 frames of the encoder
+    found = generator.generate([model], batch)[0]
+    assert found[0]["score"].item() == pytest.approx(max(totals.values()), abs=1e-4)
+    for hypothesis in found:
+        text = tuple(hypothesis["tokens"].tolist())[:-1]
+        if text in totals:
+            assert hypothesis["score"].item() == pytest.approx(totals[text], abs=1e-4)
+
+
 def test_another_vocabulary_or_search_is_refused(tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
-    lm, models = language_model(tmp_path), [speech_model()]
-    check_language_model(None, words("a"), "ctc", models)
-    check_language_model(lm, words("a", "b"), "joint", models)
+    lm = language_model(tmp_path)
+    check_language_model(None, words("a"), "ctc")
+    for decoding in ("attention", "joint", "ctc_beam"):
+        check_language_model(lm, words("a", "b"), decoding)
     with pytest.raises(InputError, match="--srcdict"):
-        check_language_model(lm, words("a", "c"), "attention", models)
-    with pytest.raises(InputError, match="--ctc-decoding-weight 1"):
-        check_language_model(lm, words("a", "b"), "ctc_beam", models)
+        check_language_model(lm, words("a", "c"), "attention")
+    with pytest.raises(InputError, match="--decoding ctc_beam"):
+        check_language_model(lm, words("a", "b"), "ctc")
 
 
-def test_without_a_decoder_there_is_one_way_out(tmp_path):
-    """Whichever search is asked for: following what is said ends in a search."""
+def test_without_a_decoder_every_refusal_leads_to_a_search(tmp_path):
+    """Following what is said, with a language model or without, ends in a search."""
     (tmp_path / "dict.txt").write_text("a 1\nb 1\nc 1\n")
     task, model = speech_task(), speech_model(decoder_layers=0)
     task.cfg.results_path, args = None, Namespace(beam=2)
-    fusion = {"lm_model": language_model(tmp_path)}
-    said = set()
-    for decoding in DECODINGS:
-        task.cfg.decoding = decoding
-        with pytest.raises(SystemExit, match=r"ctc or ctc_beam .* without --lm-path") as refusal:
-            task.build_generator([model], args, extra_gen_cls_kwargs=fusion)
-        said.add(str(refusal.value))
-    assert len(said) == 1
-    for decoding in CTC_GENERATORS:
-        task.cfg.decoding = decoding
-        assert task.build_generator([model], args)
+    for fusion in ({"lm_model": language_model(tmp_path)}, {}):
+        for decoding in DECODINGS:
+            task.cfg.decoding = decoding
+            if decoding == "ctc_beam" or (decoding == "ctc" and not fusion):
+                assert task.build_generator([model], args, extra_gen_cls_kwargs=fusion)
+                continue
+            with pytest.raises(SystemExit, match="ctc_beam"):
+                task.build_generator([model], args, extra_gen_cls_kwargs=fusion)
 
 
 def test_text_becomes_pieces(corpora, tmp_path, capsys):
@@ -115,3 +145,5 @@ def test_joint_decoding_with_a_language_model_and_n_best(stages, corpora, tmp_pa
     assert re.search(r"CER: \d+\.\d\d", output)
     sentence = refused(generate(checkpoint, data, "test", "--decoding", "ctc", *fusion))
     assert "takes no language model" in sentence
+    output = succeeded(generate(checkpoint, data, "test", "--decoding", "ctc_beam", *fusion))
+    assert len(re.findall(r"^D-\d+\t", output, re.MULTILINE)) == 8

@@ -22,7 +22,7 @@ from tqdm import trange
 from examples.benchmark.models import FRAMES, build_fairseqs, build_ours, parse, vocabulary
 from examples.benchmark.timing import machine, seconds
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, CTCPrefixBeamGenerator
-from mmpt_fairseq.decoding.joint import JointEnsemble
+from mmpt_fairseq.decoding.ensemble import JointEnsemble
 
 REFERENCE = "ours, beam 5"
 

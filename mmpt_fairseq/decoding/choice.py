@@ -19,8 +19,8 @@ CTC_GENERATORS = {"ctc": CTCGreedyGenerator, "ctc_beam": CTCPrefixBeamGenerator}
 DECODINGS = ("attention", "joint", *CTC_GENERATORS)
 Decoding = ChoiceEnum(list(DECODINGS))
 WITHOUT_DECODER = (
-    "this model has no decoder (model.decoder_layers=0); use --decoding ctc or ctc_beam "
-    "(task.decoding in training) without --lm-path, for neither takes a language model"
+    "this model has no decoder (model.decoder_layers=0); use --decoding ctc, or ctc_beam, which "
+    "takes a language model too (task.decoding in training)"
 )
 
 
@@ -85,25 +85,20 @@ def check_language_model(
     language_model: nn.Module | None,
     dictionary: Dictionary,
     decoding: str,
-    models: Sequence[SpeechToTextModel],
 ) -> None:
     """Shallow fusion adds log probabilities token by token, so the tokens must be the same.
 
     Args:
         dictionary: the recognisers'.
-        models: the recognisers.
 
     Raises:
         InputError: another vocabulary, or a search that has no place for a language model.
     """
     if language_model is None:
         return
-    if decoding in CTC_GENERATORS:
-        if not all(model.has_decoder for model in models):
-            raise InputError(WITHOUT_DECODER)
+    if decoding == "ctc":
         raise InputError(
-            f"--decoding {decoding} takes no language model; use --decoding joint with "
-            "--ctc-decoding-weight 1 for CTC with one"
+            "--decoding ctc, which is greedy, takes no language model; use --decoding ctc_beam"
         )
     theirs = language_model.decoder.dictionary.symbols
     if theirs != dictionary.symbols:

@@ -62,7 +62,7 @@ class SpeechToTextConfig(RowsConfig):
         metadata={
             "help": "attention: fairseq's beam search on the decoder; joint: the same with the CTC "
             "head's prefix scores mixed in; ctc: greedy on the CTC head; ctc_beam: its prefix beam "
-            "search"
+            "search, which takes a language model"
         },
     )
     ctc_decoding_weight: float = field(

@@ -26,7 +26,7 @@ from mmpt_fairseq.decoding.choice import (
     check_language_model_files,
     check_search,
 )
-from mmpt_fairseq.decoding.joint import JointEnsemble
+from mmpt_fairseq.decoding.ensemble import CTCEnsemble, JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.models.freezing import refuse_decay, scaled_encoder_lr
@@ -286,10 +286,12 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             if self.states is not None and self.cfg.decodes_with:
                 self._check_states(models)
             language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
-            check_language_model(language_model, self.tgt_dict, decoding, models)
-            if decoding in CTC_GENERATORS:
+            check_language_model(language_model, self.tgt_dict, decoding)
+            if decoding in CTC_GENERATORS and language_model is None:
                 return CTC_GENERATORS[decoding](models, self.tgt_dict, tags, args.beam)
             generator = super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
             if decoding == "joint":
                 generator.model = JointEnsemble(models, self.cfg.ctc_decoding_weight, tags)
+            if decoding == "ctc_beam":
+                generator.model = CTCEnsemble(models, tags)
             return generator

@@ -8,7 +8,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from mmpt_fairseq.data.audio import normalise, num_frames, read_filterbank
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, CTCPrefixBeamGenerator
-from mmpt_fairseq.decoding.joint import JointEnsemble
+from mmpt_fairseq.decoding.ensemble import JointEnsemble
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
 from tests.helpers import speech_model
 

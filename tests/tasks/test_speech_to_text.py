@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyConfig
-from mmpt_fairseq.decoding.joint import JointEnsemble
+from mmpt_fairseq.decoding.ensemble import JointEnsemble
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
 from mmpt_fairseq.tasks._start import initialise, restored
