@@ -2,46 +2,27 @@
 
 import math
 import re
+import shutil
 from argparse import Namespace
 
 import pytest
 import torch
-from fairseq import options
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.sequence_generator import SequenceGenerator
-from fairseq.tasks import setup_task
 
 from manifests.pieces import main, pieces
-from mmpt_fairseq.decoding.choice import DECODINGS, check_language_model
+from mmpt_fairseq.decoding.choice import DECODINGS
+from mmpt_fairseq.decoding.language_model import check_language_model, load_language_model
 from mmpt_fairseq.errors import InputError
 from tests.commands import generate, refused, succeeded
 from tests.decoding.alignments import EOS, emissions, texts
 from tests.helpers import speech_batch, speech_model, speech_task, words
-
-ARCHITECTURE = ["--arch", "transformer_lm", "--decoder-layers", "1", "--decoder-embed-dim", "16"]
-ARCHITECTURE += ["--decoder-ffn-embed-dim", "32", "--decoder-attention-heads", "2"]
-
-
-def language_model(data, path=None):
-    """An untrained ``transformer_lm`` over ``data/dict.txt``, saved as fairseq saves one."""
-    parser = options.get_training_parser("language_modeling")
-    settings = [str(data), "--task", "language_modeling", *ARCHITECTURE]
-    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, settings))
-    torch.manual_seed(5)
-    model = setup_task(cfg.task).build_model(cfg.model).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5) if parameter.dim() > 1 else None
-    if path is not None:
-        state = {"cfg": cfg, "args": None, "model": model.state_dict(), "extra_state": {}}
-        history = {"num_updates": 0, "optimizer_name": "FairseqAdam", "lr_scheduler_state": {}}
-        torch.save({**state, "optimizer_history": [history]}, path)
-    return model
+from tests.language_models import untrained_language_model
 
 
 @torch.no_grad()
 def test_the_language_model_adds_its_weighted_log_probability(tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\nb 1\nc 1\n")
-    lm, model = language_model(tmp_path), speech_model()
+    lm, model = untrained_language_model(tmp_path), speech_model()
     batch = speech_batch([60], [[4]])
     generator = SequenceGenerator(
         [model],
@@ -67,7 +48,7 @@ def test_the_language_model_adds_its_weighted_log_probability(tmp_path):
 def test_ctc_with_a_language_model_finds_the_best_text(seed, tmp_path):
     """Without a decoder: the best of all texts by their alignments and the language model."""
     (tmp_path / "dict.txt").write_text("a 1\nb 1\nc 1\n")
-    lm, lprobs, weight = language_model(tmp_path), emissions(1, 4, seed), 0.8
+    lm, lprobs, weight = untrained_language_model(tmp_path), emissions(1, 4, seed), 0.8
 
     def total(text: tuple[int, ...], probability: float) -> float:
         tokens = torch.tensor([EOS, *text, EOS])
@@ -94,11 +75,11 @@ def test_ctc_with_a_language_model_finds_the_best_text(seed, tmp_path):
 
 def test_another_vocabulary_or_search_is_refused(tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
-    lm = language_model(tmp_path)
+    lm = untrained_language_model(tmp_path)
     check_language_model(None, words("a"), "ctc")
     for decoding in ("attention", "joint", "ctc_beam"):
         check_language_model(lm, words("a", "b"), decoding)
-    with pytest.raises(InputError, match="--srcdict"):
+    with pytest.raises(InputError, match=r"manifests\.pieces"):
         check_language_model(lm, words("a", "c"), "attention")
     with pytest.raises(InputError, match="--decoding ctc_beam"):
         check_language_model(lm, words("a", "b"), "ctc")
@@ -109,7 +90,7 @@ def test_without_a_decoder_every_refusal_leads_to_a_search(tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\nb 1\nc 1\n")
     task, model = speech_task(), speech_model(decoder_layers=0)
     task.cfg.results_path, args = None, Namespace(beam=2)
-    for fusion in ({"lm_model": language_model(tmp_path)}, {}):
+    for fusion in ({"lm_model": untrained_language_model(tmp_path)}, {}):
         for decoding in DECODINGS:
             task.cfg.decoding = decoding
             if decoding == "ctc_beam" or (decoding == "ctc" and not fusion):
@@ -119,24 +100,64 @@ def test_without_a_decoder_every_refusal_leads_to_a_search(tmp_path):
                 task.build_generator([model], args, extra_gen_cls_kwargs=fusion)
 
 
+def test_it_is_loaded_without_its_data_if_the_vocabulary_fits(stages, tmp_path):
+    (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
+    saved = untrained_language_model(tmp_path, tmp_path / "lm.pt")
+    loaded = load_language_model(tmp_path / "lm.pt", words("a", "b"))
+    tokens = torch.tensor([[2, 4, 5, 4]])
+    assert torch.equal(loaded(tokens)[0], saved(tokens)[0])
+    with pytest.raises(InputError, match="has not the recogniser's vocabulary of 7 entries"):
+        load_language_model(tmp_path / "lm.pt", words("a", "b", "c"))
+    with pytest.raises(InputError, match="of the task mmpt_speech_to_text, and no language model"):
+        load_language_model(stages / "finetuning" / "checkpoint_last.pt", words("a", "b"))
+
+
 def test_text_becomes_pieces(corpora, tmp_path, capsys):
     data = corpora / "asr"
     assert list(pieces(data, ["red cat", " ", "one"])) == ["▁ r e d ▁ c a t", "▁ o n e"]
-    main([str(data)])
-    lines = capsys.readouterr().out.splitlines()
+    lines = written(data, tmp_path / "lm")
     assert len(lines) == 8
     vocabulary = {line.split()[0] for line in (data / "dict.txt").read_text().splitlines()}
     assert {piece for line in lines for piece in line.split()} <= vocabulary
+    assert (tmp_path / "lm" / "dict.txt").read_text() == (data / "dict.txt").read_text()
+    assert "8 sentences to train on, 8 to validate\n" in capsys.readouterr().err
+    faults = {"none.txt": "no text file", "latin.txt": "is not UTF-8"}
+    (tmp_path / "latin.txt").write_bytes("Käse".encode("latin-1"))
+    for name, sentence in faults.items():
+        with pytest.raises(SystemExit, match=sentence):
+            main([str(data), str(tmp_path / "lm"), "--text", str(tmp_path / name)])
+    (data_without := tmp_path / "without").mkdir()
+    for split in ("train", "valid"):
+        shutil.copy(data / f"{split}.tsv", data_without)
     with pytest.raises(SystemExit, match=r"manifests\.vocabulary"):
-        main([str(tmp_path), "--text", str(data / "train.tsv")])
-    with pytest.raises(SystemExit, match="no text file"):
-        main([str(data), "--text", str(tmp_path / "none.txt")])
+        main([str(data_without), str(tmp_path / "none")])
+
+
+def written(data, out, *options) -> list[str]:
+    """The lines to train on."""
+    main([str(data), str(out), *map(str, options)])
+    return (out / "train").read_text().splitlines()
+
+
+def test_what_another_split_says_is_not_learnt(corpora, tmp_path, capsys):
+    """The training split's own targets stay, whoever else says them."""
+    data = shutil.copytree(corpora / "asr", tmp_path / "asr")
+    for split, text in (("valid", "one red boat"), ("test", "the two")):
+        path = data / f"{split}.tsv"
+        path.write_text(path.read_text().replace("a red boat", text))
+    (data / "av.tsv").write_text("id\taudio\tn_frames\n0\t0.wav\t50\n")  # stage 1's, without texts
+    further = tmp_path / "further.txt"
+    further.write_text("the  two\none red boat\n\nthe red boat\n")
+    lines = written(data, tmp_path / "lm", "--text", further)
+    assert lines[8:] == ["▁ t h e ▁ r e d ▁ b o a t"]
+    assert "▁ t h e ▁ c a t" in lines[:8]  # in valid and test too
+    assert "2 lines that other splits" in capsys.readouterr().err
 
 
 def test_joint_decoding_with_a_language_model_and_n_best(stages, corpora, tmp_path):
     """The command line: joint scores, fusion, three hypotheses a row, CER."""
     data, lm = corpora / "asr", tmp_path / "lm.pt"
-    language_model(data, lm)
+    untrained_language_model(data, lm)
     checkpoint = stages / "finetuning" / "checkpoint_last.pt"
     search = ["--decoding", "joint", "--ctc-decoding-weight", "0.4", "--beam", "3", "--nbest", "3"]
     fusion = ["--lm-path", lm, "--lm-weight", "0.2", "--max-len-b", "10", "--scoring", "cer"]

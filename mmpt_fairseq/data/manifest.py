@@ -71,6 +71,11 @@ class Column(Sequence[str]):
         return self._manifest.fields(row)[self._index]
 
 
+def splits_in(folder: Path) -> list[str]:
+    """Names of the manifests in a folder."""
+    return sorted({path.stem for path in folder.glob("*.tsv")} - {"skipped"})
+
+
 class Manifest:
     """A validated manifest.
 
@@ -90,7 +95,7 @@ class Manifest:
     def __init__(self, path: str | Path, needs: Iterable[str] = (), silent: bool = False) -> None:
         self.path, self._silent = Path(path), silent
         if not self.path.is_file():
-            others = sorted({p.stem for p in self.path.parent.glob("*.tsv")} - {"skipped"})
+            others = splits_in(self.path.parent)
             beside = f" beside {', '.join(others)}" if others else ""
             raise InputError(
                 f"there is no manifest {self.path}{beside}; write one with python -m "

@@ -3,11 +3,8 @@
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
-from fairseq.data import Dictionary
 from fairseq.dataclass import ChoiceEnum
-from torch import nn
 
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, CTCPrefixBeamGenerator
 from mmpt_fairseq.errors import InputError
@@ -62,47 +59,4 @@ def check_search(
         logger.warning(
             "the CTC head of this model writes the source's transcripts (task.ctc_text=source), "
             "no translations"
-        )
-
-
-def check_language_model_files(path: str, data: str) -> None:
-    """What fairseq is about to read for ``--lm-path`` must be there.
-
-    Raises:
-        InputError: no such checkpoint, or the data folder lacks the dictionary that fairseq's
-            language models look for in it.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"there is no language model {path}; check --lm-path")
-    if not (Path(data) / "dict.txt").is_file():
-        raise InputError(
-            f"--lm-path needs the language model's dict.txt in {data}; copy it there from the "
-            "folder that the recogniser was trained on"
-        )
-
-
-def check_language_model(
-    language_model: nn.Module | None,
-    dictionary: Dictionary,
-    decoding: str,
-) -> None:
-    """Shallow fusion adds log probabilities token by token, so the tokens must be the same.
-
-    Args:
-        dictionary: the recognisers'.
-
-    Raises:
-        InputError: another vocabulary, or a search that has no place for a language model.
-    """
-    if language_model is None:
-        return
-    if decoding == "ctc":
-        raise InputError(
-            "--decoding ctc, which is greedy, takes no language model; use --decoding ctc_beam"
-        )
-    theirs = language_model.decoder.dictionary.symbols
-    if theirs != dictionary.symbols:
-        raise InputError(
-            f"the language model's vocabulary ({len(theirs)} entries) is not the recogniser's "
-            f"({len(dictionary)}); train it with fairseq-preprocess --srcdict DATA/dict.txt"
         )

@@ -20,12 +20,8 @@ from mmpt_fairseq.data.speech_to_text_dataset import (
     ManifestSpeechToTextDataset,
 )
 from mmpt_fairseq.data.states import StoredStates
-from mmpt_fairseq.decoding.choice import (
-    CTC_GENERATORS,
-    check_language_model,
-    check_language_model_files,
-    check_search,
-)
+from mmpt_fairseq.decoding import language_model
+from mmpt_fairseq.decoding.choice import CTC_GENERATORS, check_search
 from mmpt_fairseq.decoding.ensemble import CTCEnsemble, JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
@@ -205,7 +201,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
         with exit_on_input_error():
             if self.cfg.decodes_with and self.cfg.lm_path:
-                check_language_model_files(self.cfg.lm_path, self.cfg.data)
+                language_model.check_files(self.cfg.lm_path, self.cfg.data)
             training = is_training_split(self.cfg, split)
             self.datasets[split] = ManifestDatasetCreator.from_tsv(
                 root=self.cfg.data,
@@ -285,9 +281,9 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             check_search(decoding, models, self.ctc_text, self.ctc_learnt, args)
             if self.states is not None and self.cfg.decodes_with:
                 self._check_states(models)
-            language_model = (extra_gen_cls_kwargs or {}).get("lm_model")
-            check_language_model(language_model, self.tgt_dict, decoding)
-            if decoding in CTC_GENERATORS and language_model is None:
+            fusion = (extra_gen_cls_kwargs or {}).get("lm_model")
+            language_model.check_language_model(fusion, self.tgt_dict, decoding)
+            if decoding in CTC_GENERATORS and fusion is None:
                 return CTC_GENERATORS[decoding](models, self.tgt_dict, tags, args.beam)
             generator = super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
             if decoding == "joint":

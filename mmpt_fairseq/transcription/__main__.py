@@ -48,7 +48,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="default: ctc where the model has a CTC head, the fastest; joint, many times as slow, "
         "can be the best where a decoder was trained too",
     )
-    parser.add_argument("--beam", type=int, default=5, help="of attention decoding (5)")
+    parser.add_argument("--beam", type=int, default=5, help="of all decoding but ctc (5)")
+    parser.add_argument(
+        "--lm-path", help="a language model of fairseq's on the checkpoint's vocabulary"
+    )
+    parser.add_argument("--lm-weight", type=float, default=0.5, help="its weight (0.5)")
     parser.add_argument("--language", help="of the text, where the model writes several")
     parser.add_argument(
         "--longest",
@@ -77,6 +81,8 @@ def transcribe(args: argparse.Namespace) -> int:
         decoding=args.decoding,
         beam=args.beam,
         language=args.language,
+        lm_path=args.lm_path,
+        lm_weight=args.lm_weight,
     )
     # The bar ends before whatever ends the command is said.
     with contextlib.closing(transcripts):

@@ -125,7 +125,7 @@ class SpeechModel:
             longest: seconds; what lasts longer is cut where it is quietest.
             progress: show a bar on stderr.
             rate: of arrays, in Hz.
-            search: ``decoding``, ``beam`` and ``language``, as of
+            search: ``decoding``, ``beam``, ``language``, ``lm_path`` and ``lm_weight``, as of
                 :class:`~mmpt_fairseq.transcription.search.SearchOptions`.
 
         Raises:

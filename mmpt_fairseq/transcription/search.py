@@ -15,6 +15,7 @@ from mmpt_fairseq.data.audio import FRAMES_A_SECOND, Features
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS, DECODINGS
 from mmpt_fairseq.decoding.ctc_alignment import first_frames
+from mmpt_fairseq.decoding.language_model import load_language_model
 from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.errors import InputError, input_error_on_exit
 from mmpt_fairseq.modules.conformer import SUBSAMPLING
@@ -43,11 +44,16 @@ class SearchOptions:
             (``task.ctc_text=source``) writes the transcript when asked to.
         beam: hypotheses kept by a beam search; greedy CTC keeps one.
         language: of the text, for a model of several; its tag starts the hypothesis.
+        lm_path: checkpoint of a language model of fairseq's on the model's vocabulary, with which
+            ``ctc_beam`` stands for ``ctc``.
+        lm_weight: of its log probability beside the model's.
     """
 
     decoding: Optional[str] = None
     beam: int = 5
     language: Optional[str] = None
+    lm_path: Optional[str] = None
+    lm_weight: float = 0.5
 
 
 class Search:
@@ -65,8 +71,9 @@ class Search:
         # Else the head knows nothing of when the words of a translation are said.
         self.aligns = has_ctc and task.ctc_text == "target"
         tags = self._language_tags()
-        by_default = "ctc" if self.aligns and len(tags) <= 1 else "attention"
-        decoding = options.decoding or (by_default if model.has_decoder else "ctc")
+        by_ctc = "ctc_beam" if options.lm_path else "ctc"
+        by_default = by_ctc if self.aligns and len(tags) <= 1 else "attention"
+        decoding = options.decoding or (by_default if model.has_decoder else by_ctc)
         if decoding not in DECODINGS:
             raise InputError(f"there is no decoding {decoding}; choose one of {DECODINGS}")
         if decoding != "attention" and not has_ctc:
@@ -76,14 +83,27 @@ class Search:
             )
         if options.beam < 1:
             raise InputError(f"beam={options.beam} must be at least 1")
+        self.by_ctc = decoding in CTC_GENERATORS
         self.prefix = _prefix(tags, options.language, decoding)
         task.cfg.decoding = decoding
         task.cfg.results_path = None  # as fairseq-generate has it; nothing is recorded here
         self.longest = task.cfg.max_target_positions - 1
         generation = GenerationConfig(beam=options.beam, max_len_b=self.longest)
         with input_error_on_exit():
-            self.generator = task.build_generator([model], OmegaConf.structured(generation))
+            self.generator = task.build_generator(
+                [model],
+                OmegaConf.structured(generation),
+                extra_gen_cls_kwargs=self._fusion(options),
+            )
         self.text = Detokeniser(task, self.generator)
+
+    def _fusion(self, options: SearchOptions) -> dict:
+        """What the generator is told of a language model."""
+        if not options.lm_path:
+            return {}
+        language_model = load_language_model(options.lm_path, self.dictionary)
+        language_model.to(next(self.model.parameters()).device)
+        return {"lm_model": language_model, "lm_weight": options.lm_weight}
 
     def __call__(self, batch: list[Features]) -> list[list[Word]]:
         """The words of each of the pieces ``(T, F)``, their times from the piece's start."""
@@ -117,9 +137,8 @@ class Search:
             prefix = lengths.new_full((len(batch), 1), self.prefix)
         found = self.generator.generate([self.model], sample, prefix_tokens=prefix)
         best = [hypotheses[0] for hypotheses in found]
-        by_ctc = isinstance(self.generator, CTC_SEARCHES)
-        if (self.aligns or by_ctc) and "frames" not in best[0]:
-            self._align(best, sample["net_input"], by_ctc)
+        if (self.aligns or self.by_ctc) and "frames" not in best[0]:
+            self._align(best, sample["net_input"], self.by_ctc)
         return best
 
     def _align(

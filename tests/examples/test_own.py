@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 
 import pytest
 
@@ -80,6 +81,21 @@ def test_what_is_said_of_a_start_from_scratch_is_taken():
     assert " ".join(SCRATCH) in header
     cfg = composed("own", "finetuning", SCRATCH)
     assert (cfg["model"]["freeze_encoder_updates"], cfg["model"]["dropout"]) == (0, 0.1)
+
+
+def test_a_language_model_decodes_with_a_recogniser_without_decoder(corpora, tmp_path):
+    data, model = corpora / "asr", tmp_path / "model"
+    succeeded(run([sys.executable, "-m", "manifests.pieces", data, tmp_path / "data"]))
+    short = ["optimization.max_update=3", "common.log_format=json", f"common.user_dir={USER_DIR}"]
+    where = [f"task.data={tmp_path / 'data'}", f"checkpoint.save_dir={model}"]
+    config = ["--config-dir", CONFIG, "--config-name", "language_model"]
+    output = succeeded(run([BIN / "fairseq-hydra-train", *config, *where, *short]))
+    assert '"valid_ppl"' in output
+    succeeded(train("finetuning", data, tmp_path / "asr", *SCRATCH))
+    search = ["--decoding", "ctc_beam", "--beam", "3", "--max-len-b", "20", "--scoring", "cer"]
+    search += ["--lm-path", model / "checkpoint_best.pt", "--lm-weight", "0.5"]
+    output = succeeded(generate(tmp_path / "asr" / "checkpoint_best.pt", data, "test", *search))
+    assert len(re.findall(r"^D-\d+\t", output, re.MULTILINE)) == 8
 
 
 def test_the_three_stages_and_a_decode(corpora, tmp_path):

@@ -16,6 +16,7 @@ import soundfile
 from mmpt_fairseq.transcription.__main__ import main
 from tests.commands import ROOT
 from tests.helpers import RATE, noise, write_audio, write_video
+from tests.language_models import untrained_language_model
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,18 @@ def test_json_of_several_files(checkpoint, folder, capsys, recogniser):
     assert [word["start"] for word in b["segments"][0]["words"]] == pytest.approx(
         [word.start for word in words]
     )
+
+
+def test_a_language_model_of_the_command_line(checkpoint, corpora, folder, tmp_path, capsys):
+    untrained_language_model(corpora / "asr", tmp_path / "lm.pt")
+    texts = []
+    for options in (["--decoding", "ctc_beam"], ["--lm-path", tmp_path / "lm.pt"]):
+        assert run(checkpoint, folder / "a.wav", *options) == 0
+        texts.append(capsys.readouterr().out)
+    assert all(texts)
+    assert texts[0] != texts[1]
+    assert "there is no checkpoint none.pt" in run(checkpoint, "a.wav", "--lm-path", "none.pt")
+    assert "no language model" in run(checkpoint, "a.wav", "--lm-path", checkpoint)
 
 
 def test_a_name_that_is_no_utf8(checkpoint, folder, tmp_path, capsys):

@@ -10,6 +10,7 @@ from fairseq.data import encoders
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.transcription.search import Search, SearchOptions
 from tests.helpers import speech_model, speech_task
+from tests.language_models import untrained_language_model
 
 SYMBOLS = ("▁", "a", "b", "c", "▁a", "ab")
 BLANK, SHARE = "<s>", 0.9  # the share of probability that each frame's label has
@@ -159,6 +160,23 @@ def test_without_a_ctc_head_attention_is_the_default():
     assert hasattr(Search(model, task, SearchOptions()).generator, "beam_size")
     with pytest.raises(InputError, match="has no CTC head"):
         Search(model, task, SearchOptions(decoding="ctc"))
+
+
+def test_a_language_model_changes_words_by_its_weight(tmp_path):
+    """Without weight text, times and confidences are those of CTC's own beam search."""
+    (tmp_path / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in SYMBOLS))
+    untrained_language_model(tmp_path, tmp_path / "lm.pt")
+    labels = ["▁", "a", "a", BLANK, "b", BLANK, "▁", BLANK, "c", BLANK]
+    fusion = {"lm_path": str(tmp_path / "lm.pt")}
+    plain = heard(labels, decoding="ctc_beam")
+    assert [word.text for word in plain] == ["ab", "c"]
+    with_none = heard(labels, lm_weight=0.0, **fusion)
+    assert [(w.text, w.start, w.end) for w in with_none] == [
+        (w.text, w.start, w.end) for w in plain
+    ]
+    for ours, theirs in zip(with_none, plain, strict=True):
+        assert ours.confidence == pytest.approx(theirs.confidence, rel=1e-5)
+    assert [w.text for w in heard(labels, lm_weight=20.0, **fusion)] != ["ab", "c"]
 
 
 @pytest.mark.parametrize(

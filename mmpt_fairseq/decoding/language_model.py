@@ -1,0 +1,86 @@
+"""Language models of fairseq's for shallow fusion: what a search asks of them."""
+
+from pathlib import Path
+
+from fairseq import checkpoint_utils
+from fairseq.data import Dictionary
+from torch import nn
+
+from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.errors import InputError
+
+
+def check_files(path: str, data: str) -> None:
+    """What fairseq is about to read for ``--lm-path`` must be there.
+
+    Raises:
+        InputError: no such checkpoint, or the data folder lacks the dictionary that fairseq's
+            language models look for in it.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"there is no language model {path}; check --lm-path")
+    if not (Path(data) / "dict.txt").is_file():
+        raise InputError(
+            f"--lm-path needs the language model's dict.txt in {data}; copy it there from the "
+            "folder that the recogniser was trained on"
+        )
+
+
+def check_language_model(
+    language_model: nn.Module | None,
+    dictionary: Dictionary,
+    decoding: str,
+) -> None:
+    """Shallow fusion adds log probabilities token by token, so the tokens must be the same.
+
+    Args:
+        dictionary: the recognisers'.
+
+    Raises:
+        InputError: another vocabulary, or a search that has no place for a language model.
+    """
+    if language_model is None:
+        return
+    if decoding == "ctc":
+        raise InputError(
+            "--decoding ctc, which is greedy, takes no language model; use --decoding ctc_beam"
+        )
+    theirs = language_model.decoder.dictionary.symbols
+    if theirs != dictionary.symbols:
+        raise InputError(
+            f"the language model's vocabulary ({len(theirs)} entries) is not the recogniser's "
+            f"({len(dictionary)}); train it on what manifests.pieces writes for its data"
+        )
+
+
+def load_language_model(path: str | Path, dictionary: Dictionary) -> nn.Module:
+    """The one in a checkpoint of fairseq's ``language_modeling``, without its folder of data.
+
+    Args:
+        dictionary: the recogniser's, on which it must have been trained.
+
+    Raises:
+        InputError: no such checkpoint, or of another vocabulary, as far as its size tells.
+    """
+    from fairseq.tasks.language_modeling import LanguageModelingTask  # of which few need it
+
+    state = load_checkpoint(path)
+    cfg = (state.get("cfg") or {}).get("task") or {}
+    if cfg.get("_name") != "language_modeling":
+        raise InputError(
+            f"{path} is of the task {cfg.get('_name')}, and no language model; train one with "
+            "examples/own/config/language_model.yaml"
+        )
+    task = LanguageModelingTask(cfg, dictionary)
+    try:
+        [model], *_ = checkpoint_utils.load_model_ensemble_and_task(
+            [str(path)], task=task, state=state
+        )
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        raise InputError(
+            f"the language model {path} has not the recogniser's vocabulary of {len(dictionary)} "
+            "entries; train it on what manifests.pieces writes for this recogniser's data"
+        ) from None
+    return model.eval()
