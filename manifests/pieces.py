@@ -6,13 +6,15 @@ DATA is the folder of the recogniser's vocabulary and manifests. OUT then holds 
 its pieces, one sentence a line, ``train`` (the training split's targets and the lines of the FILEs)
 and ``valid`` (the validation split's targets), as ``fairseq-hydra-train`` with
 ``examples/own/config/language_model.yaml`` wants them. A line of a FILE that another split of DATA
-says is left out, for it would flatter the scores of that split.
+says, spelt alike but for case and punctuation, is left out, for it would flatter the scores of that
+split. Write the FILEs as the transcripts are written: letters that those lack are unknown.
 """
 
 import argparse
+import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -22,24 +24,42 @@ from mmpt_fairseq.data.manifest import Manifest, splits_in
 from mmpt_fairseq.errors import InputError, command_line
 
 
-def pieces(folder: Path, texts: Iterable[str]) -> Iterator[str]:
-    """Each text that is not blank as space-separated pieces of ``folder/spm.model``.
+class Pieces:
+    """Cuts text into the pieces of a recogniser's vocabulary, and counts what it lacks.
 
-    Texts are cleaned as those of the manifests are, so that the language model knows the same.
+    Args:
+        folder: of ``spm.model`` and ``dict.txt``.
 
     Raises:
-        InputError: the folder has no SentencePiece model.
+        InputError: it has none.
     """
-    import sentencepiece
 
-    model = folder / "spm.model"
-    if not model.is_file():
-        raise InputError(f"there is no {model}; build one with python -m manifests.vocabulary")
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    for text in texts:
-        cleaned = clean(text)
-        if cleaned:
-            yield " ".join(processor.encode(cleaned, out_type=str))
+    def __init__(self, folder: Path) -> None:
+        import sentencepiece
+
+        model, dictionary = folder / "spm.model", folder / "dict.txt"
+        for path in (model, dictionary):
+            if not path.is_file():
+                raise InputError(
+                    f"there is no {path}; build one with python -m manifests.vocabulary"
+                )
+        self._processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+        lines = dictionary.read_text(encoding="utf-8").splitlines()
+        self._known = {line.rpartition(" ")[0] for line in lines}
+        self.written = self.unknown = 0
+
+    def __call__(self, texts: Iterable[str]) -> Iterator[str]:
+        """Each text that is not blank as space-separated pieces.
+
+        Texts are cleaned as those of the manifests are, so that the language model knows the same.
+        """
+        for text in texts:
+            cleaned = clean(text)
+            if cleaned:
+                found = self._processor.encode(cleaned, out_type=str)
+                self.written += len(found)
+                self.unknown += sum(piece not in self._known for piece in found)
+                yield " ".join(found)
 
 
 def read_text(path: Path) -> Iterator[str]:
@@ -57,16 +77,34 @@ def read_text(path: Path) -> Iterator[str]:
         raise InputError(f"{path} is not UTF-8 text; convert it") from None
 
 
-def targets(folder: Path, splits: Iterable[str], needed: bool = True) -> Iterator[str]:
-    """Those of manifests; unless they are needed, of those that have any."""
-    for split in splits:
-        manifest = Manifest(folder / f"{split}.tsv", needs=["tgt_text"] if needed else [])
-        if "tgt_text" in manifest.columns:
-            yield from manifest.column("tgt_text")
+def targets(folder: Path, split: str) -> Iterator[str]:
+    """Those of a manifest.
+
+    Raises:
+        InputError: it is at fault, or has none.
+    """
+    yield from Manifest(folder / f"{split}.tsv", needs=["tgt_text"]).column("tgt_text")
 
 
-def write_corpus(folder: Path, out: Path, train: str, valid: str, texts: Iterable[Path]) -> dict:
-    """Write ``dict.txt``, ``train`` and ``valid``; returns how many sentences each has.
+def held_out(folder: Path, learnt: Iterable[str]) -> set[str]:
+    """What the splits say that are not learnt from; other tables are told and passed over."""
+    keys = set()
+    for split in splits_in(folder):
+        if split not in learnt:
+            try:
+                keys.update(map(_key, targets(folder, split)))
+            except InputError as error:
+                print(f"not asked for its sentences: {error}", file=sys.stderr)
+    return keys
+
+
+def _key(text: str) -> str:
+    """What counts as the same sentence."""
+    return " ".join(re.sub(r"[^\w\s]|_", "", clean(text).casefold()).split())
+
+
+def write_corpus(folder: Path, out: Path, train: str, valid: str, texts: Sequence[Path]) -> str:
+    """Write ``dict.txt``, ``train`` and ``valid``; returns a sentence of what they hold.
 
     Args:
         folder: of vocabulary and manifests.
@@ -74,32 +112,40 @@ def write_corpus(folder: Path, out: Path, train: str, valid: str, texts: Iterabl
         texts: further text for training.
 
     Raises:
-        InputError: a manifest, a text or the vocabulary is at fault.
+        InputError: a manifest, a text, a folder or the vocabulary is at fault.
     """
-    learnt, held = train.split(","), valid.split(",")
-    others = [split for split in splits_in(folder) if split not in learnt]
-    kept_out = {clean(text) for text in targets(folder, others, needed=False)}
-    counts = {"train": 0, "valid": 0, "left out": 0}
+    if out.exists() and (not out.is_dir() or out.samefile(folder)):
+        raise InputError(f"{out} cannot hold the language model's text; name another folder")
+    pieces, counts, left = Pieces(folder), {"train": 0, "valid": 0}, 0
+    other = held_out(folder, train.split(","))
 
     def further() -> Iterator[str]:
-        for path in texts:
-            for line in read_text(path):
-                if clean(line) in kept_out:
-                    counts["left out"] += bool(clean(line))
-                else:
-                    yield line
+        nonlocal left
+        for line in chain.from_iterable(map(read_text, texts)):
+            if _key(line) in other:
+                left += 1
+            else:
+                yield line
 
     out.mkdir(parents=True, exist_ok=True)
-    for name, sentences in (
-        ("train", chain(targets(folder, learnt), further())),
-        ("valid", targets(folder, held)),
-    ):
+    learnt, held = (
+        chain.from_iterable(targets(folder, split) for split in splits.split(","))
+        for splits in (train, valid)
+    )
+    for name, sentences in (("train", chain(learnt, further())), ("valid", held)):
         with atomic_path(out / name) as partial, partial.open("w", encoding="utf-8") as file:
-            for line in pieces(folder, sentences):
+            for line in pieces(sentences):
                 file.write(line + "\n")
                 counts[name] += 1
-    shutil.copyfile(folder / "dict.txt", out / "dict.txt")
-    return counts
+    with atomic_path(out / "dict.txt") as partial:
+        shutil.copyfile(folder / "dict.txt", partial)
+    told = f"{counts['train']} sentences to train on, {counts['valid']} to validate"
+    if left:
+        told += f"; {left} lines that other splits of {folder} say were left out"
+    if pieces.unknown:
+        share = pieces.unknown / pieces.written
+        told += f"; {share:.1%} of the pieces are unknown: are the texts written alike?"
+    return told
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -113,16 +159,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("--valid", default="valid", help="validation splits, comma-separated")
     args = parser.parse_args(arguments)
     with command_line():
-        counts = write_corpus(args.folder, args.out, args.train, args.valid, args.text)
-        left = counts["left out"]
-        told = (
-            f"; {left} lines that other splits of {args.folder} say were left out" if left else ""
-        )
-        print(
-            f"{args.out}: {counts['train']} sentences to train on, {counts['valid']} to validate"
-            f"{told}",
-            file=sys.stderr,
-        )
+        told = write_corpus(args.folder, args.out, args.train, args.valid, args.text)
+        print(f"{args.out}: {told}", file=sys.stderr)
 
 
 if __name__ == "__main__":

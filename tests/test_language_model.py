@@ -9,9 +9,13 @@ import pytest
 import torch
 from fairseq.sequence_generator import SequenceGenerator
 
-from manifests.pieces import main, pieces
+from manifests.pieces import Pieces, main
 from mmpt_fairseq.decoding.choice import DECODINGS
-from mmpt_fairseq.decoding.language_model import check_language_model, load_language_model
+from mmpt_fairseq.decoding.language_model import (
+    check_files,
+    check_language_model,
+    load_language_model,
+)
 from mmpt_fairseq.errors import InputError
 from tests.commands import generate, refused, succeeded
 from tests.decoding.alignments import EOS, emissions, texts
@@ -83,6 +87,8 @@ def test_another_vocabulary_or_search_is_refused(tmp_path):
         check_language_model(lm, words("a", "c"), "attention")
     with pytest.raises(InputError, match="--decoding ctc_beam"):
         check_language_model(lm, words("a", "b"), "ctc")
+    with pytest.raises(InputError, match="several languages"):
+        check_language_model(lm, words("a", "b"), "joint", {5})
 
 
 def test_without_a_decoder_every_refusal_leads_to_a_search(tmp_path):
@@ -106,15 +112,30 @@ def test_it_is_loaded_without_its_data_if_the_vocabulary_fits(stages, tmp_path):
     loaded = load_language_model(tmp_path / "lm.pt", words("a", "b"))
     tokens = torch.tensor([[2, 4, 5, 4]])
     assert torch.equal(loaded(tokens)[0], saved(tokens)[0])
+    (tmp_path / "dict.txt").unlink()
     with pytest.raises(InputError, match="has not the recogniser's vocabulary of 7 entries"):
         load_language_model(tmp_path / "lm.pt", words("a", "b", "c"))
+    (tmp_path / "dict.txt").write_text("b 1\na 1\n")
+    with pytest.raises(InputError, match=r"trained on .*\.txt, which is not the recogniser's"):
+        load_language_model(tmp_path / "lm.pt", words("a", "b"))
+    with pytest.raises(InputError, match=r"trained on .*\.txt, which is not the recogniser's"):
+        check_files(str(tmp_path / "lm.pt"), str(other_vocabulary(tmp_path)))
     with pytest.raises(InputError, match="of the task mmpt_speech_to_text, and no language model"):
         load_language_model(stages / "finetuning" / "checkpoint_last.pt", words("a", "b"))
 
 
+def other_vocabulary(folder):
+    """A folder of data with one of equal size."""
+    (folder / "other").mkdir()
+    (folder / "other" / "dict.txt").write_text("a 1\nb 1\n")
+    return folder / "other"
+
+
 def test_text_becomes_pieces(corpora, tmp_path, capsys):
     data = corpora / "asr"
-    assert list(pieces(data, ["red cat", " ", "one"])) == ["▁ r e d ▁ c a t", "▁ o n e"]
+    pieces = Pieces(data)
+    assert list(pieces(["red cat", " ", "one"])) == ["▁ r e d ▁ c a t", "▁ o n e"]
+    assert (pieces.written, pieces.unknown) == (12, 0)
     lines = written(data, tmp_path / "lm")
     assert len(lines) == 8
     vocabulary = {line.split()[0] for line in (data / "dict.txt").read_text().splitlines()}
@@ -131,6 +152,9 @@ def test_text_becomes_pieces(corpora, tmp_path, capsys):
         shutil.copy(data / f"{split}.tsv", data_without)
     with pytest.raises(SystemExit, match=r"manifests\.vocabulary"):
         main([str(data_without), str(tmp_path / "none")])
+    with pytest.raises(SystemExit, match="name another folder"):
+        main([str(data), str(data)])
+    assert not (data / "train").exists()
 
 
 def written(data, out, *options) -> list[str]:
@@ -146,12 +170,16 @@ def test_what_another_split_says_is_not_learnt(corpora, tmp_path, capsys):
         path = data / f"{split}.tsv"
         path.write_text(path.read_text().replace("a red boat", text))
     (data / "av.tsv").write_text("id\taudio\tn_frames\n0\t0.wav\t50\n")  # stage 1's, without texts
+    (data / "table.tsv").write_text("name\tvalue\n")
     further = tmp_path / "further.txt"
-    further.write_text("the  two\none red boat\n\nthe red boat\n")
+    further.write_text("the  two\nOne red boat.\n\nthe red boat\nZ\n")
     lines = written(data, tmp_path / "lm", "--text", further)
-    assert lines[8:] == ["▁ t h e ▁ r e d ▁ b o a t"]
+    assert lines[8:] == ["▁ t h e ▁ r e d ▁ b o a t", "▁ Z"]
     assert "▁ t h e ▁ c a t" in lines[:8]  # in valid and test too
-    assert "2 lines that other splits" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "2 lines that other splits" in said
+    assert "% of the pieces are unknown" in said
+    assert all(f"{name}.tsv" in said for name in ("av", "table"))
 
 
 def test_joint_decoding_with_a_language_model_and_n_best(stages, corpora, tmp_path):
@@ -166,5 +194,3 @@ def test_joint_decoding_with_a_language_model_and_n_best(stages, corpora, tmp_pa
     assert re.search(r"CER: \d+\.\d\d", output)
     sentence = refused(generate(checkpoint, data, "test", "--decoding", "ctc", *fusion))
     assert "takes no language model" in sentence
-    output = succeeded(generate(checkpoint, data, "test", "--decoding", "ctc_beam", *fusion))
-    assert len(re.findall(r"^D-\d+\t", output, re.MULTILINE)) == 8

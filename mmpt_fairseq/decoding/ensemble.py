@@ -10,15 +10,16 @@ from fairseq.sequence_generator import EnsembleModel
 from torch import Tensor, nn
 
 from mmpt_fairseq.decoding.ctc import require_ctc
-from mmpt_fairseq.decoding.prefix_score import CTCPrefixScorer
+from mmpt_fairseq.decoding.prefix_score import IMPOSSIBLE, CTCPrefixScorer
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.modules.conformer import beyond
 
 
-class CTCEnsemble(EnsembleModel):
-    """One model whose next-token log probability is that of CTC prefixes.
+class PrefixEnsemble(EnsembleModel):
+    """One model whose CTC head scores the prefixes of a search.
 
     Args:
-        models: one model with a CTC head; its decoder, if it has one, is not asked.
+        models: one model with a CTC head.
         language_tags: tokens that open a hypothesis and are unknown to CTC.
 
     Raises:
@@ -32,16 +33,12 @@ class CTCEnsemble(EnsembleModel):
     def forward_encoder(self, net_input: dict[str, Tensor]) -> list[dict[str, list[Tensor]]]:
         """fairseq's encoder outputs; the CTC head's are kept for this batch."""
         outputs = super().forward_encoder(net_input)
-        lprobs = outputs[0]["ctc_logits"][0].float().log_softmax(-1).transpose(0, 1)
+        self.lprobs = outputs[0]["ctc_logits"][0].float().log_softmax(-1).transpose(0, 1)
+        self.lengths = outputs[0]["src_lengths"][0]
         dictionary = self.single_model.decoder.dictionary
-        self._scorer = CTCPrefixScorer(
-            lprobs, outputs[0]["src_lengths"][0], dictionary.bos(), dictionary.eos(), self.tags
-        )
+        self.blank, self.eos = dictionary.bos(), dictionary.eos()
+        self._scorer = CTCPrefixScorer(self.lprobs, self.lengths, self.blank, self.eos, self.tags)
         return outputs
-
-    def forward_decoder(self, tokens: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor | None]:
-        """Log probabilities ``(N, V)``, and None for the attention."""
-        return self._scorer.step(tokens).float(), None
 
     def reorder_incremental_state(self, incremental_states: list, new_order: Tensor) -> None:
         """The decoder's caches and CTC's forward variables follow their hypotheses."""
@@ -49,8 +46,30 @@ class CTCEnsemble(EnsembleModel):
         self._scorer.reorder(new_order)
 
 
-class JointEnsemble(CTCEnsemble):
-    """One model whose next-token log probability is (1 - w) of the decoder's plus w of CTC's.
+class CTCEnsemble(PrefixEnsemble):
+    """Next-token log probabilities of CTC alone; a decoder, if the model has one, is not asked.
+
+    Where greedy CTC hears nothing, nothing is written: a language model has learnt from no empty
+    sentence, and would put words into silence.
+    """
+
+    def forward_decoder(self, tokens: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor | None]:
+        """Log probabilities ``(N, V)``, and None for the attention."""
+        scores = self._scorer.step(tokens).float()
+        if tokens.size(1) == 1:
+            silent = self._silent().repeat_interleave(len(scores) // len(self.lengths))
+            others = torch.arange(scores.size(1), device=scores.device) != self.eos
+            scores = scores.masked_fill(silent[:, None] & others, IMPOSSIBLE)
+        return scores, None
+
+    def _silent(self) -> Tensor:
+        """``(B,)``, whether each of a row's frames is most likely blank."""
+        padding = beyond(self.lengths, self.lprobs.size(1))
+        return ((self.lprobs.argmax(-1) == self.blank) | padding).all(1)
+
+
+class JointEnsemble(PrefixEnsemble):
+    """Next-token log probabilities: (1 - w) of the decoder's plus w of CTC's.
 
     Args:
         models: one model with a CTC head and a decoder.
@@ -71,6 +90,6 @@ class JointEnsemble(CTCEnsemble):
 
     def forward_decoder(self, tokens: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor | None]:
         """Mixed log probabilities ``(N, V)`` and the decoder's attention."""
-        attention, weights = EnsembleModel.forward_decoder(self, tokens, *args, **kwargs)
-        ctc, _ = super().forward_decoder(tokens)
-        return torch.lerp(attention, ctc.to(attention.dtype), self.weight), weights
+        attention, weights = super().forward_decoder(tokens, *args, **kwargs)
+        ctc = self._scorer.step(tokens).to(attention.dtype)
+        return torch.lerp(attention, ctc, self.weight), weights

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
+from fairseq.tasks.language_modeling import LanguageModelingTask
 from torch import nn
 
 from mmpt_fairseq.checkpoint import load_checkpoint
@@ -24,23 +25,31 @@ def check_files(path: str, data: str) -> None:
             f"--lm-path needs the language model's dict.txt in {data}; copy it there from the "
             "folder that the recogniser was trained on"
         )
+    _check_dictionary(path, load_checkpoint(path), Dictionary.load(str(Path(data) / "dict.txt")))
 
 
 def check_language_model(
     language_model: nn.Module | None,
     dictionary: Dictionary,
     decoding: str,
+    tags: set[int] = frozenset(),
 ) -> None:
     """Shallow fusion adds log probabilities token by token, so the tokens must be the same.
 
     Args:
         dictionary: the recognisers'.
+        tags: its language tags, which no text that a language model learns from has.
 
     Raises:
         InputError: another vocabulary, or a search that has no place for a language model.
     """
     if language_model is None:
         return
+    if tags:
+        raise InputError(
+            "a model of several languages takes no language model, which knows nothing of the "
+            "tags that its sentences begin with; leave out --lm-path"
+        )
     if decoding == "ctc":
         raise InputError(
             "--decoding ctc, which is greedy, takes no language model; use --decoding ctc_beam"
@@ -62,8 +71,6 @@ def load_language_model(path: str | Path, dictionary: Dictionary) -> nn.Module:
     Raises:
         InputError: no such checkpoint, or of another vocabulary, as far as its size tells.
     """
-    from fairseq.tasks.language_modeling import LanguageModelingTask  # of which few need it
-
     state = load_checkpoint(path)
     cfg = (state.get("cfg") or {}).get("task") or {}
     if cfg.get("_name") != "language_modeling":
@@ -71,6 +78,7 @@ def load_language_model(path: str | Path, dictionary: Dictionary) -> nn.Module:
             f"{path} is of the task {cfg.get('_name')}, and no language model; train one with "
             "examples/own/config/language_model.yaml"
         )
+    _check_dictionary(path, state, dictionary)
     task = LanguageModelingTask(cfg, dictionary)
     try:
         [model], *_ = checkpoint_utils.load_model_ensemble_and_task(
@@ -84,3 +92,18 @@ def load_language_model(path: str | Path, dictionary: Dictionary) -> nn.Module:
             "entries; train it on what manifests.pieces writes for this recogniser's data"
         ) from None
     return model.eval()
+
+
+def _check_dictionary(path: str | Path, state: dict, dictionary: Dictionary) -> None:
+    """Compare vocabularies by what the language model was trained on, where that is still there.
+
+    Raises:
+        InputError: it is another one.
+    """
+    data = ((state.get("cfg") or {}).get("task") or {}).get("data")
+    learnt = Path(str(data)) / "dict.txt"
+    if learnt.is_file() and Dictionary.load(str(learnt)).symbols != dictionary.symbols:
+        raise InputError(
+            f"the language model {path} was trained on {learnt}, which is not the recogniser's "
+            "vocabulary; train it on what manifests.pieces writes for its data"
+        )

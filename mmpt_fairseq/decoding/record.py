@@ -12,6 +12,12 @@ from fairseq.dataclass import FairseqDataclass
 from mmpt_fairseq.fingerprint import fingerprint
 
 
+def decoding_models(checkpoint: str | Path, search: dict) -> list[Path]:
+    """The files that decode together: the model's (no file's name, of an ensemble), a language
+    model's where the ``search`` has one."""
+    return [Path(path) for path in (checkpoint, search.get("lm_path")) if path]
+
+
 def write_record(cfg: FairseqDataclass, generation: object) -> None:
     """Write ``generate-<split>.json`` where fairseq keeps the hypotheses, if it does.
 
@@ -22,19 +28,22 @@ def write_record(cfg: FairseqDataclass, generation: object) -> None:
     if not cfg.results_path:
         return
     names = ("beam", "nbest", "lenpen", "max_len_a", "max_len_b", "temperature")
-    names += ("lm_path", "lm_weight")
+    names += ("lm_path", "lm_weight", "unnormalized")
     task = {"data": os.path.abspath(cfg.data), "decoding": str(cfg.decoding)}
     if task["decoding"] == "joint":
         task["ctc_decoding_weight"] = cfg.ctc_decoding_weight
-    checkpoint = Path(cfg.decodes_with)  # of an ensemble, no file's name
+    search = {name: getattr(generation, name, None) for name in names}
+    if search["lm_path"]:
+        search["lm_path"] = os.path.abspath(search["lm_path"])
+    models = decoding_models(cfg.decodes_with, search)
     record = {
         "task": task,
-        "fingerprint": fingerprint([checkpoint]) if checkpoint.is_file() else None,
+        "fingerprint": fingerprint(models) if all(path.is_file() for path in models) else None,
         "common_eval": {
             "path": os.path.abspath(cfg.decodes_with),
             "results_path": os.path.abspath(cfg.results_path),
         },
-        "generation": {name: getattr(generation, name, None) for name in names},
+        "generation": search,
     }
     path = Path(cfg.results_path) / f"generate-{cfg.gen_subset}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.decoding.record import decoding_models
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.fingerprint import fingerprint
 from mmpt_fairseq.report.logs import parse_config, read_log
@@ -138,10 +139,12 @@ def read_decode(output: Path, name: str, runs: dict[Path, Run]) -> Decode:
         data = run.locate(str(run.get("task.data", ""))) if run else output.parent
     manifest = data / f"{split}.tsv"
     decode = Decode(output, name, cfg, split, manifest, checkpoint, run, len(paths))
+    models = decoding_models(checkpoint, cfg.get("generation") or {})
     before = cfg.get("fingerprint")
-    if before and checkpoint.is_file() and fingerprint([checkpoint]) != before:
+    if before and all(path.is_file() for path in models) and fingerprint(models) != before:
+        names = " or ".join(path.name for path in models)
         decode.notes.append(
-            f"{checkpoint.name} has changed since {output.name} was decoded by it; decode again"
+            f"{names} has changed since {output.name} was decoded by it; decode again"
         )
     return decode
 

@@ -149,9 +149,11 @@ class Decode:
         decoding, beam = task.get("decoding"), search.get("beam", 5)
         if decoding == "ctc":
             return "CTC"
-        if decoding == "ctc_beam":
-            return f"CTC, beam {beam}"
         parts = [f"beam {beam}"] if self.models == 1 else [f"{self.models} models, beam {beam}"]
+        if decoding == "ctc_beam":
+            parts = ["CTC", *parts]
+            if not search.get("lm_path"):
+                return ", ".join(parts)  # its own search, which divides by no length
         if decoding == "joint":
             parts.append(f"CTC weight {task.get('ctc_decoding_weight')}")
         if search.get("lenpen", 1) != 1:

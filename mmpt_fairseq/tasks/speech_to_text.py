@@ -282,12 +282,12 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             if self.states is not None and self.cfg.decodes_with:
                 self._check_states(models)
             fusion = (extra_gen_cls_kwargs or {}).get("lm_model")
-            language_model.check_language_model(fusion, self.tgt_dict, decoding)
+            language_model.check_language_model(fusion, self.tgt_dict, decoding, tags)
             if decoding in CTC_GENERATORS and fusion is None:
                 return CTC_GENERATORS[decoding](models, self.tgt_dict, tags, args.beam)
             generator = super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
             if decoding == "joint":
                 generator.model = JointEnsemble(models, self.cfg.ctc_decoding_weight, tags)
             if decoding == "ctc_beam":
-                generator.model = CTCEnsemble(models, tags)
+                generator.model, generator.min_len = CTCEnsemble(models), 0
             return generator

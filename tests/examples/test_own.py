@@ -93,9 +93,14 @@ def test_a_language_model_decodes_with_a_recogniser_without_decoder(corpora, tmp
     assert '"valid_ppl"' in output
     succeeded(train("finetuning", data, tmp_path / "asr", *SCRATCH))
     search = ["--decoding", "ctc_beam", "--beam", "3", "--max-len-b", "20", "--scoring", "cer"]
-    search += ["--lm-path", model / "checkpoint_best.pt", "--lm-weight", "0.5"]
-    output = succeeded(generate(tmp_path / "asr" / "checkpoint_best.pt", data, "test", *search))
-    assert len(re.findall(r"^D-\d+\t", output, re.MULTILINE)) == 8
+    search += ["--lm-path", model / "checkpoint_best.pt", "--lm-weight"]
+    found = []
+    for weight in ("0", "9"):
+        recogniser = tmp_path / "asr" / "checkpoint_best.pt"
+        output = succeeded(generate(recogniser, data, "test", *search, weight))
+        found.append(re.findall(r"^D-(\d+)\t\S+\t(.*)", output, re.MULTILINE))
+    assert len(found[0]) == len(found[1]) == 8
+    assert found[0] != found[1]
 
 
 def test_the_three_stages_and_a_decode(corpora, tmp_path):

@@ -1,5 +1,6 @@
 """Folders to tables: seeds, baselines, and what is refused."""
 
+import json
 import shutil
 
 import numpy as np
@@ -231,6 +232,16 @@ def test_beam_and_ctc_are_two_rows(data, tmp_path):
     results.rename(asr / "greedy")
     write_decode(asr, data, misheard(TEXTS, 3), decoding="attention")
     assert [row.first.decode.method for row in the_table(tmp_path).rows] == ["CTC", "beam 5"]
+
+
+def test_a_language_model_and_its_weight_are_told(data, tmp_path):
+    results = write_decode(write_training(tmp_path / "asr", data), data, TEXTS, "ctc_beam")
+    assert the_table(tmp_path).rows[0].first.decode.method == "CTC, beam 5"
+    record = json.loads((results / "generate-test.json").read_text())
+    record["generation"] |= {"lm_path": "lm.pt", "lm_weight": 0.6, "lenpen": 0}
+    (results / "generate-test.json").write_text(json.dumps(record))
+    method = the_table(tmp_path).rows[0].first.decode.method
+    assert method == "CTC, beam 5, lenpen 0, LM weight 0.6"
 
 
 def test_an_interrupted_decode_is_said_and_not_scored(data, tmp_path):

@@ -177,6 +177,7 @@ def test_a_language_model_changes_words_by_its_weight(tmp_path):
     for ours, theirs in zip(with_none, plain, strict=True):
         assert ours.confidence == pytest.approx(theirs.confidence, rel=1e-5)
     assert [w.text for w in heard(labels, lm_weight=20.0, **fusion)] != ["ab", "c"]
+    assert heard([BLANK] * 6, lm_weight=5.0, **fusion) == []  # silence stays silent
 
 
 @pytest.mark.parametrize(
