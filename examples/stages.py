@@ -208,9 +208,22 @@ def _difference(before: Sequence[str], now: Sequence[str]) -> str:
     """What tells two runs of a step apart, for a sentence."""
     if list(before) == list(now):
         return "from other files"
-    gone, new = ([x for x in a if x not in b] for a, b in ((before, now), (now, before)))
-    told = [f"{when} {shlex.join(x)}" for when, x in (("then", gone), ("now", new)) if x]
+    then, here = _options(before), _options(now)
+    gone, new = ([x for x in a if x not in b] for a, b in ((then, here), (here, then)))
+    told = [f"{when} {' '.join(x)}" for when, x in (("then", gone), ("now", new)) if x]
     return f"by another command ({', '.join(told)})" if told else "by another command"
+
+
+def _options(command: Sequence[str]) -> list[str]:
+    """The parts of a command, ``--minutes 30`` one of them."""
+    parts: list[str] = []
+    for word in command:
+        valueless = parts and parts[-1].startswith("--") and " " not in parts[-1]
+        if valueless and not word.startswith("-"):
+            parts[-1] += f" {shlex.quote(word)}"
+        else:
+            parts.append(shlex.quote(word))
+    return parts
 
 
 def seconds(folder: Path) -> float:

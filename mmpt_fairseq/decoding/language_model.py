@@ -69,7 +69,8 @@ def load_language_model(path: str | Path, dictionary: Dictionary) -> nn.Module:
         dictionary: the recogniser's, on which it must have been trained.
 
     Raises:
-        InputError: no such checkpoint, or of another vocabulary, as far as its size tells.
+        InputError: no such checkpoint, or of another vocabulary; once the data that it was trained
+            on is gone, one of the same size passes.
     """
     state = load_checkpoint(path)
     cfg = (state.get("cfg") or {}).get("task") or {}

@@ -45,8 +45,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--decoding",
         choices=list(SpeechToTextConfig.__dataclass_fields__["decoding"].type),
-        help="default: ctc where the model has a CTC head, the fastest; joint, many times as slow, "
-        "can be the best where a decoder was trained too",
+        help="default: ctc where the model has a CTC head, the fastest, or with a language model "
+        "ctc_beam; joint, many times as slow, can be the best where a decoder was trained too",
     )
     parser.add_argument("--beam", type=int, default=5, help="of all decoding but ctc (5)")
     parser.add_argument(

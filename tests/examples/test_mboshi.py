@@ -192,5 +192,5 @@ def test_every_system_on_real_speech(corpora, tmp_path, monkeypatch, capfd):
     assert table(found) in again.out
     assert "\n$ " not in f"\n{again.err}"
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")} == finished
-    with pytest.raises(SystemExit, match="few_stages was made from other files"):
+    with pytest.raises(SystemExit, match=r"then --minutes 1\.0, now --minutes 2\.0"):
         main([*options, "--minutes", "2"])

@@ -62,6 +62,8 @@ def test_what_was_made_otherwise_is_refused_and_named(tmp_path):
         run_step([*nothing, "rate=2", "seed=1"], folder, [read])
     with pytest.raises(InputError, match=r"\(now 'text=a b'\)"):
         run_step([*nothing, "rate=1", "seed=1", "text=a b"], folder, [read])
+    with pytest.raises(InputError, match=r"\(then rate=1, now --rate 1\)"):
+        run_step([*nothing, "seed=1", "--rate", "1"], folder, [read])
     with pytest.raises(InputError, match="another command;"):
         run_step([*nothing, "seed=1", "rate=1"], folder, [read])
     read.write_text("b")
