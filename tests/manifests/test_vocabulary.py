@@ -5,7 +5,8 @@ from argparse import Namespace
 import pytest
 from fairseq.data import Dictionary, encoders
 
-from manifests import pieces, vocabulary
+from manifests import vocabulary
+from manifests.pieces import Pieces
 from manifests.text import clean
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.scoring import error_rates, normalise_text
@@ -50,5 +51,5 @@ def test_scoring_changes_no_manifest_text():
 
 
 def test_plain_text_becomes_pieces_by_the_rule_of_the_manifests(folder):
-    [line] = pieces.pieces(folder, ["  e\u0301t\u0065\u0301 &amp; ǅ\n", " "])
+    [line] = Pieces(folder)(["  e\u0301t\u0065\u0301 &amp; ǅ\n", " "])
     assert line.replace(" ", "").replace("▁", " ").strip() == "été & ǅ"
