@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from fairseq.data import Dictionary
+
 from manifests.common import atomic_path
 from manifests.text import clean
 from mmpt_fairseq.data.manifest import Manifest, splits_in
@@ -44,8 +46,7 @@ class Pieces:
                     f"there is no {path}; build one with python -m manifests.vocabulary"
                 )
         self._processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
-        lines = dictionary.read_text(encoding="utf-8").splitlines()
-        self._known = {line.rpartition(" ")[0] for line in lines}
+        self._dictionary = Dictionary.load(str(dictionary))
         self.written = self.unknown = 0
 
     def __call__(self, texts: Iterable[str]) -> Iterator[str]:
@@ -58,7 +59,7 @@ class Pieces:
             if cleaned:
                 found = self._processor.encode(cleaned, out_type=str)
                 self.written += len(found)
-                self.unknown += sum(piece not in self._known for piece in found)
+                self.unknown += sum(piece not in self._dictionary for piece in found)
                 yield " ".join(found)
 
 
