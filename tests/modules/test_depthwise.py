@@ -32,3 +32,26 @@ def test_batch_mates_do_not_matter_bit_for_bit():
     module, x = DepthwiseConv(24, 7), torch.randn(5, 40, 24)
     alone = torch.cat([module(x[i : i + 1]) for i in range(5)])
     assert torch.equal(module(x), alone)
+
+
+def test_a_kernel_that_is_kept_gets_no_gradient_and_its_input_does():
+    torch.manual_seed(0)
+    module, x = DepthwiseConv(8, 5), torch.randn(2, 9, 8, requires_grad=True)
+    (wanted,) = torch.autograd.grad(module(x).square().sum(), x)
+    module.requires_grad_(False)
+    (found,) = torch.autograd.grad(module(x).square().sum(), x)
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    assert not module(x.detach()).requires_grad
+
+
+def test_autocast_computes_in_16_bits_and_learns_in_32():
+    torch.manual_seed(0)
+    module, x = DepthwiseConv(8, 5), torch.randn(2, 9, 8)
+    exact = torch.autograd.grad(module(x).sin().sum(), list(module.parameters()))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = module(x)
+    found = torch.autograd.grad(rounded.float().sin().sum(), list(module.parameters()))
+    assert rounded.dtype == torch.bfloat16
+    for ours, theirs in zip(found, exact, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() < 2e-2 * theirs.norm()
