@@ -2,8 +2,9 @@
 
     python -m examples.benchmark.encoder
 
-Ratios of time from alternating pairs; no dropout, single precision unless --dtype bfloat16.
-Gradients are not added up over steps, as little as in a training that updates after each batch.
+Ratios of time from alternating pairs; no dropout, single precision unless --dtype bfloat16, which
+is compared with fairseq's layers in both. Gradients are not added up over steps, as little as in a
+training that updates after each batch.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from fairseq.modules.conformer_layer import ConformerEncoderLayer
 from fairseq.modules.positional_encoding import RelPositionalEncoding
 from torch import Tensor, nn
 
-from examples.benchmark.timing import add_clock, machine, paired
+from examples.benchmark.timing import add_clock, add_dtype, machine, paired
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 Step = Callable[[], object]
@@ -35,7 +36,10 @@ def ours(encoder: ConformerEncoder, x: Tensor) -> Step:
 
 
 def fairseqs(encoder: ConformerEncoder, x: Tensor) -> Step:
-    """A step of as many of fairseq's layers of the same size, with relative positions."""
+    """A step of as many of fairseq's layers of the same size, with relative positions.
+
+    They have the precision of ``x``.
+    """
     layer = encoder.layers[0]
     dim, ffn_dim = x.size(-1), layer.ffn1[1].out_features
     kernel = layer.convolution.depthwise.kernel_size[0]
@@ -95,26 +99,27 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1000, help="of 10 ms")
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--visible", type=float, nargs="+", default=[0.4, 0.25])
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    add_dtype(parser)
     add_clock(parser)
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
+    dtype = getattr(torch, args.dtype)
     encoder = ConformerEncoder(
         args.dim, args.layers, args.heads, args.ffn_dim, args.kernel, dropout=0.0
-    ).to(device, getattr(torch, args.dtype))
-    dtype = getattr(torch, args.dtype)
+    ).to(device, dtype)
     features = torch.randn(args.clips, args.frames, 80, device=device, dtype=dtype)
     x = torch.randn(args.clips, -(-args.frames // 4), args.dim, device=device, dtype=dtype)
     print(f"{machine()}; {args.layers} x {args.dim}, {args.clips} x {args.frames} frames")
     print(f"{args.dtype}, forward and backward, medians of {args.pairs} alternating pairs")
-    found = paired(
-        fairseqs(encoder, x), ours(encoder, x), args.pairs, "fairseq's layers", args.clock
-    )
-    print(
-        f"fairseq's rel_pos layers {found.first:.3f} s, ours {found.second:.3f} s: "
-        f"{found.ratio:.2f} times as fast"
-    )
+    for precision in dict.fromkeys((dtype, torch.float32)):
+        label = f"fairseq's rel_pos layers, {str(precision).removeprefix('torch.')}"
+        theirs = fairseqs(encoder, x.to(precision))
+        found = paired(theirs, ours(encoder, x), args.pairs, label, args.clock)
+        print(
+            f"{label} {found.first:.3f} s, ours {found.second:.3f} s: "
+            f"{found.ratio:.2f} times as fast"
+        )
     for share in args.visible:
         steps = masked(encoder, features, None), masked(encoder, features, share)
         found = paired(*steps, args.pairs, f"{share:.0%} visible", args.clock)

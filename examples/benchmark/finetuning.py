@@ -1,10 +1,12 @@
 """Updates of stage 3: ours beside fairseq's s2t_conformer, and the encoder free, frozen, stored.
 
     python -m examples.benchmark.finetuning [--pairs 20] [--seconds 8] [--batch 4] [--tokens 40]
+        [--dtype bfloat16]
 
 An update is forward, loss, backward, clipping and Adam, by fairseq's own ``train_step``, on one
 batch over and over. Models have the same sizes and dropout. fairseq's has no CTC head, so the first
-comparison is without; the encoder's are with the CTC term, as stage 3 is trained.
+comparison is without; the encoder's are with the CTC term, as stage 3 is trained. With bfloat16
+(``common.bf16``) ours is compared with fairseq's in it and in single precision.
 """
 
 import argparse
@@ -14,8 +16,12 @@ from collections.abc import Callable
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.data import Dictionary
+from fairseq.dataclass.configs import CommonConfig
+from fairseq.optim import FairseqOptimizer
 from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
+from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.tasks import FairseqTask
+from fairseq.utils import apply_to_sample
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -25,6 +31,7 @@ from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSm
 from mmpt_fairseq.modules.conformer import subsampled
 
 CLIP = 10.0  # largest norm of the gradient, as in fairseq's recipes
+SINGLE = "fairseq's in float32"
 
 
 def batch_of(args: argparse.Namespace, dictionary: Dictionary, frames: int, width: int) -> dict:
@@ -47,11 +54,24 @@ def batch_of(args: argparse.Namespace, dictionary: Dictionary, frames: int, widt
     }
 
 
-def update_of(model: nn.Module, criterion: nn.Module, batch: dict) -> Callable[[], None]:
-    """One update as fairseq's trainer makes it."""
-    settings = FairseqAdamConfig(lr=[1e-4], adam_betas="(0.9, 0.98)", tpu=False)
+def optimizer_of(model: nn.Module, dtype: torch.dtype) -> FairseqOptimizer:
+    """Adam as fairseq's trainer builds it; in 16 bits it learns a copy of 32."""
+    settings = FairseqAdamConfig(_name="adam", lr=[1e-4], adam_betas="(0.9, 0.98)", tpu=False)
+    settings = OmegaConf.create(vars(settings))
     learnt = [p for p in model.parameters() if p.requires_grad]
-    optimizer = FairseqAdam(OmegaConf.create(vars(settings)), learnt)
+    if dtype == torch.float32:
+        return FairseqAdam(settings, learnt)
+    common = OmegaConf.structured(CommonConfig(bf16=True, fp16_scale_window=1))
+    return FP16Optimizer.build_optimizer(Namespace(common=common, optimizer=settings), learnt)
+
+
+def update_of(
+    model: nn.Module, criterion: nn.Module, batch: dict, dtype: torch.dtype = torch.float32
+) -> Callable[[], None]:
+    """One update as fairseq's trainer makes it in ``dtype``."""
+    model.to(dtype)
+    optimizer = optimizer_of(model, dtype)
+    batch = apply_to_sample(lambda x: x.to(dtype) if x.is_floating_point() else x, batch)
     task = FairseqTask(Namespace())
 
     def update() -> None:
@@ -64,8 +84,10 @@ def update_of(model: nn.Module, criterion: nn.Module, batch: dict) -> Callable[[
     return update
 
 
-def build_updates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
-    """Name -> one update of it."""
+def build_updates(
+    args: argparse.Namespace, dtype: torch.dtype = torch.float32
+) -> dict[str, Callable[[], None]]:
+    """Name -> one update of it, in ``dtype`` but for SINGLE."""
     dictionary = vocabulary(args)
     frames = round(args.seconds * FRAMES)
     sound = batch_of(args, dictionary, frames, 80)
@@ -76,25 +98,30 @@ def build_updates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     frozen = [build_ours(args, dictionary, freeze_encoder=True) for _ in range(2)]
     frozen[1].encoder.given_states = True
     return {
-        "fairseq's": update_of(build_fairseqs(args, dictionary), attention, sound),
-        "ours": update_of(build_ours(args, dictionary, ctc=False), attention, sound),
-        "free": update_of(build_ours(args, dictionary), both, sound),
-        "frozen": update_of(frozen[0], both, sound),
-        "stored": update_of(frozen[1], both, states),
+        "fairseq's": update_of(build_fairseqs(args, dictionary), attention, sound, dtype),
+        SINGLE: update_of(build_fairseqs(args, dictionary), attention, sound),
+        "ours": update_of(build_ours(args, dictionary, ctc=False), attention, sound, dtype),
+        "free": update_of(build_ours(args, dictionary), both, sound, dtype),
+        "frozen": update_of(frozen[0], both, sound, dtype),
+        "stored": update_of(frozen[1], both, states, dtype),
     }
 
 
 def main() -> None:
     """Print a table."""
-    args = parse(__doc__.splitlines()[0], batch=4)
-    updates = build_updates(args)
+    args = parse(__doc__.splitlines()[0], batch=4, dtypes=True)
+    dtype = getattr(torch, args.dtype)
+    updates = build_updates(args, dtype)
     print(f"{machine()}; {args.layers} x {args.width}, {args.batch} x {args.seconds:g} s")
-    print(f"seconds an update, medians of {args.pairs} alternating pairs")
+    print(f"{args.dtype}, seconds an update, medians of {args.pairs} alternating pairs")
     for slow, fast, label in (
         ("fairseq's", "ours", "fairseq's s2t_conformer, ours without CTC"),
+        (SINGLE, "ours", "fairseq's s2t_conformer in float32, ours without CTC"),
         ("free", "frozen", "encoder free, frozen"),
         ("free", "stored", "encoder free, its states stored"),
     ):
+        if slow == SINGLE and dtype == torch.float32:
+            continue
         found = paired(updates[slow], updates[fast], args.pairs, label, args.clock)
         print(f"{label}: {found.first:.3f}, {found.second:.3f}: {found.ratio:.2f} times as fast")
 

@@ -11,20 +11,23 @@ from fairseq.models.speech_to_text.s2t_conformer import (
 )
 from torch import nn
 
-from examples.benchmark.timing import add_clock
+from examples.benchmark.timing import add_clock, add_dtype
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel, SpeechToTextModelConfig
 
 FRAMES = 100  # a second
 
 
-def parse(description: str, batch: int) -> argparse.Namespace:
+def parse(description: str, batch: int, dtypes: bool = False) -> argparse.Namespace:
     """The command line of a comparison of both models; threads and seed are set as it says.
 
     Args:
         batch: clips by default.
+        dtypes: the precision can be chosen.
     """
     parser = argparse.ArgumentParser(description=description)
     add_clock(parser)
+    if dtypes:
+        add_dtype(parser)
     add = parser.add_argument
     add("--pairs", type=int, default=20, help="rounds in which every system has a turn")
     add("--seconds", type=float, default=8.0, help="length of a clip")

@@ -137,7 +137,12 @@ def main() -> None:
     add_clock(parser)
     args = parser.parse_args()
     cfg = AVPretrainingModelConfig(
-        encoder_layers=args.layers, dropout=0.0, video_layers=1, video_embed_dim=64
+        encoder_layers=args.layers,
+        dropout=0.0,
+        # of pictures, which nobody sees here
+        video_layers=1,
+        video_embed_dim=64,
+        video_attention_heads=4,
     )
     torch.manual_seed(0)
     kept, rate, found = share(cfg, args.clips, args.frames, args.pairs, args.clock)

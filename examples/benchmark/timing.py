@@ -70,6 +70,11 @@ def add_clock(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """The option to choose a precision."""
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+
+
 def synchronise() -> None:
     """Wait for what a GPU was told to do."""
     if torch.cuda.is_available():

@@ -31,13 +31,20 @@ def test_pairs_alternate_and_medians_are_of_what_was_timed():
     assert (found.first, found.second, found.ratio) == (2, 2, 1.0)
 
 
-def test_encoder(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("dtype", "theirs"), [("float32", ["float32"]), ("bfloat16", ["bfloat16", "float32"])]
+)
+def test_encoder(dtype, theirs, monkeypatch, capsys):
     sizes = "--layers 1 --dim 16 --ffn-dim 32 --heads 2 --kernel 3 --clips 2 --frames 40 --pairs 1"
-    monkeypatch.setattr(sys, "argv", ["encoder", *sizes.split(), "--cpu-time"])
+    monkeypatch.setattr(sys, "argv", ["encoder", *sizes.split(), "--dtype", dtype])
     encoder.main()
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[2].startswith("fairseq's rel_pos layers")
-    assert [line.split()[0] for line in lines[3:]] == ["40%", "25%"]
+    lines = capsys.readouterr().out.splitlines()[2:]
+    expected = [f"fairseq's rel_pos layers, {name}" for name in theirs] + [
+        "40% visible",
+        "25% visible",
+    ]
+    for line, start in zip(lines, expected, strict=True):
+        assert line.startswith(start)
 
 
 def test_pipeline(monkeypatch, capsys, tmp_path):
@@ -56,11 +63,15 @@ def test_pipeline(monkeypatch, capsys, tmp_path):
 SMALL = "--pairs 1 --layers 1 --width 16 --decoder-layers 1 --batch 2 --seconds 0.5 --tokens 4"
 
 
-def test_finetuning(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["finetuning", *SMALL.split(), "--vocabulary", "9"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_finetuning(dtype, monkeypatch, capsys):
+    options = [*SMALL.split(), "--vocabulary", "9", "--dtype", dtype]
+    monkeypatch.setattr(sys, "argv", ["finetuning", *options])
     finetuning.main()
-    lines = capsys.readouterr().out.splitlines()[2:]
-    assert [line.split(":")[0] for line in lines] == [
+    lines = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    single = "fairseq's s2t_conformer in float32, ours without CTC"
+    assert (single in lines) == (dtype == "bfloat16")
+    assert [line for line in lines if line != single] == [
         "fairseq's s2t_conformer, ours without CTC",
         "encoder free, frozen",
         "encoder free, its states stored",
@@ -104,6 +115,13 @@ def test_an_update_is_timed_against_products():
     flops = 2 * step.necessary(cfg, 40, masked=6).flops
     assert kept == pytest.approx(flops / found.ratio / found.second / rate)
     assert 0 < kept < 1
+
+
+def test_step(monkeypatch, capsys):
+    options = "--layers 1 --clips 1 --frames 40 --pairs 1"
+    monkeypatch.setattr(sys, "argv", ["step", *options.split()])
+    step.main()
+    assert "base with 1 layers, 1 x 40 frames" in capsys.readouterr().out
 
 
 def test_waiting_is_part_of_the_time(tmp_path):
