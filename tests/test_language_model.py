@@ -17,6 +17,7 @@ from mmpt_fairseq.decoding.language_model import (
     load_language_model,
 )
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.transcription.search import Search, SearchOptions
 from tests.commands import generate, refused, succeeded
 from tests.decoding.alignments import EOS, emissions, texts
 from tests.helpers import speech_batch, speech_model, speech_task, words
@@ -79,16 +80,27 @@ def test_ctc_with_a_language_model_finds_the_best_text(seed, tmp_path):
 
 def test_another_vocabulary_or_search_is_refused(tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
-    lm = untrained_language_model(tmp_path)
-    check_language_model(None, words("a"), "ctc")
+    fusion = {"lm_model": untrained_language_model(tmp_path), "lm_weight": 0.5}
+    check_language_model({"lm_weight": 0.0}, words("a"), "ctc")
     for decoding in ("attention", "joint", "ctc_beam"):
-        check_language_model(lm, words("a", "b"), decoding)
+        check_language_model(fusion, words("a", "b"), decoding)
     with pytest.raises(InputError, match=r"manifests\.pieces"):
-        check_language_model(lm, words("a", "c"), "attention")
+        check_language_model(fusion, words("a", "c"), "attention")
     with pytest.raises(InputError, match="--decoding ctc_beam"):
-        check_language_model(lm, words("a", "b"), "ctc")
+        check_language_model(fusion, words("a", "b"), "ctc")
     with pytest.raises(InputError, match="several languages"):
-        check_language_model(lm, words("a", "b"), "joint", {5})
+        check_language_model(fusion, words("a", "b"), "joint", {5})
+
+
+def test_a_weight_without_a_model_is_refused_and_a_model_without_weight_told(tmp_path, caplog):
+    with pytest.raises(InputError, match=r"lm_weight=0\.3 weighs .* name it by --lm-path"):
+        check_language_model({"lm_weight": 0.3}, words("a"), "ctc")
+    with pytest.raises(InputError, match=r"lm_weight=0\.3"):
+        Search(speech_model(), speech_task(), SearchOptions(lm_weight=0.3))
+    (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
+    fusion = {"lm_model": untrained_language_model(tmp_path), "lm_weight": 0.0}
+    check_language_model(fusion, words("a", "b"), "ctc_beam")
+    assert "has no say" in caplog.text
 
 
 def test_without_a_decoder_every_refusal_leads_to_a_search(tmp_path):

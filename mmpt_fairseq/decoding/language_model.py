@@ -1,6 +1,9 @@
 """Language models of fairseq's for shallow fusion: what a search asks of them."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
@@ -9,6 +12,8 @@ from torch import nn
 
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def check_files(path: str, data: str) -> None:
@@ -29,7 +34,7 @@ def check_files(path: str, data: str) -> None:
 
 
 def check_language_model(
-    language_model: nn.Module | None,
+    fusion: Mapping[str, Any],
     dictionary: Dictionary,
     decoding: str,
     tags: set[int] = frozenset(),
@@ -37,14 +42,27 @@ def check_language_model(
     """Shallow fusion adds log probabilities token by token, so the tokens must be the same.
 
     Args:
+        fusion: ``lm_model`` and ``lm_weight``, as fairseq hands them to a generator.
         dictionary: the recognisers'.
         tags: its language tags, which no text that a language model learns from has.
 
     Raises:
-        InputError: another vocabulary, or a search that has no place for a language model.
+        InputError: another vocabulary, a search that has no place for a language model, or a
+            weight without one.
     """
+    language_model, weight = fusion.get("lm_model"), fusion.get("lm_weight")
     if language_model is None:
+        if weight:
+            raise InputError(
+                f"lm_weight={weight:g} weighs a language model, and there is none; name it by "
+                "--lm-path"
+            )
         return
+    if not weight:
+        logger.warning(
+            "with lm_weight=0, which fairseq-generate has by default, the language model has no "
+            "say; choose --lm-weight on a validation split"
+        )
     if tags:
         raise InputError(
             "a model of several languages takes no language model, which knows nothing of the "

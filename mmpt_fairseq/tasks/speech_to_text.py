@@ -281,9 +281,9 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             check_search(decoding, models, self.ctc_text, self.ctc_learnt, args)
             if self.states is not None and self.cfg.decodes_with:
                 self._check_states(models)
-            fusion = (extra_gen_cls_kwargs or {}).get("lm_model")
+            fusion = extra_gen_cls_kwargs or {}
             language_model.check_language_model(fusion, self.tgt_dict, decoding, tags)
-            if decoding in CTC_GENERATORS and fusion is None:
+            if decoding in CTC_GENERATORS and fusion.get("lm_model") is None:
                 return CTC_GENERATORS[decoding](models, self.tgt_dict, tags, args.beam)
             generator = super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
             if decoding == "joint":

@@ -18,6 +18,7 @@ from mmpt_fairseq.errors import InputError, UnreadableClip, command_line
 from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
 from mmpt_fairseq.transcription.formats import FORMATS, SUBTITLES, render, render_failure
 from mmpt_fairseq.transcription.model import LONGEST_PIECE, load
+from mmpt_fairseq.transcription.search import LM_WEIGHT
 from mmpt_fairseq.transcription.transcript import Transcript
 
 
@@ -52,7 +53,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--lm-path", help="a language model of fairseq's on the checkpoint's vocabulary"
     )
-    parser.add_argument("--lm-weight", type=float, default=0.5, help="its weight (0.5)")
+    parser.add_argument("--lm-weight", type=float, help=f"its weight ({LM_WEIGHT})")
     parser.add_argument("--language", help="of the text, where the model writes several")
     parser.add_argument(
         "--longest",

@@ -27,6 +27,7 @@ ENCODER_FRAME = SUBSAMPLING / FRAMES_A_SECOND  # seconds
 # A search that finds no end must have one: a token for each of the encoder's frames, as CTC has it.
 # It grows in steps, so that pieces of about the same length are searched together.
 LENGTH_STEP = 500  # filterbank frames
+LM_WEIGHT = 0.5  # of a language model, where nothing else is said
 
 
 def longest_text(frames: int) -> int:
@@ -46,14 +47,14 @@ class SearchOptions:
         language: of the text, for a model of several; its tag starts the hypothesis.
         lm_path: checkpoint of a language model of fairseq's on the model's vocabulary, with which
             ``ctc_beam`` stands for ``ctc``.
-        lm_weight: of its log probability beside the model's.
+        lm_weight: of its log probability beside the model's, LM_WEIGHT by default.
     """
 
     decoding: Optional[str] = None
     beam: int = 5
     language: Optional[str] = None
     lm_path: Optional[str] = None
-    lm_weight: float = 0.5
+    lm_weight: Optional[float] = None
 
 
 class Search:
@@ -100,10 +101,11 @@ class Search:
     def _fusion(self, options: SearchOptions) -> dict:
         """What the generator is told of a language model."""
         if not options.lm_path:
-            return {}
+            return {"lm_weight": options.lm_weight or 0.0}
         language_model = load_language_model(options.lm_path, self.dictionary)
         language_model.to(next(self.model.parameters()).device)
-        return {"lm_model": language_model, "lm_weight": options.lm_weight}
+        weight = LM_WEIGHT if options.lm_weight is None else options.lm_weight
+        return {"lm_model": language_model, "lm_weight": weight}
 
     def __call__(self, batch: list[Features]) -> list[list[Word]]:
         """The words of each of the pieces ``(T, F)``, their times from the piece's start."""
