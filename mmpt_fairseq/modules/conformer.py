@@ -35,22 +35,48 @@ def subsampled(frames):  # type: (Tensor | int) -> Tensor | int
 class MaskedSubsampler(Conv1dSubsampler):
     """fairseq's two strided convolutions, reading zeros beyond the clip and at masked frames."""
 
-    def forward(self, features: Tensor, lengths: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``features`` ``(B, T, F)`` -> ``(B, ceil(T / 4), D)``.
+    def forward(
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        mask: Tensor | None = None,
+        visible: VisibleTokens | None = None,
+    ) -> Tensor:
+        """``features`` ``(B, T, F)`` -> ``(B, ceil(T / 4), D)``, or with ``visible`` ``(B, N, D)``.
 
         Args:
             lengths: ``(B,)`` frames per clip.
             mask: ``(B, ceil(T / 4))``, True = masked: its four frames are hidden.
+            visible: the tokens to be computed.
         """
         hidden = beyond(lengths, features.size(1))
         if mask is not None:
             hidden = hidden | mask.repeat_interleave(SUBSAMPLING, dim=1)[:, : features.size(1)]
         x = features.masked_fill(hidden[..., None], 0.0).transpose(1, 2)
-        for layer in self.conv_layers:
+        for layer in self.conv_layers[:-1]:
             x = F.glu(layer(x), dim=1)
             lengths = (lengths + 1) // 2
             x = x.masked_fill(beyond(lengths, x.size(2))[:, None], 0.0)
-        return x.transpose(1, 2)
+        last = self.conv_layers[-1]
+        if visible is not None:
+            return F.glu(convolve_at(visible.index, x, last), dim=-1)
+        x = F.glu(last(x), dim=1).transpose(1, 2)
+        return x.masked_fill(beyond((lengths + 1) // 2, x.size(1))[..., None], 0.0)
+
+
+def convolve_at(index: Tensor, x: Tensor, layer: nn.Conv1d) -> Tensor:
+    """What ``layer`` makes of ``x`` ``(B, D, T)`` at positions ``index`` ``(B, N)`` alone.
+
+    Returns:
+        ``(B, N, D')``.
+    """
+    [kernel], [stride], [padding] = layer.kernel_size, layer.stride, layer.padding
+    rows = F.pad(x, (padding, padding)).transpose(1, 2).contiguous()
+    taps = stride * index[..., None] + torch.arange(kernel, device=x.device)  # (B, N, kernel)
+    clips = torch.arange(len(rows), device=x.device)[:, None, None] * rows.size(1)
+    met = rows.flatten(0, 1).index_select(0, (clips + taps).flatten())
+    met = met.view(*index.shape, -1)
+    return F.linear(met, layer.weight.transpose(1, 2).flatten(1), layer.bias)
 
 
 class FeedForward(nn.Sequential):
@@ -188,18 +214,18 @@ class ConformerEncoder(nn.Module):
         keep_layers: bool = False,
     ) -> EncodedAudio:
         """Encode ``features`` ``(B, T, F)``; ``mask`` ``(B, ceil(T / 4))``, True = masked."""
-        x = self.subsample(features, lengths, mask)
-        lengths = subsampled(lengths)
-        padding = beyond(lengths, x.size(1))
-        positions = torch.arange(x.size(1), device=x.device).expand(x.shape[:2])
-        if self.positions == "sinusoidal":
-            # As in arXiv 1706.03762: without the scale the positions would drown the sound.
-            x = math.sqrt(x.size(-1)) * x
-            x = x + sinusoidal_positions(positions[:1], x.size(-1)).to(x.dtype)
+        padding = beyond(subsampled(lengths), subsampled(features.size(1)))
+        positions = torch.arange(padding.size(1), device=features.device)[None]
         visible = None
         if mask is not None:
             visible = VisibleTokens.from_hidden(padding | mask)
-            x, positions, padding = visible.gather(x), visible.index, visible.padding
+            positions, padding = visible.index, visible.padding
+        x = self.subsample(features, lengths, mask, visible)
+        if self.positions == "sinusoidal":
+            # As in arXiv 1706.03762: without the scale the positions would drown the sound.
+            x = math.sqrt(x.size(-1)) * x
+            x = x + sinusoidal_positions(positions, x.size(-1)).to(x.dtype)
+        positions = positions.expand(x.shape[:2])
         x = self.dropout(x)
         kept = [x] if keep_layers else []
         attention_padding = padding if bool(padding.any()) else None
@@ -210,7 +236,7 @@ class ConformerEncoder(nn.Module):
                 x = layer(x, attention_padding, positions, visible)
             if keep_layers:
                 kept.append(x)
-        return EncodedAudio(x, padding, lengths, kept, visible)
+        return EncodedAudio(x, padding, subsampled(lengths), kept, visible)
 
 
 def beyond(lengths: Tensor, size: int) -> Tensor:
