@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+BLOCK = 32  # frames: short ones mean small products, long ones many that no tap needs
+
 
 class DepthwiseConv(nn.Conv1d):
     """One odd kernel per channel; zeros beyond both ends."""
@@ -27,7 +29,7 @@ class DepthwiseConv(nn.Conv1d):
 
 
 class _OnCPU(torch.autograd.Function):
-    """The convolution with a gradient of its kernels that takes a fraction of oneDNN's time."""
+    """The convolution, its kernels' gradient as matrix products: oneDNN's own is slow."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -41,13 +43,26 @@ class _OnCPU(torch.autograd.Function):
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = _convolve(gradient, weight.flip(-1), None)
-        # What a tap has met is the sum over clips and time of the input, shifted, times the
-        # gradient: a convolution whose kernel is the whole gradient, as high as there are clips.
-        padding = weight.size(-1) // 2
-        shifted = nn.functional.pad(x, (0, 0, padding, padding)).permute(2, 0, 1)
-        kernels = gradient.permute(2, 0, 1).unsqueeze(1)
-        of_weight = nn.functional.conv2d(shifted.unsqueeze(0), kernels, groups=len(kernels))
-        return of_x, of_weight.view_as(weight), gradient.sum((0, 1))
+        return of_x, _of_kernels(x, gradient, weight.size(-1))[:, None], gradient.sum((0, 1))
+
+
+def _of_kernels(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
+    """``(D, kernel)``: over clips and time, the sum of gradients times what each tap had met.
+
+    For each channel every frame of a block is multiplied with every frame that one of the block
+    had met; block by block, that is a matrix product. A tap's own are a diagonal of it.
+    """
+    frames = x.size(1)
+    blocks = -(-frames // BLOCK)
+    rest, around = blocks * BLOCK - frames, kernel // 2
+    gradient = nn.functional.pad(gradient, (0, 0, 0, rest))
+    gradient = gradient.unflatten(1, (blocks, BLOCK)).flatten(0, 1)  # (B x blocks, BLOCK, D)
+    width = BLOCK + kernel - 1
+    met = nn.functional.pad(x, (0, 0, around, around + rest)).unfold(1, width, BLOCK)
+    met = met.flatten(0, 1)  # (B x blocks, D, width)
+    products = torch.bmm(gradient.permute(2, 1, 0), met.transpose(0, 1)).contiguous()
+    taps = products.as_strided((len(products), BLOCK, kernel), (BLOCK * width, width + 1, 1))
+    return taps.sum(1)
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
