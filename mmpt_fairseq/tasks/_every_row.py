@@ -43,6 +43,8 @@ class MarkingIterator(EpochBatchIterator):
         # The loader of the epoch before lies in a reference cycle. Workers that are forked while
         # it does would find it, and fill the log with tracebacks: it is not theirs to shut down.
         gc.collect()
+        if not gc.get_freeze_count():
+            gc.freeze()  # what was imported: searching it took a quarter of a second an epoch
         return super()._get_iterator_for_epoch(*args, **kwargs)
 
     @property
