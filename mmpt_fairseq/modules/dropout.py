@@ -27,7 +27,8 @@ class Dropout(nn.Module):
             return F.dropout(x, self.p, training=True)
         threshold = min(max(1, round(256 * self.p)), 255)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
+        # In place: bytes compared to bytes are many times as fast as bytes compared to booleans.
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape).ge_(threshold)
         return x * kept.to(x.dtype).mul_(256 / (256 - threshold))
 
     def extra_repr(self) -> str:
