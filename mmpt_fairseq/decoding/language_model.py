@@ -58,11 +58,6 @@ def check_language_model(
                 "--lm-path"
             )
         return
-    if not weight:
-        logger.warning(
-            "with lm_weight=0, which fairseq-generate has by default, the language model has no "
-            "say; choose --lm-weight on a validation split"
-        )
     if tags:
         raise InputError(
             "a model of several languages takes no language model, which knows nothing of the "
@@ -77,6 +72,11 @@ def check_language_model(
         raise InputError(
             f"the language model's vocabulary ({len(theirs)} entries) is not the recogniser's "
             f"({len(dictionary)}); train it on what manifests.pieces writes for its data"
+        )
+    if weight == 0:
+        logger.warning(
+            "with lm_weight=0, which fairseq-generate has by default, the language model has no "
+            "say; choose --lm-weight on a validation split"
         )
 
 
