@@ -14,8 +14,9 @@ from tensorboardX.proto.event_pb2 import Event
 
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.checkpoint import load_checkpoint
+from tests import warm
 
-ROOT = Path(__file__).parent.parent
+ROOT = warm.ROOT
 BIN = Path(sys.executable).parent
 CONFIG = ROOT / "examples" / "demo" / "config"
 USER_DIR = ROOT / "mmpt_fairseq"
@@ -75,24 +76,28 @@ def two_languages(corpora: Path, data: Path) -> list[str]:
 
 
 def run(
-    command: list, cwd: Path | None = None, env: dict[str, str] | None = None
+    command: list,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess:
-    """Run to the end; stdout and stderr come back as one text in ``stdout``."""
+    """Run to the end; stdout and stderr come back as one text in ``stdout``.
+
+    Args:
+        fresh: in an interpreter of its own, even where one that has imported fairseq would do.
+    """
+    command = [str(part) for part in command]
+    if not fresh and env is None and command[0] in [str(BIN / name) for name in warm.COMMANDS]:
+        return warm.run(command, cwd or ROOT)
     return subprocess.run(
-        [str(part) for part in command],
+        command,
         cwd=cwd or ROOT,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONWARNINGS": "ignore",
-            "TOKENIZERS_PARALLELISM": "false",
-            **(env or {}),
-        },
+        env={**os.environ, **warm.ENVIRONMENT, **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
-        timeout=300,
+        timeout=warm.TIMEOUT,
         check=False,  # what a failure must look like is the tests' business
     )
 

@@ -66,7 +66,7 @@ def stages(corpora, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("stages")
     start: list[str] = []
     for name, data in [("pretraining", "av"), ("midtraining", "st"), ("finetuning", "asr")]:
-        output = succeeded(train(name, corpora / data, root / name, *start))
+        output = succeeded(train(name, corpora / data, root / name, *start, fresh=True))
         (root / name / "output.txt").write_text(output)
         start = [f"model.init_encoder_from={root / name / 'checkpoint_last.pt'}"]
     return root

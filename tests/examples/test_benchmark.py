@@ -118,7 +118,7 @@ def test_an_update_is_timed_against_products():
 
 
 def test_step(monkeypatch, capsys):
-    options = "--layers 1 --clips 1 --frames 40 --pairs 1"
+    options = "--layers 1 --clips 1 --frames 40 --pairs 1 --cpu-time"
     monkeypatch.setattr(sys, "argv", ["step", *options.split()])
     step.main()
     assert "base with 1 layers, 1 x 40 frames" in capsys.readouterr().out

@@ -21,7 +21,9 @@ def test_checkpoint_alone_decodes_every_row(decoding, stages, corpora, tmp_path)
     (data / "test.tsv").write_text("\n".join(lines) + "\n")
     checkpoint = shutil.copy(stages / "finetuning" / "checkpoint_last.pt", data / "model.pt")
     options = ["--decoding", decoding, "--results-path", data / "out", "--scoring", "wer"]
-    succeeded(generate(checkpoint, data, "test", *options, "--max-len-b", "20", cwd=data))
+    succeeded(
+        generate(checkpoint, data, "test", *options, "--max-len-b", "20", cwd=data, fresh=True)
+    )
     output = data / "out" / "generate-test.txt"
     assert "WER" in output.read_text()
     rates = score(data / "test.tsv", output, "wer")
@@ -32,7 +34,7 @@ def test_checkpoint_alone_decodes_every_row(decoding, stages, corpora, tmp_path)
 def test_translation_is_scored_by_sacrebleu(stages, corpora, tmp_path):
     checkpoint = stages / "midtraining" / "checkpoint_last.pt"
     options = ["--scoring", "sacrebleu", "--results-path", tmp_path, "--max-len-b", "20"]
-    succeeded(generate(checkpoint, corpora / "st", "test", *options))
+    succeeded(generate(checkpoint, corpora / "st", "test", *options, fresh=True))
     output = tmp_path / "generate-test.txt"
     assert "BLEU" in output.read_text()
     assert 0 <= score(corpora / "st" / "test.tsv", output, "bleu")["bleu"] <= 100
