@@ -130,7 +130,7 @@ def write_corpus(folder: Path, out: Path, train: str, valid: str, texts: Sequenc
 
     out.mkdir(parents=True, exist_ok=True)
     learnt, held = (
-        chain.from_iterable(targets(folder, split) for split in splits.split(","))
+        [text for split in splits.split(",") for text in targets(folder, split)]
         for splits in (train, valid)
     )
     for name, sentences in (("train", chain(learnt, further())), ("valid", held)):
@@ -140,9 +140,11 @@ def write_corpus(folder: Path, out: Path, train: str, valid: str, texts: Sequenc
                 counts[name] += 1
     with atomic_path(out / "dict.txt") as partial:
         shutil.copyfile(folder / "dict.txt", partial)
-    told = f"{counts['train']} sentences to train on, {counts['valid']} to validate"
-    if left:
-        told += f"; {left} lines that other splits of {folder} say were left out"
+    told = (
+        f"{counts['train']} sentences to train on, {len(learnt)} of them transcripts, "
+        f"{counts['valid']} to validate; {left} lines that other splits of {folder} say were left "
+        "out"
+    )
     if pieces.unknown:
         share = pieces.unknown / pieces.written
         told += f"; {share:.1%} of the pieces are unknown: are the texts written alike?"

@@ -155,7 +155,8 @@ def test_text_becomes_pieces(corpora, tmp_path, capsys):
     vocabulary = {line.split()[0] for line in (data / "dict.txt").read_text().splitlines()}
     assert {piece for line in lines for piece in line.split()} <= vocabulary
     assert (tmp_path / "lm" / "dict.txt").read_text() == (data / "dict.txt").read_text()
-    assert "8 sentences to train on, 8 to validate\n" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "8 sentences to train on, 8 of them transcripts, 8 to validate; 0 lines" in said
     faults = {"none.txt": "no text file", "latin.txt": "is not UTF-8"}
     (tmp_path / "latin.txt").write_bytes("Käse".encode("latin-1"))
     for name, sentence in faults.items():
