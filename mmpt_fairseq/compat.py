@@ -217,16 +217,30 @@ def _interrupted_in_a_sentence(sentence: str) -> None:
     sys.excepthook = unless_interrupted
 
 
-if "fairseq_cli.generate" in sys.modules:
-    _interrupted_in_a_sentence("interrupted")
-if "fairseq_cli.train" in sys.modules:
-    _interrupted_in_a_sentence(
-        "interrupted; the same command goes on from the last checkpoint, if one was written"
-    )
-    _remember_patience(sys.modules["fairseq_cli.train"])
-    _score_before_the_best(sys.modules["fairseq_cli.train"])
-    _empty_batches_first(sys.modules["fairseq_cli.train"])
-    _stop_when_done(sys.modules["fairseq_cli.train"])
+_mended: set[str] = set()  # commands of fairseq's
+
+
+def mend_commands() -> None:
+    """What is amiss in those of fairseq's commands that have been imported by now.
+
+    The plugin may be imported before them: every task calls this once more as it is set up.
+    """
+    new = {"fairseq_cli.generate", "fairseq_cli.train"} & sys.modules.keys() - _mended
+    _mended.update(new)
+    if "fairseq_cli.generate" in new:
+        _interrupted_in_a_sentence("interrupted")
+    if "fairseq_cli.train" in new:
+        _interrupted_in_a_sentence(
+            "interrupted; the same command goes on from the last checkpoint, if one was written"
+        )
+        train = sys.modules["fairseq_cli.train"]
+        _remember_patience(train)
+        _score_before_the_best(train)
+        _empty_batches_first(train)
+        _stop_when_done(train)
+
+
+mend_commands()
 
 
 def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> bool:

@@ -7,19 +7,27 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
+from examples.forked import ROOT, Forked
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.checkpoint import load_checkpoint
-from tests import warm
 
-ROOT = warm.ROOT
 BIN = Path(sys.executable).parent
 CONFIG = ROOT / "examples" / "demo" / "config"
 USER_DIR = ROOT / "mmpt_fairseq"
+# Some of it is read when Python and torch start.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "ignore",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+FORKED = ("fairseq-hydra-train", "fairseq-generate")  # most of the tests' commands
+TIMEOUT = 300  # seconds
 
 ENCODER = [
     "model.encoder_embed_dim=16",
@@ -87,19 +95,34 @@ def run(
         fresh: in an interpreter of its own, even where one that has imported fairseq would do.
     """
     command = [str(part) for part in command]
-    if not fresh and env is None and command[0] in [str(BIN / name) for name in warm.COMMANDS]:
-        return warm.run(command, cwd or ROOT)
+    environment = {**os.environ, **ENVIRONMENT, **(env or {})}
+    if not fresh and env is None and command[0] in [str(BIN / name) for name in FORKED]:
+        return _forked(command, environment, cwd or ROOT)
     return subprocess.run(
         command,
         cwd=cwd or ROOT,
-        env={**os.environ, **warm.ENVIRONMENT, **(env or {})},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
-        timeout=warm.TIMEOUT,
+        timeout=TIMEOUT,
         check=False,  # what a failure must look like is the tests' business
     )
+
+
+def _forked(
+    command: list[str], environment: dict[str, str], cwd: Path
+) -> subprocess.CompletedProcess:
+    process = Forked(command, environment, cwd)
+    alarm = threading.Timer(TIMEOUT, process.kill)
+    alarm.start()
+    try:
+        with process.stdout:
+            output = process.stdout.read()
+        return subprocess.CompletedProcess(command, process.wait(), output)
+    finally:
+        alarm.cancel()
 
 
 def train_command(name: str, data: Path, save_dir: Path, *overrides: str) -> list:

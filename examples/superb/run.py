@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from examples.forked import Forked
 from examples.stages import exit_in_a_sentence, side_by_side
 from examples.superb.data import prepare
-from examples.superb.forked import Forked
 from examples.superb.results import Scores, clips, draw_weights, table
 from examples.superb.systems import KINDS, Compared, Settings, System, check
 from manifests.common import atomic_path

@@ -15,6 +15,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from omegaconf import MissingMandatoryValue
 
+from mmpt_fairseq.compat import mend_commands
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 logger = logging.getLogger(__name__)
@@ -193,12 +194,13 @@ def dataset_is_training(dataset: FairseqDataset) -> bool:
 
 
 def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
-    """What can be known to be wrong before anything is loaded.
+    """What can be known to be wrong before anything is loaded, and fairseq's commands mended.
 
     Raises:
         InputError: there is no data folder (a model alone does without), or a launcher started
             several processes and the config is for one.
     """
+    mend_commands()
     if not from_checkpoint:
         # For mmpt-report: fairseq logs the config that came of it, not what was typed.
         logger.info("command: %s", shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]))

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 
@@ -19,6 +20,7 @@ from tests.commands import (
     largest_difference,
     losses,
     refused,
+    run,
     scalars,
     succeeded,
     train,
@@ -125,6 +127,15 @@ def test_a_training_that_has_ended_is_left_as_it_is(stages, corpora, tmp_path):
     assert "done: 2 of 2 updates; raise optimization.max_update to go on" in output
     assert "is not looked at: the training goes on from" in output
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
+
+
+def test_the_plugin_may_be_imported_before_fairseqs_commands(stages, corpora, tmp_path):
+    """What it mends in them holds then too: here, that what has ended makes no further update."""
+    shutil.copytree(stages / "finetuning", tmp_path / "run")
+    command = train_command("finetuning", corpora / "asr", tmp_path / "run")
+    start = "import mmpt_fairseq; from fairseq_cli.hydra_train import cli_main; cli_main()"
+    output = succeeded(run([sys.executable, "-c", start, *command[1:]]))
+    assert "done: 2 of 2 updates" in output
 
 
 def test_stopped_it_ends_with_a_sentence(corpora, tmp_path):

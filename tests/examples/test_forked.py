@@ -1,0 +1,35 @@
+"""Commands that begin in a copy of a process: what tells them from others of subprocess's."""
+
+import os
+
+from examples.forked import Forked
+
+
+def test_a_command_has_its_own_folder_environment_streams_and_exit_status(tmp_path):
+    (tmp_path / "told.py").write_text(
+        "import os, sys\n"
+        "print(os.getcwd(), os.environ['TOLD'], 'OTHER' in os.environ, sys.argv, __name__)\n"
+        "sys.stdout.flush()\n"
+        "print(sys.stdin.read() == '', file=sys.stderr)\n"
+        "sys.exit(3)\n"
+    )
+    environment = {"TOLD": "ä", "PATH": os.environ["PATH"]}
+    process = Forked(["python", "-m", "told", "a b"], environment, tmp_path)
+    with process.stdout:
+        told, empty = process.stdout.read().splitlines()
+    assert process.wait() == process.wait() == 3
+    assert told == f"{tmp_path} ä False ['{tmp_path / 'told.py'}', 'a b'] __main__"
+    assert empty == "True"
+
+
+def test_several_at_once_stopped_each_by_itself(tmp_path):
+    (tmp_path / "endless.py").write_text("print('begun', flush=True)\nwhile True: pass\n")
+    processes = [Forked(["python", "-m", "endless"], os.environ, tmp_path) for _ in range(2)]
+    assert [process.stdout.readline() for process in processes] == ["begun\n"] * 2
+    processes[1].kill()
+    assert processes[1].wait() == -9
+    processes[0].terminate()
+    assert processes[0].wait() == -15
+    processes[0].terminate()  # has ended
+    for process in processes:
+        process.stdout.close()
