@@ -30,6 +30,8 @@ INDEXED = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the format
 # Two decoders may count a compressed recording's last frames differently, and a segment may end
 # this much after its recording (rounded times); as where mmpt_fairseq reads it.
 TOLERANCE = 0.1  # seconds
+# Sound that a container's clock has and its packets have not counts as silence, up to this much.
+LONGEST_GAP = 3600  # seconds
 BLOCK = 1 << 20
 # What a WAV's header says of its size where it was written to a pipe (FFmpeg, SoX) or is longer
 # than the field can tell.
@@ -287,13 +289,20 @@ def _with_end(times: array, last: float) -> array:
 
 def _by_decoding(container, sound, video) -> Recording:
     """Both tracks decoded in one go."""
-    samples, times, ordered = 0, array("d"), True
+    samples, first, times, ordered = 0, None, array("d"), True
     for stream in (sound, video):
         if stream:
             stream.thread_type = "NONE"  # the workers are the parallelism
     beginning = _beginning(container)
     for frame in container.decode([s for s in (sound, video) if s]):
         if hasattr(frame, "samples"):
+            if frame.pts is not None:
+                first = frame.pts if first is None else first
+                gap = round((frame.pts - first) * frame.time_base * sound.rate) - samples
+                if gap > LONGEST_GAP * sound.rate:  # a fault of the clock
+                    first += round(gap / sound.rate / frame.time_base)
+                elif gap > TOLERANCE * sound.rate:
+                    samples += gap
             samples += frame.samples
             continue
         time = -1.0 if frame.time is None else frame.time - beginning

@@ -20,6 +20,9 @@ SAMPLE_RATE = 16_000
 PREROLL = 0.5  # seconds
 # Two decoders may count a compressed recording's last frames differently.
 PART_TOLERANCE = 0.1  # seconds
+# Sound that a container's clock has and its packets have not, as of recorders that drop out, is
+# silence; a longer step is a fault of the clock. manifests/recording.py counts it so.
+GAP, LONGEST_GAP = 0.1, 3600  # seconds
 SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff"}
 
 Waveform = NDArray[np.float32]
@@ -138,6 +141,8 @@ def container_blocks(
 ) -> Iterator[tuple[Waveform, int]]:
     """Blocks ``(samples,)`` of the audio track of mp4, mpg, m4a ... (PyAV), each with its rate.
 
+    Where the track has a gap they are silent.
+
     Args:
         start, length: the part that is wanted, in samples of the track; -1 is all from ``start``.
     """
@@ -149,7 +154,7 @@ def container_blocks(
             stream = container.streams.audio[0]
             decoded, position = _sound_from(container, stream, start)
             end = start + length if length >= 0 else sys.maxsize
-            for block in _mono(decoded, stream.rate):
+            for block in _without_gaps(decoded, stream.rate):
                 wanted = block[max(0, start - position) : max(0, end - position)]
                 position += len(block)
                 if len(wanted):
@@ -162,7 +167,7 @@ def container_blocks(
         raise UnreadableClip(f"{name} cannot be read as audio: {reason_of(error)}") from None
 
 
-def _mono(frames: Iterable, rate: int) -> Iterator[Waveform]:
+def _without_gaps(frames: Iterable, rate: int) -> Iterator[Waveform]:
     """Decoded frames of any layout and format as ``(samples,)`` each, the mean of their channels.
 
     As of wav files; av's own mixing to one channel is 3 dB louder.
@@ -170,9 +175,25 @@ def _mono(frames: Iterable, rate: int) -> Iterator[Waveform]:
     import av
 
     resampler = av.AudioResampler(format="fltp", rate=rate)
+    first, counted = None, 0
     for frame in chain(frames, [None]):  # None brings out what it holds back
+        if frame is not None and frame.pts is not None:
+            first = frame.pts if first is None else first
+            gap = round((frame.pts - first) * frame.time_base * rate) - counted
+            if gap > LONGEST_GAP * rate:
+                first, gap = first + round(gap / rate / frame.time_base), 0
+            if gap > GAP * rate:
+                counted += gap
+                yield from (np.zeros(n, np.float32) for n in _parts(gap, rate))
+        counted += frame.samples if frame is not None else 0
         for block in resampler.resample(frame):
             yield block.to_ndarray().mean(0)
+
+
+def _parts(samples: int, largest: int) -> Iterator[int]:
+    """Numbers of up to ``largest`` that sum to ``samples``."""
+    for start in range(0, samples, largest):
+        yield min(largest, samples - start)
 
 
 def _sound_from(container, stream, start: int) -> tuple[Iterator, int]:

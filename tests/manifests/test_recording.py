@@ -3,6 +3,7 @@
 import io
 import re
 import struct
+from pathlib import Path
 
 import av
 import numpy as np
@@ -150,6 +151,46 @@ def test_sound_that_begins_late_is_cut_at_its_own_place(tmp_path):
     lags = range(-400, 401, 8)
     errors = [np.abs(part - whole[16_000 + lag :][: len(part)]).mean() for lag in lags]
     assert abs(lags[int(np.argmin(errors))]) <= 32  # mkv's clock has milliseconds
+
+
+@pytest.mark.parametrize("name", ["gap.mkv", "gap.mp4", "gap.ts"])
+def test_sound_behind_a_gap_keeps_its_place(name, tmp_path):
+    """As of a recorder that dropped out for ten seconds; measured as long as it is read."""
+    path = film(tmp_path / "a.mp4", 3.0)
+    broken = _with_a_gap(path, tmp_path / name, 10.0)
+    whole, read = read_waveform(str(path)), read_waveform(broken)
+    assert abs(len(read) - len(whole) - 160_000) <= 1600
+    assert np.abs(read[20_000:170_000]).max() < 1e-3
+    for decode in (False, True):
+        assert abs(inspect(broken, decode).samples - len(read)) <= 1600
+    clip = Candidate("a", "train", broken, start=11.8, seconds=1.0)
+    part = read_waveform(measure(clip, Limits()).row["audio"])
+    lags = range(-800, 801, 8)
+    errors = [np.abs(part - whole[28_800 + lag :][: len(part)]).mean() for lag in lags]
+    assert abs(lags[int(np.argmin(errors))]) <= 400
+    assert min(errors) < np.abs(part).mean() / 4
+
+
+def test_a_clock_that_leaps_by_hours_is_not_believed(tmp_path):
+    path = film(tmp_path / "a.mp4", 3.0)
+    broken = _with_a_gap(path, tmp_path / "a.mkv", 7200.0)
+    assert abs(len(read_waveform(broken)) - len(read_waveform(str(path)))) <= 1600
+    assert abs(inspect(broken).samples - len(read_waveform(broken))) <= 1600
+
+
+def _with_a_gap(path: Path, target: Path, seconds: float) -> str:
+    """The sound of a film with ``seconds`` of nothing behind its first."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as out:
+        [sound] = source.streams.audio
+        copy = out.add_stream_from_template(sound)
+        for packet in source.demux(sound):
+            if packet.dts is not None:
+                if packet.pts * packet.time_base >= 1:
+                    packet.pts += round(seconds / packet.time_base)
+                    packet.dts = packet.pts
+                packet.stream = copy
+                out.mux(packet)
+    return str(target)
 
 
 def test_an_mp4_that_ends_before_its_last_packet(tmp_path):
