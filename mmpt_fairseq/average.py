@@ -11,7 +11,6 @@ takes the last N by updates, or the best N by the metric that the training chose
 
 import argparse
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +18,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from manifests.common import atomic_path
 from mmpt_fairseq.checkpoint import load_checkpoint
-from mmpt_fairseq.errors import InputError, command_line
+from mmpt_fairseq.errors import InputError, command_line, reason_of
 
 MARK = "mean_of"  # an average's own key, which fairseq does not look at: names of its members
 
@@ -134,13 +134,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     args = parser.parse_args(arguments)
     with command_line():
-        paths = choose(find_checkpoints(args.run, args.output), args.last, args.best)
-        state = average(paths)
+        if args.output.is_dir():
+            raise InputError(f"--output {args.output} is a folder; name a file in it")
         if not args.output.parent.is_dir():
             raise InputError(f"there is no folder {args.output.parent} to write to; make it")
-        partial = args.output.with_name(f".{args.output.name}.part")
-        torch.save(state, partial)
-        os.replace(partial, args.output)
+        paths = choose(find_checkpoints(args.run, args.output), args.last, args.best)
+        state = average(paths)
+        try:
+            with atomic_path(args.output) as partial:
+                torch.save(state, partial)
+        except (OSError, RuntimeError) as error:  # torch's word for a disk that is full
+            raise InputError(f"{args.output} cannot be written: {reason_of(error)}") from None
     print(f"{args.output}: the mean of {', '.join(path.name for path in paths)}")
 
 

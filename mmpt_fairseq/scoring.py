@@ -1,9 +1,10 @@
 """Word and character error rate by jiwer, BLEU by sacreBLEU; CER for fairseq's ``--scoring cer``.
 
 Text is normalised the same for references and hypotheses: Unicode NFC, runs of white space made
-one space. Case and punctuation count.
+one space. Case and punctuation count. BLEU counts words, of a script without spaces characters.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,12 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.scoring import BaseScorer, register_scorer
 
 from mmpt_fairseq.errors import InputError
+
+WITH_SPACES = "13a"  # sacreBLEU's default
+CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+# Kana, Thai and Lao, Burmese, Khmer.
+SPACELESS = re.compile("[\u3040-\u30ff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+KANA = 0.1  # of the Chinese characters: Japanese has more, Chinese next to none
 
 
 def normalise_text(text: str) -> str:
@@ -43,14 +50,26 @@ def refuse_empty(references: Sequence[str]) -> None:
         raise InputError(f"reference {row + 1} is empty, so it has no error rate; leave it out")
 
 
+def bleu_tokenizer(references: Sequence[str]) -> str:
+    """sacreBLEU's name of how to count: as it does by default where words have spaces between.
+
+    ``zh`` for Chinese, ``char`` where most letters are of another script that has none; sacreBLEU's
+    own for Japanese and Korean need dictionaries.
+    """
+    text = "".join(references)
+    chinese, others = len(CHINESE.findall(text)), len(SPACELESS.findall(text))
+    if 2 * (chinese + others) <= sum(map(str.isalpha, text)):
+        return WITH_SPACES
+    return "char" if others > KANA * chinese else "zh"
+
+
 def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float | str]:
     """``bleu`` (0 to 100) with sacreBLEU's ``signature``."""
     from sacrebleu.metrics import BLEU
 
-    metric = BLEU()
-    score = metric.corpus_score(
-        [normalise_text(h) for h in hypotheses], [[normalise_text(r) for r in references]]
-    )
+    references = [normalise_text(r) for r in references]
+    metric = BLEU(tokenize=bleu_tokenizer(references))
+    score = metric.corpus_score([normalise_text(h) for h in hypotheses], [references])
     return {"bleu": score.score, "signature": str(metric.get_signature())}
 
 

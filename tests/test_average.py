@@ -165,6 +165,8 @@ def test_bad_input_is_refused(run, tmp_path):
         main([str(tmp_path / "none"), "--last", "1", "--output", output])
     with pytest.raises(SystemExit, match=r"no folder .*to write to"):
         main([str(folder), "--last", "1", "--output", str(tmp_path / "none" / "x.pt")])
+    with pytest.raises(SystemExit, match="is a folder; name a file in it"):
+        main([str(folder), "--last", "1", "--output", str(tmp_path)])
     save(folder / "checkpoint_5_50.pt", 50, 1.0, 1, decoder_layers=2)
     with pytest.raises(SystemExit, match="of another model"):
         main([str(folder), "--last", "2", "--output", output])

@@ -99,6 +99,8 @@ def test_a_weight_without_a_model_is_refused_and_a_model_without_weight_told(tmp
         Search(speech_model(), speech_task(), SearchOptions(lm_weight=0.3))
     (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
     fusion = {"lm_model": untrained_language_model(tmp_path)}
+    with pytest.raises(InputError, match="lm_weight=nan is no number"):
+        check_language_model(fusion | {"lm_weight": math.nan}, words("a", "b"), "ctc_beam")
     check_language_model(fusion, words("a", "b"), "ctc_beam")  # fairseq's generator has 1.0 then
     assert "has no say" not in caplog.text
     check_language_model(fusion | {"lm_weight": 0.0}, words("a", "b"), "ctc_beam")

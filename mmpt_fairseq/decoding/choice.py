@@ -4,9 +4,16 @@ import logging
 from argparse import Namespace
 from collections.abc import Sequence
 
+from fairseq.data import Dictionary
 from fairseq.dataclass import ChoiceEnum
+from fairseq.dataclass.configs import GenerationConfig
+from torch import nn
 
-from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, CTCPrefixBeamGenerator
+from mmpt_fairseq.decoding.ctc import (
+    CTCGenerator,
+    CTCGreedyGenerator,
+    CTCPrefixBeamGenerator,
+)
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 
@@ -15,10 +22,30 @@ logger = logging.getLogger(__name__)
 CTC_GENERATORS = {"ctc": CTCGreedyGenerator, "ctc_beam": CTCPrefixBeamGenerator}
 DECODINGS = ("attention", "joint", *CTC_GENERATORS)
 Decoding = ChoiceEnum(list(DECODINGS))
+UNHEARD = (
+    *("lenpen", "unkpen", "temperature", "min_len", "no_repeat_ngram_size", "sampling"),
+    *("diverse_beam_groups", "diversity_rate", "constraints", "match_source_len", "unnormalized"),
+)
 WITHOUT_DECODER = (
     "this model has no decoder (model.decoder_layers=0); use --decoding ctc, or ctc_beam, which "
     "takes a language model too (task.decoding in training)"
 )
+
+
+def ctc_generator(
+    decoding: str,
+    models: Sequence[nn.Module],
+    dictionary: Dictionary,
+    tags: set[int],
+    args: Namespace,
+) -> CTCGenerator:
+    """One of CTC's own searches; warns of settings of fairseq's search that it has no place for."""
+    known = GenerationConfig.__dataclass_fields__
+    given = [n for n in UNHEARD if getattr(args, n, known[n].default) != known[n].default]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        logger.warning("--decoding %s is not changed by %s", decoding, names)
+    return CTC_GENERATORS[decoding](models, dictionary, tags, args.beam)
 
 
 def check_search(

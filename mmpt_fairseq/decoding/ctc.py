@@ -74,7 +74,7 @@ class CTCGreedyGenerator(CTCGenerator):
     """Best label per frame, repeats merged, blanks dropped."""
 
     def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
-        """One hypothesis a row with tokens, score (mean over frames) and the tokens' frames."""
+        """One hypothesis a row: tokens, their first and last frames, score (mean over frames)."""
         # What no CTC target holds is no text either.
         excluded = [self.dictionary.pad(), *self.symbols_to_strip_from_output]
         allowed = lprobs.index_fill(-1, torch.tensor(excluded, device=lprobs.device), -torch.inf)
@@ -85,6 +85,7 @@ class CTCGreedyGenerator(CTCGenerator):
 
     def _collapse(self, labels: Tensor, scores: Tensor) -> dict:
         keep = kept_frames(labels, self.blank)
+        last = kept_frames(labels.flip(0), self.blank).flip(0)
         tokens = torch.cat([labels[keep], labels.new_tensor([self.eos])])
         positional = torch.cat([scores[keep], scores.new_zeros(1)])
         return {
@@ -93,6 +94,7 @@ class CTCGreedyGenerator(CTCGenerator):
             "positional_scores": positional,
             "alignment": torch.empty(0),
             "frames": keep.nonzero(as_tuple=True)[0],
+            "last_frames": last.nonzero(as_tuple=True)[0],
         }
 
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def first_frames(
+def token_spans(
     lprobs: NDArray[np.floating], tokens: Sequence[int], blank: int
-) -> list[int] | None:
-    """The frame in which each token begins on the most probable path that writes them all.
+) -> list[tuple[int, int]] | None:
+    """First and last frame of each token on the most probable path that writes them all.
 
     Args:
         lprobs: ``(T, V)`` log probabilities.
@@ -17,7 +17,7 @@ def first_frames(
         blank: its index.
 
     Returns:
-        L frames in order of time; None where the tokens do not fit into the frames.
+        L pairs in order of time; None where the tokens do not fit into the frames.
     """
     if not tokens:
         return []
@@ -38,9 +38,10 @@ def first_frames(
     place = len(labels) - 1 - int(score[-2] > score[-1])
     if score[place] == -np.inf:
         return None
-    frames = [0] * len(tokens)
+    spans = [(len(emitted), -1)] * len(tokens)
     for time in range(len(emitted) - 1, -1, -1):
         if place % 2:
-            frames[place // 2] = time
+            _, last = spans[place // 2]
+            spans[place // 2] = time, max(time, last)
         place -= int(steps[time, place])
-    return frames
+    return spans

@@ -1,6 +1,7 @@
 """Language models of fairseq's for shallow fusion: what a search asks of them."""
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def check_language_model(
             weight without one.
     """
     language_model, weight = fusion.get("lm_model"), fusion.get("lm_weight")
+    if weight is not None and not math.isfinite(weight):
+        raise InputError(f"lm_weight={weight} is no number to weigh by; mend --lm-weight")
     if language_model is None:
         if weight:
             raise InputError(

@@ -4,6 +4,7 @@ Multi-stage multi-modal pre-training for ASR (arXiv 2403.19822). ``forward`` rec
 patches (MAE), embeds clips for the contrastive loss (CLR), or both; the criterion chooses.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -344,9 +345,12 @@ class AVPretrainingModel(BaseFairseqModel):
         """Into the common space, normalised there in single precision at least."""
         a, v = self.audio_projection(audio), self.video_projection(video)
         exact = torch.promote_types(a.dtype, torch.float32)
-        # CLIP's cap on the scale keeps the logits' gradient finite.
-        scale = self.log_scale.clamp(max=torch.tensor(100.0).log().item())
-        return Embeddings(F.normalize(a.to(exact), dim=-1), F.normalize(v.to(exact), dim=-1), scale)
+        with torch.no_grad():
+            # CLIP's cap, which keeps the logits' gradient finite; above it the scale would have no
+            # gradient to come back by.
+            self.log_scale.clamp_(max=math.log(100))
+        a, v = (F.normalize(embeddings.to(exact), dim=-1) for embeddings in (a, v))
+        return Embeddings(a, v, self.log_scale)
 
 
 def pairs(audio_rows: Tensor | None, video_rows: Tensor | None) -> tuple[Tensor, Tensor]:

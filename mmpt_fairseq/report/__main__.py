@@ -92,6 +92,8 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.simplefilter("ignore")
     with command_line():
         if not is_checkpoint(args.paths[0]):
+            if args.language:
+                raise InputError("--language is for a CHECKPOINT and its files; leave it out")
             print(report(args.paths, args.out))
             return
         out, page = report_files(args.paths[0], args.paths[1:], args.out, args.language)

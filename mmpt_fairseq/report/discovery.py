@@ -28,6 +28,8 @@ from mmpt_fairseq.report.runs import (
     relocate,
 )
 
+GROUPS = ("common_eval", "task", "generation")  # of a decode's record
+
 
 def find(folders: Sequence[Path]) -> tuple[list[Run], list[Decode]]:
     """Every training and decode under ``folders``, in order of their paths.
@@ -128,7 +130,9 @@ def read_decode(output: Path, name: str, runs: dict[Path, Run]) -> Decode:
     """What is known of a decode; its text is read when it is scored."""
     split = output.stem.removeprefix("generate-")
     cfg = read_json(output.with_suffix(".json")) or _printed_config(output)
-    evaluation, task = cfg.get("common_eval") or {}, cfg.get("task") or {}
+    # What was damaged may hold anything.
+    cfg |= {name: {} for name in GROUPS if not isinstance(cfg.get(name), dict)}
+    evaluation, task = cfg["common_eval"], cfg["task"]
     recorded = str(evaluation.get("results_path") or output.parent)
     paths = str(evaluation.get("path") or output.parent / "unknown.pt").split(os.pathsep)
     checkpoint = relocate(paths[0], recorded, output.parent)
@@ -139,7 +143,7 @@ def read_decode(output: Path, name: str, runs: dict[Path, Run]) -> Decode:
         data = run.locate(str(run.get("task.data", ""))) if run else output.parent
     manifest = data / f"{split}.tsv"
     decode = Decode(output, name, cfg, split, manifest, checkpoint, run, len(paths))
-    models = decoding_models(checkpoint, cfg.get("generation") or {})
+    models = decoding_models(checkpoint, cfg["generation"])
     before = cfg.get("fingerprint")
     if before and all(path.is_file() for path in models) and fingerprint(models) != before:
         names = " or ".join(path.name for path in models)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.scoring import normalise_text, refuse_empty
+from mmpt_fairseq.scoring import bleu_tokenizer, normalise_text, refuse_empty
 
 Unit = Literal["word", "char", "bleu"]
 DRAWS = 2000
@@ -173,7 +173,8 @@ def _bleu_statistics(references: list[str], hypotheses: list[str], unit: Unit) -
     from sacrebleu.metrics import BLEU
 
     # sacreBLEU's own resampling reads these too; there is no public name for them.
-    return BLEU()._extract_corpus_statistics(hypotheses, [references])
+    metric = BLEU(tokenize=bleu_tokenizer(references))
+    return metric._extract_corpus_statistics(hypotheses, [references])
 
 
 def _bleu(sums: NDArray[np.int64]) -> NDArray[np.float64]:

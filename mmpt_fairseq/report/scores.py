@@ -43,6 +43,11 @@ def _read(output: Path) -> str:
         return output.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"there is no output of fairseq-generate at {output}") from None
+    except OSError as error:
+        raise InputError(
+            f"{output} cannot be read ({error.strerror}); name the file, generate-SPLIT.txt in the "
+            "folder of --results-path"
+        ) from None
     except UnicodeDecodeError as error:
         raise InputError(
             f"{output} is damaged: byte {error.start} is no UTF-8; decode the split again"

@@ -5,6 +5,7 @@ Counts, not rates, are logged: fairseq sums them over batches and processes.
 
 import logging
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import nn
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS
 from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.scoring import normalise_text
+from mmpt_fairseq.scoring import WITH_SPACES, bleu_tokenizer, normalise_text
 
 if TYPE_CHECKING:
     from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
@@ -37,7 +38,7 @@ class ValidationScorer:
 
     def __init__(self, task: FairseqTask, model: nn.Module) -> None:
         cfg: SpeechToTextConfig = task.cfg
-        self.wer, self.bleu = cfg.eval_wer, cfg.eval_bleu
+        self.wer, self.bleu, self.tokenize = cfg.eval_wer, cfg.eval_bleu, WITH_SPACES
         self.settings = Namespace(
             beam=cfg.eval_beam,
             lenpen=cfg.eval_lenpen,
@@ -54,8 +55,14 @@ class ValidationScorer:
         """One if the task's config asks for it."""
         return cls(task, model) if task.cfg.eval_wer or task.cfg.eval_bleu else None
 
-    def check_lengths(self, lengths: NDArray[np.int32]) -> None:
-        """Warn where the search ends before some target does: it cannot get that right."""
+    def look_at(self, texts: Sequence[str], lengths: NDArray[np.int32]) -> None:
+        """Count BLEU as a split's texts ask for; warn where the search ends before some of them do:
+        it cannot get those right.
+
+        Args:
+            lengths: of the texts in tokens.
+        """
+        self.tokenize = bleu_tokenizer(texts)
         cut, limit = int((lengths > self.settings.max_len_b).sum()), self.settings.max_len_b
         if self.beam_search and cut:
             logger.warning(
@@ -81,7 +88,7 @@ class ValidationScorer:
         if not all(references):
             raise InputError("a validation row has no tgt_text to be scored against; leave it out")
         counts = error_counts(references, hypotheses) if self.wer else {}
-        return counts | (ngram_counts(references, hypotheses) if self.bleu else {})
+        return counts | (ngram_counts(references, hypotheses, self.tokenize) if self.bleu else {})
 
 
 def error_counts(references: list[str], hypotheses: list[str]) -> dict[str, int]:
@@ -98,11 +105,13 @@ def error_counts(references: list[str], hypotheses: list[str]) -> dict[str, int]
     return counts
 
 
-def ngram_counts(references: list[str], hypotheses: list[str]) -> dict[str, int]:
+def ngram_counts(
+    references: list[str], hypotheses: list[str], tokenize: str = WITH_SPACES
+) -> dict[str, int]:
     """n-grams matched and made, and lengths, by sacreBLEU."""
     from sacrebleu.metrics import BLEU
 
-    score = BLEU().corpus_score(hypotheses, [references])
+    score = BLEU(tokenize=tokenize).corpus_score(hypotheses, [references])
     counts = {"_bleu_sys_len": score.sys_len, "_bleu_ref_len": score.ref_len}
     for n in range(ORDERS):
         counts[f"_bleu_counts_{n}"] = score.counts[n]

@@ -21,7 +21,7 @@ from mmpt_fairseq.data.speech_to_text_dataset import (
 )
 from mmpt_fairseq.data.states import StoredStates
 from mmpt_fairseq.decoding import language_model
-from mmpt_fairseq.decoding.choice import CTC_GENERATORS, check_search
+from mmpt_fairseq.decoding.choice import CTC_GENERATORS, check_search, ctc_generator
 from mmpt_fairseq.decoding.ensemble import CTCEnsemble, JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error
@@ -221,8 +221,9 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             if self.cfg.decodes_with:
                 self._tell_unknown(split)
             if self.validation is not None and not training:
-                for part in manifest_datasets(self.datasets[split]):
-                    self.validation.check_lengths(part.tgt_lens)
+                parts = list(manifest_datasets(self.datasets[split]))
+                texts = [text for part in parts for text in part.manifest.column("tgt_text")]
+                self.validation.look_at(texts, np.concatenate([part.tgt_lens for part in parts]))
 
     def _beginning_with(self, split: str) -> str:
         """All splits whose names begin so, as ``dataset.combine_valid_subsets`` wants them."""
@@ -284,7 +285,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             fusion = extra_gen_cls_kwargs or {}
             language_model.check_language_model(fusion, self.tgt_dict, decoding, tags)
             if decoding in CTC_GENERATORS and fusion.get("lm_model") is None:
-                return CTC_GENERATORS[decoding](models, self.tgt_dict, tags, args.beam)
+                return ctc_generator(decoding, models, self.tgt_dict, tags, args)
             generator = super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
             if decoding == "joint":
                 generator.model = JointEnsemble(models, self.cfg.ctc_decoding_weight, tags)

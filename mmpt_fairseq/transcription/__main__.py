@@ -49,6 +49,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="default: ctc where the model has a CTC head, the fastest, or with a language model "
         "ctc_beam; joint, many times as slow, can be the best where a decoder was trained too",
     )
+    parser.add_argument(
+        "--ctc-decoding-weight",
+        type=float,
+        help="of CTC beside the decoder in joint decoding (the training's, 0.3 by default)",
+    )
     parser.add_argument("--beam", type=int, default=5, help="of all decoding but ctc (5)")
     parser.add_argument(
         "--lm-path", help="a language model of fairseq's on the checkpoint's vocabulary"
@@ -84,6 +89,7 @@ def transcribe(args: argparse.Namespace) -> int:
         language=args.language,
         lm_path=args.lm_path,
         lm_weight=args.lm_weight,
+        ctc_weight=args.ctc_decoding_weight,
     )
     # The bar ends before whatever ends the command is said.
     with contextlib.closing(transcripts):

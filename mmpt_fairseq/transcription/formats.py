@@ -73,7 +73,7 @@ def cue_lines(transcript: Transcript) -> Iterator[tuple[float, float, str]]:
         words = segment.words
         if words and words[0].start is None:
             words = _spread_out(segment)
-        cues.extend(_cues(words))
+        cues.extend(_cues([part for word in words for part in _parts(word)]))
     starts = [cue[0].start for cue in cues]
     for cue, start, following in zip(cues, starts, [*starts, math.inf][1:], strict=True):
         end = max(start, min(max(cue[-1].end, start + CUE_SHOWN), following))
@@ -98,6 +98,21 @@ def clock(seconds: float, point: str) -> str:
         f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds // 1000:02d}"
         f"{point}{milliseconds % 1000:03d}"
     )
+
+
+def _parts(word: Word) -> list[Word]:
+    """A word in as many equal parts as cues need: without spaces a sentence is one."""
+    seconds = word.end - word.start
+    count = math.ceil(max(len(word.text) / CUE_CHARACTERS, seconds / CUE_SECONDS, 1))
+    if count == 1:
+        return [word]
+    places = [len(word.text) * i // count for i in range(count + 1)]
+    times = [word.start + seconds * i / count for i in range(count + 1)]
+    return [
+        replace(word, text=word.text[a:b], start=start, end=end)
+        for (a, b), (start, end) in zip(pairwise(places), pairwise(times), strict=True)
+        if a < b
+    ]
 
 
 def _cues(words: list[Word]) -> Iterator[list[Word]]:

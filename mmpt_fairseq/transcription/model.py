@@ -125,8 +125,8 @@ class SpeechModel:
             longest: seconds; what lasts longer is cut where it is quietest.
             progress: show a bar on stderr.
             rate: of arrays, in Hz.
-            search: ``decoding``, ``beam``, ``language``, ``lm_path`` and ``lm_weight``, as of
-                :class:`~mmpt_fairseq.transcription.search.SearchOptions`.
+            search: ``decoding``, ``beam``, ``language``, ``lm_path``, ``lm_weight`` and
+                ``ctc_weight``, as of :class:`~mmpt_fairseq.transcription.search.SearchOptions`.
 
         Raises:
             InputError: the model is no recogniser, or cannot follow the options.

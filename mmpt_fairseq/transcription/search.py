@@ -1,6 +1,8 @@
 """Features to words: the searches of ``fairseq-generate``, with a time for each word."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
@@ -8,13 +10,13 @@ import torch
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.models import BaseFairseqModel
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND, Features
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS, DECODINGS
-from mmpt_fairseq.decoding.ctc_alignment import first_frames
+from mmpt_fairseq.decoding.ctc_alignment import token_spans
 from mmpt_fairseq.decoding.language_model import load_language_model
 from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.errors import InputError, input_error_on_exit
@@ -27,6 +29,7 @@ ENCODER_FRAME = SUBSAMPLING / FRAMES_A_SECOND  # seconds
 # A search that finds no end must have one: a token for each of the encoder's frames, as CTC has it.
 # It grows in steps, so that pieces of about the same length are searched together.
 LENGTH_STEP = 500  # filterbank frames
+FRAMES = ("frames", "last_frames")  # of each token, where a search tells them
 LM_WEIGHT = 0.5  # of a language model, where nothing else is said
 
 
@@ -48,6 +51,8 @@ class SearchOptions:
         lm_path: checkpoint of a language model of fairseq's on the model's vocabulary, with which
             ``ctc_beam`` stands for ``ctc``.
         lm_weight: of its log probability beside the model's, LM_WEIGHT by default.
+        ctc_weight: of CTC beside the decoder in ``joint``, by default what the training's config
+            says (``task.ctc_decoding_weight``).
     """
 
     decoding: Optional[str] = None
@@ -55,6 +60,7 @@ class SearchOptions:
     language: Optional[str] = None
     lm_path: Optional[str] = None
     lm_weight: Optional[float] = None
+    ctc_weight: Optional[float] = None
 
 
 class Search:
@@ -86,26 +92,34 @@ class Search:
             raise InputError(f"beam={options.beam} must be at least 1")
         self.by_ctc = decoding in CTC_GENERATORS
         self.prefix = _prefix(tags, options.language, decoding)
+        if options.ctc_weight is not None and decoding != "joint":
+            raise InputError(
+                f"the CTC weight {options.ctc_weight:g} is for the decoding joint; leave it out "
+                f"with {decoding}"
+            )
         task.cfg.decoding = decoding
         task.cfg.results_path = None  # as fairseq-generate has it; nothing is recorded here
         self.longest = task.cfg.max_target_positions - 1
+        self.language_model, self.lm_weight = self._language_model(options)
         generation = GenerationConfig(beam=options.beam, max_len_b=self.longest)
-        with input_error_on_exit():
+        with input_error_on_exit(), _joining(task, options.ctc_weight):
             self.generator = task.build_generator(
                 [model],
                 OmegaConf.structured(generation),
-                extra_gen_cls_kwargs=self._fusion(options),
+                extra_gen_cls_kwargs={
+                    "lm_model": self.language_model,
+                    "lm_weight": self.lm_weight,
+                },
             )
         self.text = Detokeniser(task, self.generator)
 
-    def _fusion(self, options: SearchOptions) -> dict:
-        """What the generator is told of a language model."""
+    def _language_model(self, options: SearchOptions) -> tuple[nn.Module | None, float]:
+        """What is to be added to the model's word, and its weight."""
         if not options.lm_path:
-            return {"lm_weight": options.lm_weight or 0.0}
+            return None, options.lm_weight or 0.0
         language_model = load_language_model(options.lm_path, self.dictionary)
         language_model.to(next(self.model.parameters()).device)
-        weight = LM_WEIGHT if options.lm_weight is None else options.lm_weight
-        return {"lm_model": language_model, "lm_weight": weight}
+        return language_model, LM_WEIGHT if options.lm_weight is None else options.lm_weight
 
     def __call__(self, batch: list[Features]) -> list[list[Word]]:
         """The words of each of the pieces ``(T, F)``, their times from the piece's start."""
@@ -139,9 +153,23 @@ class Search:
             prefix = lengths.new_full((len(batch), 1), self.prefix)
         found = self.generator.generate([self.model], sample, prefix_tokens=prefix)
         best = [hypotheses[0] for hypotheses in found]
+        if self.language_model is not None and not self.by_ctc:
+            self._take_language_model_out(best)
         if (self.aligns or self.by_ctc) and "frames" not in best[0]:
             self._align(best, sample["net_input"], self.by_ctc)
         return best
+
+    def _take_language_model_out(self, hypotheses: list[dict[str, Tensor]]) -> None:
+        """How sure the recogniser itself is of each token: fairseq adds the other's scores."""
+        for hypothesis in hypotheses:
+            tokens = hypothesis["tokens"]
+            before = torch.cat([tokens.new_tensor([self.dictionary.eos()]), tokens[:-1]])
+            model = self.language_model
+            lprobs = model.get_normalized_probs(model(before[None]), log_probs=True)[0]
+            told = lprobs.gather(1, tokens[:, None])[:, 0]
+            hypothesis["positional_scores"] = (
+                hypothesis["positional_scores"] - self.lm_weight * told.float()
+            )
 
     def _align(
         self, hypotheses: list[dict[str, Tensor]], net_input: dict[str, Tensor], score: bool
@@ -158,12 +186,14 @@ class Search:
         for row, hypothesis in enumerate(hypotheses):
             tokens = hypothesis["tokens"].tolist()
             kept = [i for i, token in enumerate(tokens) if token not in self.text.ignored]
-            frames = first_frames(
+            spans = token_spans(
                 lprobs[row, : lengths[row]], [tokens[i] for i in kept], self.dictionary.bos()
             )
-            if frames is not None:
-                hypothesis["frames"] = torch.zeros(len(tokens), dtype=torch.long)
-                hypothesis["frames"][kept] = torch.tensor(frames, dtype=torch.long)
+            if spans is not None:
+                frames = [first for first, _ in spans]
+                for name, values in zip(FRAMES, (frames, [x for _, x in spans]), strict=True):
+                    hypothesis[name] = torch.zeros(len(tokens), dtype=torch.long)
+                    hypothesis[name][kept] = torch.tensor(values, dtype=torch.long)
                 if score:
                     told = torch.from_numpy(lprobs[row, frames, [tokens[i] for i in kept]])
                     hypothesis["positional_scores"][kept] = told.to(hypothesis["score"])
@@ -180,7 +210,8 @@ class Search:
         """Words with times; a token is part of the word that its letters end up in."""
         tokens = hypothesis["tokens"].tolist()
         scores = hypothesis["positional_scores"].tolist()
-        frames = hypothesis["frames"].tolist() if "frames" in hypothesis else None
+        told = "frames" in hypothesis
+        first, last = (hypothesis[name].tolist() if told else [] for name in FRAMES)
         kept = [i for i, token in enumerate(tokens) if token not in self.text.ignored]
         words: list[list[int]] = []
         text = ""
@@ -196,12 +227,24 @@ class Search:
         return [
             Word(
                 text=spelled,
-                start=None if frames is None else frames[places[0]] * ENCODER_FRAME,
-                end=None if frames is None else (frames[places[-1]] + 1) * ENCODER_FRAME,
+                start=first[places[0]] * ENCODER_FRAME if told else None,
+                end=(last[places[-1]] + 1) * ENCODER_FRAME if told else None,
                 confidence=math.exp(sum(scores[i] for i in places) / len(places)),
             )
             for spelled, places in zip(text.split(), words, strict=True)
         ]
+
+
+@contextlib.contextmanager
+def _joining(task: ManifestSpeechToTextTask, ctc_weight: float | None) -> Iterator[None]:
+    """A generator built meanwhile gives CTC another weight than the training's config, if any."""
+    configured = task.cfg.ctc_decoding_weight
+    if ctc_weight is not None:
+        task.cfg.ctc_decoding_weight = ctc_weight
+    try:
+        yield
+    finally:
+        task.cfg.ctc_decoding_weight = configured
 
 
 def _prefix(tags: dict[str, int], language: str | None, decoding: str) -> int | None:

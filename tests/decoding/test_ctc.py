@@ -42,6 +42,8 @@ def test_collapses_like_groupby(seed):
     expected = grouped(labels)
     assert hypothesis["tokens"].tolist() == [*(label for label, _ in expected), EOS]
     assert hypothesis["frames"].tolist() == [place for _, place in expected]
+    backwards = [len(labels) - 1 - place for _, place in grouped(labels[::-1])]
+    assert hypothesis["last_frames"].tolist() == backwards[::-1]
 
 
 @torch.no_grad()

@@ -5,18 +5,18 @@ import itertools
 import numpy as np
 import pytest
 
-from mmpt_fairseq.decoding.ctc_alignment import first_frames
+from mmpt_fairseq.decoding.ctc_alignment import token_spans
 
 BLANK = 0
 
 
 def every_path(frames: int, labels: int, tokens: list[int]):
-    """All label sequences that CTC collapses to ``tokens``, each with its tokens' first frames."""
+    """All label sequences that CTC collapses to ``tokens``, with first and last frames of each."""
     for path in itertools.product(range(labels), repeat=frames):
-        starts = [t for t in range(frames) if path[t] != (path[t - 1] if t else BLANK)]
-        starts = [t for t in starts if path[t] != BLANK]
-        if [path[t] for t in starts] == tokens:
-            yield path, starts
+        runs = [list(run) for _, run in itertools.groupby(range(frames), key=path.__getitem__)]
+        said = [run for run in runs if path[run[0]] != BLANK]
+        if [path[run[0]] for run in said] == tokens:
+            yield path, [(run[0], run[-1]) for run in said]
 
 
 @pytest.mark.parametrize("tokens", [[1], [1, 2], [1, 1], [2, 1, 1], [1, 2, 1], [1, 1, 1, 1]])
@@ -25,12 +25,12 @@ def test_the_best_of_all_paths(tokens, seed):
     rng = np.random.default_rng(seed)
     lprobs = np.log(rng.dirichlet(np.ones(3), size=7))
     best = max(every_path(7, 3, tokens), key=lambda found: lprobs[range(7), list(found[0])].sum())
-    assert first_frames(lprobs, tokens, BLANK) == best[1]
+    assert token_spans(lprobs, tokens, BLANK) == best[1]
 
 
 def test_what_does_not_fit():
     lprobs = np.log(np.full((3, 3), 1 / 3))
-    assert first_frames(lprobs, [1, 2, 1], BLANK) == [0, 1, 2]
-    assert first_frames(lprobs, [1, 1, 2], BLANK) is None
-    assert first_frames(lprobs, [1, 2, 1, 2], BLANK) is None
-    assert first_frames(lprobs, [], BLANK) == []
+    assert token_spans(lprobs, [1, 2, 1], BLANK) == [(0, 0), (1, 1), (2, 2)]
+    assert token_spans(lprobs, [1, 1, 2], BLANK) is None
+    assert token_spans(lprobs, [1, 2, 1, 2], BLANK) is None
+    assert token_spans(lprobs, [], BLANK) == []

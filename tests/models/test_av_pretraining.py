@@ -164,6 +164,8 @@ def test_the_temperature_starts_at_clips_and_is_capped():
     torch.nn.init.constant_(model.log_scale, 9.0)
     _, pairs = model(**batch, reconstruct=False, contrast=True)
     assert pairs.log_scale.exp().item() == pytest.approx(100, rel=1e-5)
+    pairs.log_scale.backward()
+    assert model.log_scale.grad.item() == 1  # by which it can come down again
 
 
 def test_every_parameter_learns_from_both_objectives():

@@ -244,6 +244,14 @@ def test_a_language_model_and_its_weight_are_told(data, tmp_path):
     assert method == "CTC, beam 5, lenpen 0, LM weight 0.6"
 
 
+def test_a_damaged_record_of_a_decode_is_passed_over(data, tmp_path):
+    results = write_decode(write_training(tmp_path / "asr", data), data, TEXTS)
+    damaged = {"task": 3, "common_eval": 5, "generation": []}
+    (results / "generate-test.json").write_text(json.dumps(damaged))
+    [table], _ = tables(find([tmp_path])[1])
+    assert [row.name for row in table.rows] == ["asr"]
+
+
 def test_an_interrupted_decode_is_said_and_not_scored(data, tmp_path):
     write_decode(write_training(tmp_path / "whole", data), data, TEXTS)
     write_decode(write_training(tmp_path / "half", data), data, TEXTS[:11])

@@ -3,11 +3,14 @@ import random
 from collections import Counter
 
 import pytest
+from sacrebleu.metrics import BLEU
 
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.report.intervals import count
 from mmpt_fairseq.report.scores import read_hypotheses, score
 from mmpt_fairseq.scoring import bleu, error_rates, normalise_text
+from mmpt_fairseq.tasks._validation import ngram_counts
 
 
 def edits(reference, hypothesis):
@@ -72,6 +75,31 @@ def test_bleu_is_papinenis():
     assert "tok:13a" in result["signature"]
 
 
+@pytest.mark.parametrize(
+    ("texts", "wrong", "tokenize"),
+    [
+        (["我们今天去北京看朋友", "他在2020年来过这里"], "我们今天去上海看朋友", "zh"),
+        (
+            ["今日は友達に会いに行きます", "とても良い天気ですね"],
+            "今日は友達に会いに来ます",
+            "char",
+        ),
+        (["วันนี้อากาศดีมากเลย", "เขาไม่ได้มาที่นี่"], "วันนี้อากาศไม่ดีเลย", "char"),
+        (["오늘은 날씨가 아주 좋네요", "그는 여기에 오지 않았다"], "오늘은 날씨가 좋네요", "13a"),
+    ],
+)
+def test_bleu_counts_characters_where_no_spaces_part_words(texts, wrong, tokenize):
+    """As sacreBLEU does when it is told so, for one split and for its validation in batches."""
+    hypotheses = [wrong, texts[1]]
+    expected = BLEU(tokenize=tokenize).corpus_score(hypotheses, [texts])
+    found = bleu(texts, hypotheses)
+    assert found["bleu"] == pytest.approx(expected.score)
+    assert f"tok:{tokenize}" in found["signature"]
+    assert count(texts, hypotheses, "bleu").value == pytest.approx(expected.score)
+    parts = [ngram_counts([r], [h], tokenize) for r, h in zip(texts, hypotheses, strict=True)]
+    assert [sum(part[f"_bleu_counts_{n}"] for part in parts) for n in range(4)] == expected.counts
+
+
 OUTPUT = """2026-01-01 00:00:00 | INFO | fairseq_cli.generate | {}
 T-1\tb
 H-1\t-0.5\t\u2581b
@@ -106,6 +134,8 @@ def test_a_damaged_output_is_refused(tmp_path):
     path.write_text("D-0\t0\tja\nD-1\t0\tnein do")
     with pytest.raises(InputError, match="1 of 2 rows"):
         read_hypotheses(path, 2)
+    with pytest.raises(InputError, match=r"name the file, generate-SPLIT\.txt"):
+        read_hypotheses(tmp_path, 2)
     path.write_bytes(b"D-0\t0\tja\nD-1\t0\tn\xffin\n")
     with pytest.raises(InputError, match="damaged: byte 16 is no UTF-8"):
         read_hypotheses(path, 2)

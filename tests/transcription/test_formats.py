@@ -77,6 +77,20 @@ def test_cues_are_short():
     }
 
 
+def test_a_sentence_without_spaces_is_parted():
+    """The recogniser tells of one word: each part is shown while it should be said."""
+    text = "".join(chr(0x4E00 + i) for i in range(120))
+    said = Transcript("a", [Segment(0, 20, [word(text, 0.2, 19.6), word("b", 19.85)])])
+    cues = SRT.findall(render(said, "srt"))
+    assert "".join(text for *_, text in cues) == f"{text} b"
+    assert [(start, len(text)) for _, start, _, text in cues] == [
+        ("00:00:00,200", 30),
+        ("00:00:05,100", 30),
+        ("00:00:10,000", 30),
+        ("00:00:14,900", 32),
+    ]
+
+
 @pytest.mark.parametrize("style", ["srt", "vtt"])
 def test_a_word_of_one_piece_can_be_read(style):
     """It lasts 40 ms, and is shown for a second or until the next cue; what it lasts stays told."""

@@ -268,6 +268,8 @@ def test_options_that_cannot_be(recogniser, tmp_path):
         "beam=0": {"beam": 0},
         "not between 1 s and the model's 60 s": {"longest": 61},
         "leave out the language de": {"language": "de"},
+        "0.5 is for the decoding joint; leave it out with ctc": {"ctc_weight": 0.5},
+        "ctc_decoding_weight=1.5 is not between": {"ctc_weight": 1.5, "decoding": "joint"},
     }
     for fault, options in faults.items():
         with pytest.raises(InputError, match=fault):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fairseq.data import encoders
+from fairseq.dataclass.configs import GenerationConfig
 
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.transcription.search import Search, SearchOptions
@@ -59,6 +60,8 @@ def heard(labels: list[str], **kwargs):
         ("_ _ ▁ _ ▁ _", []),
         ("_ _ _", []),
         ("a _ a _", [("aa", 0, 3)]),
+        # a word ends when its last token does
+        ("▁a ▁a ▁a ▁a _ ▁ c c c", [("a", 0, 4), ("c", 6, 9)]),
     ],
 )
 def test_words_and_times(labels, expected):
@@ -178,6 +181,43 @@ def test_a_language_model_changes_words_by_its_weight(tmp_path):
         assert ours.confidence == pytest.approx(theirs.confidence, rel=1e-5)
     assert [w.text for w in heard(labels, lm_weight=20.0, **fusion)] != ["ab", "c"]
     assert heard([BLANK] * 6, lm_weight=5.0, **fusion) == []  # silence stays silent
+
+
+def test_a_language_model_does_not_make_the_recogniser_less_sure(tmp_path):
+    """One that finds all tokens alike finds the same words, each with the same confidence."""
+    (tmp_path / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in SYMBOLS))
+    model = untrained_language_model(tmp_path, tmp_path / "lm.pt")
+    state = torch.load(tmp_path / "lm.pt", weights_only=False)
+    state["model"] = {name: torch.zeros_like(w) for name, w in model.state_dict().items()}
+    torch.save(state, tmp_path / "lm.pt")
+    labels = ["▁", "a", BLANK, "b", BLANK, "▁", "c", BLANK]
+    for decoding in ("joint", "attention", "ctc_beam"):
+        plain = heard(labels, decoding=decoding, beam=2)
+        told = heard(labels, decoding=decoding, beam=2, lm_path=str(tmp_path / "lm.pt"))
+        assert [word.text for word in told] == [word.text for word in plain]
+        for ours, theirs in zip(told, plain, strict=True):
+            assert ours.confidence == pytest.approx(theirs.confidence, rel=1e-4)
+
+
+def test_the_weight_of_ctc_holds_for_one_search():
+    search = scripted(["a", "b"], decoding="joint", ctc_weight=0.9)
+    assert search.generator.model.weight == 0.9
+    model, task = speech_model(SYMBOLS), speech_task(SYMBOLS)
+    task.build_bpe = lambda _: Pieces()
+    weights = [
+        Search(model, task, SearchOptions(decoding="joint", ctc_weight=w)).generator.model.weight
+        for w in (0.9, None)
+    ]
+    assert weights == [0.9, task.cfg.ctc_decoding_weight]
+
+
+def test_what_ctc_has_no_place_for_is_told(caplog):
+    task, model = speech_task(), speech_model()
+    task.cfg.decoding, task.cfg.results_path = "ctc_beam", None
+    task.build_generator([model], GenerationConfig(max_len_b=1000))
+    assert "is not changed by" not in caplog.text
+    task.build_generator([model], GenerationConfig(lenpen=0, sampling=True))
+    assert "--decoding ctc_beam is not changed by --lenpen, --sampling" in caplog.text
 
 
 @pytest.mark.parametrize(
