@@ -48,6 +48,7 @@ class Candidate:
         id: unique within its split.
         split: name of the manifest that it belongs to.
         drawn: the corpus has it in ``train``; it was drawn for ``valid`` here.
+        last_drawn: so were its last pieces, one in so many but at least one; 0: none.
         audio: path of the sound; a video file has it too.
         audio_else: path of the same sound, where ``audio`` cannot be used.
         audio_optional: a video without sound gives its pictures alone instead of being left out.
@@ -66,6 +67,7 @@ class Candidate:
     split: str
     audio: str
     drawn: bool = False
+    last_drawn: int = 0
     audio_else: str = ""
     audio_optional: bool = False
     video: str = ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from manifests.text import clean
 
 SUFFIXES = (".srt", ".vtt")
-_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})[,.](\d{3})"
+_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})[,.](\d{1,3})"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
 _TAG = re.compile(
     r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}"
@@ -49,5 +49,5 @@ def read_cues(text: str) -> Iterator[Cue]:
 
 
 def _seconds(groups: tuple[str | None, ...]) -> float:
-    hours, minutes, seconds, milliseconds = (int(group or 0) for group in groups)
-    return 3600 * hours + 60 * minutes + seconds + milliseconds / 1000
+    hours, minutes, seconds = (int(group or 0) for group in groups[:3])
+    return 3600 * hours + 60 * minutes + seconds + float(f"0.{groups[3]}")

@@ -184,14 +184,18 @@ def _printable(name: str) -> str:
 def _clips(entry: dict) -> Iterator[tuple]:
     """The rows of the table that a journal's line makes: one, or one a piece."""
     pieces = entry.get("pieces")
+    every, count = entry.get("last_drawn", 0), len(pieces or ())
+    ours = count - max(1, count // every) if every and count > 1 else count or 1
     for piece, found in enumerate(pieces or [entry]):
-        row = found.get("row", {})
+        row, split, drawn = found.get("row", {}), entry["split"], entry["drawn"]
+        if piece >= ours:
+            split, drawn = "valid", True
         name = piece_id(entry["id"], piece) if pieces else entry["id"]
         yield (
             entry["n"],
             piece,
-            entry["split"],
-            entry["drawn"],
+            split,
+            drawn,
             _printable(name),
             _printable(entry["path"]),
             found.get("reason", ""),

@@ -92,9 +92,10 @@ def make_copy(job: Job, small_side: int = SMALL_SIDE) -> str:
     try:
         with atomic_path(Path(copy)) as partial, av.open(f"file:{video}") as source:
             if video_stream(source) is None:
-                return "no video track"
+                raise ValueError("no video track")
             with av.open(str(partial), "w", format="mp4") as target:
-                return _transcode(source, target, small_side)
+                _transcode(source, target, small_side)
+        return ""
     except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
         return (str(error).splitlines() or [type(error).__name__])[0]
 
@@ -106,8 +107,12 @@ def _is_newer(copy: str, video: str) -> bool:
         return False
 
 
-def _transcode(source, target, small_side: int) -> str:
-    """Picture by picture, counted anew at a constant rate: pictures are known by their number."""
+def _transcode(source, target, small_side: int) -> None:
+    """Picture by picture, counted anew at a constant rate: pictures are known by their number.
+
+    Raises:
+        ValueError: there is none.
+    """
     import av
 
     from mmpt_fairseq.data.container import picture_converter
@@ -133,7 +138,6 @@ def _transcode(source, target, small_side: int) -> str:
     if not count:
         raise ValueError("no picture can be decoded")
     target.mux(coded.encode(None))
-    return ""
 
 
 def _size(width: int, height: int, small_side: int) -> tuple[int, int]:

@@ -48,9 +48,12 @@ def cache_features(
     """Write the archives and the manifests anew; returns (recordings stored, left out).
 
     Raises:
-        InputError: a folder holds no manifest, or a manifest is at fault; an archive is there and
-            holds the features of other folders too; not one recording can be read.
+        InputError: the archive is not called .zip; a folder holds no manifest, or a manifest is at
+            fault; an archive is there and holds the features of other folders too; not one
+            recording can be read.
     """
+    if archive.suffix != ".zip":  # by which manifests tell archives from recordings
+        raise InputError(f"the archive {archive} must be called .zip; say {archive}.zip")
     manifests = open_manifests(folders)
     remove_stale(archive.parent, deep=False)
     with closing(Files(_sources(manifests))) as files:

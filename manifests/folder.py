@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ from manifests.tables import Placed, read_table, table_candidates
 from manifests.text import clean, spoken
 
 SOUND = {*PLAIN, *COMPRESSED, ".m4a", ".aac", ".wma", ".ac3", ".amr", ".caf", ".mka", ".weba"}
+SOUND |= {".mp2", ".m4b", ".au", ".w64", ".sph", ".wv", ".ape"}
 VIDEO = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp"}
 VIDEO |= {".ts", ".mts", ".m2ts", ".ogv", ".vob"}
 SPLIT_FOLDERS = {"train", "training", "valid", "validation", "val", "dev", "test", "eval"}
@@ -59,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--spoken", action="store_true", help="texts without (Applause), [Music], speaker labels")
     add("--without-texts", action="store_true", help="leave texts aside: all clips, for stage 1")
-    add("--cut", type=float, metavar="SECONDS", help="pieces of recordings that have no text")
+    add("--cut", type=_positive, metavar="SECONDS", help="pieces of recordings that have no text")
     add("--require-video", action="store_true", help="leave out what has no pictures")
     add_keep_silent(parser)
     add_valid_every(parser, 20, "recordings (of speakers with --speaker)")
@@ -70,6 +72,13 @@ def _encoding(name: str) -> str:
         return codecs.lookup(name).name
     except LookupError:
         raise argparse.ArgumentTypeError(f"there is no encoding {name!r}") from None
+
+
+def _positive(value: str) -> float:
+    number = float(value)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{value} is no length in seconds")
+    return number
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
@@ -112,21 +121,24 @@ def _held_out(
     """
     splits: set[str] = set()
 
-    def groups(by_speaker: bool) -> Iterator[str]:
+    def usable() -> Iterator[Recording]:
         for recording in recordings(args.corpus):
             split = _split(recording, args.corpus)
             splits.add(split)
-            if split not in ("", "train") or not _holds_something(recording.sound):
+            if split not in ("", "train") or not _size(recording.sound):
                 continue
             if sidecars is None or sidecars.find(recording):
-                yield _group(recording, args.corpus, by_speaker)
+                yield recording
 
-    speakers = groups(True) if args.speaker else None
-    return hold_out(speakers, partial(groups, False), args.valid_every), splits
+    def sized() -> Iterator[tuple[str, int]]:
+        return ((_group(r, args.corpus, False), _size(r.sound)) for r in usable())
+
+    speakers = (_group(r, args.corpus, True) for r in usable()) if args.speaker else None
+    return hold_out(speakers, sized, args.valid_every), splits
 
 
-def _holds_something(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _group(recording: Recording, corpus: Path, by_speaker: bool) -> str:

@@ -9,34 +9,38 @@ from zlib import crc32
 
 from manifests.candidate import Candidate
 
-LARGEST_SHARE = 1 / 3  # of all clips, that whole speakers may take to ``valid``
+LARGEST_SHARE = 1 / 3  # that whole speakers, or one recording, may take to ``valid``
+
+Sized = tuple[str, int]  # a recording, and how much there is of it
 
 
 def hold_out(
-    speakers: Iterable[str] | None, recordings: Callable[[], Iterable[str]], every: int
+    speakers: Iterable[str] | None, recordings: Callable[[], Iterable[Sized]], every: int
 ) -> RecordingsHeldOut | SpeakersHeldOut:
     """Whole speakers where that leaves most for training, else whole recordings.
 
     Args:
         speakers: of each clip, in any order; None where they are not known.
-        recordings: the same of its recording.
+        recordings: those of the clips, in any order and in as many parts as one likes.
         every: one in so many is held out, 0 for none.
     """
     if speakers is not None:
         held = SpeakersHeldOut(speakers, every)
         if held.possible:
             return held
-    return RecordingsHeldOut(recordings(), every)
+    return RecordingsHeldOut(recordings, every)
 
 
 class RecordingsHeldOut:
     """One in ``every`` recordings, by a hash of their names.
 
     A recording's split depends on little but its name, so that it hardly changes where clips are
-    added. Of two or more at least one is held out, and at least one is not. Takes no memory.
+    added. Of two or more at least one is held out, and at least one is not; none that is more than
+    ``LARGEST_SHARE`` of all, unless there are but two such, of which the smaller one is. Takes no
+    memory.
 
     Args:
-        recordings: that of each clip, in any order.
+        recordings: those of the clips, in any order; read twice.
         every: 0 holds out nothing.
 
     Attributes:
@@ -45,19 +49,42 @@ class RecordingsHeldOut:
 
     by_speaker = False
 
-    def __init__(self, recordings: Iterable[str], every: int) -> None:
-        self._every, self._ends = every, None
-        for recording in recordings:
-            key = _key(recording)
-            low, high = self._ends or (key, key)
-            self._ends = min(low, key), max(high, key)
-        self.possible = self._ends is not None and self._ends[0] != self._ends[1]
+    def __init__(self, recordings: Callable[[], Iterable[Sized]], every: int) -> None:
+        sizes, total = Counter(dict.fromkeys(_frequent(recordings()), 0)), 0
+        self._every, self._first, self._last = every, None, None
+        for recording, size in recordings():
+            key, total = _key(recording), total + size
+            self._last = max(self._last or key, key)
+            if recording in sizes:
+                sizes[recording] += size
+            else:
+                self._first = min(self._first or key, key)
+        self.possible = self._first is not None or len(sizes) > 1
+        self._large = {name for name, size in sizes.items() if size > LARGEST_SHARE * total}
+        for name in (n for n in sizes if n not in self._large):
+            self._first = min(self._first or _key(name), _key(name))
+        if self._first is None and sizes:
+            self._first = _key(min(sizes, key=sizes.__getitem__))
 
     def __contains__(self, recording: str) -> bool:
         if not self._every or not self.possible:
             return False
-        key, (low, high) = _key(recording), self._ends
-        return key == low or (key != high and key[0] % self._every == 0)
+        key = _key(recording)
+        if key == self._first or recording in self._large:
+            return key == self._first
+        return key != self._last and key[0] % self._every == 0
+
+
+def _frequent(recordings: Iterable[Sized], most: int = 4) -> set[str]:
+    """Up to ``most`` names, among them all that are more than one part in ``most + 1`` of the sum
+    (Misra and Gries, 1982)."""
+    sizes: dict[str, int] = {}
+    for recording, size in recordings:
+        sizes[recording] = sizes.get(recording, 0) + size
+        if len(sizes) > most:
+            least = min(sizes.values())
+            sizes = {name: rest - least for name, rest in sizes.items() if rest > least}
+    return set(sizes)
 
 
 class SpeakersHeldOut:
@@ -102,9 +129,14 @@ def drawn(clip: Candidate) -> Candidate:
 
 
 def end_held_out(clips: Iterable[Candidate], every: int) -> Iterator[Candidate]:
-    """Of a single recording the last clips of ``train``: one in ``every``, but at least one."""
+    """Of a single recording the last clips of ``train``: one in ``every``, but at least one.
+
+    Of one that is still to be cut, the last pieces.
+    """
     clips = list(clips)
     places = [i for i, clip in enumerate(clips) if clip.split == "train" and not clip.fault]
+    if len(places) == 1 and clips[places[0]].cut:
+        clips[places[0]] = replace(clips[places[0]], last_drawn=every)
     held = max(1, len(places) // every) if every and len(places) > 1 else 0
     last = set(places[len(places) - held :])
     for place, clip in enumerate(clips):

@@ -146,7 +146,8 @@ def _entry(place: int, candidate: Candidate, key: str, found: Measured) -> dict:
         "drawn": candidate.drawn,
     }
     if found.pieces:
-        return {**entry, "pieces": [_outcome(candidate, piece) for piece in found.pieces]}
+        pieces = [_outcome(candidate, piece) for piece in found.pieces]
+        return {**entry, "pieces": pieces, "last_drawn": candidate.last_drawn}
     return {**entry, **_outcome(candidate, found)}
 
 

@@ -3,7 +3,8 @@
 =================  ============================================================================
 wav, aiff          header, and the data that it speaks of is there; float samples are all read
 flac, ogg, opus    decoded, and as long as the header says
-mp3                decoded, and as long as its Xing, Info or VBRI frame says, where it has one
+mp3                decoded, and as long as its Xing, Info or VBRI frame says, where it has one;
+                   by FFmpeg where its packets go on behind what libsndfile would read
 mp4, mov, m4a      index of the container: it lists every packet, and the file must hold the last
 anything else      decoded (FFmpeg), sound and pictures
 =================  ============================================================================
@@ -36,6 +37,8 @@ BLOCK = 1 << 20
 # What a WAV's header says of its size where it was written to a pipe (FFmpeg, SoX) or is longer
 # than the field can tell.
 UNKNOWN_SIZE = 0x7FFF0000
+NO_LENGTH = 1 << 62  # frames: libsndfile's count of a FLAC that was written to a pipe is more
+MP3_PADDING = 0.5  # seconds that encoders put around the sound
 MP3_LENGTH = re.compile(rb"(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI", re.DOTALL)
 
 
@@ -72,11 +75,44 @@ def inspect(path: str, decode: bool = False, timed: bool = False) -> Recording:
     try:
         if os.path.getsize(path) == 0:
             return Recording(fault=(UNREADABLE, "zero bytes"))
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return Recording(fault=(MISSING, ""))
-    if os.path.splitext(path)[1].lower() in PLAIN | COMPRESSED:
+    if os.path.splitext(path)[1].lower() in PLAIN | COMPRESSED and sndfile_reads_all(path):
         return _soundfile(path, decode)
     return _container(path, decode, timed)
+
+
+def sndfile_reads_all(path: str) -> bool:
+    """Whether libsndfile, which seeks exactly and is fast, reads all of a file of a kind it knows.
+
+    It does not read an mp3 that goes on behind what its first frame tells, as several that were
+    joined do, or one of varying bit rate that tells nothing; nor FLAC that tells no length.
+    """
+    if os.path.splitext(path)[1].lower() not in (".mp3", ".flac"):
+        return True
+    try:
+        return _reads_all(path, os.stat(path).st_mtime_ns)
+    except (OSError, ValueError):
+        return True  # what is wrong with it is told where it is read
+
+
+@lru_cache(maxsize=1 << 16)
+def _reads_all(path: str, changed: int) -> bool:
+    import av
+    import soundfile
+
+    try:
+        told = soundfile.info(path)
+        if told.format == "FLAC":
+            return told.frames < NO_LENGTH
+        if told.format not in ("MP3", "MPEG"):
+            return True
+        with av.open(f"file:{path}") as container:
+            [sound] = container.streams.audio
+            seconds = sum(packet.duration or 0 for packet in container.demux(sound))
+            return seconds * sound.time_base <= told.frames / told.samplerate + MP3_PADDING
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, av.error.FFmpegError):
+        return True
 
 
 def _soundfile(path: str, decode: bool) -> Recording:

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 from manifests.candidate import BAD_ROW, BAD_TIMES, Candidate
@@ -143,7 +142,8 @@ def table_candidates(
                 yield group(row, by_speaker)
 
     with_speakers = any("speaker" in row for row, _, _ in read())
-    held = hold_out(groups(True) if with_speakers else None, partial(groups, False), every)
+    speakers = groups(True) if with_speakers else None
+    held = hold_out(speakers, lambda: ((recording, 1) for recording in groups(False)), every)
 
     def clips() -> Iterator[Candidate]:
         for row, folder, split in read():

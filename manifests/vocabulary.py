@@ -30,6 +30,7 @@ SPECAUGMENT = {
     "time_mask_p": 0.2,
     "time_warp_W": 0,
 }
+LONGEST_TEXT = 1 << 24  # bytes: SentencePiece leaves out longer ones
 # fairseq's dictionary begins with these; their pieces do not stand in dict.txt.
 SPECIAL = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3}
 
@@ -99,6 +100,7 @@ def train_model(texts: Iterator[str], kind: str, size: int, tags: list[str]) -> 
         hard_vocab_limit=False,
         character_coverage=1.0,
         normalization_rule_name="identity",
+        max_sentence_length=LONGEST_TEXT,
         user_defined_symbols=tags,
         num_threads=1,
         minloglevel=1,

@@ -34,7 +34,7 @@ def exit_on_input_error() -> Iterator[None]:
 
 @contextlib.contextmanager
 def command_line(interrupted: str = "interrupted") -> Iterator[None]:
-    """Around what one of our own commands does: no traceback of bad input, nor of Ctrl-C.
+    """Around what one of our own commands does: no traceback of bad input, of a disk, of Ctrl-C.
 
     Args:
         interrupted: what is said of Ctrl-C, after which the exit status is 130, as shells have it.
@@ -42,6 +42,11 @@ def command_line(interrupted: str = "interrupted") -> Iterator[None]:
     try:
         with exit_on_input_error():
             yield
+    except BrokenPipeError:  # whoever reads has had enough
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise SystemExit(f"mmpt_fairseq: {where}{reason_of(error)}") from None
     except KeyboardInterrupt:
         print(f"\nmmpt_fairseq: {interrupted}", file=sys.stderr)
         raise SystemExit(130) from None

@@ -7,8 +7,10 @@ import pytest
 import soundfile
 
 from manifests.vocabulary import build_vocabulary
+from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.manifest import write_manifest
-from tests.commands import generate, refused, run, train, train_command
+from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
+from tests.commands import generate, losses, refused, run, train, train_command
 from tests.helpers import write_video
 
 
@@ -52,6 +54,60 @@ def test_unreadable_clips(asr, stages, tmp_path):
         assert fault in sentence
         assert "bad.tsv, line 2 (x)" in sentence
         assert name in sentence
+
+
+def test_a_validation_clip_that_is_not_there_is_told_before_the_training(asr, tmp_path):
+    rows = [{"id": "x", "audio": "none.wav", "n_frames": 50, "tgt_text": "a"}]
+    write_manifest(asr / "valid.tsv", rows)
+    result = train("finetuning", asr, tmp_path / "run")
+    assert "valid.tsv, line 2 (x): there is no audio file" in refused(result)
+    assert not losses(result.stdout, "train_num_updates")
+
+
+def test_a_validation_clip_that_is_damaged_costs_no_update(asr, tmp_path):
+    (asr / "bad.wav").write_text("this is no audio")
+    rows = [{"id": "x", "audio": "bad.wav", "n_frames": 50, "tgt_text": "a"}]
+    write_manifest(asr / "valid.tsv", rows)
+    options = ["optimization.max_update=3", "dataset.validate_interval_updates=3"]
+    sentence = refused(train("finetuning", asr, tmp_path / "run", *options))
+    assert "bad.wav cannot be read as audio" in sentence
+    state = load_checkpoint(tmp_path / "run" / "checkpoint_last.pt")
+    assert state["optimizer_history"][-1]["num_updates"] == 3
+
+
+def test_sound_that_is_longer_than_its_manifest_says(asr, stages):
+    row = {"id": "x", "audio": "0.wav", "n_frames": 3, "tgt_text": "a"}
+    write_manifest(asr / "bad.tsv", [row])
+    sentence = refused(generate(stages / "finetuning" / "checkpoint_last.pt", asr, "bad"))
+    assert "0.wav lasts" in sentence
+    assert "not 3 as column n_frames says" in sentence
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("\tvocab_filename: dict.txt", "Failed to load"),
+        ("feature_transforms: {_train: }", "TypeError"),
+        ("feature_transforms: {_train: [specaugmen]}", "specaugmen"),
+        ("bpe_tokenizer: x", "AttributeError"),
+        (
+            "specaugment: {freq_mask_N: 1}\nfeature_transforms: {_train: [specaugment]}",
+            "Assertion",
+        ),
+    ],
+)
+def test_a_data_config_that_cannot_be(asr, line, fault):
+    """Its sentence names the file; through the task, for every command sets one up."""
+    with (asr / "config.yaml").open("a") as config:
+        config.write(line + "\n")
+    with pytest.raises(SystemExit, match=rf"config\.yaml cannot be used \(.*{fault}.*mend it"):
+        ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(asr)))
+
+
+def test_a_dictionary_that_cannot_be(asr):
+    (asr / "dict.txt").write_text("a 1\na 1\n")
+    with pytest.raises(SystemExit, match=r"dict\.txt is no vocabulary of fairseq's"):
+        ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(asr)))
 
 
 def test_many_bad_clips_stop_a_training_early(asr, tmp_path):

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND, normalise, read_filterbank
 from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
-from mmpt_fairseq.data.skipping import SkippedClips
+from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
 from mmpt_fairseq.errors import UnreadableClip
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, subsampled
 from mmpt_fairseq.modules.masking import random_mask, span_mask, tube_mask
 
 SAME = 0.2  # seconds between the ends of sound and pictures that are as long, but for rounding
-LONGER = 10  # frames that sound may last beyond what its manifest says: decoders differ
 
 
 @dataclass
@@ -205,11 +204,7 @@ class AVDataset(FairseqDataset):
         if sound:
             features = read_filterbank(sound)
             told = int(self.manifest.n_frames[index])
-            if len(features) > told + LONGER:  # what batches are made by, and windows drawn by
-                raise UnreadableClip(
-                    f"{sound} lasts {len(features)} frames of 10 ms, not {told} as column n_frames "
-                    "says; write its manifest again"
-                )
+            check_length(len(features), told, sound)  # windows are drawn by it too
         if options.random_start and self.training:
             frames = int(self.manifest.n_frames[index]) if features is None else len(features)
             start = int(rng.integers(max(0, frames - options.max_frames) + 1))

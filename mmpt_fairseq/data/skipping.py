@@ -12,6 +12,17 @@ from mmpt_fairseq.errors import InputError, UnreadableClip
 
 logger = logging.getLogger(__name__)
 
+LONGER = 10  # frames that sound may last beyond what its manifest says: decoders differ
+
+
+def check_length(frames: float, told: int, source: str) -> None:
+    """Raise UnreadableClip for sound longer than ``n_frames``, by which batches are made."""
+    if frames > told + LONGER:
+        raise UnreadableClip(
+            f"{source} lasts {frames:.0f} frames of 10 ms, not {told} as column n_frames says; "
+            "write its manifest again"
+        )
+
 
 class SkippedClips:
     """How many clips of a split were read, and how many could not be.

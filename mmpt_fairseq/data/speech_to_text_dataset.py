@@ -22,7 +22,7 @@ from torch import Tensor
 from mmpt_fairseq.data.audio import is_cached, normalise, read_filterbank, read_states
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.skipping import SkippedClips
+from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.waveform import Waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.modules.conformer import subsampled
@@ -231,7 +231,11 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         source = self.manifest.resolve("audio", index, self.cfg.audio_root or None)
         if self.stored_states:
             return torch.from_numpy(read_states(source)[-1])
-        features = normalise(read_filterbank(source, self._change(int(index))))
+        features = read_filterbank(source, self._change(int(index)))
+        # Slowed down it may be longer.
+        slowest = min(self.augmentation.speeds) if self.augmentation else 1.0
+        check_length(slowest * len(features), int(self.n_frames[index]), source)
+        features = normalise(features)
         if self.feature_transforms is not None:
             with numpy_seed(self.seed, int(self._epoch), int(index)):
                 features = self.feature_transforms(features)

@@ -8,9 +8,9 @@ from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states
+from mmpt_fairseq.data.audio import FRAME_SHIFT, normalise, read_filterbank, read_states
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.skipping import SkippedClips
+from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.superb_labels import Labels
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.errors import UnreadableClip
@@ -21,6 +21,10 @@ READERS = {
     "waveform": read_waveform,
     "states": lambda source: read_states(source).transpose(1, 0, 2),
 }
+SAMPLES = {
+    "filterbank": FRAME_SHIFT,
+    "waveform": 1,
+}  # of sound, that one of what is read stands for
 
 
 @dataclass
@@ -92,7 +96,12 @@ class SuperbDataset(FairseqDataset):
         index = int(index)
         self.skipped.count_read()
         try:
-            source = READERS[self.reads](self.manifest.resolve("audio", index, self.root))
+            path = self.manifest.resolve("audio", index, self.root)
+            source = READERS[self.reads](path)
+            if self.reads in SAMPLES:
+                check_length(
+                    len(source) * SAMPLES[self.reads] / FRAME_SHIFT, self.sizes[index], path
+                )
         except UnreadableClip as error:
             return self.skipped.report(self.manifest.where(index), error)
         target = self.labels.target(self.manifest, index)

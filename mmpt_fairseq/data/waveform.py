@@ -116,8 +116,10 @@ def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Wave
 
 
 def is_soundfile(path: str) -> bool:
-    """Whether libsndfile reads this kind of file; FFmpeg reads the others."""
-    return Path(path).suffix.lower() in SOUNDFILE_SUFFIXES
+    """Whether libsndfile reads all of a file; FFmpeg reads the others."""
+    from manifests.recording import sndfile_reads_all
+
+    return Path(path).suffix.lower() in SOUNDFILE_SUFFIXES and sndfile_reads_all(path)
 
 
 @contextlib.contextmanager

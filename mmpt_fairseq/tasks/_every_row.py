@@ -1,12 +1,13 @@
 """What every task of ours does with rows: none is lost in silence, bad ones are counted."""
 
 import gc
+import itertools
 import logging
 import os
 import resource
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fairseq.data import FairseqDataset
@@ -16,6 +17,7 @@ from fairseq.logging import metrics
 from omegaconf import MissingMandatoryValue
 
 from mmpt_fairseq.compat import mend_commands
+from mmpt_fairseq.data.waveform import split_slice
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 logger = logging.getLogger(__name__)
@@ -165,6 +167,31 @@ def peak_memory_gb() -> float:
     """Peak resident memory of this process in GB (1e9 bytes), its loader workers not counted."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def refuse_missing_files(
+    dataset: FairseqDataset, root: str | None, columns: Sequence[str] = ("audio",)
+) -> None:
+    """Stop before an evaluation, or the training that it belongs to, has begun.
+
+    Args:
+        root: what paths are relative to, the manifest's folder if none is given.
+        columns: of the manifest, in which files are named.
+
+    Raises:
+        InputError: a file is not there.
+    """
+    there: set[str] = set()
+    for part in manifest_datasets(dataset):
+        for row, column in itertools.product(range(len(part)), columns):
+            path, _, _ = split_slice(part.manifest.resolve(column, row, root or None))
+            if path and path not in there:
+                if not os.path.exists(path):
+                    raise InputError(
+                        f"{part.manifest.where(row)}: there is no {column} file {path}; an "
+                        "evaluation leaves no row out, mend it"
+                    )
+                there.add(path)
 
 
 def refuse_unreadable(sample: dict) -> None:

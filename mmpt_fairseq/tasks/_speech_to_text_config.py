@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import List, Optional  # noqa: UP035 (what fairseq's argument parser understands)
 
-from fairseq.data.audio.data_cfg import S2TDataConfig
+from fairseq.data.audio.data_cfg import S2TDataConfig, get_config_from_yaml
+from fairseq.data.audio.feature_transforms import CompositeAudioFeatureTransform
 from fairseq.dataclass import ChoiceEnum
 from omegaconf import II, MISSING
 
 from mmpt_fairseq.decoding.choice import Decoding
+from mmpt_fairseq.errors import InputError, reason_of
 from mmpt_fairseq.tasks._every_row import RowsConfig
 
 # Settings of a data folder, not of a model: they stay behind when a checkpoint moves on.
@@ -97,7 +99,26 @@ class TravellingDataConfig(S2TDataConfig):
         self.config, self.root = config, root
 
 
-def without_normalisation(config: dict) -> dict:
+def read_data_config(path: Path) -> dict:
+    """The data config in a YAML file, without fairseq's normalisation.
+
+    Raises:
+        InputError: it is no YAML, or says something that fairseq would stumble over.
+    """
+    try:
+        config = _without_normalisation(get_config_from_yaml(path) or {})
+        for names in config.get("feature_transforms", {}).values():
+            CompositeAudioFeatureTransform.from_config_dict({**config, "feature_transforms": names})
+        (config.get("bpe_tokenizer") or {}).get("bpe")
+    except Exception as error:  # fairseq raises whatever a wrong value leads to
+        raise InputError(
+            f"{path} cannot be used ({type(error).__name__}: {reason_of(error)}); mend it, or let "
+            "manifests.vocabulary write it again"
+        ) from None
+    return config
+
+
+def _without_normalisation(config: dict) -> dict:
     """fairseq's recipes ask for utterance or global CMVN; ours is applied to all features."""
     ours = ("utterance_cmvn", "global_cmvn")
     transforms = {

@@ -21,6 +21,7 @@ from mmpt_fairseq.tasks._every_row import (
     RowsConfig,
     check_start,
     is_training_split,
+    refuse_missing_files,
 )
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 
@@ -224,6 +225,9 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             )
             self._check_pairs(split, dataset)
             self._tell_hours(split, dataset)
+            if not dataset.training:
+                seen = ("audio", "video") if cfg.use_video else ("audio",)
+                refuse_missing_files(dataset, cfg.audio_root, seen)
         self.datasets[split] = dataset
 
     def _check_pairs(self, split: str, dataset: AVDataset) -> None:

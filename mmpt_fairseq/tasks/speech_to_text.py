@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from fairseq.data import Dictionary, encoders
-from fairseq.data.audio.data_cfg import get_config_from_yaml
 from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
@@ -24,17 +23,22 @@ from mmpt_fairseq.decoding import language_model
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS, check_search, ctc_generator
 from mmpt_fairseq.decoding.ensemble import CTCEnsemble, JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, exit_on_input_error, reason_of
 from mmpt_fairseq.models.freezing import refuse_decay, scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
-from mmpt_fairseq.tasks._every_row import check_start, is_training_split, manifest_datasets
+from mmpt_fairseq.tasks._every_row import (
+    check_start,
+    is_training_split,
+    manifest_datasets,
+    refuse_missing_files,
+)
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 from mmpt_fairseq.tasks._rows_with_text import RowsWithTextMixin
 from mmpt_fairseq.tasks._speech_to_text_config import (
     LOCAL_SETTINGS,
     SpeechToTextConfig,
     TravellingDataConfig,
-    without_normalisation,
+    read_data_config,
 )
 from mmpt_fairseq.tasks._start import initialise
 from mmpt_fairseq.tasks._validation import ValidationScorer, log_scores
@@ -82,14 +86,19 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             return cls(cfg, from_checkpoint)
 
     def _read_data_folder(self, path: Path) -> None:
-        config = get_config_from_yaml(path) or {}
-        self.data_cfg = TravellingDataConfig(without_normalisation(config), path.parent)
+        self.data_cfg = TravellingDataConfig(read_data_config(path), path.parent)
         vocabulary = path.parent / self.data_cfg.vocab_filename
         if not vocabulary.is_file():
             # A folder to decode from need not have one: the checkpoint does.
             self.has_vocabulary = False
             return
-        self.tgt_dict.add_from_file(str(vocabulary))
+        try:
+            self.tgt_dict.add_from_file(str(vocabulary))
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{vocabulary} is no vocabulary of fairseq's ({reason_of(error)}); let "
+                "manifests.vocabulary write it again"
+            ) from None
         model = (self.data_cfg.config.get("bpe_tokenizer") or {}).get("sentencepiece_model")
         if model is not None:
             # fairseq would take a file of that name in the working directory first.
@@ -216,6 +225,8 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
                 seed=self.cfg.seed,
                 ours=self._dataset_options(training),
             )
+            if not training:
+                refuse_missing_files(self.datasets[split], self.data_cfg.audio_root)
             if training and self.ctc_text == "source":
                 self._check_transcripts(split)
             if self.cfg.decodes_with:

@@ -35,6 +35,7 @@ from mmpt_fairseq.tasks._every_row import (
     RowsConfig,
     check_start,
     is_training_split,
+    refuse_missing_files,
 )
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 
@@ -158,6 +159,8 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 self.cfg.audio_root,
                 class_weights(manifest) if self.cfg.balance_classes else None,
             )
+            if not training:
+                refuse_missing_files(self.datasets[split], self.cfg.audio_root)
 
     def _check_lengths(self, manifest: Manifest, training: bool) -> None:
         limit, longest = self.cfg.max_source_positions, int(np.argmax(manifest.n_frames))

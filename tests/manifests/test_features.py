@@ -142,6 +142,11 @@ def test_what_would_be_lost_or_misread_is_refused(folders, tmp_path):
     assert not archive.exists()
 
 
+def test_an_archive_by_another_name_is_refused(folders, tmp_path):
+    with pytest.raises(InputError, match=r"features must be called \.zip; say .*features\.zip"):
+        cache_features(tmp_path / "features", [folders[0]])
+
+
 def test_nothing_readable_is_an_error(folders, tmp_path):
     for wav in folders[0].glob("*.wav"):
         wav.write_bytes(b"no sound")

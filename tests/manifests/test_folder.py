@@ -49,6 +49,11 @@ def test_cues(suffix, content, end):
     ]
 
 
+def test_cues_whose_times_are_rounded():
+    cues = "1\n00:00:01,5 --> 00:00:02,05\nOne\n\n2\n00:00:03.00 --> 00:00:04.5\nTwo\n"
+    assert list(read_cues(cues)) == [Cue(1.5, 2.05, "One"), Cue(3, 4.5, "Two")]
+
+
 def test_cues_that_no_blank_line_parts():
     cues = "1\n00:00:00,000 --> 00:00:01,000\nOne\n2\n00:00:01,000 --> 00:00:02,000\n2\nTwo\n"
     assert list(read_cues(cues)) == [Cue(0, 1, "One"), Cue(1, 2, "2\nTwo")]
@@ -166,6 +171,29 @@ def test_split_folders_sound_beside_pictures_and_pieces(tmp_path):
     assert [r["id"] for r in rows(tmp_path / "out/valid.tsv")] == ["dev/y"]
     assert skipped(tmp_path / "out") == {"train/mute": "no audio track"}
     check_lengths(tmp_path / "out/train.tsv")
+
+
+def test_of_a_single_recording_in_pieces_the_end_is_held_out(tmp_path):
+    sound(tmp_path / "corpus/a.flac", 24.0)
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--cut", "2", "--valid-every", "5")
+    train, valid = (rows(tmp_path / f"out/{split}.tsv") for split in ("train", "valid"))
+    assert [r["id"] for r in train] == [f"a_{i:04d}" for i in range(10)]
+    assert [r["id"] for r in valid] == ["a_0010", "a_0011"]
+
+
+def test_a_long_recording_among_short_ones_stays_in_train(tmp_path):
+    sound(tmp_path / "corpus/day.flac", 24.0)
+    sound(tmp_path / "corpus/word.flac", 2.0)
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--cut", "2")
+    assert [r["id"] for r in rows(tmp_path / "out/valid.tsv")] == ["word"]
+    assert len(rows(tmp_path / "out/train.tsv")) == 12
+
+
+@pytest.mark.parametrize("cut", ["nan", "0", "-1"])
+def test_pieces_that_cannot_be_are_refused(cut, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(RECIPE, [str(tmp_path), str(tmp_path / "out"), "--cut", cut])
+    assert f"{cut} is no length in seconds" in capsys.readouterr().err
 
 
 def test_linked_folders_are_walked_once(tmp_path):

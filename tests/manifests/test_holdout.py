@@ -1,5 +1,6 @@
 """What goes to ``valid`` where nothing says so."""
 
+import numpy as np
 import pytest
 
 from manifests.common import CorpusError
@@ -7,14 +8,36 @@ from manifests.holdout import RecordingsHeldOut, SpeakersHeldOut, hold_out
 from tests.manifests.corpora import check_lengths, rows, run, sound, text
 
 
+def equal(names):
+    """Recordings of which there is as much of each."""
+    return lambda: ((name, 1) for name in names)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_recording_that_is_most_of_all_is_held_out(seed):
+    """Whatever their names; of two, the smaller one."""
+    rng = np.random.default_rng(seed)
+    names = [f"{rng.integers(1 << 30)}" for _ in range(9)]
+    parts = [(names[0], 50)] * 4 + [(name, 10) for name in names[1:]]
+    rng.shuffle(parts)
+    held = RecordingsHeldOut(lambda: parts, 3)
+    found = {name for name in names if name in held}
+    assert found
+    assert names[0] not in found
+    two = RecordingsHeldOut(lambda: [(names[0], 600), (names[1], 3)], 20)
+    assert [name in two for name in names[:2]] == [False, True]
+    alike = RecordingsHeldOut(lambda: [(names[0], 3), (names[1], 3)] * 50, 20)
+    assert sum(name in alike for name in names[:2]) == 1
+
+
 def test_the_same_are_held_out_when_clips_are_added():
     names = [f"clip {i}" for i in range(2000)]
-    few, many = RecordingsHeldOut(names[:1000], 20), RecordingsHeldOut(names, 20)
+    few, many = RecordingsHeldOut(equal(names[:1000]), 20), RecordingsHeldOut(equal(names), 20)
     assert 20 < sum(name in few for name in names[:1000]) < 100
     assert sum((name in few) != (name in many) for name in names[:1000]) <= 2
-    assert [name for name in "ab" if name in RecordingsHeldOut("ab", 20)] in (["a"], ["b"])
-    assert "a" not in RecordingsHeldOut("aaa", 20)
-    assert not any(name in RecordingsHeldOut(names, 0) for name in names)
+    assert [name for name in "ab" if name in RecordingsHeldOut(equal("ab"), 20)] in (["a"], ["b"])
+    assert "a" not in RecordingsHeldOut(equal("aaa"), 20)
+    assert not any(name in RecordingsHeldOut(equal(names), 0) for name in names)
 
 
 @pytest.mark.parametrize(
@@ -39,11 +62,11 @@ def test_small_speakers_are_held_out(clips, every, expected):
 
 def test_recordings_where_a_speaker_would_be_too_much():
     recordings = [f"clip {i}" for i in range(200)]
-    assert hold_out(["ann"] * 190 + ["ben"] * 10, lambda: recordings, 20).by_speaker
-    held = hold_out(["ann"] * 100 + ["ben"] * 100, lambda: recordings, 20)
+    assert hold_out(["ann"] * 190 + ["ben"] * 10, equal(recordings), 20).by_speaker
+    held = hold_out(["ann"] * 100 + ["ben"] * 100, equal(recordings), 20)
     assert not held.by_speaker
     assert 1 <= sum(name in held for name in recordings) < 30
-    assert not hold_out(None, lambda: recordings, 20).by_speaker
+    assert not hold_out(None, equal(recordings), 20).by_speaker
 
 
 def write_table(tmp_path, speaker, *more):

@@ -16,6 +16,7 @@ from manifests.recording import COMPRESSED, PLAIN, inspect
 from mmpt_fairseq.data import waveform
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
+from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from tests.helpers import noise, picture_number, write_audio, write_video
 from tests.manifests.corpora import film, hidden, m4a, sound, text, truncated
 
@@ -246,6 +247,35 @@ def test_an_mp3_that_does_not_tell_its_length(tmp_path):
         container.mux(stream.encode(None))
     assert soundfile.info(path).frames > 9.5 * 16_000  # its guess
     assert inspect(str(path)).samples == len(read_waveform(str(path))) < 9.2 * 16_000
+
+
+def test_an_mp3_that_was_joined_is_read_to_its_end(tmp_path):
+    """libsndfile would end where the first part does."""
+    parts = [sound(tmp_path / f"{i}.mp3", 3.0 + i, i).read_bytes() for i in range(2)]
+    path = tmp_path / "joined.mp3"
+    path.write_bytes(b"".join(parts))
+    assert soundfile.info(path).frames < 3.2 * 16_000
+    read = read_waveform(str(path))
+    assert len(read) == pytest.approx(7.0 * 16_000, abs=4000)
+    assert sum(map(len, waveform_blocks(str(path)))) == len(read)
+    for decode in (False, True):
+        assert inspect(str(path), decode).samples == pytest.approx(len(read), abs=1600)
+    clip = Candidate("a", "train", str(path), start=5.0, seconds=1.0)
+    part = read_waveform(measure(clip, Limits()).row["audio"])
+    assert np.array_equal(part, read[80_000:96_000])
+
+
+def test_flac_that_tells_no_length(tmp_path):
+    """As one that was written to a pipe: its header counts no samples."""
+    path = sound(tmp_path / "a.flac", 2.0)
+    whole = read_waveform(str(path))
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the last 36 bits before the checksum of the samples
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    assert np.allclose(read_waveform(str(path)), whole, atol=1e-6)
+    assert inspect(str(path)).samples == len(whole)
+    assert np.allclose(read_waveform(f"{path}:16000:8000"), whole[16_000:24_000], atol=1e-6)
 
 
 def test_ogg_streams_one_after_the_other(tmp_path):

@@ -46,6 +46,13 @@ def test_a_perfect_model_makes_no_errors(folder):
     assert error_rates(TEXTS, said) == {"wer": 0.0, "cer": 0.0}
 
 
+def test_a_long_text_has_letters_too(tmp_path):
+    row = {"id": 0, "audio": "a.wav", "n_frames": 9, "tgt_text": "ж" * 3000 + "щ"}
+    write_manifest(tmp_path / "train.tsv", [row])
+    vocabulary.build_vocabulary(tmp_path)
+    assert {"ж 1", "щ 1"} <= set((tmp_path / "dict.txt").read_text().splitlines())
+
+
 def test_scoring_changes_no_manifest_text():
     assert [normalise_text(clean(text)) for text in TEXTS] == [clean(text) for text in TEXTS]
 
