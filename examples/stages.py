@@ -135,7 +135,8 @@ def train(
         *overrides,
     ]
     total = _override(overrides, "optimization.max_update")
-    run_step(command, save_dir, [*data_files(data)], total, interrupt_at)
+    recipe = [config / f"{name}.yaml", *sorted(config.glob("*/**/*.yaml"))]
+    run_step(command, save_dir, [*data_files(data), *recipe], total, interrupt_at)
     return save_dir / "checkpoint_best.pt"
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from manifests.common import CorpusError, atomic_path, parallel_stream, remove_stale
+from manifests.common import CorpusError, atomic_path, parallel_stream, preload, remove_stale
 from manifests.recording import video_stream
 
 SMALL_SIDE = 256
@@ -28,6 +28,8 @@ KEY_EVERY = 12  # pictures
 QUALITY = "26"  # x264's constant rate factor
 
 Job = tuple[str, str]
+
+preload("mmpt_fairseq.data.container")
 
 
 def compact(
@@ -86,7 +88,8 @@ def make_copy(job: Job, small_side: int = SMALL_SIDE) -> str:
     import av
 
     video, copy = job
-    if _is_newer(copy, video):
+    changed = _changed(video)
+    if changed is not None and changed == _changed(copy):
         return ""
     av.logging.set_level(av.logging.PANIC)
     try:
@@ -95,16 +98,18 @@ def make_copy(job: Job, small_side: int = SMALL_SIDE) -> str:
                 raise ValueError("no video track")
             with av.open(str(partial), "w", format="mp4") as target:
                 _transcode(source, target, small_side)
+            os.utime(partial, ns=(changed, changed))
         return ""
     except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
         return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _is_newer(copy: str, video: str) -> bool:
+def _changed(path: str) -> int | None:
+    """When a file was changed: a copy has its video's time, which tells it from another's."""
     try:
-        return os.path.getmtime(copy) >= os.path.getmtime(video)
+        return os.stat(path).st_mtime_ns
     except OSError:
-        return False
+        return None
 
 
 def _transcode(source, target, small_side: int) -> None:

@@ -27,6 +27,7 @@ import codecs
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,8 @@ SOUND = {*PLAIN, *COMPRESSED, ".m4a", ".aac", ".wma", ".ac3", ".amr", ".caf", ".
 SOUND |= {".mp2", ".m4b", ".au", ".w64", ".sph", ".wv", ".ape"}
 VIDEO = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp"}
 VIDEO |= {".ts", ".mts", ".m2ts", ".ogv", ".vob"}
+OTHERS = {"", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".md", ".xml", ".html", ".pdf", ".log"}
+OTHERS |= {".jpg", ".jpeg", ".png", ".gif", ".nfo", ".yaml", ".zip"}
 SPLIT_FOLDERS = {"train", "training", "valid", "validation", "val", "dev", "test", "eval"}
 
 
@@ -90,6 +93,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         read = partial(_rows, args.csv, args.encoding, args.corpus)
         yield from table_candidates(read, args.valid_every, rule, **columns)
         return
+    _tell_left_alone(args.corpus)
     sidecars = Sidecars(rule, args.source_lang, args.target_lang, args.encoding)
     with_texts = not args.without_texts and any(map(sidecars.find, recordings(args.corpus)))
     held, splits = _held_out(args, sidecars if with_texts else None)
@@ -165,6 +169,17 @@ def recordings(folder: Path) -> Iterator[Recording]:
             # A third file of the same name is told as a duplicate.
             for path in [*sounds[1:], *videos[1:]]:
                 yield Recording(path, path if path in videos else None, texts)
+
+
+def _tell_left_alone(folder: Path) -> None:
+    """Name the suffixes under a folder that are of no kind of file known here."""
+    known = SOUND | VIDEO | {*SUFFIXES, *OTHERS}
+    names = (name for _, _, files in os.walk(folder) for name in files)
+    suffixes = (Path(name).suffix.lower() for name in names if not name.startswith("."))
+    others = Counter(suffix for suffix in suffixes if suffix not in known)
+    if others:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(8))
+        print(f"files that are no sound or video by name are left alone: {counts}", file=sys.stderr)
 
 
 def _loops(parent: str, name: str) -> bool:

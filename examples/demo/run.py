@@ -2,7 +2,7 @@
 
 Generates a corpus, pre-trains on talking faces without labels, mid-trains on translated speech,
 fine-tunes on a few transcripts, and compares the recogniser with others that leave stages out or
-do them otherwise (``RECOGNISERS``). All see the same transcripts and decode the same test set.
+do them otherwise (``ablations``). All see the same transcripts and decode the same test set.
 What is done is not done again; what was interrupted goes on. It ends with a table,
 ``results.json`` and ``report.html``.
 """

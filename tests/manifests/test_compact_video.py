@@ -9,7 +9,7 @@ import pytest
 from manifests.compact_video import compact, main, make_copy
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.video import read_frames
-from tests.helpers import picture_number, write_video
+from tests.helpers import noise, picture_number, write_audio, write_video
 from tests.manifests.corpora import sound, turned
 
 
@@ -62,6 +62,19 @@ def test_a_video_that_was_replaced_is_copied_again(tmp_path):
     assert make_copy(job) == ""
     with av.open(job[1]) as container:
         assert container.streams.video[0].frames == 20
+    # One that is older than the copy, as what a backup brings back.
+    write_video(tmp_path / "a.mp4", 10)
+    os.utime(job[0], (9, 9))
+    assert make_copy(job) == ""
+    with av.open(job[1]) as container:
+        assert container.streams.video[0].frames == 10
+
+
+def test_a_file_without_pictures_is_told(tmp_path):
+    write_audio(tmp_path / "a.ogg", noise(1.0))
+    copy = tmp_path / "small.mp4"
+    assert make_copy((str(tmp_path / "a.ogg"), str(copy))) == "no video track"
+    assert not copy.exists()
 
 
 def test_what_is_done_stays_done(data, tmp_path):

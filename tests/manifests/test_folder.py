@@ -189,6 +189,14 @@ def test_a_long_recording_among_short_ones_stays_in_train(tmp_path):
     assert len(rows(tmp_path / "out/train.tsv")) == 12
 
 
+def test_files_of_unknown_kinds_are_told(tmp_path, capsys):
+    sound(tmp_path / "corpus/a.flac", 1.0)
+    for name in ("b.dss", "c.DSS", "notes.txt", "cover.jpg", ".hidden.dss"):
+        (tmp_path / "corpus" / name).write_text("x")
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--without-texts")
+    assert "no sound or video by name are left alone: 2 .dss\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("cut", ["nan", "0", "-1"])
 def test_pieces_that_cannot_be_are_refused(cut, tmp_path, capsys):
     with pytest.raises(SystemExit):
