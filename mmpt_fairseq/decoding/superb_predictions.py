@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.rows import refuse_unreadable
 from mmpt_fairseq.data.segments import format_segments
 from mmpt_fairseq.decoding.superb import (
     Activity,
@@ -26,7 +27,6 @@ from mmpt_fairseq.decoding.superb import (
 )
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.superb import SuperbModel
-from mmpt_fairseq.tasks._every_row import refuse_unreadable
 from mmpt_fairseq.tasks.superb import Scoring, SuperbTask
 
 # s3prl's downstream/diarization/score.sh tries these and reports the best on the test set itself;

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmpt_fairseq.data.audio import Features, read_filterbank
+from mmpt_fairseq.data.rows import manifest_datasets
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.report.probes import Probe, usable
-from mmpt_fairseq.tasks._every_row import manifest_datasets
 
 MOST_LABELS = 32  # rows of the posteriors' picture
 

@@ -1,23 +1,16 @@
 """What every task of ours does with rows: none is lost in silence, bad ones are counted."""
 
 import gc
-import itertools
 import logging
-import os
 import resource
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from fairseq.data import FairseqDataset
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
-from omegaconf import MissingMandatoryValue
 
-from mmpt_fairseq.compat import mend_commands
-from mmpt_fairseq.data.waveform import split_slice
+from mmpt_fairseq.data.rows import check_skipped, dataset_is_training, refuse_unreadable
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 logger = logging.getLogger(__name__)
@@ -167,93 +160,3 @@ def peak_memory_gb() -> float:
     """Peak resident memory of this process in GB (1e9 bytes), its loader workers not counted."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def refuse_missing_files(
-    dataset: FairseqDataset, root: str | None, columns: Sequence[str] = ("audio",)
-) -> None:
-    """Stop before an evaluation, or the training that it belongs to, has begun.
-
-    Args:
-        root: what paths are relative to, the manifest's folder if none is given.
-        columns: of the manifest, in which files are named.
-
-    Raises:
-        InputError: a file is not there.
-    """
-    there: set[str] = set()
-    for part in manifest_datasets(dataset):
-        for row, column in itertools.product(range(len(part)), columns):
-            path, _, _ = split_slice(part.manifest.resolve(column, row, root or None))
-            if path and path not in there:
-                if not os.path.exists(path):
-                    raise InputError(
-                        f"{part.manifest.where(row)}: there is no {column} file {path}; an "
-                        "evaluation leaves no row out, mend it"
-                    )
-                there.add(path)
-
-
-def refuse_unreadable(sample: dict) -> None:
-    """Stop an evaluation that would leave out a clip."""
-    if sample.get("unreadable"):
-        raise InputError(f"{sample['unreadable'][0]}; an evaluation leaves no row out, mend it")
-
-
-def check_skipped(dataset: FairseqDataset) -> None:
-    """Stop a training in which too many clips cannot be used."""
-    for part in manifest_datasets(dataset):
-        part.skipped.check()
-
-
-def manifest_datasets(dataset: FairseqDataset) -> Iterator[FairseqDataset]:
-    """The datasets of ours inside fairseq's concatenations and resamplings."""
-    if hasattr(dataset, "manifest"):
-        yield dataset
-    else:
-        for part in getattr(dataset, "datasets", None) or [dataset.dataset]:
-            yield from manifest_datasets(part)
-
-
-def dataset_is_training(dataset: FairseqDataset) -> bool:
-    """Whether rows of it may be left out or drawn twice."""
-    return all(part.training for part in manifest_datasets(dataset))
-
-
-def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
-    """What can be known to be wrong before anything is loaded, and fairseq's commands mended.
-
-    Raises:
-        InputError: there is no data folder (a model alone does without), or a launcher started
-            several processes and the config is for one.
-    """
-    mend_commands()
-    if not from_checkpoint:
-        # For mmpt-report: fairseq logs the config that came of it, not what was typed.
-        logger.info("command: %s", shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]))
-        try:
-            data = cfg.data
-        except MissingMandatoryValue:
-            sentence = "task.data is not set; give the folder of the manifests"
-            raise InputError(sentence) from None
-        if not os.path.isdir(data):
-            raise InputError(f"there is no data folder {data}; check task.data")
-        refuse_lone_process(cfg)
-
-
-def is_training_split(cfg: FairseqDataclass, split: str) -> bool:
-    """Whether ``split`` is what is trained on; in a decode or validation no split is."""
-    return cfg.decodes_with is None and split == cfg.train_subset
-
-
-def refuse_lone_process(cfg: FairseqDataclass) -> None:
-    """Stop when a launcher started several processes but the config is for one.
-
-    fairseq would run the whole training once per process, all writing the same checkpoints.
-    """
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started > 1 and cfg.distributed_world_size == 1:
-        raise InputError(
-            f"{started} processes were started (WORLD_SIZE) but the config trains on one; add "
-            "+distributed=torchrun, or start one process"
-        )

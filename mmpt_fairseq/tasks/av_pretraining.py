@@ -15,15 +15,14 @@ from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
+from mmpt_fairseq.data.rows import refuse_missing_files
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
     RowsConfig,
-    check_start,
-    is_training_split,
-    refuse_missing_files,
 )
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
+from mmpt_fairseq.tasks._start import check_start, is_training_split, is_validation_split
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +224,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             )
             self._check_pairs(split, dataset)
             self._tell_hours(split, dataset)
-            if not dataset.training:
+            if is_validation_split(cfg, split):
                 seen = ("audio", "video") if cfg.use_video else ("audio",)
                 refuse_missing_files(dataset, cfg.audio_root, seen)
         self.datasets[split] = dataset

@@ -14,6 +14,7 @@ from fairseq.tasks.speech_to_text import SpeechToTextTask
 
 from mmpt_fairseq.checkpoint import same_vocabulary
 from mmpt_fairseq.data.augment import Augmentation
+from mmpt_fairseq.data.rows import manifest_datasets, refuse_missing_files
 from mmpt_fairseq.data.speech_to_text_dataset import (
     ManifestDatasetCreator,
     ManifestSpeechToTextDataset,
@@ -26,12 +27,7 @@ from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error, reason_of
 from mmpt_fairseq.models.freezing import refuse_decay, scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
-from mmpt_fairseq.tasks._every_row import (
-    check_start,
-    is_training_split,
-    manifest_datasets,
-    refuse_missing_files,
-)
+from mmpt_fairseq.tasks._initialise import initialise
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 from mmpt_fairseq.tasks._rows_with_text import RowsWithTextMixin
 from mmpt_fairseq.tasks._speech_to_text_config import (
@@ -40,7 +36,7 @@ from mmpt_fairseq.tasks._speech_to_text_config import (
     TravellingDataConfig,
     read_data_config,
 )
-from mmpt_fairseq.tasks._start import initialise
+from mmpt_fairseq.tasks._start import check_start, is_training_split, is_validation_split
 from mmpt_fairseq.tasks._validation import ValidationScorer, log_scores
 
 logger = logging.getLogger(__name__)
@@ -225,7 +221,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
                 seed=self.cfg.seed,
                 ours=self._dataset_options(training),
             )
-            if not training:
+            if is_validation_split(self.cfg, split):
                 refuse_missing_files(self.datasets[split], self.data_cfg.audio_root)
             if training and self.ctc_text == "source":
                 self._check_transcripts(split)

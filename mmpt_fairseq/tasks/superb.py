@@ -19,6 +19,7 @@ from omegaconf import II, MISSING
 
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.rows import refuse_missing_files
 from mmpt_fairseq.data.superb_dataset import SuperbDataset
 from mmpt_fairseq.data.superb_labels import (
     KINDS,
@@ -33,11 +34,9 @@ from mmpt_fairseq.models.upstreams import fill, settle
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
     RowsConfig,
-    check_start,
-    is_training_split,
-    refuse_missing_files,
 )
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
+from mmpt_fairseq.tasks._start import check_start, is_training_split, is_validation_split
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +158,7 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 self.cfg.audio_root,
                 class_weights(manifest) if self.cfg.balance_classes else None,
             )
-            if not training:
+            if is_validation_split(self.cfg, split):
                 refuse_missing_files(self.datasets[split], self.cfg.audio_root)
 
     def _check_lengths(self, manifest: Manifest, training: bool) -> None:

@@ -42,7 +42,7 @@ def test_later_attempts_win(cfg, tmp_path):
 
 
 def test_what_was_typed_last(cfg, tmp_path):
-    typed = [line(1, "mmpt_fairseq.tasks._every_row", f"command: train seed={i}") for i in (1, 2)]
+    typed = [line(1, "mmpt_fairseq.tasks._start", f"command: train seed={i}") for i in (1, 2)]
     log = parse(write_log(tmp_path, start(0, cfg), typed[0], start(20, cfg), typed[1]))
     assert log.command == "train seed=2"
     assert parse(write_log(tmp_path, start(0, cfg))).command is None

@@ -5,8 +5,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.tasks._every_row import check_start, peak_memory_gb
+from mmpt_fairseq.tasks._every_row import peak_memory_gb
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
+from mmpt_fairseq.tasks._start import check_start
 
 
 def test_a_start_without_a_folder_is_refused(tmp_path):

@@ -10,8 +10,8 @@ from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyConfig
 from mmpt_fairseq.decoding.ensemble import JointEnsemble
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.tasks._initialise import initialise, restored
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
-from mmpt_fairseq.tasks._start import initialise, restored
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from tests.helpers import (
     save_checkpoint,
