@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from math import gcd
 from pathlib import Path
@@ -20,6 +20,7 @@ SAMPLE_RATE = 16_000
 PREROLL = 0.5  # seconds
 # Two decoders may count a compressed recording's last frames differently.
 PART_TOLERANCE = 0.1  # seconds
+TIMED = {"matroska,webm", "mpegts"}  # FFmpeg's names of containers whose sound is sought by time
 # Sound that a container's clock has and its packets have not, as of recorders that drop out, is
 # silence; a longer step is a fault of the clock. manifests/recording.py counts it so.
 GAP, LONGEST_GAP = 0.1, 3600  # seconds
@@ -201,18 +202,42 @@ def _parts(samples: int, largest: int) -> Iterator[int]:
 def _sound_from(container, stream, start: int) -> tuple[Iterator, int]:
     """Decoded frames from at most sample ``start``, and the first one's place in samples.
 
-    Seeks only where timestamps count samples (mp4); elsewhere all is decoded from the beginning.
+    Seeks where timestamps count samples (mp4), and where they are fine enough to tell which of the
+    track's frames one is (mkv, webm, ts); elsewhere all is decoded from the beginning.
     """
     early = start - round(PREROLL * stream.rate)
-    if early > 0 and stream.time_base * stream.rate == 1:
-        begin = stream.start_time or 0
-        container.seek(begin + early, stream=stream, backward=True)
-        decoded = container.decode(stream)
-        first = next(decoded, None)
-        if first is not None and first.pts is not None and first.pts - begin <= early:
-            return chain([first], decoded), first.pts - begin
-        container.seek(begin, stream=stream, backward=True)
+    counts_samples = stream.time_base * stream.rate == 1
+    if early <= 0 or not (counts_samples or container.format.name in TIMED):
+        return container.decode(stream), 0
+    if counts_samples:
+        place, begin = (lambda pts: pts - begin), stream.start_time or 0
+    else:
+        place, begin = _places(container, stream)
+    container.seek(begin + int(early / stream.rate / stream.time_base), stream=stream)
+    decoded = container.decode(stream)
+    first = next(decoded, None)
+    if first is not None and first.pts is not None and place(first.pts) <= early:
+        return chain([first], decoded), place(first.pts)
+    container.seek(begin, stream=stream)
     return container.decode(stream), 0
+
+
+def _places(container, stream) -> tuple[Callable[[int], int], int]:
+    """From a frame's timestamp to its place in samples; and the first frame's timestamp.
+
+    Timestamps are rounded, to milliseconds in mkv; frames are equally long, but for the first, of
+    which what the encoder put before the sound was cut off.
+    """
+    frames = container.decode(stream)
+    first, second = next(frames), next(frames)
+    begin, unit = first.pts, float(first.time_base * stream.rate)
+
+    def place(pts: int) -> int:
+        rough = (pts - begin) * unit
+        exact = first.samples + round((rough - first.samples) / second.samples) * second.samples
+        return exact if abs(exact - rough) <= max(unit, 1) else round(rough)
+
+    return place, begin
 
 
 def resampling_ratio(rate: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import av
 import numpy as np
 import pytest
 
+from mmpt_fairseq.data import waveform
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
 from tests.helpers import RATE, noise, picture_number, write_video
@@ -21,6 +22,45 @@ def test_sound_of_a_part_of_a_video(recording, start):
     whole = read_waveform(recording)
     part = read_waveform(f"{recording}:{start}:5000")
     np.testing.assert_allclose(part, whole[start : start + 5000], atol=1e-6)
+
+
+KINDS = [("a.mkv", "aac"), ("a.webm", "libopus"), ("a.mkv", "pcm_s16le"), ("a.mkv", "libmp3lame")]
+KINDS += [("a.mkv", "ac3"), ("a.ts", "aac"), ("a.ts", "mp2")]
+
+
+@pytest.mark.parametrize(("name", "codec"), KINDS)
+def test_sound_of_a_part_of_other_containers(name, codec, tmp_path, monkeypatch):
+    """Their clocks are coarser than their samples, and nothing before the part is decoded."""
+    path, rate = str(tmp_path / name), 48_000
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        converter = av.AudioResampler(stream.format, "mono", rate)
+        for part in np.split(noise(30.0, rate=rate)[None], 1500, axis=1):
+            frame = av.AudioFrame.from_ndarray(part, "fltp", "mono")
+            frame.sample_rate = rate
+            for converted in converter.resample(frame):
+                container.mux(stream.encode(converted))
+        container.mux(stream.encode(None))
+    decoded, blocks = [], waveform._without_gaps
+    monkeypatch.setattr(
+        waveform, "_without_gaps", lambda f, rate: (decoded.append(b) or b for b in blocks(f, rate))
+    )
+
+    def read(*part):
+        return np.concatenate([b for b, _ in waveform.container_blocks(path, name, *part)])
+
+    whole = read()
+    for start in (100, 130_001, 700_000, 1_200_003):
+        decoded.clear()
+        part = read(start, rate)
+        assert len(part) == rate
+        lags = range(-50, 51)
+        alike = [
+            np.corrcoef(part[100:-100], whole[start + 100 + i :][: rate - 200])[0, 1] for i in lags
+        ]
+        assert lags[int(np.argmax(alike))] == 0
+        assert max(alike) > 0.85  # AAC makes some of its noise anew
+        assert sum(map(len, decoded)) < 8 * rate  # mkv's clusters last five seconds
 
 
 def test_a_part_is_found_by_seeking(recording, monkeypatch):
