@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmpt_fairseq.data.audio import FRAME_SHIFT, floored_filterbank, normalise
 from mmpt_fairseq.models.upstreams import open_upstream
-from mmpt_fairseq.modules.conformer import beyond
+from mmpt_fairseq.modules.masking import padding_mask
 
 
 class UpstreamExpert(nn.Module):
@@ -38,7 +38,7 @@ class UpstreamExpert(nn.Module):
         lengths = torch.tensor([len(clip) for clip in clips], device=wavs[0].device)
         source = nn.utils.rnn.pad_sequence(clips, batch_first=True)
         hidden = self.upstream(source, lengths)
-        padding = beyond(hidden.lengths, hidden.states.size(2))
+        padding = padding_mask(hidden.lengths, hidden.states.size(2))
         states = hidden.states.masked_fill(padding[:, None, :, None], 0.0)
         layers = list(states.unbind(dim=1))
         return {"hidden_states": layers, "last_hidden_state": layers[-1]}

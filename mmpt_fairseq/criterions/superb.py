@@ -27,7 +27,7 @@ from mmpt_fairseq.decoding.superb import (
     speech_activity,
 )
 from mmpt_fairseq.models.superb import SuperbOutput
-from mmpt_fairseq.modules.conformer import beyond
+from mmpt_fairseq.modules.masking import padding_mask
 
 
 @register_criterion("mmpt_superb", dataclass=FairseqDataclass)
@@ -134,7 +134,7 @@ def permutation_invariant_loss(logits: Tensor, target: Tensor, lengths: Tensor) 
         logits, target: ``(B, T, S)``.
         lengths: ``(B,)``.
     """
-    inside = ~beyond(lengths, logits.size(1))
+    inside = ~padding_mask(lengths, logits.size(1))
     losses = []
     for order in permutations(range(target.size(-1))):
         loss = F.binary_cross_entropy_with_logits(

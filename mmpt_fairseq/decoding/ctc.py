@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmpt_fairseq.decoding.prefix_beam import prefix_beam_search
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.models.speech_to_text import ctc_log_probabilities
 
 
 def kept_frames(labels: Tensor, blank: int) -> Tensor:
@@ -62,8 +63,7 @@ class CTCGenerator(nn.Module):
         """fairseq's nested list: per row its hypotheses, best first."""
         net_input = sample["net_input"]
         encoder_out = self.model.encoder(net_input["src_tokens"], net_input["src_lengths"])
-        lprobs = encoder_out["ctc_logits"][0].float().log_softmax(-1).transpose(0, 1)
-        return self.search(lprobs, encoder_out["src_lengths"][0])
+        return self.search(*ctc_log_probabilities(encoder_out))
 
     def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
         """Hypotheses per row of ``lprobs`` ``(B, T, V)`` with ``lengths`` ``(B,)`` frames."""

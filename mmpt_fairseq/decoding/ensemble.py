@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mmpt_fairseq.decoding.ctc import require_ctc
 from mmpt_fairseq.decoding.prefix_score import IMPOSSIBLE, CTCPrefixScorer
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.modules.conformer import beyond
+from mmpt_fairseq.models.speech_to_text import ctc_log_probabilities
+from mmpt_fairseq.modules.masking import padding_mask
 
 
 class PrefixEnsemble(EnsembleModel):
@@ -33,8 +34,7 @@ class PrefixEnsemble(EnsembleModel):
     def forward_encoder(self, net_input: dict[str, Tensor]) -> list[dict[str, list[Tensor]]]:
         """fairseq's encoder outputs; the CTC head's are kept for this batch."""
         outputs = super().forward_encoder(net_input)
-        self.lprobs = outputs[0]["ctc_logits"][0].float().log_softmax(-1).transpose(0, 1)
-        self.lengths = outputs[0]["src_lengths"][0]
+        self.lprobs, self.lengths = ctc_log_probabilities(outputs[0])
         dictionary = self.single_model.decoder.dictionary
         self.blank, self.eos = dictionary.bos(), dictionary.eos()
         self._scorer = CTCPrefixScorer(self.lprobs, self.lengths, self.blank, self.eos, self.tags)
@@ -64,7 +64,7 @@ class CTCEnsemble(PrefixEnsemble):
 
     def _silent(self) -> Tensor:
         """``(B,)``, whether each of a row's frames is most likely blank."""
-        padding = beyond(self.lengths, self.lprobs.size(1))
+        padding = padding_mask(self.lengths, self.lprobs.size(1))
         return ((self.lprobs.argmax(-1) == self.blank) | padding).all(1)
 
 

@@ -8,6 +8,8 @@ replaces the loop over frames. Float64, for products of hundreds of probabilitie
 import torch
 from torch import Tensor
 
+from mmpt_fairseq.modules.masking import padding_mask
+
 # Log probability of what CTC cannot align: finite, so that a search can always end.
 IMPOSSIBLE = -1e4
 
@@ -28,7 +30,7 @@ class CTCPrefixScorer:
         self.blank, self.eos = blank, eos
         self.tags = torch.empty(0, dtype=torch.long) if tags is None else tags
         self.lprobs = lprobs.double()
-        padding = torch.arange(lprobs.size(1), device=lprobs.device)[None] >= lengths[:, None]
+        padding = padding_mask(lengths, lprobs.size(1))
         self.probs = self.lprobs.exp().masked_fill(padding[..., None], 0.0)
         self.lengths, self.padding = lengths, padding
         self.beam = 0  # hypotheses a row, known from the first step on

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from mmpt_fairseq.data.audio import NUM_MEL_BINS
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
-from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder, beyond
+from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder
+from mmpt_fairseq.modules.masking import padding_mask
 from mmpt_fairseq.modules.pooling import AttentionPooling, masked_mean
 from mmpt_fairseq.modules.reconstruction import (
     Encoded,
@@ -266,7 +267,7 @@ class AVPretrainingModel(BaseFairseqModel):
     def encode_audio(self, audio: Tensor, lengths: Tensor, mask: Tensor, rows: Tensor) -> Encoded:
         """The visible frames of the clips that have sound."""
         encoded = self.audio_encoder(audio, lengths, mask)
-        padding = beyond(encoded.lengths, mask.size(1))
+        padding = padding_mask(encoded.lengths, mask.size(1))
         return Encoded(encoded.states, encoded.visible, padding, None, rows)
 
     def encode_video(self, video: Tensor, mask: Tensor, rows: Tensor) -> Encoded:
@@ -288,7 +289,7 @@ class AVPretrainingModel(BaseFairseqModel):
         predicted = self.decoder(encoded, self.joint_decoding)
         errors = dict.fromkeys(("audio", "video"), torch.zeros(0, device=self.log_scale.device))
         if audio is not None:
-            exists = ~beyond(lengths, audio.size(1))[..., None].expand_as(audio)
+            exists = ~padding_mask(lengths, audio.size(1))[..., None].expand_as(audio)
             errors["audio"], predicted["audio"] = self._compare(
                 predicted["audio"],
                 audio_patches(audio, SUBSAMPLING),

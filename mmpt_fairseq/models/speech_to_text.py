@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
 from mmpt_fairseq.models.freezing import Freezing, mark_encoder, without_gradients
-from mmpt_fairseq.modules.conformer import ConformerEncoder, EncodedAudio, beyond
+from mmpt_fairseq.modules.conformer import ConformerEncoder, EncodedAudio
+from mmpt_fairseq.modules.masking import padding_mask
 
 
 @dataclass
@@ -124,7 +125,7 @@ class SpeechEncoder(FairseqEncoder):
 
     def _encode(self, source: Tensor, lengths: Tensor) -> EncodedAudio:
         if self.given_states:
-            return EncodedAudio(source, beyond(lengths, source.size(1)), lengths, [])
+            return EncodedAudio(source, padding_mask(lengths, source.size(1)), lengths, [])
         with without_gradients(self.held):
             return self.audio_encoder(source, lengths)
 
@@ -190,13 +191,19 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
             raise InputError(
                 "criterion.ctc_weight is above 0 but model.ctc is false; set one to fit the other"
             )
-        lprobs = encoder_out["ctc_logits"][0].float().log_softmax(dim=-1)
-        lengths = encoder_out["src_lengths"][0]
-        return lprobs, lengths.masked_fill(sample["ctc_target_lengths"] == 0, 0)
+        lprobs, lengths = ctc_log_probabilities(encoder_out)
+        return lprobs.transpose(0, 1), lengths.masked_fill(sample["ctc_target_lengths"] == 0, 0)
 
     def get_ctc_target(self, sample: dict) -> tuple[Tensor, Tensor]:
         """Targets ``(B, L)`` and lengths ``(B,)`` for CTC, as the dataset collated them."""
         return sample["ctc_target"], sample["ctc_target_lengths"]
+
+
+def ctc_log_probabilities(encoder_out: dict[str, list[Tensor]]) -> tuple[Tensor, Tensor]:
+    """``(B, T, V)`` of each label, in single precision, and lengths ``(B,)``, of what an encoder
+    with a CTC head puts out."""
+    lprobs = encoder_out["ctc_logits"][0].float().log_softmax(-1).transpose(0, 1)
+    return lprobs, encoder_out["src_lengths"][0]
 
 
 def _decoder_config(cfg: SpeechToTextModelConfig) -> TransformerConfig:

@@ -22,7 +22,7 @@ from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
 from mmpt_fairseq.modules.depthwise import DepthwiseConv
 from mmpt_fairseq.modules.dropout import Dropout
-from mmpt_fairseq.modules.masking import VisibleTokens
+from mmpt_fairseq.modules.masking import VisibleTokens, padding_mask
 
 SUBSAMPLING = 4  # filterbank frames per encoder frame
 
@@ -49,19 +49,19 @@ class MaskedSubsampler(Conv1dSubsampler):
             mask: ``(B, ceil(T / 4))``, True = masked: its four frames are hidden.
             visible: the tokens to be computed.
         """
-        hidden = beyond(lengths, features.size(1))
+        hidden = padding_mask(lengths, features.size(1))
         if mask is not None:
             hidden = hidden | mask.repeat_interleave(SUBSAMPLING, dim=1)[:, : features.size(1)]
         x = features.masked_fill(hidden[..., None], 0.0).transpose(1, 2)
         for layer in self.conv_layers[:-1]:
             x = F.glu(layer(x), dim=1)
             lengths = (lengths + 1) // 2
-            x = x.masked_fill(beyond(lengths, x.size(2))[:, None], 0.0)
+            x = x.masked_fill(padding_mask(lengths, x.size(2))[:, None], 0.0)
         last = self.conv_layers[-1]
         if visible is not None:
             return F.glu(convolve_at(visible.index, x, last), dim=-1)
         x = F.glu(last(x), dim=1).transpose(1, 2)
-        return x.masked_fill(beyond((lengths + 1) // 2, x.size(1))[..., None], 0.0)
+        return x.masked_fill(padding_mask((lengths + 1) // 2, x.size(1))[..., None], 0.0)
 
 
 def convolve_at(index: Tensor, x: Tensor, layer: nn.Conv1d) -> Tensor:
@@ -214,7 +214,7 @@ class ConformerEncoder(nn.Module):
         keep_layers: bool = False,
     ) -> EncodedAudio:
         """Encode ``features`` ``(B, T, F)``; ``mask`` ``(B, ceil(T / 4))``, True = masked."""
-        padding = beyond(subsampled(lengths), subsampled(features.size(1)))
+        padding = padding_mask(subsampled(lengths), subsampled(features.size(1)))
         positions = torch.arange(padding.size(1), device=features.device)[None]
         visible = None
         if mask is not None:
@@ -237,8 +237,3 @@ class ConformerEncoder(nn.Module):
             if keep_layers:
                 kept.append(x)
         return EncodedAudio(x, padding, subsampled(lengths), kept, visible)
-
-
-def beyond(lengths: Tensor, size: int) -> Tensor:
-    """``(B, size)``, True from each length on: padding."""
-    return torch.arange(size, device=lengths.device)[None] >= lengths[:, None]

@@ -57,6 +57,11 @@ def masked_count(length: int, ratio: float) -> int:
     return max(min(masked, length - 1), 0)
 
 
+def padding_mask(lengths: Tensor, size: int) -> Tensor:
+    """``(B, size)``, True from each length ``(B,)`` on."""
+    return torch.arange(size, device=lengths.device)[None] >= lengths[:, None]
+
+
 @dataclass
 class VisibleTokens:
     """Where the visible tokens of a batch stand among all of them.
@@ -78,8 +83,7 @@ class VisibleTokens:
         widest = max(int(counts.max()), 1)
         # A stable sort keeps the visible ones first and in order of time.
         index = torch.argsort(hidden.to(torch.uint8), dim=1, stable=True)[:, :widest]
-        padding = torch.arange(widest, device=hidden.device)[None] >= counts[:, None]
-        return cls(index, padding, hidden.size(1))
+        return cls(index, padding_mask(counts, widest), hidden.size(1))
 
     def gather(self, x: Tensor) -> Tensor:
         """``(B, L, D)`` -> ``(B, N, D)``."""

@@ -6,7 +6,7 @@ The states of a frozen upstream are summed with learned weights; a head stands o
 import torch
 from torch import Tensor, nn
 
-from mmpt_fairseq.modules.conformer import beyond
+from mmpt_fairseq.modules.masking import padding_mask
 from mmpt_fairseq.modules.pooling import masked_mean
 
 
@@ -36,7 +36,7 @@ class UtteranceHead(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """``(B, T, D)`` -> logits ``(B, classes)``."""
-        return self.output(masked_mean(self.projector(x), beyond(lengths, x.size(1))))
+        return self.output(masked_mean(self.projector(x), padding_mask(lengths, x.size(1))))
 
 
 class FrameHead(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmpt_fairseq.data.audio import Features, read_filterbank
 from mmpt_fairseq.data.rows import manifest_datasets
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
-from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
+from mmpt_fairseq.models.speech_to_text import SpeechToTextModel, ctc_log_probabilities
 from mmpt_fairseq.report.probes import Probe, usable
 
 MOST_LABELS = 32  # rows of the posteriors' picture
@@ -120,10 +120,10 @@ def _ctc(
     """Names and posteriors of the labels that greedy CTC writes, and when it does."""
     if not encoded["ctc_logits"]:
         return [], None, []
-    logits: Tensor = encoded["ctc_logits"][0][:, 0].float()  # (T, V)
-    lprobs = logits.log_softmax(-1)
+    found, lengths = ctc_log_probabilities(encoded)
     generator = CTCGreedyGenerator([model], dictionary)
-    [[hypothesis]] = generator.search(lprobs[None], torch.tensor([len(lprobs)]))
+    [[hypothesis]] = generator.search(found, lengths)
+    lprobs = found[0]  # (T, V)
     written = hypothesis["tokens"][:-1].tolist()  # without EOS
     frames = hypothesis["frames"].tolist()
     shown = list(dict.fromkeys(written))[:MOST_LABELS]

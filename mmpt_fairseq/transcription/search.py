@@ -20,6 +20,7 @@ from mmpt_fairseq.decoding.ctc_alignment import token_spans
 from mmpt_fairseq.decoding.language_model import load_language_model
 from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.errors import InputError, input_error_on_exit
+from mmpt_fairseq.models.speech_to_text import ctc_log_probabilities
 from mmpt_fairseq.modules.conformer import SUBSAMPLING
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.transcript import Word
@@ -180,9 +181,8 @@ class Search:
             score: what these frames say of the tokens is the tokens' score too, for a search that
                 has but one for all of them.
         """
-        encoded = self.model.encoder(**net_input)
-        lprobs = encoded["ctc_logits"][0].float().log_softmax(-1).transpose(0, 1).cpu().numpy()
-        lengths = encoded["src_lengths"][0].tolist()
+        found, lengths = ctc_log_probabilities(self.model.encoder(**net_input))
+        lprobs, lengths = found.cpu().numpy(), lengths.tolist()
         for row, hypothesis in enumerate(hypotheses):
             tokens = hypothesis["tokens"].tolist()
             kept = [i for i, token in enumerate(tokens) if token not in self.text.ignored]
