@@ -16,13 +16,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PRELOADED = ("fairseq", "hydra", "tensorboardX", "torch._dynamo")
-MESSAGE = 1 << 18  # bytes that a command and its environment may take
+ANSWER = 64  # bytes, more than any has
 
 _idle: list["_Server"] = []  # a server runs one command at a time
 
@@ -40,15 +41,11 @@ class Forked:
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], cwd: Path | None = None
     ) -> None:
-        try:
-            self._server = _idle.pop()
-        except IndexError:
-            self._server = _Server(environment)
-        read, write = os.pipe()
         request = [list(command), dict(environment), str(cwd or Path.cwd())]
-        self.pid = self._server.start(request, write)
-        os.close(write)
-        self.stdout = os.fdopen(read, encoding="utf-8", errors="replace")
+        self._server, self.pid, output = _started(request)
+        # Its number may be another process's as soon as it has been waited for.
+        self._process = os.pidfd_open(self.pid)
+        self.stdout = os.fdopen(output, encoding="utf-8", errors="replace")
         self.returncode: int | None = None
 
     def wait(self) -> int:
@@ -64,10 +61,25 @@ class Forked:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
-        # Until it is waited for its number stays taken, whether it runs or has ended.
-        if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process, number)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_process"):
+            os.close(self._process)
+
+
+def _started(request: list) -> tuple["_Server", int, int]:
+    """A server, the number of the process that a command begins in, and its output to be read."""
+    while True:
+        server = _idle.pop() if _idle else None
+        try:
+            new = server or _Server(request[1])
+            return new, *new.start(request)
+        except (ConnectionError, ChildProcessError):
+            if server is None:
+                raise
+            # It has ended since its last command: with another one.
 
 
 class _Server:
@@ -75,6 +87,7 @@ class _Server:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._asked = False  # for the exit status
         with theirs:
             number = str(theirs.fileno())
             self._process = subprocess.Popen(
@@ -85,17 +98,30 @@ class _Server:
                 pass_fds=[theirs.fileno()],
             )
 
-    def start(self, request: list, output: int) -> int:
-        """The number of the process that the command begins in."""
-        socket.send_fds(self._socket, [json.dumps(request).encode()], [output])
-        return self._answer()
+    def start(self, request: list) -> tuple[int, int]:
+        """As :func:`_started`. The request goes into a file: it may be longer than a message."""
+        read, write = os.pipe()
+        try:
+            with tempfile.TemporaryFile() as file, os.fdopen(write, "wb"):
+                file.write(json.dumps(request).encode())
+                file.flush()
+                socket.send_fds(self._socket, [b"start"], [file.fileno(), write])
+                return self._answer(), read
+        except BaseException:
+            os.close(read)
+            raise
 
     def wait(self) -> int:
-        self._socket.send(b"wait")
-        return self._answer()
+        """The exit status; may be asked for again where that was interrupted."""
+        if not self._asked:
+            self._asked = True
+            self._socket.send(b"wait")
+        status = self._answer()
+        self._asked = False
+        return status
 
     def _answer(self) -> int:
-        answer = self._socket.recv(MESSAGE)
+        answer = self._socket.recv(ANSWER)
         if not answer:
             raise ChildProcessError("the server of commands has ended; what it says stands above")
         return int(answer)
@@ -108,16 +134,20 @@ def serve(requests: socket.socket) -> list[str]:
     gc.freeze()  # what was imported is not searched for garbage at every epoch
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the commands
     while True:
-        message, outputs, _, _ = socket.recv_fds(requests, MESSAGE, 1)
+        message, files, _, _ = socket.recv_fds(requests, ANSWER, 2)
         if not message:
             sys.exit()
+        request, output = files
         child = os.fork()
         if not child:
             requests.close()
-            return _become(*json.loads(message), outputs[0])
-        os.close(outputs[0])
+            with os.fdopen(request) as file:
+                file.seek(0)
+                return _become(*json.load(file), output)
+        os.close(request)
+        os.close(output)
         requests.send(str(child).encode())
-        requests.recv(MESSAGE)  # that it is waited for, or nothing if nobody is left to do so
+        requests.recv(ANSWER)  # "wait", or nothing if nobody is left to do so
         _, status = os.waitpid(child, 0)
         with contextlib.suppress(BrokenPipeError):
             requests.send(str(os.waitstatus_to_exitcode(status)).encode())

@@ -135,8 +135,8 @@ def train(
         *overrides,
     ]
     total = _override(overrides, "optimization.max_update")
-    recipe = [config / f"{name}.yaml", *sorted(config.glob("*/**/*.yaml"))]
-    run_step(command, save_dir, [*data_files(data), *recipe], total, interrupt_at)
+    recipe = config / f"{name}.yaml"
+    run_step(command, save_dir, [*data_files(data)], total, interrupt_at, recipe)
     return save_dir / "checkpoint_best.pt"
 
 
@@ -168,8 +168,15 @@ def run_step(
     inputs: Sequence[Path] = (),
     total: int | None = None,
     interrupt_at: int | None = None,
+    recipe: Path | None = None,
 ) -> None:
-    """Run one command in its folder unless that is done; ``inputs`` are files that it reads.
+    """Run one command in its folder unless that is done.
+
+    Args:
+        inputs: files that it reads.
+        total: updates that it makes, for the bar.
+        interrupt_at: kill it once after that update.
+        recipe: the config that it reads.
 
     Raises:
         InputError: the command failed, or the folder belongs to another command or other files.
@@ -181,10 +188,14 @@ def run_step(
         *(Path(v) for v in _values(command, "model.init_encoder_from") if v != "null"),
     ]
     identity = {"command": list(command), "inputs": fingerprint(inputs)}
+    if recipe is not None:
+        identity["recipe"] = fingerprint([recipe])
     started, done = folder / "started.json", folder / "done.json"
     if started.is_file():
         before = json.loads(started.read_text())["identity"]
-        if before != identity:
+        if "recipe" in identity and before.get("recipe", identity["recipe"]) != identity["recipe"]:
+            raise InputError(f"{folder} was made by another {recipe}; move it away to make it anew")
+        if any(before[part] != identity[part] for part in ("command", "inputs")):
             differs = _difference(before["command"], identity["command"])
             raise InputError(f"{folder} was made {differs}; move it away to make it anew")
         if done.is_file():

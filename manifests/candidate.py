@@ -67,7 +67,7 @@ class Candidate:
     split: str
     audio: str
     drawn: bool = False
-    last_drawn: int = 0
+    last_drawn: int = field(default=0, repr=False)  # no part of what a clip is known again by
     audio_else: str = ""
     audio_optional: bool = False
     video: str = ""

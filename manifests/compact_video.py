@@ -25,6 +25,7 @@ from manifests.recording import video_stream
 
 SMALL_SIDE = 256
 KEY_EVERY = 12  # pictures
+COARSEST_CLOCK = 3_000_000_000  # nanoseconds: some file systems count times in two seconds
 QUALITY = "26"  # x264's constant rate factor
 
 Job = tuple[str, str]
@@ -88,8 +89,8 @@ def make_copy(job: Job, small_side: int = SMALL_SIDE) -> str:
     import av
 
     video, copy = job
-    changed = _changed(video)
-    if changed is not None and changed == _changed(copy):
+    changed, copied = _changed(video), _changed(copy)
+    if None not in (changed, copied) and abs(changed - copied) < COARSEST_CLOCK:
         return ""
     av.logging.set_level(av.logging.PANIC)
     try:

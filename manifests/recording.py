@@ -22,6 +22,7 @@ import struct
 from array import array
 from dataclasses import dataclass, field
 from functools import lru_cache
+from stat import S_ISREG
 
 from manifests.candidate import MISSING, NO_AUDIO, UNREADABLE
 
@@ -39,6 +40,7 @@ BLOCK = 1 << 20
 UNKNOWN_SIZE = 0x7FFF0000
 NO_LENGTH = 1 << 62  # frames: libsndfile's count of a FLAC that was written to a pipe is more
 MP3_PADDING = 0.5  # seconds that encoders put around the sound
+MP3_TAGS = 4096  # bytes at the end that need be no sound
 MP3_LENGTH = re.compile(rb"(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI", re.DOTALL)
 
 
@@ -91,7 +93,8 @@ def sndfile_reads_all(path: str) -> bool:
     if os.path.splitext(path)[1].lower() not in (".mp3", ".flac"):
         return True
     try:
-        return _reads_all(path, os.stat(path).st_mtime_ns)
+        status = os.stat(path)
+        return not S_ISREG(status.st_mode) or _reads_all(path, status.st_mtime_ns)
     except (OSError, ValueError):
         return True  # what is wrong with it is told where it is read
 
@@ -107,11 +110,14 @@ def _reads_all(path: str, changed: int) -> bool:
             return told.frames < NO_LENGTH
         if told.format not in ("MP3", "MPEG"):
             return True
+        begins, head = _mp3_head(path)
+        if os.path.getsize(path) - begins - _mp3_bytes(head) <= MP3_TAGS:
+            return True
         with av.open(f"file:{path}") as container:
             [sound] = container.streams.audio
             seconds = sum(packet.duration or 0 for packet in container.demux(sound))
             return seconds * sound.time_base <= told.frames / told.samplerate + MP3_PADDING
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, av.error.FFmpegError):
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, OSError, av.error.FFmpegError):
         return True
 
 
@@ -184,12 +190,28 @@ def _data_promised(path: str) -> float:
 
 def _mp3_tells_length(path: str) -> bool:
     """Whether an mp3 says how many frames it has; else its length is estimated from its size."""
+    return bool(MP3_LENGTH.search(_mp3_head(path)[1]))
+
+
+def _mp3_head(path: str) -> tuple[int, bytes]:
+    """Where an mp3 begins behind its ID3 tag, and what it begins with."""
     with open(path, "rb") as file:
-        head = file.read(10)
+        head, begins = file.read(10), 0
         if head[:3] == b"ID3" and len(head) == 10:  # its size has seven bits in each byte
             high, mid, low, lowest = struct.unpack("4B", head[6:])
-            file.seek(high << 21 | mid << 14 | low << 7 | lowest)
-        return bool(MP3_LENGTH.search(file.read(4096)))
+            begins = 10 + (high << 21 | mid << 14 | low << 7 | lowest)
+        file.seek(begins)
+        return begins, file.read(4096)
+
+
+def _mp3_bytes(head: bytes) -> int:
+    """How long an mp3 says that it is, in bytes; 0 where it does not."""
+    if found := re.search(rb"(?:Xing|Info)...(.)", head, re.DOTALL):
+        flags = found[1][0]  # 1: its frames are counted, 2: its bytes are
+        place = found.end() + 4 * (flags & 1)
+        return int.from_bytes(head[place : place + 4]) if flags & 2 else 0
+    place = head.find(b"VBRI")
+    return int.from_bytes(head[place + 10 : place + 14]) if place >= 0 else 0
 
 
 def _is_chained(path: str) -> bool:
@@ -329,17 +351,17 @@ def _by_decoding(container, sound, video) -> Recording:
     for stream in (sound, video):
         if stream:
             stream.thread_type = "NONE"  # the workers are the parallelism
-    beginning = _beginning(container)
+    beginning, rate = _beginning(container), sound.rate if sound else 0  # that of its first frame
     for frame in container.decode([s for s in (sound, video) if s]):
         if hasattr(frame, "samples"):
             if frame.pts is not None:
                 first = frame.pts if first is None else first
-                gap = round((frame.pts - first) * frame.time_base * sound.rate) - samples
-                if gap > LONGEST_GAP * sound.rate:  # a fault of the clock
-                    first += round(gap / sound.rate / frame.time_base)
-                elif gap > TOLERANCE * sound.rate:
+                gap = round((frame.pts - first) * frame.time_base * rate) - samples
+                if gap > LONGEST_GAP * rate:  # a fault of the clock
+                    first += round(gap / rate / frame.time_base)
+                elif gap > TOLERANCE * rate:
                     samples += gap
-            samples += frame.samples
+            samples += frame.samples * rate // frame.sample_rate
             continue
         time = -1.0 if frame.time is None else frame.time - beginning
         ordered = ordered and frame.time is not None and (not times or time > times[-1])
@@ -348,5 +370,4 @@ def _by_decoding(container, sound, video) -> Recording:
     if not ordered:  # no clock to go by
         times = array("d", (i * step for i in range(pictures)))
     times = _with_end(times, step if pictures == 1 else 0.0)
-    rate = sound.rate if sound else 0
     return Recording(rate, samples, _begins(container, sound), pictures, times)

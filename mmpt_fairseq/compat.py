@@ -176,22 +176,6 @@ def _score_before_the_best(train: types.ModuleType) -> None:
     train.get_valid_stats = with_scores
 
 
-def _save_before_a_validation_ends_it(train: types.ModuleType) -> None:
-    """fairseq validates before it saves: a clip that turns out to be damaged there would cost all
-    updates since the checkpoint before."""
-    validate = train.validate
-
-    def saved(cfg, trainer, task, batches, subsets: list[str]) -> list[float | None]:
-        try:
-            return validate(cfg, trainer, task, batches, subsets)
-        except SystemExit:
-            if trainer.get_num_updates():
-                checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, batches, None)
-            raise
-
-    train.validate = saved
-
-
 def _empty_batches_first(train: types.ModuleType) -> None:
     """An update's last batch tells fairseq whether all of them are empty: where a process's batches
     have come to an end, or hold no clip that can be used, it would forget how many clips those
@@ -252,7 +236,6 @@ def mend_commands() -> None:
         train = sys.modules["fairseq_cli.train"]
         _remember_patience(train)
         _score_before_the_best(train)
-        _save_before_a_validation_ends_it(train)
         _empty_batches_first(train)
         _stop_when_done(train)
 

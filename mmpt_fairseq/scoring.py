@@ -56,11 +56,17 @@ def bleu_tokenizer(references: Sequence[str]) -> str:
     ``zh`` for Chinese, ``char`` where most letters are of another script that has none; sacreBLEU's
     own for Japanese and Korean need dictionaries.
     """
-    text = "".join(references)
-    chinese, others = len(CHINESE.findall(text)), len(SPACELESS.findall(text))
-    if 2 * (chinese + others) <= sum(map(str.isalpha, text)):
+    if not without_spaces(references):
         return WITH_SPACES
-    return "char" if others > KANA * chinese else "zh"
+    text = "".join(references)
+    return "char" if len(SPACELESS.findall(text)) > KANA * len(CHINESE.findall(text)) else "zh"
+
+
+def without_spaces(texts: Sequence[str]) -> bool:
+    """Whether most letters are of a script that has no spaces between words."""
+    text = "".join(texts)
+    letters = sum(map(str.isalpha, text))
+    return 2 * (len(CHINESE.findall(text)) + len(SPACELESS.findall(text))) > letters
 
 
 def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float | str]:

@@ -7,10 +7,9 @@ import pytest
 import soundfile
 
 from manifests.vocabulary import build_vocabulary
-from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
-from tests.commands import generate, losses, refused, run, train, train_command
+from tests.commands import generate, losses, refused, run, succeeded, train, train_command
 from tests.helpers import write_video
 
 
@@ -64,15 +63,23 @@ def test_a_validation_clip_that_is_not_there_is_told_before_the_training(asr, tm
     assert not losses(result.stdout, "train_num_updates")
 
 
-def test_a_validation_clip_that_is_damaged_costs_no_update(asr, tmp_path):
+def test_a_damaged_clip_of_a_validation_is_skipped_and_many_stop_it(asr, tmp_path):
+    """A batch of it alone among them; fairseq-generate stops at it all the same."""
     (asr / "bad.wav").write_text("this is no audio")
-    rows = [{"id": "x", "audio": "bad.wav", "n_frames": 50, "tgt_text": "a"}]
-    write_manifest(asr / "valid.tsv", rows)
-    options = ["optimization.max_update=3", "dataset.validate_interval_updates=3"]
-    sentence = refused(train("finetuning", asr, tmp_path / "run", *options))
-    assert "bad.wav cannot be read as audio" in sentence
-    state = load_checkpoint(tmp_path / "run" / "checkpoint_last.pt")
-    assert state["optimizer_history"][-1]["num_updates"] == 3
+    bad = {"id": "x", "audio": "bad.wav", "n_frames": 3000, "tgt_text": "a"}
+    lines = (asr / "valid.tsv").read_text()
+    write_manifest(asr / "bad.tsv", [bad])
+    line = (asr / "bad.tsv").read_text().splitlines()[1]
+    (asr / "valid.tsv").write_text(f"{lines}{line}\n")
+    options = ["dataset.max_tokens=3000", "optimization.max_update=2"]
+    result = train("finetuning", asr, tmp_path / "run", *options)
+    assert "bad.wav cannot be read as audio" in succeeded(result)
+    assert losses(result.stdout)
+    checkpoint = tmp_path / "run" / "checkpoint_best.pt"
+    assert "an evaluation leaves no row out" in refused(generate(checkpoint, asr, "valid"))
+    write_manifest(asr / "valid.tsv", [{**bad, "id": str(i), "n_frames": 9} for i in range(20)])
+    sentence = refused(train("finetuning", asr, tmp_path / "other", *options))
+    assert "clips could not be used" in sentence
 
 
 def test_sound_that_is_longer_than_its_manifest_says(asr, stages):

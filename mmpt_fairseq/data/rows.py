@@ -24,10 +24,13 @@ def dataset_is_training(dataset: FairseqDataset) -> bool:
     return all(part.training for part in manifest_datasets(dataset))
 
 
-def refuse_missing_files(
+def begin_validation(
     dataset: FairseqDataset, root: str | None, columns: Sequence[str] = ("audio",)
 ) -> None:
-    """Stop a training before it begins, and not at its first validation.
+    """See that a training can be validated on a split, before it begins.
+
+    A clip that turns out to be damaged is then skipped in each validation, told and counted, as it
+    is in training: at its first validation a run has much to lose.
 
     Args:
         root: what paths are relative to, the manifest's folder if none is given.
@@ -38,13 +41,14 @@ def refuse_missing_files(
     """
     there: set[str] = set()
     for part in manifest_datasets(dataset):
+        part.skipped.tolerate = True
         for row, column in itertools.product(range(len(part)), columns):
             path, _, _ = split_slice(part.manifest.resolve(column, row, root or None))
             if path and path not in there:
                 if not os.path.exists(path):
                     raise InputError(
-                        f"{part.manifest.where(row)}: there is no {column} file {path}; a "
-                        "validation leaves no row out, mend it"
+                        f"{part.manifest.where(row)}: there is no {column} file {path}; "
+                        "mend it or leave it out"
                     )
                 there.add(path)
 

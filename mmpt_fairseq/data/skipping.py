@@ -1,4 +1,5 @@
-"""Clips that cannot be used: training skips, counts and reports them; evaluation stops.
+"""Clips that cannot be used: training and its validations skip, count and report them; other
+evaluation stops.
 
 A loader worker cannot stop a run with one sentence, so it sends the fault along instead of the
 clip. The counts live in shared memory: workers add to them, the training process reads them.
@@ -28,7 +29,7 @@ class SkippedClips:
     """How many clips of a split were read, and how many could not be.
 
     Args:
-        tolerate: go on after an unusable clip (training).
+        tolerate: go on after an unusable clip (training, and the validations that belong to it).
         share: the largest share of unusable clips.
         patience: unusable clips before the share is looked at.
     """

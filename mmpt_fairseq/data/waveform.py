@@ -155,13 +155,14 @@ def container_blocks(
             if not container.streams.audio:
                 raise UnreadableClip(f"{name} has no audio track")
             stream = container.streams.audio[0]
+            rate = stream.rate  # a file that was joined may have others later
             decoded, position = _sound_from(container, stream, start)
             end = start + length if length >= 0 else sys.maxsize
-            for block in _without_gaps(decoded, stream.rate):
+            for block in _without_gaps(decoded, rate):
                 wanted = block[max(0, start - position) : max(0, end - position)]
                 position += len(block)
                 if len(wanted):
-                    yield wanted, stream.rate
+                    yield wanted, rate
                 if position >= end:
                     break
     except UnreadableClip:
@@ -177,10 +178,10 @@ def _without_gaps(frames: Iterable, rate: int) -> Iterator[Waveform]:
     """
     import av
 
-    resampler = av.AudioResampler(format="fltp", rate=rate)
+    resamplers: dict[int, av.AudioResampler] = {}  # by the rate of what they are given
     first, counted = None, 0
-    for frame in chain(frames, [None]):  # None brings out what it holds back
-        if frame is not None and frame.pts is not None:
+    for frame in frames:
+        if frame.pts is not None:
             first = frame.pts if first is None else first
             gap = round((frame.pts - first) * frame.time_base * rate) - counted
             if gap > LONGEST_GAP * rate:
@@ -188,8 +189,13 @@ def _without_gaps(frames: Iterable, rate: int) -> Iterator[Waveform]:
             if gap > GAP * rate:
                 counted += gap
                 yield from (np.zeros(n, np.float32) for n in _parts(gap, rate))
-        counted += frame.samples if frame is not None else 0
-        for block in resampler.resample(frame):
+        counted += frame.samples * rate // frame.sample_rate
+        if frame.sample_rate not in resamplers:
+            resamplers[frame.sample_rate] = av.AudioResampler(format="fltp", rate=rate)
+        for block in resamplers[frame.sample_rate].resample(frame):
+            yield block.to_ndarray().mean(0)
+    for resampler in resamplers.values():
+        for block in resampler.resample(None):  # what it holds back
             yield block.to_ndarray().mean(0)
 
 

@@ -346,12 +346,23 @@ class AVPretrainingModel(BaseFairseqModel):
         """Into the common space, normalised there in single precision at least."""
         a, v = self.audio_projection(audio), self.video_projection(video)
         exact = torch.promote_types(a.dtype, torch.float32)
-        with torch.no_grad():
-            # CLIP's cap, which keeps the logits' gradient finite; above it the scale would have no
-            # gradient to come back by.
-            self.log_scale.clamp_(max=math.log(100))
         a, v = (F.normalize(embeddings.to(exact), dim=-1) for embeddings in (a, v))
-        return Embeddings(a, v, self.log_scale)
+        return Embeddings(a, v, _Capped.apply(self.log_scale, math.log(100)))
+
+
+class _Capped(torch.autograd.Function):
+    """CLIP's cap on the scale, which keeps the logits' gradient finite. Above it the gradient is
+    that of the cap where it leads down again, or there would be no way back."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, most: float) -> Tensor:
+        ctx.save_for_backward(x > most)
+        return x.clamp(max=most)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        (above,) = ctx.saved_tensors
+        return gradient.masked_fill(above & (gradient < 0), 0.0), None
 
 
 def pairs(audio_rows: Tensor | None, video_rows: Tensor | None) -> tuple[Tensor, Tensor]:

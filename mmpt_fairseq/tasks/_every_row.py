@@ -143,6 +143,8 @@ class EveryRowMixin:
     def valid_step(self, sample, model, criterion):
         with exit_on_input_error():
             refuse_unreadable(sample)
+            for dataset in self.datasets.values():
+                check_skipped(dataset)
             return super().valid_step(sample, model, criterion)
 
     def inference_step(self, generator, models, sample, **kwargs):

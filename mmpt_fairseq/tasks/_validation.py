@@ -55,14 +55,16 @@ class ValidationScorer:
         """One if the task's config asks for it."""
         return cls(task, model) if task.cfg.eval_wer or task.cfg.eval_bleu else None
 
-    def look_at(self, texts: Sequence[str], lengths: NDArray[np.int32]) -> None:
-        """Count BLEU as a split's texts ask for; warn where the search ends before some of them do:
-        it cannot get those right.
+    def begin(self, texts: Sequence[str]) -> None:
+        """A split of these texts is validated on from now on."""
+        self.tokenize = bleu_tokenizer(texts)
+
+    def check_lengths(self, lengths: NDArray[np.int32]) -> None:
+        """Warn where the search ends before some target does: it cannot get that right.
 
         Args:
-            lengths: of the texts in tokens.
+            lengths: of a split's targets in tokens.
         """
-        self.tokenize = bleu_tokenizer(texts)
         cut, limit = int((lengths > self.settings.max_len_b).sum()), self.settings.max_len_b
         if self.beam_search and cut:
             logger.warning(

@@ -15,7 +15,7 @@ from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
-from mmpt_fairseq.data.rows import refuse_missing_files
+from mmpt_fairseq.data.rows import begin_validation
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
@@ -226,7 +226,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             self._tell_hours(split, dataset)
             if is_validation_split(cfg, split):
                 seen = ("audio", "video") if cfg.use_video else ("audio",)
-                refuse_missing_files(dataset, cfg.audio_root, seen)
+                begin_validation(dataset, cfg.audio_root, seen)
         self.datasets[split] = dataset
 
     def _check_pairs(self, split: str, dataset: AVDataset) -> None:

@@ -14,7 +14,7 @@ from fairseq.tasks.speech_to_text import SpeechToTextTask
 
 from mmpt_fairseq.checkpoint import same_vocabulary
 from mmpt_fairseq.data.augment import Augmentation
-from mmpt_fairseq.data.rows import manifest_datasets, refuse_missing_files
+from mmpt_fairseq.data.rows import begin_validation, dataset_is_training, manifest_datasets
 from mmpt_fairseq.data.speech_to_text_dataset import (
     ManifestDatasetCreator,
     ManifestSpeechToTextDataset,
@@ -222,15 +222,21 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
                 ours=self._dataset_options(training),
             )
             if is_validation_split(self.cfg, split):
-                refuse_missing_files(self.datasets[split], self.data_cfg.audio_root)
+                begin_validation(self.datasets[split], self.data_cfg.audio_root)
             if training and self.ctc_text == "source":
                 self._check_transcripts(split)
             if self.cfg.decodes_with:
                 self._tell_unknown(split)
             if self.validation is not None and not training:
-                parts = list(manifest_datasets(self.datasets[split]))
-                texts = [text for part in parts for text in part.manifest.column("tgt_text")]
-                self.validation.look_at(texts, np.concatenate([part.tgt_lens for part in parts]))
+                for part in manifest_datasets(self.datasets[split]):
+                    self.validation.check_lengths(part.tgt_lens)
+
+    def get_batch_iterator(self, dataset, *args, **kwargs):
+        """The other bases'; fairseq asks for one as it begins to validate on a split."""
+        if self.validation is not None and not dataset_is_training(dataset):
+            parts = manifest_datasets(dataset)
+            self.validation.begin([t for p in parts for t in p.manifest.column("tgt_text")])
+        return super().get_batch_iterator(dataset, *args, **kwargs)
 
     def _beginning_with(self, split: str) -> str:
         """All splits whose names begin so, as ``dataset.combine_valid_subsets`` wants them."""

@@ -19,7 +19,7 @@ from omegaconf import II, MISSING
 
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.rows import refuse_missing_files
+from mmpt_fairseq.data.rows import begin_validation
 from mmpt_fairseq.data.superb_dataset import SuperbDataset
 from mmpt_fairseq.data.superb_labels import (
     KINDS,
@@ -159,7 +159,7 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 class_weights(manifest) if self.cfg.balance_classes else None,
             )
             if is_validation_split(self.cfg, split):
-                refuse_missing_files(self.datasets[split], self.cfg.audio_root)
+                begin_validation(self.datasets[split], self.cfg.audio_root)
 
     def _check_lengths(self, manifest: Manifest, training: bool) -> None:
         limit, longest = self.cfg.max_source_positions, int(np.argmax(manifest.n_frames))

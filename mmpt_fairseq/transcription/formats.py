@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from mmpt_fairseq.scoring import without_spaces
 from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
 
 FORMATS = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
@@ -15,6 +16,7 @@ SUBTITLES = ("srt", "vtt")
 # Limits of a cue: two lines of 42 characters for six seconds is what broadcasters allow.
 CUE_SECONDS = 6.0
 CUE_CHARACTERS = 84
+CUE_PART = 8  # characters at least of a sentence without spaces that is parted
 CUE_PAUSE = 1.0  # seconds without a word that end a cue
 CUE_SHOWN = 1.0  # seconds at least, where the next cue does not begin before: time to read it
 
@@ -101,17 +103,18 @@ def clock(seconds: float, point: str) -> str:
 
 
 def _parts(word: Word) -> list[Word]:
-    """A word in as many equal parts as cues need: without spaces a sentence is one."""
-    seconds = word.end - word.start
-    count = math.ceil(max(len(word.text) / CUE_CHARACTERS, seconds / CUE_SECONDS, 1))
-    if count == 1:
+    """A word in as many equal parts as cues need, of a script without spaces, in which it may be a
+    sentence, by time too."""
+    seconds, count = word.end - word.start, math.ceil(len(word.text) / CUE_CHARACTERS)
+    if without_spaces([word.text]):
+        count = max(count, min(math.ceil(seconds / CUE_SECONDS), len(word.text) // CUE_PART))
+    if count <= 1:
         return [word]
     places = [len(word.text) * i // count for i in range(count + 1)]
     times = [word.start + seconds * i / count for i in range(count + 1)]
     return [
         replace(word, text=word.text[a:b], start=start, end=end)
         for (a, b), (start, end) in zip(pairwise(places), pairwise(times), strict=True)
-        if a < b
     ]
 
 

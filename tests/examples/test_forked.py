@@ -1,7 +1,11 @@
 """Commands that begin in a copy of a process: what tells them from others of subprocess's."""
 
 import os
+import signal
 
+import pytest
+
+from examples import forked
 from examples.forked import Forked
 
 
@@ -33,3 +37,46 @@ def test_several_at_once_stopped_each_by_itself(tmp_path):
     processes[0].terminate()  # has ended
     for process in processes:
         process.stdout.close()
+
+
+def test_a_server_that_has_ended_is_replaced_and_nothing_leaks(tmp_path):
+    (tmp_path / "told.py").write_text("import os\nprint(len(os.environ['LONG']))\n")
+    environment = {**os.environ, "LONG": "x" * 100_000, "LONGER": "x" * 120_000}
+
+    def told() -> str:
+        process = Forked(["python", "-m", "told"], environment, tmp_path)
+        with process.stdout:
+            text = process.stdout.read()
+        assert process.wait() == 0
+        return text
+
+    assert told() == "100000\n"
+    for server in forked._idle:
+        server._process.kill()
+        server._process.wait()
+    before = len(os.listdir("/proc/self/fd"))
+    assert told() == "100000\n"
+    assert told() == "100000\n"
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_waiting_goes_on_where_it_was_interrupted(tmp_path):
+    """As Ctrl-C has it: stop the command, then wait for its end."""
+    (tmp_path / "endless.py").write_text("print('begun', flush=True)\nwhile True: pass\n")
+    process = Forked(["python", "-m", "endless"], os.environ, tmp_path)
+    assert process.stdout.readline() == "begun\n"
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    with pytest.raises(KeyboardInterrupt):
+        process.wait()
+    process.terminate()
+    assert process.wait() == -15
+    process.stdout.close()
+    (tmp_path / "nothing.py").touch()
+    again = Forked(["python", "-m", "nothing"], os.environ, tmp_path)
+    again.stdout.close()
+    assert again.wait() == 0

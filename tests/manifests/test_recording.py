@@ -12,7 +12,7 @@ import soundfile
 
 from manifests.candidate import Candidate, Limits
 from manifests.inspection import SAMPLE_RATE, measure
-from manifests.recording import COMPRESSED, PLAIN, inspect
+from manifests.recording import COMPRESSED, PLAIN, inspect, sndfile_reads_all
 from mmpt_fairseq.data import waveform
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
@@ -263,6 +263,25 @@ def test_an_mp3_that_was_joined_is_read_to_its_end(tmp_path):
     clip = Candidate("a", "train", str(path), start=5.0, seconds=1.0)
     part = read_waveform(measure(clip, Limits()).row["audio"])
     assert np.array_equal(part, read[80_000:96_000])
+
+
+def test_joined_mp3s_of_two_rates(tmp_path):
+    rates = (24_000, 16_000)
+    parts = [write_audio(tmp_path / f"{r}.mp3", noise(3.0, rate=r), r).read_bytes() for r in rates]
+    path = tmp_path / "joined.mp3"
+    path.write_bytes(b"".join(parts))
+    found = inspect(str(path))
+    assert found.rate == 24_000
+    assert found.samples == pytest.approx(6.0 * 24_000, abs=4000)
+    assert len(read_waveform(str(path))) == pytest.approx(found.samples * 2 / 3, abs=1600)
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\x02\0" + bytes(256)])
+def test_an_mp3_that_tells_its_size_is_not_read_for_it(tag, tmp_path, monkeypatch):
+    path = sound(tmp_path / "a.mp3", 2.0)
+    path.write_bytes(tag + path.read_bytes())
+    monkeypatch.setattr(av, "open", None)
+    assert sndfile_reads_all(str(path))
 
 
 def test_flac_that_tells_no_length(tmp_path):

@@ -53,11 +53,10 @@ def test_words_need_no_bpe():
 
 
 def test_a_search_that_ends_too_early_is_told(caplog):
-    texts = ["a b c"] * 3
-    scorer().look_at(texts, np.array([3, 5, 5]))
-    scorer(decoding="ctc").look_at(texts, np.array([6, 6, 6]))  # as long as the sound
+    scorer().check_lengths(np.array([3, 5]))
+    scorer(decoding="ctc").check_lengths(np.array([6]))  # as long as the sound
     assert "max_len_b" not in caplog.text
-    scorer().look_at(texts, np.array([3, 6, 7]))
+    scorer().check_lengths(np.array([3, 6, 7]))
     told = "2 targets to validate on have up to 7 tokens, .* generation.max_len_b=5"
     assert re.search(told, caplog.text)
 

@@ -91,6 +91,15 @@ def test_a_sentence_without_spaces_is_parted():
     ]
 
 
+def test_a_word_that_lasts_long_stays_whole():
+    said = Transcript(
+        "a", [Segment(0, 30, [word("Yes", 0.0, 14.0), word("certainly", 14.0, 16.0)])]
+    )
+    assert [text for *_, text in SRT.findall(render(said, "srt"))] == ["Yes", "certainly"]
+    untimed = Transcript("a", [Segment(0, 20, [Word("Hello", None, None, 1.0)])])
+    assert [text for *_, text in SRT.findall(render(untimed, "srt"))] == ["Hello"]
+
+
 @pytest.mark.parametrize("style", ["srt", "vtt"])
 def test_a_word_of_one_piece_can_be_read(style):
     """It lasts 40 ms, and is shown for a second or until the next cue; what it lasts stays told."""
