@@ -38,7 +38,7 @@ from manifests.holdout import RecordingsHeldOut, SpeakersHeldOut, drawn, end_hel
 from manifests.prepare import Recipe, add_keep_silent, add_valid_every, main
 from manifests.recording import COMPRESSED, PLAIN
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
-from manifests.tables import Placed, read_table, table_candidates
+from manifests.tables import Placed, describe, read_table, table_candidates
 from manifests.text import clean, spoken
 
 SOUND = {*PLAIN, *COMPRESSED, ".m4a", ".aac", ".wma", ".ac3", ".amr", ".caf", ".mka", ".weba"}
@@ -53,6 +53,7 @@ SPLIT_FOLDERS = {"train", "training", "valid", "validation", "val", "dev", "test
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--csv", type=Path, help="a table of the clips, instead of files beside them")
+    add("--text-column", metavar="NAME", help="of the table, where several hold texts")
     add("--target-lang", default="", help="language of the texts")
     add("--source-lang", default="", help="language that is spoken")
     add("--speaker", choices=["folder"], help="the folder that a file lies in is its speaker")
@@ -90,7 +91,9 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     columns = {"src_lang": args.source_lang, "tgt_lang": args.target_lang or args.source_lang}
     columns = {name: value for name, value in columns.items() if value}
     if args.csv:
-        read = partial(_rows, args.csv, args.encoding, args.corpus)
+        for note in describe(args.csv, args.encoding, args.text_column):
+            print(note, file=sys.stderr)
+        read = partial(_rows, args.csv, args.encoding, args.text_column, args.corpus)
         yield from table_candidates(read, args.valid_every, rule, **columns)
         return
     _tell_left_alone(args.corpus)
@@ -112,8 +115,8 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         yield from clips
 
 
-def _rows(path: Path, encoding: str, folder: Path) -> Iterator[Placed]:
-    return ((row, folder, "train") for row in read_table(path, encoding))
+def _rows(path: Path, encoding: str, text: str | None, folder: Path) -> Iterator[Placed]:
+    return ((row, folder, "train") for row in read_table(path, encoding, text))
 
 
 def _held_out(

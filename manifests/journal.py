@@ -65,6 +65,8 @@ class Journal:
         """Drop a line that was cut; see that the settings are those of the lines before."""
         _lock(self._file, self.path)
         self._end, self._again = _whole_lines(self.path)
+        if next(read_entries(self.path), None) is None:
+            self._end = 0  # nothing was found yet: other settings do no harm
         if self._end:
             compare_settings(self.path, read_settings(self.path), self._settings)
         self._file.truncate(self._end)

@@ -308,5 +308,5 @@ def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
         print("mmpt_fairseq: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     if summary is not None:
-        tell(summary, args)
+        tell(summary, args, recipe.roles)
     return 0

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from manifests.candidate import BAD_ROW, BAD_TIMES, Candidate
@@ -37,13 +38,46 @@ Row = dict[str, str]
 Placed = tuple[Row, Path, str]
 
 
-def read_table(path: Path, encoding: str = "") -> Iterator[Row]:
+def describe(path: Path, encoding: str = "", text_column: str | None = None) -> Iterator[str]:
+    """What the user of a table should know of how it is read: sentences.
+
+    Raises:
+        CorpusError: it has two columns of texts, and none is named as the one.
+    """
+    used = encoding_of(path, encoding)
+    # A byte that does not fit is told where the rows are read.
+    with path.open(encoding=used, newline="", errors="replace") as file:
+        rows = _json_rows(file) if path.suffix.lower() == ".jsonl" else _csv_rows(file)
+        columns = [name for name in next(rows, (0, {}))[1] if name]
+    names = [name.strip().lower() for name in columns]
+    texts = [name for name in NAMES["text"] if name in names]
+    if text_column is None and len(texts) > 1:
+        raise CorpusError(
+            f"{path} has the columns {' and '.join(texts)}; say which of them is to be learnt: "
+            f"--text-column {texts[-1]}"
+        )
+    if text_column is not None and text_column.lower() not in names:
+        raise CorpusError(f"{path} has no column {text_column}; it has {', '.join(columns)}")
+    if used == encoding:
+        yield f"{path} is read as {encoding}, not UTF-8; see --encoding"
+    known = {*chain(*NAMES.values()), (text_column or "").lower()}
+    unknown = [name for name, lower in zip(columns, names, strict=True) if lower not in known]
+    if unknown:
+        yield (
+            f"{path}: no use for the column {', '.join(unknown)}; known are "
+            + ", ".join(chain(*NAMES.values()))
+        )
+
+
+def read_table(path: Path, encoding: str = "", text_column: str | None = None) -> Iterator[Row]:
     """Rows under our names; empty cells are not there, but for a text.
 
     A row that cannot be used has the cells ``id`` and ``fault``.
 
     Args:
         encoding: of a table that is not Unicode.
+        text_column: of the texts, where it is not one of the usual names that is to be taken; of
+            what else has one of those the first is then the source text.
 
     Raises:
         CorpusError: no column names the file, or the file cannot be read as a table.
@@ -54,7 +88,7 @@ def read_table(path: Path, encoding: str = "") -> Iterator[Row]:
             rows = _json_rows(file) if path.suffix.lower() == ".jsonl" else _csv_rows(file)
             first, texts = True, False
             for line, row in rows:
-                named = _named(row)
+                named = _named(row, text_column)
                 if first and "file" not in named:
                     names = ", ".join(NAMES["file"])
                     raise CorpusError(
@@ -104,11 +138,15 @@ def _json_rows(file) -> Iterator[tuple[int, dict]]:
             yield number, {key: "" if value is None else str(value) for key, value in row.items()}
 
 
-def _named(row: dict) -> Row:
+def _named(row: dict, text_column: str | None) -> Row:
     """Our name -> the first cell of these names that is not empty; an empty text counts too."""
     known = {key.strip().lower(): (value or "").strip() for key, value in row.items() if key}
-    named = {}
-    for ours, names in NAMES.items():
+    usual, named = NAMES, {}
+    if text_column is not None:
+        others = tuple(name for name in NAMES["text"] if name != text_column.lower())
+        sources = (*NAMES["src_text"], *others)
+        usual = NAMES | {"text": (text_column.lower(),), "src_text": sources}
+    for ours, names in usual.items():
         cells = [known[name] for name in names if name in known]
         if any(cells) or (cells and ours in EMPTY):
             named[ours] = next(filter(None, cells), "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from manifests.candidate import NO_AUDIO
@@ -13,12 +14,13 @@ from manifests.tables import NAMES
 TOO_MANY = 0.05  # share of clips left out that calls for a loud warning
 
 
-def tell(summary: dict, args: argparse.Namespace) -> None:
+def tell(summary: dict, args: argparse.Namespace, roles: Mapping[str, str]) -> None:
     """The result on stdout, the rest on stderr.
 
     Args:
         summary: what ``summary.json`` holds.
         args: the command's options.
+        roles: what splits are for where their names do not tell.
     """
     splits = ", ".join(f"{s} {v['clips']}" for s, v in summary["splits"].items())
     silent = sum(v["without_sound"] for v in summary["splits"].values())
@@ -28,7 +30,7 @@ def tell(summary: dict, args: argparse.Namespace) -> None:
     _tell_of_texts(summary, args)
     _tell_of_silent(summary, args)
     _tell_leaks(summary["leaks"], args.out)
-    _warn_of_one_split(summary, args)
+    _warn_of_one_split(summary, args, roles)
 
 
 def _warn_of_skipped(summary: dict, out: Path) -> None:
@@ -73,9 +75,9 @@ def _tell_leaks(leaks: dict, out: Path) -> None:
         print(f"splits share {told}; see {out / 'summary.json'}", file=sys.stderr)
 
 
-def _warn_of_one_split(summary: dict, args: argparse.Namespace) -> None:
+def _warn_of_one_split(summary: dict, args: argparse.Namespace, roles: Mapping[str, str]) -> None:
     """Training wants two splits, and a recipe that parts a corpus could not."""
-    missing = {"train", "valid"} - set(map(role_of, summary["splits"]))
+    missing = {"train", "valid"} - {roles.get(s) or role_of(s) for s in summary["splits"]}
     if len(missing) == 1 and "valid_every" in args:
         print(
             f"WARNING: there is no {missing.pop()}.tsv, which training wants: too little can be "

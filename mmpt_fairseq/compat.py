@@ -134,6 +134,9 @@ def _merge_or_exit(dc: FairseqDataclass, cfg: omegaconf.DictConfig, *args, **kwa
 def _check_cosine(cfg: omegaconf.DictConfig) -> None:
     """The schedule divides by the updates that are left after its warm-up."""
     cosine = cfg.get("_name") == "cosine" and cfg.lr_period_updates <= 0
+    if cosine and 0 < cfg.max_update < cfg.warmup_updates:
+        sentence = "all %d updates lie in the warm-up of %d; set lr_scheduler.warmup_updates lower"
+        logger.warning(sentence, cfg.max_update, cfg.warmup_updates)
     if cosine and cfg.max_update == cfg.warmup_updates:
         raise SystemExit(
             f"mmpt_fairseq: optimization.max_update={cfg.max_update} ends with the warm-up; set "

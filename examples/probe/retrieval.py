@@ -81,6 +81,7 @@ def embeddings(
             "whole ones are compared here"
         )
     task.cfg.data, task.cfg.max_audio_frames = str(folder), frames
+    task.cfg.decodes_with = str(checkpoint)  # tells the task that nothing is trained on
     task.load_dataset("test")
     dataset = task.dataset("test")
     rows = candidates(dataset.manifest, frames, clips)

@@ -66,7 +66,8 @@ def load(checkpoint: str | Path, data: str | Path) -> tuple[SuperbModel, SuperbT
     """
     if not Path(checkpoint).is_file():
         raise InputError(f"there is no checkpoint {checkpoint}")
-    overrides = {"data": str(data)}
+    # That nothing is trained: no row may be left out.
+    overrides = {"data": str(data), "decodes_with": str(checkpoint)}
     models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
     if not isinstance(task, SuperbTask):
         raise InputError(f"{checkpoint} is not of the task mmpt_superb")

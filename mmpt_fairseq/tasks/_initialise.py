@@ -37,6 +37,11 @@ def initialise(
         checkpoint = load_checkpoint(resumed)
         _check_goes_on(task.cfg, resumed, checkpoint)
         state = checkpoint.get("task_state", {})
+        if not state.get("vocabulary"):
+            raise InputError(
+                f"{resumed}, from which this training would go on, is of another stage; give each "
+                "training a checkpoint.save_dir of its own"
+            )
         task.check_vocabulary(state)
         if task.states is not None:
             task.states.check_resumed(state.get("states_of"), resumed)

@@ -189,6 +189,35 @@ def test_a_long_recording_among_short_ones_stays_in_train(tmp_path):
     assert len(rows(tmp_path / "out/train.tsv")) == 12
 
 
+def test_of_two_texts_one_is_chosen_and_what_is_not_used_is_told(tmp_path, capsys):
+    for name in "ab":
+        sound(tmp_path / f"corpus/{name}.wav", 2.0)
+    header = "file,start,stop,transcript,translation,split"
+    lines = ["a.wav,0,1,moto,feu,train", "b.wav,0,1,mai,eau,valid"]
+    table = str(text(tmp_path / "t.csv", header, *lines))
+    arguments = [str(tmp_path / "corpus"), str(tmp_path / "out"), "--csv", table]
+    assert main(RECIPE, arguments) == 1
+    told = capsys.readouterr().err
+    assert "has the columns translation and transcript" in told
+    assert "--text-column transcript" in told
+    run("folder", *arguments, "--text-column", "transcript")
+    assert "no use for the column stop; known are file" in capsys.readouterr().err
+    assert rows(tmp_path / "out/train.tsv")[0]["tgt_text"] == "moto"
+    run("folder", *arguments, "--text-column", "translation", "--restart")
+    [row] = rows(tmp_path / "out/train.tsv")
+    assert (row["src_text"], row["tgt_text"]) == ("moto", "feu")
+    assert main(RECIPE, [*arguments, "--text-column", "words", "--restart"]) == 1
+    assert "has no column words; it has file, start" in capsys.readouterr().err
+
+
+def test_a_table_that_is_not_utf_8_is_told(tmp_path, capsys):
+    sound(tmp_path / "corpus/a.wav", 1.0)
+    (tmp_path / "t.csv").write_bytes("file,text\na.wav,привет\n".encode("cp1251"))
+    table = ["--csv", str(tmp_path / "t.csv")]
+    run("folder", tmp_path / "corpus", tmp_path / "out", *table, "--encoding", "cp1251")
+    assert "is read as cp1251, not UTF-8" in capsys.readouterr().err
+
+
 def test_files_of_unknown_kinds_are_told(tmp_path, capsys):
     sound(tmp_path / "corpus/a.flac", 1.0)
     for name in ("b.dss", "c.DSS", "notes.txt", "cover.jpg", ".hidden.dss"):
@@ -359,10 +388,9 @@ def test_an_empty_folder_and_unusable_clips_are_told(tmp_path):
     with pytest.raises(CorpusError, match=r"folder found no clip in .*corpus; it reads"):
         run("folder", tmp_path / "corpus", tmp_path / "out")
     (tmp_path / "corpus/a.wav").write_bytes(b"no sound at all")
-    with pytest.raises(CorpusError, match="the corpus has changed"):
-        run("folder", tmp_path / "corpus", tmp_path / "out")
+    # Where nothing had been found, nothing has to be forgotten.
     with pytest.raises(CorpusError, match=r"not one clip .* \(1 unreadable\)"):
-        run("folder", tmp_path / "corpus", tmp_path / "out", "--restart")
+        run("folder", tmp_path / "corpus", tmp_path / "out")
 
 
 @pytest.mark.real_data
