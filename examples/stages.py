@@ -193,9 +193,8 @@ def run_step(
     started, done = folder / "started.json", folder / "done.json"
     if started.is_file():
         before = json.loads(started.read_text())["identity"]
-        if "recipe" in identity and before.get("recipe", identity["recipe"]) != identity["recipe"]:
-            raise InputError(f"{folder} was made by another {recipe}; move it away to make it anew")
-        if any(before[part] != identity[part] for part in ("command", "inputs")):
+        # What an earlier version did not write down cannot differ.
+        if any(before.get(part, now) != now for part, now in identity.items()):
             differs = _difference(before["command"], identity["command"])
             raise InputError(f"{folder} was made {differs}; move it away to make it anew")
         if done.is_file():

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from manifests.candidate import DUPLICATE, piece_id
 from manifests.common import CorpusError
+from manifests.holdout import at_the_end
 from manifests.journal import read_entries
 
 LEAKS = ("speaker", "source", "sentence")
@@ -184,9 +185,9 @@ def _printable(name: str) -> str:
 def _clips(entry: dict) -> Iterator[tuple]:
     """The rows of the table that a journal's line makes: one, or one a piece."""
     pieces = entry.get("pieces")
-    every, count = entry.get("last_drawn", 0), len(pieces or ())
-    ours = count - max(1, count // every) if every and count > 1 else count or 1
-    for piece, found in enumerate(pieces or [entry]):
+    clips = pieces or [entry]
+    ours = len(clips) - at_the_end(len(clips), entry.get("last_drawn", 0))
+    for piece, found in enumerate(clips):
         row, split, drawn = found.get("row", {}), entry["split"], entry["drawn"]
         if piece >= ours:
             split, drawn = "valid", True

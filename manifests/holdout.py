@@ -128,6 +128,11 @@ def drawn(clip: Candidate) -> Candidate:
     return replace(clip, split="valid", drawn=True)
 
 
+def at_the_end(clips: int, every: int) -> int:
+    """How many of the clips of a single recording are held out."""
+    return max(1, clips // every) if every and clips > 1 else 0
+
+
 def end_held_out(clips: Iterable[Candidate], every: int) -> Iterator[Candidate]:
     """Of a single recording the last clips of ``train``: one in ``every``, but at least one.
 
@@ -137,7 +142,6 @@ def end_held_out(clips: Iterable[Candidate], every: int) -> Iterator[Candidate]:
     places = [i for i, clip in enumerate(clips) if clip.split == "train" and not clip.fault]
     if len(places) == 1 and clips[places[0]].cut:
         clips[places[0]] = replace(clips[places[0]], last_drawn=every)
-    held = max(1, len(places) // every) if every and len(places) > 1 else 0
-    last = set(places[len(places) - held :])
+    last = set(places[len(places) - at_the_end(len(places), every) :])
     for place, clip in enumerate(clips):
         yield drawn(clip) if place in last else clip

@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from math import gcd
 from pathlib import Path
 
@@ -215,27 +215,28 @@ def _sound_from(container, stream, start: int) -> tuple[Iterator, int]:
     counts_samples = stream.time_base * stream.rate == 1
     if early <= 0 or not (counts_samples or container.format.name in TIMED):
         return container.decode(stream), 0
-    if counts_samples:
-        place, begin = (lambda pts: pts - begin), stream.start_time or 0
-    else:
-        place, begin = _places(container, stream)
-    container.seek(begin + int(early / stream.rate / stream.time_base), stream=stream)
-    decoded = container.decode(stream)
-    first = next(decoded, None)
-    if first is not None and first.pts is not None and place(first.pts) <= early:
-        return chain([first], decoded), place(first.pts)
+    begin = stream.start_time or 0
+    place = (lambda pts: pts - begin) if counts_samples else _places(container, stream)
+    if place is not None:
+        container.seek(begin + int(early / stream.rate / stream.time_base), stream=stream)
+        decoded = container.decode(stream)
+        first = next(decoded, None)
+        if first is not None and first.pts is not None and place(first.pts) <= early:
+            return chain([first], decoded), place(first.pts)
     container.seek(begin, stream=stream)
     return container.decode(stream), 0
 
 
-def _places(container, stream) -> tuple[Callable[[int], int], int]:
-    """From a frame's timestamp to its place in samples; and the first frame's timestamp.
+def _places(container, stream) -> Callable[[int], int] | None:
+    """From a frame's timestamp to its place in samples; None where timestamps do not tell it.
 
-    Timestamps are rounded, to milliseconds in mkv; frames are equally long, but for the first, of
-    which what the encoder put before the sound was cut off.
+    They are rounded, to milliseconds in mkv; frames are equally long, but for the first, of which
+    what the encoder put before the sound was cut off.
     """
-    frames = container.decode(stream)
-    first, second = next(frames), next(frames)
+    beginning = list(islice(container.decode(stream), 2))
+    if len(beginning) < 2 or beginning[0].pts is None:
+        return None
+    first, second = beginning
     begin, unit = first.pts, float(first.time_base * stream.rate)
 
     def place(pts: int) -> int:
@@ -243,7 +244,7 @@ def _places(container, stream) -> tuple[Callable[[int], int], int]:
         exact = first.samples + round((rough - first.samples) / second.samples) * second.samples
         return exact if abs(exact - rough) <= max(unit, 1) else round(rough)
 
-    return place, begin
+    return place
 
 
 def resampling_ratio(rate: int) -> tuple[int, int]:

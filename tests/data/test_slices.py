@@ -63,6 +63,19 @@ def test_sound_of_a_part_of_other_containers(name, codec, tmp_path, monkeypatch)
         assert sum(map(len, decoded)) < 8 * rate  # mkv's clusters last five seconds
 
 
+def test_a_part_of_a_track_of_one_packet(tmp_path):
+    """Nothing to count frames by: all of it is decoded."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        samples = np.round(noise(3.0)[None] * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+        frame.sample_rate = RATE
+        container.mux(stream.encode(frame))
+    whole = read_waveform(str(path))
+    assert np.array_equal(read_waveform(f"{path}:32000:8000"), whole[32_000:40_000])
+
+
 def test_a_part_is_found_by_seeking(recording, monkeypatch):
     sought = []
     seek = av.container.InputContainer.seek

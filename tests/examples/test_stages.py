@@ -1,5 +1,6 @@
 """Steps side by side, and what is compared in which order in the demo."""
 
+import contextlib
 import json
 import time
 from functools import partial
@@ -69,6 +70,11 @@ def test_what_was_made_otherwise_is_refused_and_named(tmp_path):
     read.write_text("b")
     with pytest.raises(InputError, match=f"{folder} was made from other files"):
         run_step([*nothing, "rate=1", "seed=1"], folder, [read])
+    recipe, trained = tmp_path / "recipe.yaml", tmp_path / "trained"
+    for content in ("lr: 1", "lr: 2"):
+        recipe.write_text(content)
+        with pytest.raises(InputError) if content == "lr: 2" else contextlib.nullcontext():
+            run_step(nothing, trained, recipe=recipe)
 
 
 def test_every_training_once_and_after_what_it_starts_from(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from fairseq.data import encoders
 from fairseq.dataclass.configs import GenerationConfig
 
+from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.transcription.search import Search, SearchOptions
 from tests.helpers import speech_model, speech_task
@@ -187,7 +188,7 @@ def test_a_language_model_does_not_make_the_recogniser_less_sure(tmp_path):
     """One that finds all tokens alike finds the same words, each with the same confidence."""
     (tmp_path / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in SYMBOLS))
     model = untrained_language_model(tmp_path, tmp_path / "lm.pt")
-    state = torch.load(tmp_path / "lm.pt", weights_only=False)
+    state = load_checkpoint(tmp_path / "lm.pt")
     state["model"] = {name: torch.zeros_like(w) for name, w in model.state_dict().items()}
     torch.save(state, tmp_path / "lm.pt")
     labels = ["▁", "a", BLANK, "b", BLANK, "▁", "c", BLANK]
