@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from examples.probe.pooling import FILTERBANK, TASKS
 from examples.probe.retrieval import ENERGY
-from examples.probe.systems import BASELINES, CONTRASTIVE, CRITERIA, UNTRAINED, Probe
+from examples.probe.systems import BASELINES, CONTRASTIVE, CORPORA, CRITERIA, UNTRAINED, Probe
 from examples.stages import effort
 from mmpt_fairseq.report.summary import spread
 
@@ -21,23 +21,25 @@ TITLES = {
 }
 
 
-def results(probe: Probe, seeds: Sequence[int]) -> dict:
+def results(probe: Probe, seeds: Sequence[int], corpora: Sequence[str] = tuple(CORPORA)) -> dict:
     """Run what is missing of scores and retrieval, and gather all."""
     baselines = probe.probe(FILTERBANK, seeds[0])
     scores = {
         view: [{task: baselines[task]["alone"][view] for task in TASKS}] for view in BASELINES
     }
     scores[FILTERBANK] = [{task: baselines[task] for task in TASKS}]
-    for system in (UNTRAINED, *CRITERIA):
-        scores[system] = [probe.probe(system, seed) for seed in seeds]
+    prefixes = {corpus: CORPORA[corpus] for corpus in corpora}
+    for prefix in prefixes.values():
+        for system in (UNTRAINED, *CRITERIA):
+            scores[prefix + system] = [probe.probe(prefix + system, seed) for seed in seeds]
     recalls = {
         corpus: {
             ENERGY: [probe.retrieve(f"{prefix}{ENERGY}", seeds[0])],
             **{o: [probe.retrieve(f"{prefix}{o}", seed) for seed in seeds] for o in CONTRASTIVE},
         }
-        for corpus, prefix in (("real", ""), ("drawn", "drawn_"))
+        for corpus, prefix in prefixes.items()
     }
-    trainings = [*CRITERIA, *(f"drawn_{objective}" for objective in CONTRASTIVE)]
+    trainings = [prefix + objective for prefix in prefixes.values() for objective in CRITERIA]
     return {
         "seeds": list(seeds),
         "scores": scores,
@@ -53,7 +55,7 @@ def tables(found: dict) -> str:
     lines = ["| linear classifier on | digits % | words % |", "|---|---|---|"]
     for system, runs in found["scores"].items():
         cells = [spread([run[task]["accuracy"] for run in runs]) for task in TASKS]
-        lines.append(f"| {TITLES[system]} | {' | '.join(cells)} |")
+        lines.append(f"| {_title(system)} | {' | '.join(cells)} |")
     lines += ["", "| retrieval at 1 of 100 | sound to pictures % | pictures to sound % |"]
     lines.append("|---|---|---|")
     for corpus, systems in found["recalls"].items():
@@ -65,3 +67,9 @@ def tables(found: dict) -> str:
                 cells = [spread([run["controls"][control][way] for run in runs]) for way in WAYS]
                 lines.append(f"| the same, {control} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _title(system: str) -> str:
+    """Of a row; ``drawn_mae`` is ``MAE, drawn faces``."""
+    name = system.removeprefix(CORPORA["drawn"])
+    return TITLES[name] + ("" if name == system else ", drawn faces")

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from examples.probe.results import results, tables
-from examples.probe.systems import CONTRASTIVE, CRITERIA, Probe, Settings
+from examples.probe.systems import CORPORA, CRITERIA, Probe, Settings
 from examples.stages import exit_in_a_sentence, side_by_side
 from manifests.common import atomic_path
 
@@ -30,11 +30,14 @@ def main(arguments: list[str] | None = None) -> None:
     probe, seeds = Probe(args.data, args.out, settings), list(dict.fromkeys(args.seeds))
     with exit_in_a_sentence():
         probe.prepare()
-        probe.draw()
-        trainings = [partial(probe.train, o, seed) for seed in seeds for o in CRITERIA]
-        trainings += [partial(probe.train_on_drawn, o, s) for s in seeds for o in CONTRASTIVE]
+        trainings = []
+        if "real" in args.corpora:
+            trainings += [partial(probe.train, o, seed) for seed in seeds for o in CRITERIA]
+        if "drawn" in args.corpora:
+            probe.draw()
+            trainings += [partial(probe.train_on_drawn, o, s) for s in seeds for o in CRITERIA]
         side_by_side(trainings, args.jobs)
-        found = results(probe, seeds)
+        found = results(probe, seeds, args.corpora)
     with atomic_path(args.out / "results.json") as partial_file:
         partial_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(tables(found))
@@ -47,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, required=True, help="folder of the corpora")
     add("--out", type=Path, default=Path("runs/probe"))
     add("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    add("--corpora", nargs="+", choices=list(CORPORA), default=list(CORPORA), help="of trainings")
     add("--jobs", type=int, default=1, help="trainings side by side")
     add(
         "--updates",

@@ -6,7 +6,7 @@
 ``OUT/seed1/mae``              a training on real data; likewise ``clr`` and ``mae_clr``
 ``OUT/seed1/mae/probe``        vectors and scores of its encoder; ``OUT/seed1/untrained/probe``
 ``OUT/seed1/clr/retrieval``    of held-out clips
-``OUT/seed1/drawn_clr``        a training on drawn faces
+``OUT/seed1/drawn_mae``        a training on drawn faces; likewise ``drawn_clr`` and so on
 """
 
 import json
@@ -29,6 +29,7 @@ CONTRASTIVE = ("clr", "mae_clr")
 TOKENS = {"mae": 3000, "clr": 12000, "mae_clr": 8000}
 DRAWN_TOKENS = 16000
 UNTRAINED = "untrained"
+CORPORA = {"real": "", "drawn": "drawn_"}  # what the names of systems begin with
 BASELINES = ("log mel, mean, std", "log mel - mean, 4 segments")
 CHECKPOINTS = {"real": 4, "drawn": 15}  # of a training, evenly spread: the best one is scored
 FRAMES = {"real": 298, "drawn": 150}  # of 10 ms: every clip is cut to this length for retrieval
@@ -115,16 +116,19 @@ class Probe:
             f"lr_scheduler.warmup_updates={updates // 10}",
             f"checkpoint.save_interval_updates={max(1, updates // CHECKPOINTS[corpus])}",
         ]
-        target = self.folder(seed, f"drawn_{objective}" if corpus == "drawn" else objective)
+        target = self.folder(seed, CORPORA[corpus] + objective)
         options = [*common, *overrides, *self.settings.overrides]
         return train(CONFIG, "pretraining", data, target, options)
 
     def probe(self, system: str, seed: int) -> dict:
-        """Scores of a frozen encoder, or of the filterbanks, whatever the seed."""
-        sizes = self.folder(seed, "mae") / "checkpoint_best.pt"
+        """Scores on real speech of a frozen encoder, or of the filterbanks, whatever the seed.
+
+        ``untrained`` and ``drawn_untrained`` have the sizes of what MAE trains.
+        """
+        sizes = self.folder(seed, system.replace(UNTRAINED, "mae")) / "checkpoint_best.pt"
         if system == FILTERBANK:
             folder, source, inputs = self.out / FILTERBANK, FILTERBANK, []
-        elif system == UNTRAINED:
+        elif system.endswith(UNTRAINED):
             folder, source, inputs = self.folder(seed, system), f"random:{sizes}", [sizes]
         else:
             folder = self.folder(seed, system)

@@ -174,9 +174,17 @@ def test_controls_stand_below_what_they_are_of():
     def found(sound, pictures):
         return {"audio to video": sound, "video to audio": pictures}
 
+    def told(digits):
+        return {"digits": {"accuracy": digits}, "words": {"accuracy": 96.0}}
+
     runs = [{**found(38.0 + i, 42.0), "controls": {"mirrored": found(39.0, 44.0)}} for i in (0, 2)]
     drawn = {"energy": [found(29.0, 34.0)], "clr": runs}
-    lines = tables({"scores": {}, "recalls": {"drawn": drawn}}).splitlines()
+    scores = {f"{corpus}mae": [told(60.0), told(64.0)] for corpus in ("", "drawn_")}
+    lines = tables({"scores": scores, "recalls": {"drawn": drawn}}).splitlines()
+    assert lines[2:4] == [
+        "| MAE | 62.0 ± 2.8 | 96.0 ± 0.0 |",
+        "| MAE, drawn faces | 62.0 ± 2.8 | 96.0 ± 0.0 |",
+    ]
     assert lines[-3:] == [
         "| drawn faces, energy alone | 29.0 | 34.0 |",
         "| drawn faces, CLR | 39.0 ± 1.4 | 42.0 ± 0.0 |",
