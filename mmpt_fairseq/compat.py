@@ -167,6 +167,27 @@ def _remember_patience(train: types.ModuleType) -> None:
     checkpoint_utils.load_checkpoint = load_checkpoint
 
 
+def _go_on_or_exit(train: types.ModuleType) -> None:
+    """fairseq ends in a traceback where the checkpoint in ``save_dir`` is of another training."""
+    load = train.Trainer.load_checkpoint
+    faults = "Cannot load model parameters", "Criterion does not match", "Optimizer does not match"
+
+    def load_checkpoint(trainer, filename: str, *args, **kwargs) -> dict | None:
+        try:
+            return load(trainer, filename, *args, **kwargs)
+        except Exception as error:  # fairseq raises just that
+            if not str(error).startswith(faults):
+                raise
+            reason = str(error).partition(";")[0].partition(" from checkpoint")[0]
+            raise SystemExit(
+                f"mmpt_fairseq: {filename}, from which this training would go on, is of one with "
+                f"other settings of the model, objective or optimizer ({reason}); repeat those, or "
+                "give this training another checkpoint.save_dir"
+            ) from None
+
+    train.Trainer.load_checkpoint = load_checkpoint
+
+
 def _score_before_the_best(train: types.ModuleType) -> None:
     """fairseq looks the best checkpoint's metric up before a task can add to what was measured:
     ``validation_scores`` of a task that has it comes first."""
@@ -238,6 +259,7 @@ def mend_commands() -> None:
         )
         train = sys.modules["fairseq_cli.train"]
         _remember_patience(train)
+        _go_on_or_exit(train)
         _score_before_the_best(train)
         _empty_batches_first(train)
         _stop_when_done(train)

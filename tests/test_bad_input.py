@@ -155,6 +155,34 @@ def test_a_vocabulary_of_the_same_size_in_another_order(asr, stages, tmp_path):
     assert "is not the checkpoint's" in sentence
 
 
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("criterion._name=mmpt_contrastive", "Criterion does not match"),
+        ("model.encoder_embed_dim=24", "Cannot load model parameters"),
+    ],
+)
+def test_the_folder_of_another_training(stages, corpora, tmp_path, option, reason):
+    shutil.copytree(stages / "pretraining", tmp_path / "run")
+    options = ["optimization.max_update=9", option]
+    sentence = refused(train("pretraining", corpora / "av", tmp_path / "run", *options))
+    assert f"{tmp_path / 'run' / 'checkpoint_last.pt'}, from which" in sentence
+    assert reason in sentence
+    assert "another checkpoint.save_dir" in sentence
+
+
+def test_a_training_without_a_folder(asr, tmp_path):
+    """fairseq's default is behind every config's ``save_dir: ???``, relative to where one is."""
+    command = train_command("finetuning", asr, tmp_path / "run", "common.tensorboard_logdir=null")
+    command = [part for part in command if not str(part).startswith("checkpoint.save_dir=")]
+    sentence = refused(run(command, cwd=tmp_path))
+    assert "checkpoint.save_dir is not set" in sentence
+    assert not list(tmp_path.glob("checkpoints/*.pt"))
+    named = [*command, "checkpoint.save_dir=./checkpoints"]
+    succeeded(run(named, cwd=tmp_path))
+    assert (tmp_path / "checkpoints" / "checkpoint_last.pt").is_file()
+
+
 def test_contrast_without_video(corpora, tmp_path):
     options = ["criterion._name=mmpt_contrastive", "+task.use_video=false"]
     sentence = refused(train("pretraining", corpora / "av", tmp_path, *options))

@@ -5,10 +5,12 @@ import logging
 import resource
 import sys
 from dataclasses import dataclass, field
+from typing import Optional
 
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
+from omegaconf import II
 
 from mmpt_fairseq.data.rows import check_skipped, dataset_is_training, refuse_unreadable
 from mmpt_fairseq.errors import InputError, exit_on_input_error
@@ -29,6 +31,11 @@ class RowsConfig(FairseqDataclass):
         default=True,
         metadata={"help": "run the most expensive batches before the first update, and forget it"},
     )
+    seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
+    decodes_with: Optional[str] = II("common_eval.path")
+    save_dir: str = II("checkpoint.save_dir")
+    distributed_world_size: int = II("distributed_training.distributed_world_size")
 
 
 class MarkingIterator(EpochBatchIterator):

@@ -79,17 +79,12 @@ class SpeechToTextConfig(RowsConfig):
     eval_beam: int = II("generation.beam")
     eval_lenpen: float = II("generation.lenpen")
     eval_max_len_b: int = II("generation.max_len_b")
-    seed: int = II("common.seed")
-    train_subset: str = II("dataset.train_subset")
-    decodes_with: Optional[str] = II("common_eval.path")
     results_path: Optional[str] = II("common_eval.results_path")
     gen_subset: str = II("dataset.gen_subset")
     lm_path: Optional[str] = II("generation.lm_path")
-    save_dir: str = II("checkpoint.save_dir")
     restore_file: str = II("checkpoint.restore_file")
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
-    distributed_world_size: int = II("distributed_training.distributed_world_size")
 
 
 class TravellingDataConfig(S2TDataConfig):

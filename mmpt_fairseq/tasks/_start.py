@@ -6,6 +6,8 @@ import shlex
 import sys
 
 from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass.configs import CheckpointConfig
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import MissingMandatoryValue
 
 from mmpt_fairseq.compat import mend_commands
@@ -18,8 +20,8 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
     """What can be known to be wrong before anything is loaded, and fairseq's commands mended.
 
     Raises:
-        InputError: there is no data folder (a model alone does without), or a launcher started
-            several processes and the config is for one.
+        InputError: there is no data folder (a model alone does without), a launcher started
+            several processes and the config is for one, or a training has no folder of its own.
     """
     mend_commands()
     if not from_checkpoint:
@@ -33,6 +35,7 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
         if not os.path.isdir(data):
             raise InputError(f"there is no data folder {data}; check task.data")
         refuse_lone_process(cfg)
+        _refuse_shared_folder(cfg)
 
 
 def is_training_split(cfg: FairseqDataclass, split: str) -> bool:
@@ -55,4 +58,18 @@ def refuse_lone_process(cfg: FairseqDataclass) -> None:
         raise InputError(
             f"{started} processes were started (WORLD_SIZE) but the config trains on one; add "
             "+distributed=torchrun, or start one process"
+        )
+
+
+def _refuse_shared_folder(cfg: FairseqDataclass) -> None:
+    """Stop where fairseq's default stands in for a folder that nobody named: ``save_dir: ???``
+    does not take it away, and every training would go on from the one before.
+
+    Hydra alone is asked: users of ``fairseq-train`` know its default.
+    """
+    if HydraConfig.initialized() and cfg.save_dir == CheckpointConfig.save_dir:
+        raise InputError(
+            f"checkpoint.save_dir is not set, and {cfg.save_dir} would be shared by all such "
+            f"trainings; give each a folder of its own (if this one it is to be, "
+            f"checkpoint.save_dir=./{cfg.save_dir})"
         )

@@ -81,11 +81,7 @@ class AVPretrainingConfig(RowsConfig):
         default=True,
         metadata={"help": "draw a reconstruction for TensorBoard after every validation"},
     )
-    seed: int = II("common.seed")
-    train_subset: str = II("dataset.train_subset")
-    decodes_with: Optional[str] = II("common_eval.path")
     tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
-    distributed_world_size: int = II("distributed_training.distributed_world_size")
 
 
 @register_task("mmpt_av_pretraining", dataclass=AVPretrainingConfig)

@@ -15,7 +15,7 @@ import numpy as np
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from numpy.typing import NDArray
-from omegaconf import II, MISSING
+from omegaconf import MISSING
 
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.manifest import Manifest
@@ -72,10 +72,6 @@ class SuperbConfig(RowsConfig):
             "NIST's evaluations with 0.25"
         },
     )
-    seed: int = II("common.seed")
-    train_subset: str = II("dataset.train_subset")
-    decodes_with: Optional[str] = II("common_eval.path")
-    distributed_world_size: int = II("distributed_training.distributed_world_size")
 
 
 @dataclass(frozen=True)
