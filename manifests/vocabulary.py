@@ -3,7 +3,8 @@
     python -m manifests.vocabulary DATA [--kind char|unigram|bpe] [--size N] [--with-source]
 
 reads the targets of the training split alone and writes ``spm.model``, ``dict.txt`` (fairseq's
-dictionary) and ``config.yaml`` (fairseq's S2T data config) beside the manifests. SentencePiece
+dictionary) and ``config.yaml`` (fairseq's S2T data config) beside the manifests. Again, it changes
+nothing in a ``config.yaml`` that is not the vocabulary's. SentencePiece
 leaves the texts as they are: its default would write "½" as "1/2" in what is learnt, while scores
 are taken against the "½" of the manifest.
 """
@@ -30,6 +31,7 @@ SPECAUGMENT = {
     "time_mask_p": 0.2,
     "time_warp_W": 0,
 }
+CONFIG = "config.yaml"
 LONGEST_TEXT = 1 << 24  # bytes: SentencePiece leaves out longer ones
 # fairseq's dictionary begins with these; their pieces do not stand in dict.txt.
 SPECIAL = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3}
@@ -115,23 +117,46 @@ def _write(folder: Path, model: bytes, tags: list[str]) -> int:
 
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     pieces = [processor.id_to_piece(i) for i in range(len(SPECIAL), len(processor))]
-    config = {
-        "vocab_filename": "dict.txt",
-        "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": "spm.model"},
-        "shuffle": True,
-        "feature_transforms": {"_train": ["specaugment"]},
-        "specaugment": SPECAUGMENT,
-        **({"prepend_tgt_lang_tag": True} if tags else {}),
-    }
+    config = _config(folder / CONFIG, tags)
     files = {
         "spm.model": model,
         "dict.txt": "".join(f"{piece} 1\n" for piece in pieces).encode(),
-        "config.yaml": yaml.safe_dump(config, sort_keys=False).encode(),
+        CONFIG: yaml.safe_dump(config, sort_keys=False).encode(),
     }
     for name, content in files.items():
         with atomic_path(folder / name) as partial:
             partial.write_bytes(content)
     return len(pieces)
+
+
+def _config(path: Path, tags: list[str]) -> dict:
+    """fairseq's S2T data config; what one that is there says beside the vocabulary stays.
+
+    Raises:
+        InputError: it is no YAML of keys.
+    """
+    before = {}
+    if path.is_file():
+        try:
+            before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            before.pop("prepend_tgt_lang_tag", None)
+        except (yaml.YAMLError, UnicodeError, AttributeError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path} cannot be read ({reason}); mend or remove it") from None
+    default = {
+        "shuffle": True,
+        "feature_transforms": {"_train": ["specaugment"]},
+        "specaugment": SPECAUGMENT,
+    }
+    vocabulary = {
+        "vocab_filename": "dict.txt",
+        "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": "spm.model"},
+        **({"prepend_tgt_lang_tag": True} if tags else {}),
+    }
+    kept = [key for key in before if before[key] != default.get(key) and key not in vocabulary]
+    if kept:
+        print(f"{path} keeps its {', '.join(kept)}", file=sys.stderr)
+    return {**vocabulary, **default, **before, **vocabulary}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,12 +3,14 @@
 from argparse import Namespace
 
 import pytest
+import yaml
 from fairseq.data import Dictionary, encoders
 
 from manifests import vocabulary
 from manifests.pieces import Pieces
 from manifests.text import clean
 from mmpt_fairseq.data.manifest import write_manifest
+from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.scoring import error_rates, normalise_text
 
 # Each is changed by the compatibility normalisation that SentencePiece does by default.
@@ -51,6 +53,30 @@ def test_a_long_text_has_letters_too(tmp_path):
     write_manifest(tmp_path / "train.tsv", [row])
     vocabulary.build_vocabulary(tmp_path)
     assert {"ж 1", "щ 1"} <= set((tmp_path / "dict.txt").read_text().splitlines())
+
+
+def test_again_it_changes_nothing_but_the_vocabulary(tmp_path, capsys):
+    rows = [
+        {"id": n, "audio": "a.wav", "n_frames": 9, "tgt_text": "a", "tgt_lang": language}
+        for n, language in enumerate(("de", "it"))
+    ]
+    write_manifest(tmp_path / "train.tsv", rows)
+    vocabulary.build_vocabulary(tmp_path)
+    config = tmp_path / "config.yaml"
+    first = yaml.safe_load(config.read_text())
+    config.write_text(config.read_text().replace("shuffle: true", "sampling_alpha: 0.5"))
+    capsys.readouterr()
+    vocabulary.build_vocabulary(tmp_path)
+    assert yaml.safe_load(config.read_text()) == {**first, "sampling_alpha": 0.5}
+    assert "config.yaml keeps its sampling_alpha" in capsys.readouterr().err
+    write_manifest(tmp_path / "train.tsv", rows[:1])
+    vocabulary.build_vocabulary(tmp_path)
+    assert "prepend_tgt_lang_tag" not in yaml.safe_load(config.read_text())
+    for content in ("- a\n", "\ta: b\n"):
+        config.write_text(content)
+        with pytest.raises(InputError, match=r"config\.yaml cannot be read .*; mend or remove it"):
+            vocabulary.build_vocabulary(tmp_path)
+        assert config.read_text() == content
 
 
 def test_scoring_changes_no_manifest_text():
