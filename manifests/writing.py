@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dic
         raise CorpusError(_nothing(recipe, args, catalogue.reasons()))
     leaks = _check_leaks(recipe, args, catalogue)
     _remove_earlier(args.out, splits)
-    tallies = {}
+    tallies, pointed_back = {}, set()
     for split in splits:
         tally = tallies[split] = Tally(speakers=catalogue.speakers(split))
 
@@ -40,9 +41,35 @@ def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dic
                 tally.add(row)
                 yield row
 
-        write_manifest(args.out / f"{split}.tsv", rows())
+        path = args.out / f"{split}.tsv"
+        before = _first_row(path)
+        write_manifest(path, rows())
+        pointed_back |= _made_beside(before) - _made_beside(_first_row(path))
+    for command in sorted(pointed_back):
+        print(
+            f"{args.out}: the manifests name the corpus's own files again; run python -m "
+            f"manifests.{command} once more, which computes nothing twice",
+            file=sys.stderr,
+        )
     left_out = {"skipped": catalogue.reasons(), "files_left_out": catalogue.files_left_out()}
     return write_summary(args.out, args.command, tallies, {**left_out, "leaks": leaks})
+
+
+def _first_row(path: Path) -> dict[str, str]:
+    """Of a manifest, if there is one."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header, row = (file.readline().rstrip("\r\n").split("\t") for _ in range(2))
+    return dict(zip(header, row, strict=False))
+
+
+def _made_beside(row: dict[str, str]) -> set[str]:
+    """Commands whose archives or copies a row points to instead of the corpus's own files."""
+    video = Path(row.get("video", ""))
+    found = {"features"} if ".zip:" in row.get("audio", "") else set()
+    # Copies lie in folders that are called as they begin (compact_video.copy_path).
+    return found | ({"compact_video"} if video.stem[:3] == video.parent.name != "" else set())
 
 
 def _remove_earlier(out: Path, splits: list[str]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from manifests import folder
+from manifests import compact_video, features, folder
 from manifests.candidate import Candidate, Limits
 from manifests.common import CorpusError
 from manifests.inspection import measure
@@ -162,6 +163,20 @@ def test_the_summary_tells_what_there_is(wav, tmp_path):
     assert "a red &lt;b&gt;boat&lt;/b&gt;" in page
     assert page.count("data:audio/flac;base64,") == 2
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_what_no_longer_points_beside_the_corpus_is_told(tmp_path, capsys):
+    """A recipe that is run again writes the corpus's own paths."""
+    film(tmp_path / "corpus/a.mp4")
+    arguments = [str(tmp_path / "corpus"), str(tmp_path / "out"), "--jobs", "1", "--without-texts"]
+    told = []
+    for made in (None, features, compact_video):
+        if made:
+            made.main([f"{tmp_path / made.__name__}.zip", str(tmp_path / "out"), "--jobs", "1"])
+        capsys.readouterr()
+        assert main(folder.RECIPE, arguments) == 0
+        told.append(re.findall(r"run python -m manifests\.(\w+) once", capsys.readouterr().err))
+    assert told == [[], ["features"], ["compact_video"]]
 
 
 def test_only_the_beginning_of_a_film_is_decoded_for_the_summary(monkeypatch):
