@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ from manifests.prepare import Recipe, allowed_leaks
 from manifests.summary import Tally, write_summary
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import write_manifest
+
+LOOKED_AT = 100  # folders below one that is not the corpus
 
 
 def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dict:
@@ -89,12 +93,34 @@ def _write_skipped(path: Path, catalogue: Catalogue) -> None:
 
 def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) -> str:
     if not reasons:
+        found = _nearby(recipe, args) if recipe.corpus == Recipe.corpus else None
+        if found:
+            return f"{recipe.name} found no clip in {args.corpus}; name {found}, where it does"
         return (
-            f"{recipe.name} found no clip in {args.corpus}; it reads: "
-            f"{recipe.description.strip().splitlines()[0]} See python -m manifests.{recipe.name} -h"
+            f"{recipe.name} found no clip in {args.corpus}; it reads: {_layout(recipe)}. See "
+            f"python -m manifests.{recipe.name} -h"
         )
     told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     return f"not one clip of {args.corpus} can be used ({told}); see {args.out / 'skipped.tsv'}"
+
+
+def _layout(recipe: Recipe) -> str:
+    """How a release lies there, where the third paragraph begins with it; else what it is."""
+    paragraphs = [" ".join(part.split()) for part in recipe.description.strip().split("\n\n")]
+    told = paragraphs[2] if paragraphs[2].startswith("``") else paragraphs[0]
+    return re.split(r"; |\. |\.$", told)[0]
+
+
+def _nearby(recipe: Recipe, args: argparse.Namespace) -> Path | None:
+    """A folder just above or below that does hold such a corpus."""
+    below = args.corpus.iterdir() if args.corpus.is_dir() else ()
+    folders = sorted(path for path in below if path.is_dir())[:LOOKED_AT]
+    for folder in (*folders, args.corpus.parent):
+        with contextlib.suppress(CorpusError, OSError, ValueError):
+            options = argparse.Namespace(**{**vars(args), "corpus": folder})
+            if any(True for _ in recipe.candidates(options)):
+                return folder
+    return None
 
 
 def _check_leaks(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dict:

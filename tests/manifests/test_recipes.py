@@ -308,6 +308,17 @@ def test_lists_that_name_no_clip_are_refused(tmp_path):
         run("kinetics600", tmp_path / "k600", tmp_path / "out")
 
 
+def test_a_folder_beside_the_corpus_is_told_where_it_lies(tmp_path):
+    chapter = tmp_path / "downloads/LibriSpeech/dev-clean/19/198"
+    sound(chapter / "19-198-0000.flac", 1.0)
+    (tmp_path / "downloads/music").mkdir()
+    for folder in (tmp_path / "downloads", chapter.parents[1]):
+        with pytest.raises(CorpusError, match=r"found no clip in .*; name .*/LibriSpeech, where"):
+            run("librispeech", folder, tmp_path / "out", "--restart")
+    with pytest.raises(CorpusError, match=r"it reads: ``<split>/<speaker>/<chapter>/.*\. See"):
+        run("librispeech", tmp_path / "downloads/music", tmp_path / "out", "--restart")
+
+
 @pytest.mark.real_data
 def test_real_librispeech(real_data, tmp_path):
     summary = run("librispeech", real_data / "librispeech/LibriSpeech", tmp_path / "out")
