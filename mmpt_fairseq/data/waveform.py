@@ -118,7 +118,7 @@ def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Wave
 
 def is_soundfile(path: str) -> bool:
     """Whether libsndfile reads all of a file; FFmpeg reads the others."""
-    from manifests.recording import sndfile_reads_all
+    from manifests.headers import sndfile_reads_all
 
     return Path(path).suffix.lower() in SOUNDFILE_SUFFIXES and sndfile_reads_all(path)
 

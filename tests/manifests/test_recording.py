@@ -11,8 +11,9 @@ import pytest
 import soundfile
 
 from manifests.candidate import Candidate, Limits
+from manifests.headers import sndfile_reads_all
 from manifests.inspection import SAMPLE_RATE, measure
-from manifests.recording import COMPRESSED, PLAIN, inspect, sndfile_reads_all
+from manifests.recording import COMPRESSED, PLAIN, inspect
 from mmpt_fairseq.data import waveform
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
