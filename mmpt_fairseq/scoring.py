@@ -8,12 +8,16 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 from fairseq.dataclass import FairseqDataclass
 from fairseq.scoring import BaseScorer, register_scorer
+from numpy.typing import NDArray
 
 from mmpt_fairseq.errors import InputError
 
+Unit = Literal["word", "char", "bleu"]
 WITH_SPACES = "13a"  # sacreBLEU's default
 CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 # Kana, Thai and Lao, Burmese, Khmer.
@@ -26,20 +30,66 @@ def normalise_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def statistics(
+    references: Sequence[str], hypotheses: Sequence[str], unit: Unit, tokenize: str = ""
+) -> NDArray[np.int64]:
+    """``(N, K)``: what a score of these utterances, or of some of them, is summed up from.
+
+    Args:
+        references, hypotheses: normalised.
+        unit: ``word`` and ``char`` give jiwer's edits and the reference's length, ``bleu``
+            sacreBLEU's two lengths, its n-grams that match and those that were made.
+        tokenize: sacreBLEU's; by default what suits these references.
+    """
+    if unit == "bleu":
+        from sacrebleu.metrics import BLEU
+
+        metric = BLEU(tokenize=tokenize or bleu_tokenizer(references))
+        pairs = zip(references, hypotheses, strict=True)
+        found = [metric.corpus_score([said], [[reference]]) for reference, said in pairs]
+        return np.array([[f.sys_len, f.ref_len, *f.counts, *f.totals] for f in found], np.int64)
+    import jiwer
+
+    process = jiwer.process_words if unit == "word" else jiwer.process_characters
+    output = process(list(references), list(hypotheses))
+    pairs = zip(output.alignments, output.references, strict=True)
+    return np.array([[_edits(chunks), len(said)] for chunks, said in pairs], np.int64)
+
+
+def _edits(chunks: Sequence) -> int:
+    """Substitutions, deletions and insertions in one utterance's alignment by jiwer."""
+    return sum(
+        max(c.ref_end_idx - c.ref_start_idx, c.hyp_end_idx - c.hyp_start_idx)
+        for c in chunks
+        if c.type != "equal"
+    )
+
+
+def score(sums: Sequence[int], unit: Unit) -> float:
+    """Error rate in percent, or BLEU, of summed :func:`statistics`."""
+    if unit != "bleu":
+        edits, length = sums
+        return 100.0 * edits / length
+    from sacrebleu.metrics import BLEU
+
+    lengths, grams = sums[:2], sums[2:]
+    counts, totals = grams[: len(grams) // 2], grams[len(grams) // 2 :]
+    return BLEU.compute_bleu(list(counts), list(totals), *lengths, smooth_method="exp").score
+
+
 def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
     """``wer`` and ``cer`` in percent over all words and characters.
 
     Raises:
         InputError: a reference is empty.
     """
-    import jiwer
-
     references = [normalise_text(r) for r in references]
     hypotheses = [normalise_text(h) for h in hypotheses]
     refuse_empty(references)
+    units: dict[str, Unit] = {"wer": "word", "cer": "char"}
     return {
-        "wer": 100.0 * jiwer.wer(references, hypotheses),
-        "cer": 100.0 * jiwer.cer(references, hypotheses),
+        name: score(statistics(references, hypotheses, unit).sum(0).tolist(), unit)
+        for name, unit in units.items()
     }
 
 
@@ -75,8 +125,8 @@ def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, floa
 
     references = [normalise_text(r) for r in references]
     metric = BLEU(tokenize=bleu_tokenizer(references))
-    score = metric.corpus_score([normalise_text(h) for h in hypotheses], [references])
-    return {"bleu": score.score, "signature": str(metric.get_signature())}
+    found = metric.corpus_score([normalise_text(h) for h in hypotheses], [references])
+    return {"bleu": found.score, "signature": str(metric.get_signature())}
 
 
 @dataclass

@@ -12,15 +12,13 @@ interval of one run knows nothing of other seeds.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.scoring import bleu_tokenizer, normalise_text, refuse_empty
+from mmpt_fairseq.scoring import Unit, normalise_text, refuse_empty, score, statistics
 
-Unit = Literal["word", "char", "bleu"]
 DRAWS = 2000
 SEED = 1
 LEVEL = 0.95
@@ -40,8 +38,7 @@ class Counts:
     """What a score of any drawn test set is computed from.
 
     Attributes:
-        statistics: ``(N, K)``, a row for each utterance: edits and reference length, or
-            sacreBLEU's lengths, matches and n-grams.
+        statistics: ``(N, K)``, a row for each utterance (:func:`mmpt_fairseq.scoring.statistics`).
         test_set: which references these are, as a hash.
         unit: ``word`` or ``char`` (error rate in percent) or ``bleu``.
     """
@@ -52,9 +49,7 @@ class Counts:
 
     def score(self, sums: NDArray[np.int64]) -> NDArray[np.float64]:
         """Scores ``(draws,)`` from summed statistics ``(draws, K)``."""
-        if self.unit == "bleu":
-            return _bleu(sums)
-        return 100.0 * sums[:, 0] / sums[:, 1]
+        return np.array([score(row, self.unit) for row in sums.tolist()])
 
     @property
     def value(self) -> float:
@@ -87,8 +82,9 @@ def count(references: Sequence[str], hypotheses: Sequence[str], unit: Unit) -> C
         )
     references = [normalise_text(r) for r in references]
     hypotheses = [normalise_text(h) for h in hypotheses]
-    statistics = (_bleu_statistics if unit == "bleu" else _edits)(references, hypotheses, unit)
-    return Counts(np.array(statistics, np.int64), fingerprint(references), unit)
+    if unit != "bleu":
+        refuse_empty(references)
+    return Counts(statistics(references, hypotheses, unit), fingerprint(references), unit)
 
 
 def fingerprint(texts: Sequence[str]) -> str:
@@ -148,40 +144,6 @@ def _drawn_mean(
     if len(runs) == 1:
         return mean
     return mean + np.sqrt(len(runs) / (len(runs) - 1)) * ((shares * scores).sum(0) - mean)
-
-
-def edit_count(chunks: Sequence) -> int:
-    """Substitutions, deletions and insertions in one utterance's alignment by jiwer."""
-    return sum(
-        max(c.ref_end_idx - c.ref_start_idx, c.hyp_end_idx - c.hyp_start_idx)
-        for c in chunks
-        if c.type != "equal"
-    )
-
-
-def _edits(references: list[str], hypotheses: list[str], unit: Unit) -> list[list[int]]:
-    import jiwer
-
-    refuse_empty(references)
-    process = jiwer.process_words if unit == "word" else jiwer.process_characters
-    output = process(references, hypotheses)
-    pairs = zip(output.alignments, output.references, strict=True)
-    return [[edit_count(chunks), len(reference)] for chunks, reference in pairs]
-
-
-def _bleu_statistics(references: list[str], hypotheses: list[str], unit: Unit) -> list[list[int]]:
-    from sacrebleu.metrics import BLEU
-
-    # sacreBLEU's own resampling reads these too; there is no public name for them.
-    metric = BLEU(tokenize=bleu_tokenizer(references))
-    return metric._extract_corpus_statistics(hypotheses, [references])
-
-
-def _bleu(sums: NDArray[np.int64]) -> NDArray[np.float64]:
-    from sacrebleu.metrics import BLEU
-
-    metric = BLEU()
-    return np.array([metric._compute_score_from_stats(row.tolist()).score for row in sums])
 
 
 def _interval(value: float, drawn: NDArray[np.float64], level: float) -> Interval:

@@ -5,8 +5,9 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.report.intervals import Counts, Interval, Unit, count
+from mmpt_fairseq.report.intervals import Counts, Interval, count
 from mmpt_fairseq.report.scores import read_hypotheses
+from mmpt_fairseq.scoring import Unit
 
 
 def counts_of(

@@ -6,6 +6,7 @@ Counts, not rates, are logged: fairseq sums them over batches and processes.
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,15 +18,21 @@ from torch import nn
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS
 from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.scoring import WITH_SPACES, bleu_tokenizer, normalise_text
+from mmpt_fairseq.scoring import (
+    WITH_SPACES,
+    Unit,
+    bleu_tokenizer,
+    normalise_text,
+    score,
+    statistics,
+)
 
 if TYPE_CHECKING:
     from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
 
 logger = logging.getLogger(__name__)
 
-ORDERS = 4  # n-grams of BLEU
-COUNTED = ("_wer_", "_cer_", "_bleu_")  # beginnings of the names of what is counted
+UNITS: dict[str, Unit] = {"wer": "word", "cer": "char", "bleu": "bleu"}
 
 
 class ValidationScorer:
@@ -89,67 +96,32 @@ class ValidationScorer:
         references = [normalise_text(text) for text in sample["texts"]]
         if not all(references):
             raise InputError("a validation row has no tgt_text to be scored against; leave it out")
-        counts = error_counts(references, hypotheses) if self.wer else {}
-        return counts | (ngram_counts(references, hypotheses, self.tokenize) if self.bleu else {})
+        wanted = {"wer": self.wer, "cer": self.wer, "bleu": self.bleu}
+        names = [name for name in UNITS if wanted[name]]
+        return counted(references, hypotheses, names, self.tokenize)
 
 
-def error_counts(references: list[str], hypotheses: list[str]) -> dict[str, int]:
-    """Edits and lengths in words and characters, by jiwer."""
-    import jiwer
-
-    words = jiwer.process_words(references, hypotheses)
-    characters = jiwer.process_characters(references, hypotheses)
-    counts = {}
-    for name, found in (("wer", words), ("cer", characters)):
-        missed = found.substitutions + found.deletions
-        counts[f"_{name}_errors"] = missed + found.insertions
-        counts[f"_{name}_length"] = missed + found.hits
-    return counts
-
-
-def ngram_counts(
-    references: list[str], hypotheses: list[str], tokenize: str = WITH_SPACES
+def counted(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    names: Sequence[str] = tuple(UNITS),
+    tokenize: str = WITH_SPACES,
 ) -> dict[str, int]:
-    """n-grams matched and made, and lengths, by sacreBLEU."""
-    from sacrebleu.metrics import BLEU
-
-    score = BLEU(tokenize=tokenize).corpus_score(hypotheses, [references])
-    counts = {"_bleu_sys_len": score.sys_len, "_bleu_ref_len": score.ref_len}
-    for n in range(ORDERS):
-        counts[f"_bleu_counts_{n}"] = score.counts[n]
-        counts[f"_bleu_totals_{n}"] = score.totals[n]
-    return counts
+    """Sums that the scores of these ``names`` are made of, each with its place."""
+    sums = {n: statistics(references, hypotheses, UNITS[n], tokenize).sum(0) for n in names}
+    return {f"_{n}_{place}": int(found) for n in names for place, found in enumerate(sums[n])}
 
 
 def log_scores(logging_outputs: list[dict]) -> None:
     """``wer``, ``cer`` and ``bleu`` from the sums of what validation batches counted."""
-    names = {name for output in logging_outputs for name in output if name.startswith(COUNTED)}
-    for name in sorted(names):
-        metrics.log_scalar(name, sum(output.get(name, 0) for output in logging_outputs))
-    for rate in ("wer", "cer"):
-        if f"_{rate}_errors" in names:
-            metrics.log_derived(rate, lambda meters, rate=rate: _rate(meters, rate))
-    if "_bleu_sys_len" in names:
-        metrics.log_derived("bleu", _bleu)
+    for name in UNITS:
+        places = {key for logs in logging_outputs for key in logs if key.startswith(f"_{name}_")}
+        for key in places:
+            metrics.log_scalar(key, sum(logs.get(key, 0) for logs in logging_outputs))
+        if places:
+            metrics.log_derived(name, partial(_score, name=name, places=len(places)))
 
 
-def _sum(meters: dict, name: str) -> float:
-    total = meters[name].sum
-    return float(total.item() if hasattr(total, "item") else total)
-
-
-def _rate(meters: dict, name: str) -> float:
-    return round(
-        100.0 * _sum(meters, f"_{name}_errors") / max(1.0, _sum(meters, f"_{name}_length")), 2
-    )
-
-
-def _bleu(meters: dict) -> float:
-    from sacrebleu.metrics import BLEU
-
-    def array(name: str) -> list[int]:
-        return [int(_sum(meters, f"_bleu_{name}_{n}")) for n in range(ORDERS)]
-
-    lengths = [int(_sum(meters, f"_bleu_{side}_len")) for side in ("sys", "ref")]
-    score = BLEU.compute_bleu(array("counts"), array("totals"), *lengths, smooth_method="exp")
-    return round(score.score, 2)
+def _score(meters: dict, name: str, places: int) -> float:
+    totals = [meters[f"_{name}_{place}"].sum for place in range(places)]
+    return round(score([int(total) for total in totals], UNITS[name]), 2)

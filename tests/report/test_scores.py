@@ -10,7 +10,7 @@ from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.intervals import count
 from mmpt_fairseq.report.scores import read_hypotheses, score
 from mmpt_fairseq.scoring import bleu, error_rates, normalise_text
-from mmpt_fairseq.tasks._validation import ngram_counts
+from mmpt_fairseq.tasks._validation import counted
 
 
 def edits(reference, hypothesis):
@@ -96,8 +96,8 @@ def test_bleu_counts_characters_where_no_spaces_part_words(texts, wrong, tokeniz
     assert found["bleu"] == pytest.approx(expected.score)
     assert f"tok:{tokenize}" in found["signature"]
     assert count(texts, hypotheses, "bleu").value == pytest.approx(expected.score)
-    parts = [ngram_counts([r], [h], tokenize) for r, h in zip(texts, hypotheses, strict=True)]
-    assert [sum(part[f"_bleu_counts_{n}"] for part in parts) for n in range(4)] == expected.counts
+    parts = [counted([r], [h], ["bleu"], tokenize) for r, h in zip(texts, hypotheses, strict=True)]
+    assert [sum(p[f"_bleu_{2 + n}"] for p in parts) for n in range(4)] == expected.counts
 
 
 OUTPUT = """2026-01-01 00:00:00 | INFO | fairseq_cli.generate | {}
