@@ -31,21 +31,32 @@ class Cue:
 
 
 def read_cues(text: str) -> Iterator[Cue]:
-    """The cues of a file's text, in order; both formats are read the same way."""
+    """The cues of a file's text, in order.
+
+    In WebVTT a blank line ends a cue, and notes may follow. In SubRip whatever comes before the
+    next times, but for that cue's number, is the cue's: some have blank lines within.
+    """
+    ends_with_blank = text.lstrip("\ufeff").startswith("WEBVTT")
     times: re.Match | None = None
     texts: list[str] = []
-    for line in [*re.split(r"\r\n|\n|\r", text), ""]:
+    for line in re.split(r"\r\n|\n|\r", text):
         match = _TIMES.match(line)
-        if times and (match or not line.strip()):
+        if times and (match or (ends_with_blank and not line.strip())):
             if match and texts and texts[-1].isdecimal():
-                texts.pop()  # the number of the next cue, where no blank line parts the two
-            start, end = _seconds(times.groups()[:4]), _seconds(times.groups()[4:])
-            yield Cue(start, end, "\n".join(texts))
+                texts.pop()
+            yield _cue(times, texts)
             times, texts = None, []
         if match:
             times = match
-        elif times:
+        elif times and line.strip():
             texts.append(clean(_TAG.sub("", line)))
+    if times:
+        yield _cue(times, texts)
+
+
+def _cue(times: re.Match, texts: list[str]) -> Cue:
+    start, end = _seconds(times.groups()[:4]), _seconds(times.groups()[4:])
+    return Cue(start, end, "\n".join(texts))
 
 
 def _seconds(groups: tuple[str | None, ...]) -> float:

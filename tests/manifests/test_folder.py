@@ -59,6 +59,16 @@ def test_cues_that_no_blank_line_parts():
     assert list(read_cues(cues)) == [Cue(0, 1, "One"), Cue(1, 2, "2\nTwo")]
 
 
+def test_cues_with_blank_lines_within():
+    """As some SubRip files have; in WebVTT they end a cue."""
+    cues = (
+        "1\n00:00:00,000 --> 00:00:01,000\nOne\n\nmore\n\n2\n00:00:01,000 --> 00:00:02,000\n\nTwo"
+    )
+    assert list(read_cues(cues)) == [Cue(0, 1, "One\nmore"), Cue(1, 2, "Two")]
+    noted = cues.replace("1\n", "WEBVTT\n\n1\n", 1).replace("more", "NOTE more")
+    assert list(read_cues(noted)) == [Cue(0, 1, "One"), Cue(1, 2, "")]
+
+
 @pytest.mark.parametrize(
     ("encoding", "mark", "note"),
     [
