@@ -66,10 +66,10 @@ def _edits(chunks: Sequence) -> int:
 
 
 def score(sums: Sequence[int], unit: Unit) -> float:
-    """Error rate in percent, or BLEU, of summed :func:`statistics`."""
+    """Error rate in percent, or BLEU, of summed :func:`statistics`; 0 of nothing at all."""
     if unit != "bleu":
         edits, length = sums
-        return 100.0 * edits / length
+        return 100.0 * edits / max(1, length)
     from sacrebleu.metrics import BLEU
 
     lengths, grams = sums[:2], sums[2:]

@@ -63,18 +63,22 @@ def test_a_validation_clip_that_is_not_there_is_told_before_the_training(asr, tm
     assert not losses(result.stdout, "train_num_updates")
 
 
-def test_a_damaged_clip_of_a_validation_is_skipped_and_many_stop_it(asr, tmp_path):
-    """A batch of it alone among them; fairseq-generate stops at it all the same."""
+def test_a_damaged_clip_of_a_validation_is_skipped_and_many_stop_it(asr, corpora, tmp_path):
+    """A batch of it alone among them, and nothing counts twice in its place; fairseq-generate stops
+    at it all the same."""
     (asr / "bad.wav").write_text("this is no audio")
     bad = {"id": "x", "audio": "bad.wav", "n_frames": 3000, "tgt_text": "a"}
     lines = (asr / "valid.tsv").read_text()
     write_manifest(asr / "bad.tsv", [bad])
     line = (asr / "bad.tsv").read_text().splitlines()[1]
     (asr / "valid.tsv").write_text(f"{lines}{line}\n")
-    options = ["dataset.max_tokens=3000", "optimization.max_update=2"]
+    options = ["dataset.max_tokens=3000", "optimization.max_update=2", "+task.eval_wer=true"]
+    options += ["+task.decoding=ctc", "dataset.batch_size_valid=2"]
     result = train("finetuning", asr, tmp_path / "run", *options)
     assert "bad.wav cannot be read as audio" in succeeded(result)
-    assert losses(result.stdout)
+    whole = succeeded(train("finetuning", corpora / "asr", tmp_path / "whole", *options))
+    for name in ("valid_loss", "valid_ctc_loss", "valid_wer"):
+        assert losses(result.stdout, name) == losses(whole, name) != []
     checkpoint = tmp_path / "run" / "checkpoint_best.pt"
     assert "an evaluation leaves no row out" in refused(generate(checkpoint, asr, "valid"))
     write_manifest(asr / "valid.tsv", [{**bad, "id": str(i), "n_frames": 9} for i in range(20)])

@@ -143,16 +143,21 @@ class EveryRowMixin:
             loss, size, logs = super().train_step(
                 sample, model, criterion, optimizer, update_num, ignore_grad
             )
-        if ignore_grad:
-            return loss, 0 * size, {name: 0 * value for name, value in logs.items()}
-        return loss, size, logs
+        return uncounted(loss, size, logs) if ignore_grad else (loss, size, logs)
 
     def valid_step(self, sample, model, criterion):
+        """fairseq's; of one process it would count a batch that stands in for one without a clip
+        that can be used."""
         with exit_on_input_error():
             refuse_unreadable(sample)
             for dataset in self.datasets.values():
                 check_skipped(dataset)
-            return super().valid_step(sample, model, criterion)
+            loss, size, logs = self.measure(sample, model, criterion)
+        return uncounted(loss, size, logs) if sample.get("is_dummy") else (loss, size, logs)
+
+    def measure(self, sample, model, criterion) -> tuple:
+        """What a validation batch gives: fairseq's loss, and what a task adds to the logs."""
+        return super().valid_step(sample, model, criterion)
 
     def inference_step(self, generator, models, sample, **kwargs):
         with exit_on_input_error():
@@ -163,6 +168,11 @@ class EveryRowMixin:
                     f"{len(sample['id'])} rows gave {len(hypotheses)} hypotheses: a search failed"
                 )
             return hypotheses
+
+
+def uncounted(loss, size, logs: dict) -> tuple:
+    """What a step gives, with nothing to be counted; processes need the same names in it."""
+    return loss, 0 * size, {name: 0 * value for name, value in logs.items()}
 
 
 def peak_memory_gb() -> float:

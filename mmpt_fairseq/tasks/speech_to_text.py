@@ -185,9 +185,9 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             with scaled_encoder_lr(optimizer, self.encoder_lr_scale):
                 super().optimizer_step(optimizer, model, update_num)
 
-    def valid_step(self, sample: dict, model: SpeechToTextModel, criterion) -> tuple:
+    def measure(self, sample: dict, model: SpeechToTextModel, criterion) -> tuple:
         """fairseq's validation loss; with ``eval_wer`` or ``eval_bleu`` the search's errors too."""
-        loss, size, output = super().valid_step(sample, model, criterion)
+        loss, size, output = super().measure(sample, model, criterion)
         if self.validation is not None:
             output.update(self.validation.count(self, sample, model))
         return loss, size, output
