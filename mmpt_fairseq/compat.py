@@ -148,33 +148,28 @@ def _check_cosine(cfg: omegaconf.DictConfig) -> None:
 dataclass_utils.merge_with_parent = _merge_or_exit
 
 
-def _remember_patience(train: types.ModuleType) -> None:
+def _go_on_as_before(train: types.ModuleType) -> None:
     """fairseq counts the validations without a better one in attributes of a function, which a
-    resumed training starts anew: they travel in the checkpoint's ``extra_state``."""
-    save, restore = train.Trainer.save_checkpoint, checkpoint_utils.load_checkpoint
+    resumed training starts anew: they travel in the checkpoint's ``extra_state``. And it ends in a
+    traceback where the checkpoint in ``save_dir`` is of another training."""
+    save, load = train.Trainer.save_checkpoint, train.Trainer.load_checkpoint
     counted = vars(train.should_stop_early)
+    faults = "Cannot load model parameters", "Criterion does not match", "Optimizer does not match"
 
     def save_checkpoint(trainer, filename: str, extra_state: dict) -> None:
         save(trainer, filename, {**extra_state, "early_stopping": dict(counted)})
 
-    def load_checkpoint(cfg, trainer, **kwargs) -> tuple:
-        extra_state, batches = restore(cfg, trainer, **kwargs)
-        if extra_state is not None and not (cfg.reset_optimizer or cfg.reset_meters):
-            counted.update(extra_state.get("early_stopping", {}))
-        return extra_state, batches
-
-    train.Trainer.save_checkpoint = save_checkpoint
-    checkpoint_utils.load_checkpoint = load_checkpoint
-
-
-def _go_on_or_exit(train: types.ModuleType) -> None:
-    """fairseq ends in a traceback where the checkpoint in ``save_dir`` is of another training."""
-    load = train.Trainer.load_checkpoint
-    faults = "Cannot load model parameters", "Criterion does not match", "Optimizer does not match"
-
-    def load_checkpoint(trainer, filename: str, *args, **kwargs) -> dict | None:
+    def load_checkpoint(
+        trainer,
+        filename: str,
+        reset_optimizer: bool = False,
+        reset_lr_scheduler: bool = False,
+        optimizer_overrides: dict | None = None,
+        reset_meters: bool = False,
+    ) -> dict | None:
+        resets = reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters
         try:
-            return load(trainer, filename, *args, **kwargs)
+            extra_state = load(trainer, filename, *resets)
         except Exception as error:  # fairseq raises just that
             if not str(error).startswith(faults):
                 raise
@@ -184,7 +179,11 @@ def _go_on_or_exit(train: types.ModuleType) -> None:
                 f"other settings of the model, objective or optimizer ({reason}); repeat those, or "
                 "give this training another checkpoint.save_dir"
             ) from None
+        if extra_state is not None and not (reset_optimizer or reset_meters):
+            counted.update(extra_state.get("early_stopping", {}))
+        return extra_state
 
+    train.Trainer.save_checkpoint = save_checkpoint
     train.Trainer.load_checkpoint = load_checkpoint
 
 
@@ -213,15 +212,23 @@ def _empty_batches_first(train: types.ModuleType) -> None:
 
 
 def _stop_when_done(train: types.ModuleType) -> None:
-    """fairseq asks whether a training is over behind an update alone: one that had ended, started
-    again, would make one more and keep it as its best."""
+    """fairseq asks whether a training is over behind an update or a validation alone: one that had
+    ended, started again, would make one more and keep it as its best."""
     train_epoch = train.train
+    counted = vars(train.should_stop_early)
 
     def train_unless_done(cfg, trainer, task, batches) -> tuple[list[float | None], bool]:
         done, wanted = trainer.get_num_updates(), cfg.optimization.max_update
         if 0 < wanted <= done:
             sentence = "done: %d of %d updates; raise optimization.max_update to go on"
             logger.info(sentence, done, wanted)
+            return [None], True
+        without_better, patience = counted.get("num_runs", 0), cfg.checkpoint.patience
+        if 0 < patience <= without_better:
+            sentence = (
+                "done: %d validations without a better one; raise checkpoint.patience to go on"
+            )
+            logger.info(sentence, without_better)
             return [None], True
         return train_epoch(cfg, trainer, task, batches)
 
@@ -258,8 +265,7 @@ def mend_commands() -> None:
             "interrupted; the same command goes on from the last checkpoint, if one was written"
         )
         train = sys.modules["fairseq_cli.train"]
-        _remember_patience(train)
-        _go_on_or_exit(train)
+        _go_on_as_before(train)
         _score_before_the_best(train)
         _empty_batches_first(train)
         _stop_when_done(train)

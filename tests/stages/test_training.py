@@ -208,17 +208,25 @@ def test_short_clips_come_first(corpora, tmp_path):
 
 
 def test_patience_survives_a_restart(corpora, tmp_path):
-    """At a rate of 0 nothing gets better after the first of the validations, one an epoch."""
+    """At a rate of 0 nothing gets better after the first of the validations, one an epoch; a
+    training that has ended goes no further, and another that takes its weights over begins anew."""
     options = ["optimization.lr=[0.0]", "checkpoint.patience=3", "optimization.max_update=99"]
     options += ["dataset.validate_interval=1", "checkpoint.save_interval=1"]
 
-    def validations(epochs: int) -> int:
+    def validations(name: str, epochs: int, *more: str) -> int:
         until = f"optimization.max_epoch={epochs}"
-        output = succeeded(train("finetuning", corpora / "asr", tmp_path, *options, until))
+        command = [corpora / "asr", tmp_path / name, *options, until, *more]
+        output = succeeded(train("finetuning", *command))
+        assert ("done: 3 validations without a better one" in output) == (not more and not left)
         return len(losses(output, "valid_loss"))
 
-    assert validations(2) == 2
-    assert validations(9) == 2  # the fourth of all is the third without a better one
+    left = True
+    assert validations("first", 2) == 2
+    assert validations("first", 9) == 2  # the fourth of all is the third without a better one
+    left = False
+    assert validations("first", 9) == 0
+    taken_over = f"checkpoint.finetune_from_model={tmp_path / 'first' / 'checkpoint_last.pt'}"
+    assert validations("second", 9, taken_over) == 4
 
 
 def test_no_clip_is_short_enough(corpora, tmp_path):
