@@ -4,11 +4,13 @@ import functools
 import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+from fairseq.data import ConcatDataset
 from fairseq.data.audio.feature_transforms.specaugment import SpecAugmentTransform
 from fairseq.data.audio.speech_to_text_dataset import (
     SpeechToTextDataset,
@@ -22,6 +24,7 @@ from torch import Tensor
 from mmpt_fairseq.data.audio import is_cached, normalise, read_filterbank, read_states
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.rows import manifest_datasets
 from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.waveform import Waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip
@@ -283,8 +286,21 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
 
     def ordered_indices(self) -> NDArray[np.int64]:
         """Longest first; among equals at random in training (fairseq seeds numpy per epoch)."""
-        rows = np.random.permutation(len(self)) if self.shuffle else np.arange(len(self))
-        return rows[np.argsort(-self.n_frames[rows], kind="stable")]
+        return longest_first(self.n_frames, self.shuffle)
+
+
+def longest_first(sizes: NDArray[np.integer], shuffle: bool) -> NDArray[np.int64]:
+    """Rows by falling size; equals in random order if asked for, else in their own."""
+    rows = np.random.permutation(len(sizes)) if shuffle else np.arange(len(sizes))
+    return rows[np.argsort(-sizes[rows], kind="stable")]
+
+
+class JoinedSplits(ConcatDataset):
+    """fairseq's, with the order of a single split: fairseq would have the same one every epoch."""
+
+    def ordered_indices(self) -> NDArray[np.int64]:
+        """Longest first; among equals at random in training."""
+        return longest_first(self.sizes, all(part.shuffle for part in manifest_datasets(self)))
 
 
 class ManifestDatasetCreator(SpeechToTextDatasetCreator):
@@ -314,10 +330,28 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
         )
 
     @classmethod
+    def get_size_ratios(
+        cls, datasets: Sequence[ManifestSpeechToTextDataset], alpha: float = 1.0
+    ) -> list[float]:
+        """fairseq's, of the one pair of each split: cells may be empty, and 32 bits count no more
+        than 5965 hours."""
+        pairs = [
+            SimpleNamespace(
+                split=dataset.split,
+                src_langs=[max(set(dataset.src_langs))],
+                tgt_langs=[max(set(dataset.tgt_langs))],
+                n_frames=[int(dataset.n_frames.sum(dtype=np.int64))],
+            )
+            for dataset in datasets
+        ]
+        return super().get_size_ratios(pairs, alpha)
+
+    @classmethod
     def from_tsv(cls, *args, seed: int, ours: dict[str, object], **kwargs):
         """fairseq's, with ``ours`` for the dataset beside what fairseq hands on."""
         creator = type(cls.__name__, (cls,), {**ours, "seed": seed})
-        return super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
+        found = super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
+        return JoinedSplits(found.datasets) if isinstance(found, ConcatDataset) else found
 
 
 def _refuse_several_pairs(manifest: Manifest) -> None:

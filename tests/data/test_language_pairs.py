@@ -1,7 +1,9 @@
 """Several language pairs in one training, balanced by ``sampling_alpha``."""
 
+import numpy as np
 import pytest
 from fairseq.data.audio.data_cfg import S2TDataConfig
+from fairseq.data.data_utils import numpy_seed
 
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestDatasetCreator
 from mmpt_fairseq.errors import InputError
@@ -16,6 +18,40 @@ def test_sampling_balances_language_pairs_whatever_their_splits_are_called(tmp_p
         write_clips(tmp_path / language, [0.4] * rows, **columns)
     joined = joined_splits(tmp_path, "de/train,it/train")
     assert [len(part) for part in joined.datasets] == [6, 6]
+
+
+def test_a_pair_of_ten_thousand_hours_is_counted(tmp_path):
+    """More frames than 32 bits hold; a row of it does not say its language."""
+    hours = {"de": 10_000, "it": 90_000}
+    for language in hours:
+        (tmp_path / language).mkdir()
+        columns = {"tgt_text": ["ja", "ja"], "tgt_lang": [language, ""]}
+        write_clips(tmp_path / language, [0.4, 0.4], **columns)
+    parts = joined_splits(tmp_path, "de/train,it/train", alpha=1).datasets
+    for part, frames in zip(parts, hours.values(), strict=True):
+        part.n_frames = np.full(10_000, 36 * frames, np.int32)
+    ratios = ManifestDatasetCreator.get_size_ratios(parts, alpha=0.5)
+    assert ratios == pytest.approx([2.5, 5 / 6])  # a quarter and three quarters
+
+
+def test_joined_splits_have_another_order_in_every_epoch(tmp_path):
+    """Longest first, those of equal length at random; validation has one order."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_clips(tmp_path / name, [0.4, 0.6, 0.4, 0.4, 0.6, 0.4], tgt_text=["ja"] * 6)
+    orders = {}
+    for training in (True, False):
+        joined = joined_splits(tmp_path, "a/train,b/train", alpha=1, training=training)
+        found = []
+        for epoch in (1, 2, 1):
+            with numpy_seed(epoch):
+                found.append(joined.ordered_indices())
+            lengths = joined.sizes[found[-1]]
+            assert sorted(found[-1]) == list(range(12))
+            assert (lengths[:-1] >= lengths[1:]).all()
+        orders[training] = [order.tolist() for order in found]
+    assert orders[True][0] == orders[True][2] != orders[True][1]
+    assert orders[False][0] == orders[False][1] == [1, 4, 7, 10, 0, 2, 3, 5, 6, 8, 9, 11]
 
 
 def test_a_split_of_several_pairs_cannot_be_balanced(tmp_path):
@@ -38,7 +74,8 @@ def test_a_split_of_several_pairs_cannot_be_balanced(tmp_path):
 
 def joined_splits(root, splits: str, alpha: float = 0, training: bool = True):
     """Splits with this ``sampling_alpha``, as the task reads them."""
-    (root / "config.yaml").write_text(f"vocab_filename: dict.txt\nsampling_alpha: {alpha}\n")
+    config = f"vocab_filename: dict.txt\nshuffle: true\nsampling_alpha: {alpha}\n"
+    (root / "config.yaml").write_text(config)
     return ManifestDatasetCreator.from_tsv(
         root=str(root),
         cfg=S2TDataConfig(root / "config.yaml"),
