@@ -34,7 +34,7 @@ from manifests.features import add_member, npy_bytes
 from manifests.repoint import open_manifests, rows
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.data.states import DESCRIPTION, StoredStates, fingerprint
+from mmpt_fairseq.data.states import DESCRIPTION, StoredStates, encoder_digest
 from mmpt_fairseq.errors import InputError, UnreadableClip, command_line
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
@@ -53,7 +53,7 @@ def store_states(
     manifests = open_manifests([data], silent=False)
     config = _config(data, without_specaugment)
     encoder = mmpt_fairseq.load(checkpoint, device).encoder
-    states = StoredStates(str(checkpoint), fingerprint(encoder))
+    states = StoredStates(str(checkpoint), encoder_digest(encoder))
     earlier = StoredStates.describing(out)
     if out.resolve() == data.resolve() or (earlier and earlier.encoder != states.encoder):
         raise InputError(f"{out} holds something else already; give another folder")
@@ -64,12 +64,12 @@ def store_states(
     for manifest in manifests:
         stored = out / manifest.path.name
         if stored.is_file():
-            _take_texts(manifest, Manifest(stored))
+            take_texts(manifest, Manifest(stored))
         else:
             store_split(manifest, out, partial(last_states, encoder, manifest))
 
 
-def _take_texts(manifest: Manifest, stored: Manifest) -> None:
+def take_texts(manifest: Manifest, stored: Manifest) -> None:
     """Write a stored manifest anew with the texts that its source has by now.
 
     Raises:

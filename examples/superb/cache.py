@@ -4,8 +4,9 @@
 
 Every clip's states of all layers ``(N, T, D)`` go in float16 into ``states/ks/<split>.zip``; the
 manifests there point into it, and ``model.upstream=cached task.data=states/ks`` trains heads on
-them. A split that is there is left alone, so that an interrupted run goes on. An hour of sound
-takes 23 MB a layer at width 128 (25 states a second of 2 bytes a value).
+them. The states of a split that is there are kept, so that an interrupted run goes on; its labels
+are those that the data has by now. An hour of sound takes 23 MB a layer at width 128 (25 states a
+second of 2 bytes a value).
 
 ``--mean`` stores each layer's mean over time instead, in float32. The heads of keyword spotting and
 intent classification are linear up to their own mean over time, so that they give the same logits,
@@ -22,9 +23,10 @@ import torch
 
 from manifests.common import atomic_path
 from manifests.repoint import manifests_in
-from manifests.states import store_split
+from manifests.states import store_split, take_texts
 from mmpt_fairseq.data.audio import is_cached
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.states import weights_digest
 from mmpt_fairseq.data.superb_dataset import READERS
 from mmpt_fairseq.errors import InputError, UnreadableClip, command_line
 from mmpt_fairseq.models.upstreams import DESCRIPTION, open_upstream
@@ -41,7 +43,8 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = F
         seed: of an untrained encoder.
 
     Raises:
-        InputError: no manifests, no such upstream, or ``out`` holds another upstream's states.
+        InputError: no manifests, no such upstream, or ``out`` holds states of another upstream or
+            of other clips.
     """
     manifests = [Manifest(path) for path in manifests_in(data)]
     torch.manual_seed(seed)
@@ -53,16 +56,23 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = F
         "dim": upstream.dim,
         "stride": upstream.stride,
         "mean": mean,
+        "weights": weights_digest(upstream),
     }
     path = out / DESCRIPTION
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != description:
-        raise InputError(f"{out} holds the states of another upstream; give another folder")
+        raise InputError(
+            f"{out} holds the states of another upstream, or of this one before it was trained "
+            "further; remove it or give another folder"
+        )
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(description, indent=1), encoding="utf-8")
     for file in data.glob("labels.txt"):
         (out / file.name).write_bytes(file.read_bytes())
     for manifest in manifests:
-        if not (out / manifest.path.name).is_file():
+        stored = out / manifest.path.name
+        if stored.is_file():
+            take_texts(manifest, Manifest(stored))
+        else:
             store_split(manifest, out, partial(states_of_row, upstream, mean, manifest))
 
 

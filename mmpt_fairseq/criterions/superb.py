@@ -138,7 +138,7 @@ def permutation_invariant_loss(logits: Tensor, target: Tensor, lengths: Tensor) 
     losses = []
     for order in permutations(range(target.size(-1))):
         loss = F.binary_cross_entropy_with_logits(
-            logits.float(), target[..., list(order)], reduction="none"
+            logits.float(), target[..., list(order)].float(), reduction="none"
         )
         losses.append((loss.mean(dim=-1) * inside).sum(dim=1))
     return torch.stack(losses).min(dim=0).values.sum()

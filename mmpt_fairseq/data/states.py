@@ -8,6 +8,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from torch import nn
+
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
@@ -20,7 +22,7 @@ class StoredStates:
 
     Attributes:
         checkpoint: where the encoder was taken from.
-        encoder: its :func:`fingerprint`.
+        encoder: its :func:`encoder_digest`.
     """
 
     checkpoint: str
@@ -62,7 +64,7 @@ class StoredStates:
 
     def check(self, encoder: ConformerEncoder) -> None:
         """Raise InputError unless ``encoder`` is the one that the states are of."""
-        if fingerprint(encoder) != self.encoder:
+        if encoder_digest(encoder) != self.encoder:
             raise InputError(
                 f"the data folder holds states of the encoder in {self.checkpoint}, and this "
                 "model's is another; take that one, store this one's with python -m "
@@ -70,11 +72,16 @@ class StoredStates:
             )
 
 
-def fingerprint(encoder: ConformerEncoder) -> str:
+def encoder_digest(encoder: ConformerEncoder) -> str:
     """A hash of what the encoder computes with: every weight to the bit, heads and positions."""
+    return weights_digest(encoder, f"{encoder.layers[0].attention.heads} {encoder.positions}")
+
+
+def weights_digest(module: nn.Module, settings: str = "") -> str:
+    """A hash of every weight to the bit, and of settings beside them."""
     digest = hashlib.sha256()
-    digest.update(f"{encoder.layers[0].attention.heads} {encoder.positions}".encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
+    digest.update(settings.encode())
+    for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.float().cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -27,6 +27,7 @@ from mmpt_fairseq.decoding.superb import (
 )
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.superb import SuperbModel
+from mmpt_fairseq.models.upstreams import check_stored
 from mmpt_fairseq.tasks.superb import Scoring, SuperbTask
 
 # s3prl's downstream/diarization/score.sh tries these and reports the best on the test set itself;
@@ -62,15 +63,16 @@ def load(checkpoint: str | Path, data: str | Path) -> tuple[SuperbModel, SuperbT
     """A trained model and its task, to be used on the manifests in ``data``.
 
     Raises:
-        InputError: not a checkpoint of this model.
+        InputError: not a checkpoint of this model, or ``data`` holds states of another upstream.
     """
     if not Path(checkpoint).is_file():
         raise InputError(f"there is no checkpoint {checkpoint}")
     # That nothing is trained: no row may be left out.
     overrides = {"data": str(data), "decodes_with": str(checkpoint)}
-    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
+    models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
     if not isinstance(task, SuperbTask):
         raise InputError(f"{checkpoint} is not of the task mmpt_superb")
+    check_stored(cfg.model, Path(data))
     return models[0].eval(), task
 
 

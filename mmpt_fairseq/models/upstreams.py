@@ -28,6 +28,7 @@ from mmpt_fairseq.modules.upstreams import (
 logger = logging.getLogger(__name__)
 
 DESCRIPTION = "upstream.json"  # beside stored states: of what they are
+STORED = ("layers", "dim", "stride", "mean", "weights")
 THEIRS = ("wav2vec2", "hubert")
 SIZES = [f.name for f in fields(ConformerConfig) if f.name not in ("_name", "dropout")]
 
@@ -40,6 +41,7 @@ class UpstreamConfig(ConformerConfig):
         upstream_kind: ``fbank``, ``conformer``, ``stored`` or ``fairseq``.
         upstream_layers, upstream_dim, upstream_stride: of stored states.
         upstream_mean: only their means over time are stored.
+        upstream_weights: a hash of the weights that gave them.
     """
 
     upstream: str = "fbank"
@@ -48,6 +50,7 @@ class UpstreamConfig(ConformerConfig):
     upstream_dim: int = 0
     upstream_stride: int = 0
     upstream_mean: bool = False
+    upstream_weights: str = ""
 
 
 def open_upstream(name: str, folder: Path | None = None) -> Upstream:
@@ -102,8 +105,22 @@ def _settle_stored(cfg: UpstreamConfig, folder: Path | None) -> None:
             "examples.superb.cache, or name another upstream"
         )
     description = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("layers", "dim", "stride", "mean"):
+    for name in STORED:
+        if name not in description:
+            raise InputError(f"{path} does not tell {name}; store the states anew")
         setattr(cfg, f"upstream_{name}", description[name])
+
+
+def check_stored(cfg: UpstreamConfig, folder: Path) -> None:
+    """Raise InputError where a head would be given the states of another upstream than its own."""
+    if cfg.upstream_kind == "stored" and cfg.get("upstream_weights"):
+        found = UpstreamConfig(upstream="cached")
+        settle(found, folder)
+        if found.upstream_weights != cfg.upstream_weights:
+            raise InputError(
+                f"{folder} holds the states of another upstream than the head was trained on; give "
+                "those of the same one"
+            )
 
 
 def _settle_checkpoint(cfg: UpstreamConfig, path: str, sizes_alone: bool) -> None:

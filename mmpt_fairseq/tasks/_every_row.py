@@ -35,6 +35,8 @@ class RowsConfig(FairseqDataclass):
     train_subset: str = II("dataset.train_subset")
     decodes_with: Optional[str] = II("common_eval.path")
     save_dir: str = II("checkpoint.save_dir")
+    restore_file: str = II("checkpoint.restore_file")
+    finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
 
 

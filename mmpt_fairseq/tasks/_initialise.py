@@ -10,13 +10,12 @@ from mmpt_fairseq.checkpoint import load_checkpoint, load_decoder, load_encoder
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.freezing import Freezing
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
+from mmpt_fairseq.tasks._start import restored
 
 if TYPE_CHECKING:
     from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 
 logger = logging.getLogger(__name__)
-
-LAST = "checkpoint_last.pt"  # fairseq's default, the one name that it looks for in save_dir
 
 
 def initialise(
@@ -45,7 +44,9 @@ def initialise(
         task.check_vocabulary(state)
         if task.states is not None:
             task.states.check_resumed(state.get("states_of"), resumed)
-        if resumed != task.cfg.finetune_from_model:
+        if resumed == task.cfg.finetune_from_model:
+            _refuse_two_beginnings(cfg)
+        else:
             _tell_what_is_not_looked_at(cfg, resumed, checkpoint)
         return
     if cfg.init_encoder_from:
@@ -63,26 +64,6 @@ def initialise(
         load_decoder(model, cfg.init_decoder_from, task.state_dict())
 
 
-def restored(cfg: FairseqDataclass) -> str | None:
-    """The checkpoint that fairseq is about to load, if any.
-
-    Args:
-        cfg: the task's, which knows what fairseq's checkpoint settings say.
-
-    Raises:
-        InputError: it would go on without one that was named.
-    """
-    name, last = cfg.restore_file, os.path.join(cfg.save_dir, LAST)
-    if name == LAST:
-        return last if os.path.isfile(last) else cfg.finetune_from_model
-    if not os.path.isfile(name):
-        raise InputError(
-            f"there is no checkpoint {name} (checkpoint.restore_file); only {LAST}, its default, "
-            "is looked for in checkpoint.save_dir"
-        )
-    return name
-
-
 def _check_goes_on(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
     """Raise InputError where fairseq would count updates from 0 in an epoch far on, unasked.
 
@@ -96,6 +77,15 @@ def _check_goes_on(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
             "and freezing; start a training in another folder with model.init_encoder_from or "
             "checkpoint.finetune_from_model, or decode with it"
         )
+
+
+def _refuse_two_beginnings(cfg: FairseqDataclass) -> None:
+    for name in ("init_encoder_from", "init_decoder_from"):
+        if getattr(cfg, name):
+            raise InputError(
+                f"model.{name} has no effect beside checkpoint.finetune_from_model, which brings "
+                "all weights; leave one out"
+            )
 
 
 def _tell_what_is_not_looked_at(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:

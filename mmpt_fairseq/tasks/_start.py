@@ -15,6 +15,8 @@ from mmpt_fairseq.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+LAST = "checkpoint_last.pt"  # fairseq's default, the one name that it looks for in save_dir
+
 
 def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
     """What can be known to be wrong before anything is loaded, and fairseq's commands mended.
@@ -46,6 +48,26 @@ def is_training_split(cfg: FairseqDataclass, split: str) -> bool:
 def is_validation_split(cfg: FairseqDataclass, split: str) -> bool:
     """Whether ``split`` is what a training is validated on."""
     return cfg.decodes_with is None and split != cfg.train_subset
+
+
+def restored(cfg: FairseqDataclass) -> str | None:
+    """The checkpoint that fairseq is about to load, if any.
+
+    Args:
+        cfg: the task's, which knows what fairseq's checkpoint settings say.
+
+    Raises:
+        InputError: it would go on without one that was named.
+    """
+    name, last = cfg.restore_file, os.path.join(cfg.save_dir, LAST)
+    if name == LAST:
+        return last if os.path.isfile(last) else cfg.finetune_from_model
+    if not os.path.isfile(name):
+        raise InputError(
+            f"there is no checkpoint {name} (checkpoint.restore_file); only {LAST}, its default, "
+            "is looked for in checkpoint.save_dir"
+        )
+    return name
 
 
 def refuse_lone_process(cfg: FairseqDataclass) -> None:

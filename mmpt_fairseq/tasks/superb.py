@@ -7,6 +7,7 @@ frames).
 """
 
 import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -17,6 +18,7 @@ from fairseq.tasks import FairseqTask, register_task
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
+from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.rows import begin_validation
@@ -30,13 +32,19 @@ from mmpt_fairseq.data.superb_labels import (
     training_labels,
 )
 from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.models.superb import UTTERANCE_KINDS
 from mmpt_fairseq.models.upstreams import fill, settle
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
     RowsConfig,
 )
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
-from mmpt_fairseq.tasks._start import check_start, is_training_split, is_validation_split
+from mmpt_fairseq.tasks._start import (
+    check_start,
+    is_training_split,
+    is_validation_split,
+    restored,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +108,11 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         with exit_on_input_error():
             from_checkpoint = kwargs.get("from_checkpoint", False)
             check_start(cfg, from_checkpoint)
+            if cfg.balance_classes and str(cfg.kind) not in UTTERANCE_KINDS:
+                raise InputError(
+                    f"task.balance_classes=true balances the labels of clips, and {cfg.kind} has "
+                    "none; leave it out"
+                )
             if from_checkpoint:  # load_state_dict brings the labels
                 return cls(cfg, None)
             training = cls._manifest(cfg, cfg.train_subset)
@@ -132,6 +145,7 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         with exit_on_input_error():
             if not from_checkpoint:
                 settle(cfg, Path(self.cfg.data))
+                self._check_goes_on(cfg)
             model = super().build_model(cfg, from_checkpoint)
             if not from_checkpoint:
                 fill(model.upstream, cfg)
@@ -139,6 +153,30 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         upstream = model.upstream
         logger.info("upstream %s: %d states of %d", cfg.upstream, upstream.layers, upstream.dim)
         return model
+
+    def _check_goes_on(self, cfg: FairseqDataclass) -> None:
+        """fairseq would load the weights of what this training goes on from, and look at no more.
+
+        Raises:
+            InputError: it has other labels, or its head learnt from another upstream.
+        """
+        resumed = restored(self.cfg)
+        if resumed is None:
+            return
+        checkpoint = load_checkpoint(resumed)
+        if "inventory" not in checkpoint.get("task_state", {}):
+            raise InputError(
+                f"{resumed}, from which this training would go on, is of another stage; give each "
+                "training a checkpoint.save_dir of its own"
+            )
+        self.load_state_dict(checkpoint["task_state"])
+        began = checkpoint["cfg"]["model"]
+        same = os.path.realpath(began["upstream"]) == os.path.realpath(str(cfg.upstream))
+        if not same or began.get("upstream_weights", "") != cfg.upstream_weights:
+            raise InputError(
+                f"{resumed}, from which this training would go on, is a head on another upstream "
+                f"({began['upstream']}); go on with that, or give another checkpoint.save_dir"
+            )
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:
         training = is_training_split(self.cfg, split)

@@ -10,8 +10,9 @@ from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyConfig
 from mmpt_fairseq.decoding.ensemble import JointEnsemble
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.tasks._initialise import initialise, restored
+from mmpt_fairseq.tasks._initialise import initialise
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
+from mmpt_fairseq.tasks._start import restored
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from tests.helpers import (
     save_checkpoint,
@@ -145,6 +146,10 @@ def test_a_checkpoint_without_an_optimizer_is_gone_on_from_only_anew(tmp_path):
 
     start(tmp_path, path, reset=True)
     start(tmp_path, finetune_from=path)
+    cfg.init_encoder_from = "y.pt"
+    with pytest.raises(InputError, match=r"init_encoder_from has no effect beside .*finetune_"):
+        start(tmp_path, finetune_from=path)
+    cfg.init_encoder_from = None
     with pytest.raises(InputError, match=r"x\.pt has no state of an optimizer"):
         start(tmp_path, path)
     (tmp_path / "x.pt").rename(tmp_path / "checkpoint_last.pt")

@@ -1,5 +1,7 @@
 """SUPERB's tasks without fairseq's trainer: heads learn, checkpoints stand alone, faults."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,17 +9,21 @@ from omegaconf import OmegaConf
 
 from examples.superb.cache import store_states
 from examples.superb.systems import KINDS
+from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.criterions.superb import SuperbCriterion
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.decoding.superb_predictions import choose_scoring, diarization_score, predict
+from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.superb import SuperbModelConfig
+from mmpt_fairseq.models.upstreams import check_stored, settle
 from mmpt_fairseq.tasks.superb import SuperbConfig, SuperbTask, class_weights
-from tests.helpers import stage_1_checkpoint
+from tests.helpers import save_checkpoint, stage_1_checkpoint
 
 
 def set_up(data, kind: str, **options) -> SuperbTask:
     """The task as fairseq-hydra-train sets it up."""
-    fixed = {"seed": 1, "train_subset": "train", "decodes_with": None}
+    fixed = {"seed": 1, "train_subset": "train", "decodes_with": None, "save_dir": "nowhere"}
+    fixed |= {"restore_file": "checkpoint_last.pt", "finetune_from_model": None}
     cfg = SuperbConfig(data=str(data), kind=kind, distributed_world_size=1, **{**fixed, **options})
     return SuperbTask.setup_task(cfg)
 
@@ -141,6 +147,58 @@ def test_means_over_time_are_for_one_prediction_a_clip(superb, tmp_path):
     assert torch.allclose(averaged(**batch["net_input"]).logits, logits, atol=1e-5)
     with pytest.raises(SystemExit, match="are means over time, and phoneme_recognition needs"):
         set_up(tmp_path / "pr", KINDS["pr"]).build_model(model_config(upstream="cached"))
+
+
+def test_stored_states_are_those_of_one_upstream(superb, tmp_path):
+    """Whose weights changed since, whose labels did, and which another head learnt from."""
+    data = shutil.copytree(superb / "ks", tmp_path / "data")
+    for path in data.glob("*.tsv"):
+        path.write_text(path.read_text().replace("../", f"{superb}/"))
+    model, path = stage_1_checkpoint(tmp_path / "stage1.pt")
+    store_states(str(path), data, tmp_path / "states")
+    cfg = model_config(upstream="cached")
+    settle(cfg, tmp_path / "states")
+    check_stored(cfg, tmp_path / "states")
+    text = (data / "train.tsv").read_text()
+    (data / "train.tsv").write_text(text.replace("\txa\t", "\txc\t"))
+    store_states(str(path), data, tmp_path / "states")
+    labels = Manifest(tmp_path / "states" / "train.tsv").column("tgt_text")
+    assert sorted(labels) == ["xb"] * 2 + ["xc"] * 4
+    with torch.no_grad():
+        next(model.audio_encoder.parameters()).add_(1)
+    save_checkpoint(path, load_checkpoint(path)["cfg"], model.state_dict(), {})
+    with pytest.raises(InputError, match="or of this one before it was trained further"):
+        store_states(str(path), data, tmp_path / "states")
+    store_states(str(path), data, tmp_path / "others")
+    with pytest.raises(InputError, match="holds the states of another upstream than the head"):
+        check_stored(cfg, tmp_path / "others")
+
+
+@pytest.mark.parametrize(
+    ("state", "upstream", "fault"),
+    [
+        ({}, "fbank", "is of another stage"),
+        ({"inventory": [["xa", "xb"]]}, "fbank", "the labels of .* are not the checkpoint's"),
+        ({}, "stage1.pt", r"a head on another upstream \(stage1\.pt\)"),
+    ],
+)
+def test_a_head_goes_on_with_its_labels_and_its_upstream(superb, tmp_path, state, upstream, fault):
+    task = set_up(superb / "ks", KINDS["ks"], save_dir=str(tmp_path))
+    model = task.build_model(model_config())
+    began = {"model": {"upstream": upstream}}
+    told = {**task.state_dict(), **state} if state or upstream != "fbank" else {}
+    save_checkpoint(tmp_path / "checkpoint_last.pt", began, model.state_dict(), told)
+    with pytest.raises(SystemExit, match=fault):
+        task.build_model(model_config())
+    began["model"]["upstream"] = "fbank"
+    whole = task.state_dict()
+    save_checkpoint(tmp_path / "checkpoint_last.pt", began, model.state_dict(), whole)
+    task.build_model(model_config())
+
+
+def test_classes_are_of_clips(superb):
+    with pytest.raises(SystemExit, match="balances the labels of clips, and phoneme_recognition"):
+        set_up(superb / "pr", KINDS["pr"], balance_classes=True)
 
 
 def test_audio_longer_than_the_upstreams_positions(superb):
