@@ -58,8 +58,9 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[Decode]]:
                 "no checkpoint_last.pt, no generate-<split>.txt; give a folder that "
                 "fairseq-hydra-train had as checkpoint.save_dir"
             )
-    _connect(runs)
-    decodes = [read_decode(output, outputs[output], runs) for output in sorted(outputs)]
+    outside: dict[Path, Run] = {}
+    decodes = [read_decode(output, outputs[output], runs, outside) for output in sorted(outputs)]
+    _connect(runs, outside)
     _settle_kinds([*runs.values()], decodes)
     return [runs[path] for path in sorted(runs)], decodes
 
@@ -97,7 +98,10 @@ def _read_run(folder: Path, name: str) -> Run | None:
             "common.log_interval"
         )
     elif not checkpoints:
-        run.notes.append("no checkpoint was saved yet, so there are no pictures of its model")
+        gone = (
+            "its checkpoints are no longer here" if log.finished else "no checkpoint was saved yet"
+        )
+        run.notes.append(f"{gone}, so there are no pictures of its model")
     run.start_path = run.get("model.init_encoder_from")
     run.kind = kind_of(run)
     return run
@@ -126,8 +130,12 @@ def to_dict(cfg: object) -> dict:
     return {k: dict(vars(v)) if isinstance(v, Namespace) else v for k, v in groups.items()}
 
 
-def read_decode(output: Path, name: str, runs: dict[Path, Run]) -> Decode:
-    """What is known of a decode; its text is read when it is scored."""
+def read_decode(output: Path, name: str, runs: dict[Path, Run], outside: dict[Path, Run]) -> Decode:
+    """What is known of a decode; its text is read when it is scored.
+
+    Args:
+        outside: runs that are known by a checkpoint alone, which may be given one more.
+    """
     split = output.stem.removeprefix("generate-")
     cfg = read_json(output.with_suffix(".json")) or _printed_config(output)
     # What was damaged may hold anything.
@@ -136,7 +144,7 @@ def read_decode(output: Path, name: str, runs: dict[Path, Run]) -> Decode:
     recorded = str(evaluation.get("results_path") or output.parent)
     paths = str(evaluation.get("path") or output.parent / "unknown.pt").split(os.pathsep)
     checkpoint = relocate(paths[0], recorded, output.parent)
-    run = _owner(checkpoint, output, runs) if len(paths) == 1 else None
+    run = _owner(checkpoint, output, runs, outside) if len(paths) == 1 else None
     if task.get("data"):
         data = relocate(str(task["data"]), recorded, output.parent)
     else:  # an older decode, kept with its training: the scores tell whether this is its manifest
@@ -166,10 +174,9 @@ def _printed_config(output: Path) -> dict:
     return {}
 
 
-def _connect(runs: dict[Path, Run]) -> None:
+def _connect(runs: dict[Path, Run], outside: dict[Path, Run]) -> None:
     """Point every run to the one it started from, reading what is not among them from its file."""
-    outside: dict[Path, Run] = {}
-    for run in list(runs.values()):
+    for run in [*runs.values(), *outside.values()]:
         while run.start_path and run.start is None:
             path = run.locate(run.start_path)
             folder = _same_folder(path, runs)
@@ -178,7 +185,9 @@ def _connect(runs: dict[Path, Run]) -> None:
             if folder is not None:
                 run.start = runs[folder]
                 break
-            run.start = outside.setdefault(path, _outside(path))
+            if path not in outside:
+                outside[path] = _outside(path)
+            run.start = outside[path]
             run = run.start  # its own start may be outside too
 
 
@@ -219,11 +228,17 @@ def _kind_by_metric(output: Path) -> str:
     return RECOGNITION if re.search(r"\bWER\b", last) else ""
 
 
-def _owner(checkpoint: Path, output: Path, runs: dict[Path, Run]) -> Run | None:
+def _owner(
+    checkpoint: Path, output: Path, runs: dict[Path, Run], outside: dict[Path, Run]
+) -> Run | None:
     """The training of a decode's checkpoint: by its path, else the run that the decode lies in."""
     folder = _same_folder(checkpoint, runs)
     if folder is None and not checkpoint.is_file():
         folder = next((parent for parent in output.parents if parent in runs), None)
     if folder is not None:
         return runs[folder]
-    return _outside(checkpoint) if checkpoint.is_file() else None
+    if not checkpoint.is_file():
+        return None
+    if checkpoint not in outside:
+        outside[checkpoint] = _outside(checkpoint)
+    return outside[checkpoint]

@@ -176,7 +176,8 @@ class Table:
 def describe_lineage(run: Run) -> str:
     """``scratch``, ``pre-trained``, ``pre-trained, mid-trained`` ..."""
     words = {PRETRAINING: "pre-trained", TRANSLATION: "mid-trained", RECOGNITION: "fine-tuned"}
-    return ", ".join(words.get(r.kind, r.kind) for r in run.lineage) or "scratch"
+    before = ", ".join(words.get(r.kind, r.kind) for r in run.lineage)
+    return before or ("unknown start" if run.start_path else "scratch")
 
 
 def tables(decodes: Sequence[Decode]) -> tuple[list[Table], list[str]]:

@@ -9,6 +9,8 @@ import pytest
 
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.discovery import find, to_dict
+from mmpt_fairseq.report.results import describe_lineage
+from tests.helpers import save_checkpoint
 from tests.report.folders import (
     config,
     progress,
@@ -50,6 +52,26 @@ def test_paths_relative_to_where_it_was_started(data, tmp_path):
     [run], _ = find([folder])
     assert run.locate("data") == data
     assert run.kind == "recognition"
+
+
+def test_a_decode_far_from_its_training_has_its_lineage(data, tmp_path):
+    """Its checkpoint and the one that this started from are known by themselves alone."""
+    first, second = tmp_path / "trainings" / "mae", tmp_path / "trainings" / "asr"
+    start_path = {"init_encoder_from": str(first / "checkpoint_best.pt")}
+    for folder, model in ((first, {}), (second, start_path)):
+        folder.mkdir(parents=True)
+        cfg = config(folder, data, **model)
+        if folder == first:
+            cfg["task"]["_name"] = "mmpt_av_pretraining"
+        save_checkpoint(folder / "checkpoint_best.pt", cfg, {}, {})
+    for name in ("greedy", "beam"):
+        shutil.move(write_decode(second, data, TEXTS), tmp_path / "decodes" / name)
+    runs, decodes = find([tmp_path / "decodes"])
+    assert not runs
+    assert decodes[0].run is decodes[1].run
+    assert describe_lineage(decodes[0].run) == "pre-trained"
+    decodes[0].run.start = None
+    assert describe_lineage(decodes[0].run) == "unknown start"
 
 
 def test_nothing_to_report_is_an_error(tmp_path):
