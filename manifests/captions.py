@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from manifests.text import clean
 
 SUFFIXES = (".srt", ".vtt")
+ROLLING = 1 / 3  # of the cues: every other one of automatic subtitles has a line below the last one
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})[,.](\d{1,3})"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
 _TAG = re.compile(
@@ -30,18 +32,39 @@ class Cue:
     text: str
 
 
-def read_cues(text: str) -> Iterator[Cue]:
-    """The cues of a file's text, in order.
+def read_cues(text: str) -> list[Cue]:
+    """The cues of a file's text, in order; of subtitles that roll, each with its new lines alone.
 
-    In WebVTT a blank line ends a cue, and notes may follow. In SubRip whatever comes before the
+    In WebVTT an empty line ends a cue, and notes may follow. In SubRip whatever comes before the
     next times, but for that cue's number, is the cue's: some have blank lines within.
     """
-    ends_with_blank = text.lstrip("\ufeff").startswith("WEBVTT")
+    cues = list(_read(text))
+    rolls = sum("\n" in cue.text and _repeats(b, cue) for b, cue in itertools.pairwise(cues))
+    return _unrolled(cues) if rolls > ROLLING * len(cues) else cues
+
+
+def _repeats(before: Cue, cue: Cue) -> bool:
+    """Whether a cue begins with the line that the one before ended with."""
+    return bool(before.text) and cue.text.split("\n")[0] == before.text.split("\n")[-1]
+
+
+def _unrolled(cues: list[Cue]) -> list[Cue]:
+    """As automatic ones are shown: each line below the one before, which still stands there."""
+    found = cues[:1]
+    for before, cue in itertools.pairwise(cues):
+        lines = cue.text.split("\n")[_repeats(before, cue) :]
+        if lines:  # else nothing new: it lets the last line stand
+            found.append(replace(cue, text="\n".join(lines)))
+    return found
+
+
+def _read(text: str) -> Iterator[Cue]:
+    ends_with_empty = text.lstrip("\ufeff").startswith("WEBVTT")
     times: re.Match | None = None
     texts: list[str] = []
     for line in re.split(r"\r\n|\n|\r", text):
         match = _TIMES.match(line)
-        if times and (match or (ends_with_blank and not line.strip())):
+        if times and (match or (ends_with_empty and not line)):
             if match and texts and texts[-1].isdecimal():
                 texts.pop()
             yield _cue(times, texts)

@@ -69,6 +69,42 @@ def test_cues_with_blank_lines_within():
     assert list(read_cues(noted)) == [Cue(0, 1, "One"), Cue(1, 2, "")]
 
 
+ROLLING = """WEBVTT
+Kind: captions
+
+00:00:00.160 --> 00:00:02.470 align:start position:0%
+SPACE
+welcome<00:00:00.480><c> to</c><00:00:00.640><c> my</c>
+
+00:00:02.470 --> 00:00:02.480 align:start position:0%
+welcome to my
+SPACE
+
+00:00:02.480 --> 00:00:04.750 align:start position:0%
+welcome to my
+channel<00:00:02.800><c> today</c>
+
+00:00:04.750 --> 00:00:04.760 align:start position:0%
+channel today
+SPACE
+
+00:00:05.000 --> 00:00:06.000 align:start position:0%
+channel today
+channel today
+""".replace("SPACE", " ")
+
+
+def test_cues_that_roll():
+    """As YouTube's automatic ones: what still stands there from before is not said again."""
+    assert [(cue.start, cue.text) for cue in read_cues(ROLLING)] == [
+        (0.16, "welcome to my"),
+        (2.48, "channel today"),
+        (5.0, "channel today"),
+    ]
+    said_twice = "1\n00:00:00,000 --> 00:00:01,000\nNo\n\n2\n00:00:01,000 --> 00:00:02,000\nNo\n"
+    assert len(read_cues(said_twice)) == 2
+
+
 @pytest.mark.parametrize(
     ("encoding", "mark", "note"),
     [
