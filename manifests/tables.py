@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -30,6 +31,9 @@ NAMES = {
     "end": ("end", "end_time"),
     "seconds": ("duration", "seconds"),
 }
+TIMES = tuple(chain(NAMES["start"], NAMES["end"], NAMES["seconds"]))
+DECIMAL_COMMA = re.compile(r"\d+,\d+")
+DELIMITER = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # with which spreadsheets may begin
 COPIED = ("speaker", "src_lang", "tgt_lang")
 EMPTY = ("file", "text")  # what a row has even where the cell is empty
 
@@ -109,21 +113,58 @@ def _fault(row: dict, named: Row) -> str:
     """What is wrong with a row; empty where nothing is."""
     if not named.get("file"):
         return "it names no file"
+    if not Path(os.path.normpath(named["file"])).name:
+        return f"{named['file']} is a folder"
     if any(cell.strip() for cell in row.get(None, ())):
         return "it has more cells than the header; a text that holds the delimiter wants quotes"
+    for key, value in row.items():
+        if key and isinstance(value, (list, dict)) and key.lower() in chain(*NAMES.values()):
+            return f"its {key} holds several values"
     return ""
 
 
 def _csv_rows(file) -> Iterator[tuple[int, dict]]:
     """Each row with the line that it ends in; cells beyond the header's under None."""
-    header = file.readline()
-    file.seek(0)
+    first = file.readline()
+    named = DELIMITER.fullmatch(first)
+    begins = 1 if named else 0
+    header = file.readline() if named else first
     # Comma, tab or semicolon, whichever the header has most of.
-    delimiter = max("\t,;", key=header.count)
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    delimiter = named[1] if named else max("\t,;", key=header.count)
+    literal = delimiter == "\t" and not _is_quoted(file)
+    file.seek(0)
+    for _ in range(begins):
+        file.readline()
+    quoting = csv.QUOTE_NONE if literal else csv.QUOTE_MINIMAL
     reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
     for row in reader:
-        yield reader.line_num, row
+        yield begins + reader.line_num, row if delimiter == "," else _with_points(row)
+
+
+def _is_quoted(lines: Iterable[str]) -> bool:
+    """Whether cells that begin with a quote are as spreadsheets write them, quotes within doubled.
+
+    In Common Voice's tables they are what was said, and no more.
+    """
+    doubled = False
+    for line in lines:
+        for cell in line.rstrip("\r\n").split("\t"):
+            if cell.startswith('"'):
+                inner = cell[1:-1]
+                if len(cell) < 2 or cell[-1] != '"' or '"' in inner.replace('""', ""):
+                    return False
+                doubled |= '""' in inner
+    return doubled
+
+
+def _with_points(row: dict) -> dict:
+    """Times with a decimal comma, as much of Europe has them, as others write them."""
+    commas = {
+        key: value.replace(",", ".")
+        for key, value in row.items()
+        if key and value and key.strip().lower() in TIMES and DECIMAL_COMMA.fullmatch(value.strip())
+    }
+    return row | commas
 
 
 def _json_rows(file) -> Iterator[tuple[int, dict]]:
@@ -135,12 +176,21 @@ def _json_rows(file) -> Iterator[tuple[int, dict]]:
             except ValueError:
                 row = None
             row = row if isinstance(row, dict) else {}
-            yield number, {key: "" if value is None else str(value) for key, value in row.items()}
+            yield number, {key: _cell(value) for key, value in row.items()}
+
+
+def _cell(value: object) -> str | list | dict:
+    """As text; what holds several values stays what it is, for no text would be right."""
+    return value if isinstance(value, (list, dict)) else "" if value is None else str(value)
 
 
 def _named(row: dict, text_column: str | None) -> Row:
     """Our name -> the first cell of these names that is not empty; an empty text counts too."""
-    known = {key.strip().lower(): (value or "").strip() for key, value in row.items() if key}
+    known = {
+        key.strip().lower(): (value or "").strip()
+        for key, value in row.items()
+        if key and not isinstance(value, (list, dict))
+    }
     usual, named = NAMES, {}
     if text_column is not None:
         others = tuple(name for name in NAMES["text"] if name != text_column.lower())
@@ -210,9 +260,9 @@ def row_candidate(
     inside = audio.relative_to(folder) if audio.is_relative_to(folder) else Path(row["file"])
     try:
         start, seconds = _times(row)
-    except ValueError:
+    except ValueError as error:
         start, seconds = 0.0, None
-        fault = (BAD_TIMES, "start, end or duration is not a number")
+        fault = (BAD_TIMES, f"{str(error).rpartition(': ')[2]} is not a number")
     part = f"@{start:.2f}" if start or seconds is not None else ""
     columns = {**columns, **{name: row[name] for name in COPIED if name in row}}
     if "src_text" in row:

@@ -1,5 +1,7 @@
 """Any tree of recordings, with subtitles, texts or a table."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -405,6 +407,51 @@ def test_a_table(tmp_path, delimiter):
     assert (first["tgt_text"], first["speaker"]) == ("first part", "ann")
     assert second["audio"].endswith("wav/a.wav:24000:24000")
     assert skipped(tmp_path / "out") == {"wav/b": "missing file"}
+
+
+def test_a_spreadsheets_table(tmp_path, capsys):
+    """Its delimiter in a line of its own, and decimal commas; what is no number is quoted."""
+    sound(tmp_path / "corpus/a.wav", 3.0)
+    lines = ["sep=;", "file;start;end;text", "a.wav;0,00;1,5;one, two", "a.wav;1,5;x;no"]
+    path = text(tmp_path / "clips.csv", *lines)
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
+    [row] = rows(tmp_path / "out/train.tsv")
+    assert (row["audio"][-8:], row["tgt_text"]) == (":0:24000", "one, two")
+    assert "'x' is not a number" in (tmp_path / "out/skipped.tsv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("cell", "other", "expected"),
+    [
+        ('"he said ""hi"" there"', "plain", 'he said "hi" there'),
+        ('"he said ""hi"" there"', '"so" he said', '"he said ""hi"" there"'),
+        ('"what was said"', "plain", '"what was said"'),
+    ],
+)
+def test_quotes_in_a_table_of_tabs(tmp_path, cell, other, expected):
+    """Taken off where all that are there are a spreadsheet's; Common Voice has some in texts."""
+    for name in "ab":
+        sound(tmp_path / f"corpus/{name}.wav", 1.0)
+    path = text(tmp_path / "t.tsv", "path\tsentence", f"a.wav\t{cell}", f"b.wav\t{other}")
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
+    assert [r["tgt_text"] for r in rows(tmp_path / "out/train.tsv")] == [expected, other]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"file": "./", "text": "x"}, "./ is a folder"),
+        ({"file": ".", "id": "x", "text": "x"}, ". is a folder"),
+        ({"file": "a.wav", "text": ["x", "y"]}, "its text holds several values"),
+    ],
+)
+def test_a_row_that_cannot_be_used_stops_no_other(tmp_path, row, fault):
+    sound(tmp_path / "corpus/a.wav", 1.0)
+    lines = [json.dumps(r) for r in ({"file": "a.wav", "text": "yes"}, row)]
+    path = text(tmp_path / "t.jsonl", *lines)
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
+    assert [r["tgt_text"] for r in rows(tmp_path / "out/train.tsv")] == ["yes"]
+    assert fault in (tmp_path / "out/skipped.tsv").read_text()
 
 
 def test_a_table_without_files_is_refused(tmp_path):
