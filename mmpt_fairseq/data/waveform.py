@@ -140,7 +140,7 @@ def soundfile_faults(name: str) -> Iterator[None]:
 
 
 def container_blocks(
-    path: str, name: str, start: int = 0, length: int = -1
+    path: str, name: str, start: int = 0, length: int = -1, pass_over: bool = False
 ) -> Iterator[tuple[Waveform, int]]:
     """Blocks ``(samples,)`` of the audio track of mp4, mpg, m4a ... (PyAV), each with its rate.
 
@@ -148,15 +148,23 @@ def container_blocks(
 
     Args:
         start, length: the part that is wanted, in samples of the track; -1 is all from ``start``.
-    """
+        pass_over: of the whole track, packets that are damaged; after the last block it is said
+            how many.
 
+    Raises:
+        UnreadableClip: there is no audio track, or something of it cannot be decoded.
+    """
+    damaged: list[int] = []
     try:
         with open_container(path) as container:
             if not container.streams.audio:
                 raise UnreadableClip(f"{name} has no audio track")
             stream = container.streams.audio[0]
             rate = stream.rate  # a file that was joined may have others later
-            decoded, position = _sound_from(container, stream, start)
+            if pass_over:
+                decoded, position = _undamaged(container, stream, damaged), 0
+            else:
+                decoded, position = _sound_from(container, stream, start)
             end = start + length if length >= 0 else sys.maxsize
             for block in _without_gaps(decoded, rate):
                 wanted = block[max(0, start - position) : max(0, end - position)]
@@ -169,6 +177,19 @@ def container_blocks(
         raise
     except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
         raise UnreadableClip(f"{name} cannot be read as audio: {reason_of(error)}") from None
+    if damaged:
+        raise UnreadableClip(f"{name} is damaged: {len(damaged)} packets of its sound")
+
+
+def _undamaged(container, stream, damaged: list[int]) -> Iterator:
+    """Decoded frames; of packets that cannot be, the places go into ``damaged``."""
+    import av
+
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError:
+            damaged.append(packet.pts)
 
 
 def _without_gaps(frames: Iterable, rate: int) -> Iterator[Waveform]:

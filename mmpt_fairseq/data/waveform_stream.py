@@ -25,6 +25,7 @@ from mmpt_fairseq.data.waveform import (
 from mmpt_fairseq.errors import InputError, UnreadableClip, reason_of
 
 BLOCK_SECONDS = 10
+READ_SECONDS = 1  # at once: what is before a fault in as much of a file is lost
 FULL_SCALE = 32768  # of 16-bit samples
 UNTOLD = 0x7FFF_0000  # bytes: who writes to a pipe cannot know, and says as much as there could be
 
@@ -87,17 +88,20 @@ def as_source(given: object, rate: int | None, name: str) -> Source:
     return Samples(name, waveform if kind == "f" else waveform / FULL_SCALE, int(rate))
 
 
-def waveform_blocks(source: Source) -> Iterator[Waveform]:
+def waveform_blocks(source: Source, pass_over: bool = False) -> Iterator[Waveform]:
     """Decode a whole recording; the blocks joined are what ``read_waveform`` returns.
 
+    Args:
+        pass_over: damaged packets of a container, which are told at the end.
+
     Yields:
-        ``(samples,)`` in [-1, 1] at 16 kHz, some ten seconds or less.
+        ``(samples,)`` in [-1, 1] at 16 kHz, ten seconds or less.
 
     Raises:
         UnreadableClip: as ``read_waveform``; where the fault comes late, after good blocks.
     """
     empty = True
-    for block in resampled_blocks(_decoded(source)):
+    for block in resampled_blocks(_decoded(source, pass_over)):
         check_finite(block, str(source))
         empty = False
         yield block
@@ -105,13 +109,15 @@ def waveform_blocks(source: Source) -> Iterator[Waveform]:
         raise UnreadableClip(f"{source} holds no samples")
 
 
-def _decoded(source: Source) -> Iterable[tuple[Waveform, int]]:
+def _decoded(source: Source, pass_over: bool) -> Iterable[tuple[Waveform, int]]:
     if isinstance(source, Samples):
         size = BLOCK_SECONDS * source.rate
         starts = range(0, len(source.waveform), size)
         return ((source.waveform[start : start + size], source.rate) for start in starts)
     check_file(source)
-    return _soundfile_blocks(source) if is_soundfile(source) else container_blocks(source, source)
+    if is_soundfile(source):
+        return _soundfile_blocks(source)
+    return container_blocks(source, source, pass_over=pass_over)
 
 
 def duration(source: Source) -> float | None:
@@ -148,7 +154,7 @@ def _soundfile_blocks(path: str) -> Iterator[tuple[Waveform, int]]:
     import soundfile
 
     with soundfile_faults(path), soundfile.SoundFile(os.fsencode(path)) as file:
-        size = BLOCK_SECONDS * file.samplerate
+        size = READ_SECONDS * file.samplerate
         while len(block := file.read(size, dtype="float32", always_2d=True)):
             yield block.mean(axis=1), file.samplerate
 

@@ -102,20 +102,24 @@ def transcribe(args: argparse.Namespace) -> int:
 def _tell(
     path: str, output: Path | None, transcript: Transcript | UnreadableClip, style: str
 ) -> bool:
-    """Write one file's transcript to ``output``, or stdout; returns whether there is one."""
+    """Write one file's transcript to ``output``, or stdout; returns whether it is whole."""
     if isinstance(transcript, UnreadableClip):
         tqdm.write(f"mmpt-transcribe: {transcript}", file=sys.stderr)
         if output is None:
             _print(render_failure(path, str(transcript), style))
         return False
-    _tell_if_cut(path, transcript)
+    if transcript.fault:
+        heard = f"{transcript.fault}; what could be heard of {transcript.duration:.1f} s is written"
+        tqdm.write(f"mmpt-transcribe: {heard}", file=sys.stderr)
+    else:
+        _tell_if_cut(path, transcript)
     if not transcript.text:
         tqdm.write(f"mmpt-transcribe: no words were found in {path}", file=sys.stderr)
     if output is None:
         _print(render(transcript, style))
     else:
         _write(output, render(transcript, style))
-    return True
+    return not transcript.fault
 
 
 def _tell_if_cut(path: str, transcript: Transcript) -> None:

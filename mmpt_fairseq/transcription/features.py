@@ -3,10 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mmpt_fairseq.data.audio import ROUNDING_NOISE, Features, floored_filterbank, normalise
+from mmpt_fairseq.data.audio import (
+    FRAME_LENGTH,
+    ROUNDING_NOISE,
+    Features,
+    floored_filterbank,
+    normalise,
+)
 from mmpt_fairseq.data.container import open_container, sound_begins
-from mmpt_fairseq.data.waveform import SAMPLE_RATE, is_soundfile
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform, is_soundfile
 from mmpt_fairseq.data.waveform_stream import Samples, Source, waveform_blocks
+from mmpt_fairseq.errors import UnreadableClip
 from mmpt_fairseq.transcription.segments import Segment, segments
 
 
@@ -30,7 +37,8 @@ def pieces(source: Source, longest: float) -> Iterator[Piece]:
     """The pieces of a recording in order of time; one where it lasts up to ``longest`` seconds.
 
     Raises:
-        UnreadableClip: it cannot be read to its end, or is shorter than one frame.
+        UnreadableClip: some of it cannot be read, when all that can be was given; or it is shorter
+            than one frame.
     """
     in_memory = isinstance(source, Samples)
     begins = 0.0 if in_memory or is_soundfile(source) else first_sound(source)
@@ -42,9 +50,22 @@ def cuts(source: Source, longest: float) -> Iterator[Segment]:
     """The sound of each piece.
 
     Raises:
-        UnreadableClip: it cannot be read to its end.
+        UnreadableClip: some of it cannot be read, when all that can be was given.
     """
-    return segments(waveform_blocks(source), longest, shortest=longest / 4)
+    faults: list[UnreadableClip] = []
+    readable = _readable(source, faults)
+    for segment in segments(readable, longest, shortest=longest / 4):
+        if not faults or len(segment.waveform) >= FRAME_LENGTH:
+            yield segment
+    if faults:
+        raise faults[0]
+
+
+def _readable(source: Source, faults: list[UnreadableClip]) -> Iterator[Waveform]:
+    try:
+        yield from waveform_blocks(source, pass_over=True)
+    except UnreadableClip as fault:
+        faults.append(fault)
 
 
 def first_sound(path: str) -> float:

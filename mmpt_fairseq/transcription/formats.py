@@ -52,8 +52,10 @@ def render_failure(path: str, reason: str, style: str) -> str:
 
 def as_dict(transcript: Transcript) -> dict:
     """What JSON holds; times in seconds to the millisecond, None where nothing tells them."""
+    fault = {"error": transcript.fault} if transcript.fault else {}
     return {
         "file": transcript.path,
+        **fault,
         "duration": round(transcript.duration, 3),
         "text": transcript.text,
         "segments": [

@@ -1,7 +1,9 @@
 """A checkpoint of any stage, ready to hear files: ``mmpt_fairseq.load``."""
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
@@ -24,6 +26,8 @@ from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.features import Piece, pieces
 from mmpt_fairseq.transcription.search import Search, SearchOptions
 from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
+
+logger = logging.getLogger(__name__)
 
 AnyPath = str | Path
 Array = NDArray[np.floating] | NDArray[np.int16] | torch.Tensor
@@ -95,6 +99,8 @@ class SpeechModel:
                 ``rate`` among the options; or several of either.
             options: as of :meth:`transcribe_each`.
 
+        Where some of a recording can be read, its transcript has a ``fault`` that says what not.
+
         Raises:
             UnreadableClip: a recording cannot be read (:meth:`transcribe_each` goes on instead).
             InputError: the model is no recogniser, or cannot follow the options.
@@ -104,6 +110,8 @@ class SpeechModel:
         for transcript in self.transcribe_each(sound if several else [sound], **options):
             if isinstance(transcript, UnreadableClip):
                 raise transcript
+            if transcript.fault:
+                logger.warning("%s", transcript.fault)
             transcripts.append(transcript)
         return transcripts if several else transcripts[0]
 
@@ -166,7 +174,10 @@ class SpeechModel:
                     if isinstance(event, Piece):
                         said.append(Segment(event.start, event.end, next(words)))
                         continue
-                    yield Transcript(event, said) if isinstance(event, str) else event
+                    if event.fault is None or said:
+                        yield Transcript(event.name, said, str(event.fault or ""))
+                    else:
+                        yield event.fault
                     said = []
 
     def extract_features(
@@ -208,14 +219,22 @@ def _is_one(sound: object) -> bool:
     return hasattr(sound, "__array__") and not of_paths
 
 
-def _events(sources: list[Source], longest: float) -> Iterator[Piece | UnreadableClip | str]:
-    """The pieces of each recording, then its name, or the fault that keeps it from being read."""
+@dataclass(frozen=True)
+class End:
+    """Of a recording; ``fault`` is what kept some of it, or all, from being read."""
+
+    name: str
+    fault: UnreadableClip | None = None
+
+
+def _events(sources: list[Source], longest: float) -> Iterator[Piece | End]:
+    """The pieces of each recording, then its end."""
     for source in sources:
         try:
             yield from pieces(source, longest)
-            yield str(source)
+            yield End(str(source))
         except UnreadableClip as fault:
-            yield fault
+            yield End(str(source), fault)
 
 
 def _decode(heard: list[Piece], batch_size: int, search: Search, bar: tqdm) -> list[list[Word]]:

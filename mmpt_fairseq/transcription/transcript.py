@@ -41,10 +41,15 @@ class Segment:
 
 @dataclass
 class Transcript:
-    """A file's segments in order of time; silence has no words."""
+    """A file's segments in order of time; silence has no words.
+
+    Attributes:
+        fault: why some of the file could not be heard; empty where all was.
+    """
 
     path: str
     segments: list[Segment]
+    fault: str = ""
 
     @property
     def text(self) -> str:

@@ -15,6 +15,7 @@ SECONDS = 2.3
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch):
     monkeypatch.setattr(waveform_stream, "BLOCK_SECONDS", 1)
+    monkeypatch.setattr(waveform_stream, "READ_SECONDS", 1)
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from mmpt_fairseq.data.waveform import read_waveform
+from mmpt_fairseq.errors import UnreadableClip
 from mmpt_fairseq.transcription.__main__ import main
 from tests.commands import ROOT
 from tests.helpers import RATE, noise, write_audio, write_video
@@ -155,6 +157,31 @@ def test_subtitles_into_a_folder(checkpoint, folder, tmp_path, capsys):
 def test_vtt_of_one_file(checkpoint, folder, capsys):
     assert run(checkpoint, folder / "a.wav", "--format", "vtt") == 0
     assert capsys.readouterr().out.startswith("WEBVTT\n\n00:00:0")
+
+
+@pytest.mark.parametrize("kind", ["flac", "mp4"])
+def test_what_is_damaged_loses_no_more_than_that(checkpoint, tmp_path, capsys, kind):
+    """FLAC ends where it was cut off; in a container the packets behind damaged ones are heard."""
+    path = tmp_path / f"half.{kind}"
+    if kind == "flac":
+        soundfile.write(path, noise(40), RATE)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        write_video(path, 50, audio=noise(40))
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 2000] = bytes(2000)
+        path.write_bytes(content)
+    assert run(checkpoint, path, "--format", "json", "--longest", 4) is not None
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert "half" in found["error"]
+    assert f"mmpt-transcribe: {found['error']}; what could be heard of" in printed.err
+    assert len(found["segments"]) >= 5
+    seconds = (18, 20) if kind == "flac" else (39, 41)
+    assert seconds[0] < found["duration"] < seconds[1]
+    with pytest.raises(UnreadableClip):
+        read_waveform(str(path))
 
 
 @pytest.mark.real_data
