@@ -7,6 +7,7 @@ reading them.
 
 import argparse
 import collections
+import contextlib
 import difflib
 import logging
 import os
@@ -14,6 +15,7 @@ import pickle
 import shutil
 import struct
 import sys
+import traceback
 import types
 import typing
 import warnings
@@ -28,7 +30,7 @@ from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
-from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.errors import InputError, exit_on_input_error, leave, write_down
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ def _ensemble_or_exit(filenames: list[str], *args, **kwargs) -> tuple:
         _, missing, path = str(error).partition("Model file not found: ")
         if not missing:
             raise
-        raise SystemExit(f"mmpt_fairseq: there is no checkpoint {path}; mend --path") from None
+        leave(f"there is no checkpoint {path}; mend --path")
 
 
 checkpoint_utils.load_model_ensemble_and_task = _ensemble_or_exit
@@ -125,8 +127,8 @@ def _merge_or_exit(dc: FairseqDataclass, cfg: omegaconf.DictConfig, *args, **kwa
         if isinstance(error, omegaconf.errors.ConfigKeyError):
             near = difflib.get_close_matches(str(key), dc.__dataclass_fields__, n=1)
             remedy = f"; did you mean {near[0]}?" if near else "; leave it out"
-            raise SystemExit(f"mmpt_fairseq: {part} has no key {key}{remedy}") from None
-        raise SystemExit(f"mmpt_fairseq: {part} cannot take its {key}{remedy}") from None
+            leave(f"{part} has no key {key}{remedy}")
+        leave(f"{part} cannot take its {key}{remedy}")
     _check_cosine(merged)
     return merged
 
@@ -138,8 +140,8 @@ def _check_cosine(cfg: omegaconf.DictConfig) -> None:
         sentence = "all %d updates lie in the warm-up of %d; set lr_scheduler.warmup_updates lower"
         logger.warning(sentence, cfg.max_update, cfg.warmup_updates)
     if cosine and cfg.max_update == cfg.warmup_updates:
-        raise SystemExit(
-            f"mmpt_fairseq: optimization.max_update={cfg.max_update} ends with the warm-up; set "
+        leave(
+            f"optimization.max_update={cfg.max_update} ends with the warm-up; set "
             "lr_scheduler.warmup_updates lower"
         )
 
@@ -174,11 +176,11 @@ def _go_on_as_before(train: types.ModuleType) -> None:
             if not str(error).startswith(faults):
                 raise
             reason = str(error).partition(";")[0].partition(" from checkpoint")[0]
-            raise SystemExit(
-                f"mmpt_fairseq: {filename}, from which this training would go on, is of one with "
-                f"other settings of the model, objective or optimizer ({reason}); repeat those, or "
-                "give this training another checkpoint.save_dir"
-            ) from None
+            leave(
+                f"{filename}, from which this training would go on, is of one with other settings "
+                f"of the model, objective or optimizer ({reason}); repeat those, or give this "
+                "training another checkpoint.save_dir"
+            )
         if extra_state is not None and not (reset_optimizer or reset_meters):
             counted.update(extra_state.get("early_stopping", {}))
         return extra_state
@@ -209,6 +211,37 @@ def _empty_batches_first(train: types.ModuleType) -> None:
         return train_step(trainer, sorted(samples, key=bool), raise_oom)
 
     train.Trainer.train_step = sorted_train_step
+
+
+def _end_in_the_log(train: types.ModuleType) -> None:
+    """What ends a training is not lost with the terminal. Where gradients are not finite fairseq
+    would look for the place by hooks that cannot take our modules' outputs, and end in a fault of
+    its own."""
+    train_epoch, train_step = train.train, train.Trainer.train_step
+    sys.modules[train.Trainer.__module__].NanDetector = contextlib.nullcontext
+
+    def train_or_exit(trainer, *args, **kwargs) -> dict | None:
+        try:
+            return train_step(trainer, *args, **kwargs)
+        except FloatingPointError as error:
+            reason, updates = (
+                str(error).partition(".")[0].splitlines()[0],
+                trainer.get_num_updates(),
+            )
+            leave(
+                f"{reason} in update {updates + 1}; lower optimization.lr, or lengthen "
+                "lr_scheduler.warmup_updates (crash.pt in checkpoint.save_dir has the weights "
+                "before it)"
+            )
+
+    def train_and_tell(*args, **kwargs) -> tuple[list[float | None], bool]:
+        try:
+            return train_epoch(*args, **kwargs)
+        except Exception:
+            write_down(traceback.format_exc())
+            raise
+
+    train.train, train.Trainer.train_step = train_and_tell, train_or_exit
 
 
 def _stop_when_done(train: types.ModuleType) -> None:
@@ -269,6 +302,7 @@ def mend_commands() -> None:
         _score_before_the_best(train)
         _empty_batches_first(train)
         _stop_when_done(train)
+        _end_in_the_log(train)
 
 
 mend_commands()

@@ -1,8 +1,10 @@
 """Faults in what a user gave us, and how they leave a fairseq command."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 
 class InputError(ValueError):
@@ -19,6 +21,21 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or lines[0]
 
 
+def leave(sentence: str) -> NoReturn:
+    """End the process with a sentence, which the log of a training is to have too."""
+    said = f"mmpt_fairseq: {sentence}"
+    write_down(said)
+    raise SystemExit(said) from None
+
+
+def write_down(text: str) -> None:
+    """Into the log files of this process, of which Hydra keeps one; stderr is forgotten."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler) and handler.stream:
+            handler.stream.write(text.rstrip() + "\n")
+            handler.flush()
+
+
 @contextlib.contextmanager
 def exit_on_input_error() -> Iterator[None]:
     """End the process with the sentence alone instead of a traceback.
@@ -29,7 +46,7 @@ def exit_on_input_error() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise SystemExit(f"mmpt_fairseq: {error}") from None
+        leave(str(error))
 
 
 @contextlib.contextmanager
@@ -46,7 +63,7 @@ def command_line(interrupted: str = "interrupted") -> Iterator[None]:
         raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        raise SystemExit(f"mmpt_fairseq: {where}{reason_of(error)}") from None
+        leave(f"{where}{reason_of(error)}")
     except KeyboardInterrupt:
         print(f"\nmmpt_fairseq: {interrupted}", file=sys.stderr)
         raise SystemExit(130) from None

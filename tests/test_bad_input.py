@@ -8,6 +8,7 @@ import soundfile
 
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.data.manifest import write_manifest
+from mmpt_fairseq.report.discovery import find
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
 from tests.commands import generate, losses, refused, run, succeeded, train, train_command
 from tests.helpers import write_video
@@ -173,6 +174,20 @@ def test_the_folder_of_another_training(stages, corpora, tmp_path, option, reaso
     assert f"{tmp_path / 'run' / 'checkpoint_last.pt'}, from which" in sentence
     assert reason in sentence
     assert "another checkpoint.save_dir" in sentence
+
+
+@pytest.mark.parametrize(("name", "data"), [("pretraining", "av"), ("finetuning", "asr")])
+def test_gradients_that_are_not_finite(corpora, tmp_path, name, data):
+    """Said in the log too, from which a report reads what ended a training."""
+    options = ["optimization.lr=[1e30]", "lr_scheduler.warmup_updates=0"]
+    options += ["optimization.max_update=9"]
+    sentence = refused(train(name, corpora / data, tmp_path, *options))
+    assert "gradients are Nan/Inf in update" in sentence
+    assert "lower optimization.lr" in sentence
+    [run], _ = find([tmp_path])
+    assert run.state == "stopped"
+    assert run.log.tail[-1] == sentence
+    assert (tmp_path / "crash.pt").is_file()
 
 
 def test_a_training_without_a_folder(asr, tmp_path):
