@@ -23,6 +23,7 @@ from mmpt_fairseq.data.audio import (
 )
 from mmpt_fairseq.data.waveform import SAMPLE_RATE
 from mmpt_fairseq.errors import InputError, command_line
+from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder
 from mmpt_fairseq.transcription import SpeechModel, load
@@ -182,9 +183,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("checkpoint", help="of any stage")
     parser.add_argument("folder", type=Path, metavar="OUT_DIR")
     parser.add_argument("--onnx", action="store_true", help=f"write {GRAPH} too")
+    add_user_dir(parser)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.ERROR, force=True)
     with command_line():
+        import_user_dir(args)
         for path in export(load(args.checkpoint, "cpu"), args.folder, args.onnx):
             print(path)
 

@@ -32,6 +32,8 @@ class ContrastiveCriterion(PretrainingCriterion):
         retrieval: the pairs of the validation set that is being read.
     """
 
+    contrasts = True
+
     def __init__(self, task) -> None:
         super().__init__(task)
         self.retrieval = Retrieval()
@@ -65,6 +67,8 @@ class ReconstructionAndContrastiveConfig(MaskedReconstructionConfig):
 )
 class ReconstructionAndContrastiveCriterion(ContrastiveCriterion):
     """MAE on masked input plus CLR on the whole, or on the same masked input."""
+
+    reconstructs = True
 
     def __init__(self, task, video_weight: float, contrastive_weight: float) -> None:
         super().__init__(task)

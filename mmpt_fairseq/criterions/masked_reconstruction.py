@@ -24,7 +24,14 @@ class MaskedReconstructionConfig(FairseqDataclass):
 
 
 class PretrainingCriterion(FairseqCriterion):
-    """What stage 1's objectives share: logs are sums, so that processes may add theirs."""
+    """What stage 1's objectives share: logs are sums, so that processes may add theirs.
+
+    Attributes:
+        reconstructs: fills in what is masked, so that something must be.
+        contrasts: tells pairs apart, so that clips need sound and pictures.
+    """
+
+    reconstructs = contrasts = False
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict]) -> None:
@@ -38,6 +45,8 @@ class PretrainingCriterion(FairseqCriterion):
 @register_criterion("mmpt_masked_reconstruction", dataclass=MaskedReconstructionConfig)
 class MaskedReconstructionCriterion(PretrainingCriterion):
     """MAE alone."""
+
+    reconstructs = True
 
     def __init__(self, task, video_weight: float) -> None:
         super().__init__(task)

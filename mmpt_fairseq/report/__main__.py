@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 from mmpt_fairseq.errors import InputError, command_line
+from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.report.content import collect
 from mmpt_fairseq.report.discovery import common_folder
 from mmpt_fairseq.report.files import FilesPage, collect_files
@@ -86,11 +87,13 @@ def main(arguments: list[str] | None = None) -> None:
         help="default: report.html in the deepest folder that all RUNs share; beside CHECKPOINT",
     )
     parser.add_argument("--language", help="of the text, where CHECKPOINT writes several")
+    add_user_dir(parser)
     args = parser.parse_args(arguments)
     # Loading models for the pictures logs and warns like a training would.
     logging.basicConfig(level=logging.ERROR, force=True)
     warnings.simplefilter("ignore")
     with command_line():
+        import_user_dir(args)
         if not is_checkpoint(args.paths[0]):
             if args.language:
                 raise InputError("--language is for a CHECKPOINT and its files; leave it out")

@@ -10,13 +10,14 @@ from typing import ClassVar, TypeVar
 from tqdm import tqdm
 
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.extensions import CRITERION_REGISTRY, reconstructs
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.clips import ClipsOf, decoded_clips, worst_clips
 from mmpt_fairseq.report.curves import STAGES, StageCurves, stage_curves, system_of
 from mmpt_fairseq.report.discovery import find
 from mmpt_fairseq.report.figures import Picture, reconstruction
 from mmpt_fairseq.report.probes import attempt
-from mmpt_fairseq.report.reconstruction import reconstruct, reconstructs, validation_manifest
+from mmpt_fairseq.report.reconstruction import reconstruct, validation_manifest
 from mmpt_fairseq.report.results import Table, tables
 from mmpt_fairseq.report.runs import PRETRAINING, Decode, Run, read_json
 
@@ -154,7 +155,9 @@ def masked_clips(runs: Sequence[Run]) -> list[MaskedShown]:
 def _masked_clip(run: Run) -> MaskedShown:
     criterion = str(run.get("criterion._name", ""))
     if not reconstructs(criterion):
-        return MaskedShown(run, why_not=f"{criterion} does not reconstruct")
+        known = criterion in CRITERION_REGISTRY
+        why_not = "does not reconstruct" if known else "is not known here (see --user-dir)"
+        return MaskedShown(run, why_not=f"{criterion} {why_not}")
     found, reason = attempt(_draw_masked, run)
     return MaskedShown(run, *found) if found else MaskedShown(run, why_not=reason)
 

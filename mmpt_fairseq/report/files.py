@@ -28,12 +28,13 @@ from mmpt_fairseq.data.audio import (
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, check_file, read_waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip, input_error_on_exit
+from mmpt_fairseq.extensions import reconstructs, task_class
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.alignment import align
 from mmpt_fairseq.report.clips import Sound, to_flac
 from mmpt_fairseq.report.figures import Picture, alignment, reconstruction
 from mmpt_fairseq.report.probes import Probe
-from mmpt_fairseq.report.reconstruction import reconstruct_row, reconstructs
+from mmpt_fairseq.report.reconstruction import reconstruct_row
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.features import cuts, heard
@@ -121,9 +122,9 @@ def collect_files(checkpoint: Path, paths: Sequence[Path], language: str | None)
 def refuse_without_reconstruction(checkpoint: Path) -> None:
     """Raise InputError for a checkpoint of stage 1 that has never learnt to reconstruct."""
     cfg = load_checkpoint(checkpoint).get("cfg") or {}
-    name = cfg.get("task", {}).get("_name")
+    name = str(cfg.get("task", {}).get("_name"))
     criterion = str(cfg.get("criterion", {}).get("_name"))
-    if name == "mmpt_av_pretraining" and not reconstructs(criterion):
+    if issubclass(task_class(name, checkpoint), AVPretrainingTask) and not reconstructs(criterion):
         raise InputError(
             f"{checkpoint} was trained by {criterion}, which does not reconstruct; give one that "
             "was trained by mmpt_masked_reconstruction or with it"

@@ -132,11 +132,6 @@ def first_clip(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return clip
 
 
-def reconstructs(criterion: str) -> bool:
-    """Whether a model trained by this criterion has learnt to reconstruct."""
-    return "masked_reconstruction" in criterion
-
-
 def denormalise(
     features: NDArray[np.float32], raw: NDArray[np.float32], visible: NDArray[np.bool_]
 ) -> NDArray[np.float32]:

@@ -7,9 +7,13 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
+from fairseq.tasks import TASK_REGISTRY
+
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.logs import TrainingLog
+from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
+from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 
 CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt")
 QUIET = timedelta(minutes=10)  # a log that has been still for longer is not of a running training
@@ -187,9 +191,10 @@ def relocate(path: str | Path, recorded: str, actual: Path) -> Path:
 def kind_of(run: Run) -> str:
     """What a run learns; for speech to text its manifest's languages tell."""
     task = str(run.get("task._name", "unknown task"))
-    if task == "mmpt_av_pretraining":
+    found = TASK_REGISTRY.get(task, object)
+    if issubclass(found, AVPretrainingTask):
         return PRETRAINING
-    if task != "mmpt_speech_to_text":
+    if not issubclass(found, ManifestSpeechToTextTask):
         return task
     splits = str(run.get("dataset.train_subset", "train")).split(",")
     return text_kind(run.locate(str(run.get("task.data", ""))) / f"{splits[0]}.tsv")

@@ -17,6 +17,7 @@ from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
 from mmpt_fairseq.data.rows import begin_validation
 from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.extensions import contrasts, reconstructs
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
     RowsConfig,
@@ -92,6 +93,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     """
 
     cfg: AVPretrainingConfig
+    clip_options = ClipOptions  # its methods draw the masks; a task built on this may have others
     contrasts = reconstructs = False  # what the criterion does
     contrasts_masked = False  # what the model does
     retrieval: Optional[Retrieval] = None
@@ -120,8 +122,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         return model
 
     def build_criterion(self, cfg: FairseqDataclass):
-        self.contrasts = "contrastive" in cfg._name
-        self.reconstructs = "reconstruction" in cfg._name
+        self.contrasts, self.reconstructs = contrasts(cfg._name), reconstructs(cfg._name)
         with exit_on_input_error():
             if self.reconstructs and not (
                 self.cfg.audio_mask_ratio or (self.cfg.use_video and self.cfg.video_mask_ratio)
@@ -191,7 +192,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:
         cfg = self.cfg
-        options = ClipOptions(
+        options = self.clip_options(
             max_frames=cfg.max_audio_frames,
             random_start=cfg.random_start,
             video=cfg.use_video,

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from mmpt_fairseq.data.waveform import is_soundfile
 from mmpt_fairseq.data.waveform_stream import duration
 from mmpt_fairseq.errors import InputError, UnreadableClip, command_line
+from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
 from mmpt_fairseq.transcription.formats import FORMATS, SUBTITLES, render, render_failure
 from mmpt_fairseq.transcription.model import LONGEST_PIECE, load
@@ -68,6 +69,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help=f"longer recordings are cut where they are quietest ({LONGEST_PIECE:g})",
     )
     parser.add_argument("--device", help="as torch names it; default: a GPU where there is one")
+    add_user_dir(parser)
     return parser.parse_args(arguments)
 
 
@@ -193,6 +195,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.stdout.reconfigure(errors="surrogateescape")
     try:
         with command_line():
+            import_user_dir(args)
             failed = transcribe(args)
     except BrokenPipeError:
         _give_stdout_up()  # whoever reads has had enough (`| head`)

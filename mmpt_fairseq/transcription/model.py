@@ -20,9 +20,11 @@ from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.waveform_stream import Source, as_source, duration
 from mmpt_fairseq.errors import InputError, UnreadableClip, input_error_on_exit
+from mmpt_fairseq.extensions import task_class
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
+from mmpt_fairseq.tasks.superb import SuperbTask
 from mmpt_fairseq.transcription.features import Piece, pieces
 from mmpt_fairseq.transcription.search import Search, SearchOptions
 from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 AnyPath = str | Path
 Array = NDArray[np.floating] | NDArray[np.int16] | torch.Tensor
 Sound = AnyPath | Array
+OURS = AVPretrainingTask, ManifestSpeechToTextTask, SuperbTask
 LONGEST_PIECE = 20.0  # seconds
 BATCHES_AHEAD = 4  # pieces of so many batches are sorted by length, so that little is padded
 
@@ -47,7 +50,7 @@ def load(checkpoint: AnyPath, device: Optional[str] = None) -> "SpeechModel":
     """
     state = load_checkpoint(checkpoint)
     name = (state.get("cfg") or {}).get("task", {}).get("_name")
-    if not str(name).startswith("mmpt_"):
+    if not issubclass(task_class(str(name), checkpoint), OURS):
         raise InputError(f"{checkpoint} is of the task {name}, not of mmpt_fairseq")
     with input_error_on_exit():
         [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task(

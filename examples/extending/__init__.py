@@ -1,0 +1,69 @@
+r"""A masking and an objective of one's own, built on stage 1's: a ``--user-dir`` to begin with.
+
+    fairseq-hydra-train --config-dir examples/own/config --config-name pretraining \
+        common.user_dir=examples/extending task._name=gap_pretraining \
+        criterion._name=fading_reconstruction +criterion.half_life=2000 \
+        task.data=data/pretrain checkpoint.save_dir=runs/gap
+
+fairseq imports the folder as a package. Whatever is registered here has a name of its own, and the
+options of its dataclass; what is not overridden is the parent's. ``mmpt-report``,
+``mmpt-transcribe`` and ``mmpt_fairseq.export`` know its checkpoints with ``--user-dir
+examples/extending``, Python once it is imported. Stages 2 and 3 take its encoder over as any other.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from fairseq.criterions import register_criterion
+from fairseq.tasks import register_task
+from numpy.typing import NDArray
+
+import mmpt_fairseq  # noqa: F401 (registers what this is built on, if nothing has yet)
+from mmpt_fairseq.criterions.masked_reconstruction import (
+    MaskedReconstructionConfig,
+    MaskedReconstructionCriterion,
+)
+from mmpt_fairseq.data.av_dataset import ClipOptions
+from mmpt_fairseq.modules.masking import masked_count
+from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
+
+
+class GapOptions(ClipOptions):
+    """All that is masked of a clip's sound is one gap."""
+
+    def mask_audio(self, length: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """``(length,)`` encoder frames, True = masked."""
+        count = masked_count(length, self.audio_mask_ratio)
+        start = rng.integers(length - count + 1)
+        places = np.arange(length)
+        return (places >= start) & (places < start + count)
+
+
+@register_task("gap_pretraining", dataclass=AVPretrainingConfig)
+class GapPretrainingTask(AVPretrainingTask):
+    """Stage 1 with that masking."""
+
+    clip_options = GapOptions
+
+
+@dataclass
+class FadingReconstructionConfig(MaskedReconstructionConfig):
+    """The parent's options and one more."""
+
+    half_life: float = field(
+        default=1000.0, metadata={"help": "updates after which the video term counts half"}
+    )
+
+
+@register_criterion("fading_reconstruction", dataclass=FadingReconstructionConfig)
+class FadingReconstruction(MaskedReconstructionCriterion):
+    """MAE in which pictures count for less and less."""
+
+    def __init__(self, task, video_weight: float, half_life: float) -> None:
+        super().__init__(task, video_weight)
+        self.first_weight, self.half_life = video_weight, half_life
+
+    def forward(self, model, sample, reduce=True):
+        """fairseq's (loss, sample size, logging output)."""
+        self.video_weight = self.first_weight * 0.5 ** (self.task.updates / self.half_life)
+        return super().forward(model, sample, reduce)

@@ -1,0 +1,76 @@
+"""What is built on the package in a user's own folder trains, and the package's tools know it."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import mmpt_fairseq
+from examples.extending import GapOptions
+from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.report.discovery import find
+from tests.commands import BIN, ROOT, losses, refused, run, succeeded, train
+
+OWN = [
+    f"common.user_dir={ROOT / 'examples' / 'extending'}",
+    "task._name=gap_pretraining",
+    "criterion._name=fading_reconstruction",
+]
+
+
+@pytest.mark.parametrize(("length", "ratio"), [(10, 0.6), (7, 0.5), (1, 0.6), (5, 0.0), (4, 1.0)])
+def test_what_is_masked_is_one_gap(length, ratio):
+    starts = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        mask = GapOptions(audio_mask_ratio=ratio).mask_audio(length, rng)
+        assert (
+            mask.sum()
+            == GapOptions(audio_mask_ratio=ratio, audio_mask_span=1).mask_audio(length, rng).sum()
+        )
+        assert np.abs(np.diff(np.pad(mask.astype(int), 1))).sum() in (0, 2)
+        starts.add(int(mask.argmax()))
+    assert len(starts) == (length - mask.sum() + 1 if mask.any() else 1)
+
+
+def test_a_task_and_a_criterion_of_ones_own(corpora, tmp_path):
+    """They train, draw, are reported and exported; what does not know them says what to do."""
+    output = succeeded(
+        train("pretraining", corpora / "av", tmp_path / "own", *OWN, "+criterion.half_life=1")
+    )
+    assert losses(output)
+    assert (tmp_path / "own" / "tensorboard" / "reconstruction").is_dir()
+    checkpoint = tmp_path / "own" / "checkpoint_last.pt"
+    assert load_checkpoint(checkpoint)["cfg"]["task"]["_name"] == "gap_pretraining"
+    [known], _ = find([tmp_path / "own"])  # this process has imported the package
+    assert known.kind == "pre-training"
+    assert mmpt_fairseq.load(checkpoint).encoder
+    export = [sys.executable, "-m", "mmpt_fairseq.export", checkpoint, tmp_path / "exported"]
+    assert "of the task gap_pretraining, which nothing here registers" in refused(run(export))
+    user_dir = ["--user-dir", ROOT / "examples" / "extending"]
+    succeeded(run([*export, *user_dir]))
+    clip = next((corpora / "av").rglob("*.mp4"))
+    page = tmp_path / "page.html"
+    succeeded(run([BIN / "mmpt-report", checkpoint, clip, "--out", page, *user_dir]))
+    assert "masked" in page.read_text()
+    options = [f"model.init_encoder_from={checkpoint}", "optimization.max_update=1"]
+    output = succeeded(train("midtraining", corpora / "st", tmp_path / "st", *options))
+    assert "of the encoder" in output
+
+
+def test_an_objective_of_ones_own_wants_something_masked(corpora, tmp_path):
+    options = [*OWN, "+task.audio_mask_ratio=0", "+task.video_mask_ratio=0"]
+    assert "nothing is masked" in refused(train("pretraining", corpora / "av", tmp_path, *options))
+
+
+def test_a_folder_that_is_no_package(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "mmpt_fairseq.export",
+        "x.pt",
+        tmp_path,
+        "--user-dir",
+        "no",
+    ]
+    assert "--user-dir no cannot be imported" in refused(run(command))
