@@ -39,6 +39,7 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
     def forward(self, model, sample: dict, reduce: bool = True) -> tuple:
         """fairseq's; see :class:`FairseqCriterion`."""
         loss, sample_size, logs = super().forward(model, sample, reduce=reduce)
+        logs["with_decoder"] = int(model.has_decoder)
         if self.ctc_weight > 0:
             logs["ctc_loss"] /= self.ctc_weight
             logs["ctc_labels"] = int(sample["ctc_target_lengths"].sum())
@@ -46,8 +47,18 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict]) -> None:
-        """fairseq's, with a CTC loss of its own: theirs is weighted, and a token of the decoder."""
-        super(LabelSmoothedCrossEntropyWithCtcCriterion, cls).reduce_metrics(logging_outputs)
+        """fairseq's, with a CTC loss of its own: theirs is weighted, and a token of the decoder.
+
+        Without a decoder there is no likelihood of tokens either, and no perplexity of 1.
+        """
+        if any(output.get("with_decoder") for output in logging_outputs):
+            super(LabelSmoothedCrossEntropyWithCtcCriterion, cls).reduce_metrics(logging_outputs)
+        else:
+            total, size = (
+                sum(output.get(name, 0) for output in logging_outputs)
+                for name in ("loss", "sample_size")
+            )
+            metrics.log_scalar("loss", total / size / math.log(2), size, round=3)
         loss, labels = (
             sum(output.get(name, 0) for output in logging_outputs)
             for name in ("ctc_loss", "ctc_labels")

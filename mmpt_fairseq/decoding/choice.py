@@ -41,7 +41,8 @@ def ctc_generator(
 ) -> CTCGenerator:
     """One of CTC's own searches; warns of settings of fairseq's search that it has no place for."""
     known = GenerationConfig.__dataclass_fields__
-    given = [n for n in UNHEARD if getattr(args, n, known[n].default) != known[n].default]
+    unheard = (*UNHEARD, "nbest") if decoding == "ctc" else UNHEARD  # the best path is one
+    given = [n for n in unheard if getattr(args, n, known[n].default) != known[n].default]
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         logger.warning("--decoding %s is not changed by %s", decoding, names)

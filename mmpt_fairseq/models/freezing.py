@@ -42,6 +42,15 @@ class Freezing:
         fresh = cfg.fresh_encoder_layers if updates else 0
         return cls(cfg.freeze_encoder, updates, cfg.freeze_encoder_layers, fresh)
 
+    def __str__(self) -> str:
+        if self.whole:
+            return "frozen: the encoder"
+        parts = [f"its subsampling and first {self.layers} layers"] if self.layers else []
+        if self.updates:
+            fresh = f" but for its last {self.fresh} layers" if self.fresh else ""
+            parts.insert(0, f"the encoder{fresh} for the first {self.updates} updates")
+        return f"frozen: {', then '.join(parts) or 'nothing'}"
+
     def always(self, encoder: ConformerEncoder) -> list[nn.Module]:
         """The parts that never change."""
         if self.whole:

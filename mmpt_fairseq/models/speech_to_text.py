@@ -1,5 +1,6 @@
 """Stages 2 and 3: the pre-trained Conformer, a CTC head and fairseq's Transformer decoder."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -13,6 +14,8 @@ from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer,
 from mmpt_fairseq.models.freezing import Freezing, mark_encoder, without_gradients
 from mmpt_fairseq.modules.conformer import ConformerEncoder, EncodedAudio
 from mmpt_fairseq.modules.masking import padding_mask
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -95,7 +98,9 @@ class SpeechEncoder(FairseqEncoder):
     def set_num_updates(self, num_updates: int) -> None:
         """Thaw when it is time; fairseq says so after it has set the mode of training."""
         super().set_num_updates(num_updates)
-        self.num_updates = num_updates
+        waited, self.num_updates = self.thaws, num_updates
+        if waited and not self.thaws:
+            logger.info("update %d: what of the encoder waited learns from now on", num_updates)
         self.train(self.training)
 
     @property

@@ -30,6 +30,9 @@ def initialise(
         InputError: a checkpoint that is missing, of something else or of another vocabulary, or
             none that a training can go on from.
     """
+    freezing = Freezing.from_config(cfg)
+    if freezing != Freezing():
+        logger.info("%s", freezing)
     resumed = restored(task.cfg)
     if resumed is not None:
         # fairseq loads the weights; it would not look at the vocabulary.
@@ -51,7 +54,7 @@ def initialise(
         return
     if cfg.init_encoder_from:
         load_encoder(model.encoder.audio_encoder, cfg.init_encoder_from, cfg.fresh_encoder_layers)
-    elif Freezing.from_config(cfg) != Freezing():
+    elif freezing != Freezing():
         raise InputError(
             "model.freeze_encoder* would freeze an encoder that was never trained; set "
             "model.init_encoder_from to a checkpoint of stage 1 or 2"

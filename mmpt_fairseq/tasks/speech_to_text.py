@@ -102,7 +102,8 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             if not model.is_file():
                 raise InputError(f"{path} names the SentencePiece model {model}: no such file")
             self.sentencepiece = model.read_bytes()
-        logger.info("vocabulary %s: %d entries", vocabulary, len(self.tgt_dict))
+        entries = len(self.tgt_dict) - self.tgt_dict.nspecial  # as many as lines in the file
+        logger.info("vocabulary %s: %d entries", vocabulary, entries)
 
     def state_dict(self) -> dict:
         """What a checkpoint needs to decode anywhere."""

@@ -89,6 +89,11 @@ def test_without_a_decoder_it_is_ctc_alone():
     )
     assert (loss.item(), size) == (logs["ctc_loss"], 8)
     assert logs["nll_loss"] == logs["total"] == 0
+    with metrics.aggregate() as told:
+        ManifestLabelSmoothedCrossEntropy.reduce_metrics([logs, {**logs, "loss": 3 * logs["loss"]}])
+    values = told.get_smoothed_values()
+    assert values["loss"] == pytest.approx(2 * logs["loss"] / size / math.log(2), abs=1e-3)
+    assert set(values) == {"loss", "ctc_loss"}  # a perplexity of 1 would be no news
     loss.backward()
     assert all(p.grad is not None for p in alone.encoder.parameters())
     with pytest.raises(InputError, match="CTC alone to learn from"):

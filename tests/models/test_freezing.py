@@ -8,7 +8,7 @@ from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 from omegaconf import OmegaConf
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.models.freezing import refuse_decay, scaled_encoder_lr
+from mmpt_fairseq.models.freezing import Freezing, refuse_decay, scaled_encoder_lr
 from tests.helpers import speech_batch, speech_model, speech_task
 
 BATCH = speech_batch([40, 21], [[4], [5]])
@@ -49,7 +49,25 @@ def states(model) -> torch.Tensor:
     return model.encoder(inputs["src_tokens"], inputs["src_lengths"])["encoder_out"][0]
 
 
-def test_the_encoder_thaws_after_so_many_updates():
+@pytest.mark.parametrize(
+    ("freezing", "told"),
+    [
+        (Freezing(), "frozen: nothing"),
+        (Freezing(whole=True), "frozen: the encoder"),
+        (Freezing(updates=9), "frozen: the encoder for the first 9 updates"),
+        (
+            Freezing(updates=9, layers=2, fresh=1),
+            "frozen: the encoder but for its last 1 layers for the first 9 updates, then its "
+            "subsampling and first 2 layers",
+        ),
+    ],
+)
+def test_what_is_frozen_is_told(freezing, told):
+    assert str(freezing) == told
+
+
+def test_the_encoder_thaws_after_so_many_updates(caplog):
+    caplog.set_level("INFO")
     task, model = speech_task(), speech_model(freeze_encoder_updates=3, dropout=0.3)
     optimizer, before = adam(model.parameters()), encoder_weights(model)
     head = model.encoder.ctc_projection.weight.clone()
@@ -58,7 +76,9 @@ def test_the_encoder_thaws_after_so_many_updates():
         assert changed(before, model) == set()
         assert torch.equal(states(model), states(model))  # no dropout either
     assert not torch.equal(head, model.encoder.ctc_projection.weight)
+    assert "learns from now on" not in caplog.text
     update(task, model, optimizer, 3)
+    assert "update 3: what of the encoder waited learns from now on" in caplog.text
     assert changed(before, model) == before.keys()
     assert not torch.equal(states(model), states(model))
 

@@ -219,6 +219,7 @@ def test_what_ctc_has_no_place_for_is_told(caplog):
     assert "is not changed by" not in caplog.text
     task.build_generator([model], GenerationConfig(lenpen=0, sampling=True))
     assert "--decoding ctc_beam is not changed by --lenpen, --sampling" in caplog.text
+    assert "--nbest" not in caplog.text
 
 
 @pytest.mark.parametrize(
