@@ -36,7 +36,8 @@ def read_cues(text: str) -> list[Cue]:
     """The cues of a file's text, in order; of subtitles that roll, each with its new lines alone.
 
     In WebVTT an empty line ends a cue, and notes may follow. In SubRip whatever comes before the
-    next times, but for that cue's number, is the cue's: some have blank lines within.
+    next times, but for that cue's number where they have numbers, is the cue's: some have blank
+    lines within.
     """
     cues = list(_read(text))
     rolls = sum("\n" in cue.text and _repeats(b, cue) for b, cue in itertools.pairwise(cues))
@@ -62,17 +63,19 @@ def _read(text: str) -> Iterator[Cue]:
     ends_with_empty = text.lstrip("\ufeff").startswith("WEBVTT")
     times: re.Match | None = None
     texts: list[str] = []
+    before, numbered = "", False
     for line in re.split(r"\r\n|\n|\r", text):
         match = _TIMES.match(line)
         if times and (match or (ends_with_empty and not line)):
-            if match and texts and texts[-1].isdecimal():
+            if match and numbered and texts and texts[-1].isdecimal():
                 texts.pop()
             yield _cue(times, texts)
             times, texts = None, []
         if match:
-            times = match
+            times, numbered = match, numbered or before.isdecimal()
         elif times and line.strip():
             texts.append(clean(_TAG.sub("", line)))
+        before = line.strip() or before
     if times:
         yield _cue(times, texts)
 

@@ -113,7 +113,8 @@ def _fault(row: dict, named: Row) -> str:
     """What is wrong with a row; empty where nothing is."""
     if not named.get("file"):
         return "it names no file"
-    if not Path(os.path.normpath(named["file"])).name:
+    last = Path(os.path.normpath(named["file"])).name
+    if last in ("", "..") or named["file"].endswith(("/", os.sep)):
         return f"{named['file']} is a folder"
     if any(cell.strip() for cell in row.get(None, ())):
         return "it has more cells than the header; a text that holds the delimiter wants quotes"
@@ -131,7 +132,7 @@ def _csv_rows(file) -> Iterator[tuple[int, dict]]:
     header = file.readline() if named else first
     # Comma, tab or semicolon, whichever the header has most of.
     delimiter = named[1] if named else max("\t,;", key=header.count)
-    literal = delimiter == "\t" and not _is_quoted(file)
+    literal = delimiter == "\t" and not _is_quoted(header, file)
     file.seek(0)
     for _ in range(begins):
         file.readline()
@@ -141,12 +142,13 @@ def _csv_rows(file) -> Iterator[tuple[int, dict]]:
         yield begins + reader.line_num, row if delimiter == "," else _with_points(row)
 
 
-def _is_quoted(lines: Iterable[str]) -> bool:
-    """Whether cells that begin with a quote are as spreadsheets write them, quotes within doubled.
+def _is_quoted(header: str, lines: Iterable[str]) -> bool:
+    """Whether cells that begin with a quote are as spreadsheets write them, quotes within doubled;
+    some are, or the names of the columns are quoted.
 
     In Common Voice's tables they are what was said, and no more.
     """
-    doubled = False
+    doubled = header.startswith('"')
     for line in lines:
         for cell in line.rstrip("\r\n").split("\t"):
             if cell.startswith('"'):

@@ -135,7 +135,7 @@ def _config(path: Path, tags: list[str]) -> dict:
     Raises:
         InputError: it is no YAML of keys.
     """
-    before = {}
+    before: dict | None = None
     if path.is_file():
         try:
             before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -153,10 +153,11 @@ def _config(path: Path, tags: list[str]) -> dict:
         "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": "spm.model"},
         **({"prepend_tgt_lang_tag": True} if tags else {}),
     }
-    kept = [key for key in before if before[key] != default.get(key) and key not in vocabulary]
-    if kept:
-        print(f"{path} keeps its {', '.join(kept)}", file=sys.stderr)
-    return {**vocabulary, **default, **before, **vocabulary}
+    if before is None:
+        return vocabulary | default
+    if {**vocabulary, **default} != {**vocabulary, **before, **vocabulary}:
+        print(f"{path} stays as it is but for the vocabulary", file=sys.stderr)
+    return {**vocabulary, **before, **vocabulary}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -107,7 +107,7 @@ def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) 
 def _layout(recipe: Recipe) -> str:
     """How a release lies there, where the third paragraph begins with it; else what it is."""
     paragraphs = [" ".join(part.split()) for part in recipe.description.strip().split("\n\n")]
-    told = paragraphs[2] if paragraphs[2].startswith("``") else paragraphs[0]
+    told = next((part for part in paragraphs[2:3] if part.startswith("``")), paragraphs[0])
     return re.split(r"; |\. |\.$", told)[0]
 
 
@@ -115,7 +115,8 @@ def _nearby(recipe: Recipe, args: argparse.Namespace) -> Path | None:
     """A folder just above or below that does hold such a corpus."""
     below = args.corpus.iterdir() if args.corpus.is_dir() else ()
     folders = sorted(path for path in below if path.is_dir())[:LOOKED_AT]
-    for folder in (*folders, args.corpus.parent):
+    above = args.corpus.parent
+    for folder in (*folders, *([] if above == above.parent else [above])):
         with contextlib.suppress(CorpusError, OSError, ValueError):
             options = argparse.Namespace(**{**vars(args), "corpus": folder})
             if any(True for _ in recipe.candidates(options)):

@@ -12,6 +12,7 @@ import difflib
 import logging
 import os
 import pickle
+import re
 import shutil
 import struct
 import sys
@@ -176,10 +177,16 @@ def _go_on_as_before(train: types.ModuleType) -> None:
             if not str(error).startswith(faults):
                 raise
             reason = str(error).partition(";")[0].partition(" from checkpoint")[0]
+            save_dir = os.path.realpath(trainer.cfg.checkpoint.save_dir)
+            if os.path.dirname(os.path.realpath(filename)) == save_dir:
+                remedy = "repeat those, or give this training another checkpoint.save_dir"
+            else:
+                remedy = "give one with the same, or begin with model.init_encoder_from"
+            if reason.startswith("Optimizer"):
+                remedy += ", or set checkpoint.reset_optimizer=true"
             leave(
-                f"{filename}, from which this training would go on, is of one with other settings "
-                f"of the model, objective or optimizer ({reason}); repeat those, or give this "
-                "training another checkpoint.save_dir"
+                f"{filename}, with whose weights this training would begin, is of one with other "
+                f"settings of the model, objective or optimizer ({reason}); {remedy}"
             )
         if extra_state is not None and not (reset_optimizer or reset_meters):
             counted.update(extra_state.get("early_stopping", {}))
@@ -215,8 +222,8 @@ def _empty_batches_first(train: types.ModuleType) -> None:
 
 def _end_in_the_log(train: types.ModuleType) -> None:
     """What ends a training is not lost with the terminal. Where gradients are not finite fairseq
-    would look for the place by hooks that cannot take our modules' outputs, and end in a fault of
-    its own."""
+    repeats the step to look for the place, by hooks that cannot take our modules' outputs and end
+    in a fault of their own: it is repeated without them."""
     train_epoch, train_step = train.train, train.Trainer.train_step
     sys.modules[train.Trainer.__module__].NanDetector = contextlib.nullcontext
 
@@ -224,12 +231,11 @@ def _end_in_the_log(train: types.ModuleType) -> None:
         try:
             return train_step(trainer, *args, **kwargs)
         except FloatingPointError as error:
-            reason, updates = (
-                str(error).partition(".")[0].splitlines()[0],
-                trainer.get_num_updates(),
-            )
+            if not re.search("gradients are Nan|loss scale", str(error)):
+                raise
+            reason, updates = str(error).splitlines()[0], trainer.get_num_updates()
             leave(
-                f"{reason} in update {updates + 1}; lower optimization.lr, or lengthen "
+                f"update {updates + 1}: {reason.rstrip('.')}; lower optimization.lr, or lengthen "
                 "lr_scheduler.warmup_updates (crash.pt in checkpoint.save_dir has the weights "
                 "before it)"
             )

@@ -56,6 +56,13 @@ def reconstructs(criterion: str) -> bool:
     return getattr(CRITERION_REGISTRY.get(criterion), "reconstructs", False)
 
 
+def why_no_reconstruction(criterion: str) -> str:
+    """Empty where there is one to be drawn."""
+    if criterion not in CRITERION_REGISTRY:
+        return f"the criterion {criterion} is not known here (see --user-dir)"
+    return "" if reconstructs(criterion) else f"{criterion} does not reconstruct"
+
+
 def contrasts(criterion: str) -> bool:
     """Whether it learns which sound belongs to which pictures."""
     return getattr(CRITERION_REGISTRY.get(criterion), "contrasts", False)

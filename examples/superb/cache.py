@@ -59,7 +59,10 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = F
         "weights": weights_digest(upstream),
     }
     path = out / DESCRIPTION
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != description:
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else description
+    if "weights" not in before:
+        raise InputError(f"{out} was stored by an earlier version, and may be of any; remove it")
+    if before != description:
         raise InputError(
             f"{out} holds the states of another upstream, or of this one before it was trained "
             "further; remove it or give another folder"

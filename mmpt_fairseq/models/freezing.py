@@ -45,9 +45,9 @@ class Freezing:
     def __str__(self) -> str:
         if self.whole:
             return "frozen: the encoder"
-        parts = [f"its subsampling and first {self.layers} layers"] if self.layers else []
+        parts = [f"its subsampling and first layers ({self.layers})"] if self.layers else []
         if self.updates:
-            fresh = f" but for its last {self.fresh} layers" if self.fresh else ""
+            fresh = f" but for its last layers ({self.fresh})" if self.fresh else ""
             parts.insert(0, f"the encoder{fresh} for the first {self.updates} updates")
         return f"frozen: {', then '.join(parts) or 'nothing'}"
 

@@ -10,7 +10,7 @@ from typing import ClassVar, TypeVar
 from tqdm import tqdm
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.extensions import CRITERION_REGISTRY, reconstructs
+from mmpt_fairseq.extensions import why_no_reconstruction
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.clips import ClipsOf, decoded_clips, worst_clips
 from mmpt_fairseq.report.curves import STAGES, StageCurves, stage_curves, system_of
@@ -154,10 +154,8 @@ def masked_clips(runs: Sequence[Run]) -> list[MaskedShown]:
 
 def _masked_clip(run: Run) -> MaskedShown:
     criterion = str(run.get("criterion._name", ""))
-    if not reconstructs(criterion):
-        known = criterion in CRITERION_REGISTRY
-        why_not = "does not reconstruct" if known else "is not known here (see --user-dir)"
-        return MaskedShown(run, why_not=f"{criterion} {why_not}")
+    if why_not := why_no_reconstruction(criterion):
+        return MaskedShown(run, why_not=why_not)
     found, reason = attempt(_draw_masked, run)
     return MaskedShown(run, *found) if found else MaskedShown(run, why_not=reason)
 

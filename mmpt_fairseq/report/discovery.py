@@ -90,7 +90,8 @@ def _read_run(folder: Path, name: str) -> Run | None:
     silent = log is not None and not log.metrics() and not log.validation()
     if silent and not checkpoints:
         run.notes.append(
-            "no update so far: it was refused, has just begun, or common.log_format is not json"
+            "no update so far: it was refused (the log's last lines say why), has just begun, or "
+            "says nothing before common.log_interval updates"
         )
     elif silent:
         run.notes.append(

@@ -28,7 +28,7 @@ from mmpt_fairseq.data.audio import (
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, check_file, read_waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip, input_error_on_exit
-from mmpt_fairseq.extensions import reconstructs, task_class
+from mmpt_fairseq.extensions import task_class, why_no_reconstruction
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.alignment import align
 from mmpt_fairseq.report.clips import Sound, to_flac
@@ -124,10 +124,12 @@ def refuse_without_reconstruction(checkpoint: Path) -> None:
     cfg = load_checkpoint(checkpoint).get("cfg") or {}
     name = str(cfg.get("task", {}).get("_name"))
     criterion = str(cfg.get("criterion", {}).get("_name"))
-    if issubclass(task_class(name, checkpoint), AVPretrainingTask) and not reconstructs(criterion):
+    if not issubclass(task_class(name, checkpoint), AVPretrainingTask):
+        return
+    if why_not := why_no_reconstruction(criterion):
         raise InputError(
-            f"{checkpoint} was trained by {criterion}, which does not reconstruct; give one that "
-            "was trained by mmpt_masked_reconstruction or with it"
+            f"{checkpoint} shows nothing: {why_not}; give one that was trained by "
+            "mmpt_masked_reconstruction or with it"
         )
 
 

@@ -89,7 +89,9 @@ def _refuse_shared_folder(cfg: FairseqDataclass) -> None:
 
     Hydra alone is asked: users of ``fairseq-train`` know its default.
     """
-    if HydraConfig.initialized() and cfg.save_dir == CheckpointConfig.save_dir:
+    # Processes that fairseq spawns for several GPUs have the command line, but not Hydra's state.
+    by_hydra = HydraConfig.initialized() or "hydra" in os.path.basename(sys.argv[0])
+    if by_hydra and cfg.save_dir == CheckpointConfig.save_dir:
         raise InputError(
             f"checkpoint.save_dir is not set, and {cfg.save_dir} would be shared by all such "
             f"trainings; give each a folder of its own (if this one it is to be, "

@@ -7,7 +7,6 @@ frames).
 """
 
 import logging
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -34,6 +33,7 @@ from mmpt_fairseq.data.superb_labels import (
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.models.superb import UTTERANCE_KINDS
 from mmpt_fairseq.models.upstreams import fill, settle
+from mmpt_fairseq.modules.upstreams import Upstream
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
     RowsConfig,
@@ -145,17 +145,17 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         with exit_on_input_error():
             if not from_checkpoint:
                 settle(cfg, Path(self.cfg.data))
-                self._check_goes_on(cfg)
             model = super().build_model(cfg, from_checkpoint)
             if not from_checkpoint:
                 fill(model.upstream, cfg)
+                self._check_goes_on(cfg, model.upstream)
         self.reads = model.upstream.reads
         upstream = model.upstream
         logger.info("upstream %s: %d states of %d", cfg.upstream, upstream.layers, upstream.dim)
         return model
 
-    def _check_goes_on(self, cfg: FairseqDataclass) -> None:
-        """fairseq would load the weights of what this training goes on from, and look at no more.
+    def _check_goes_on(self, cfg: FairseqDataclass, upstream: Upstream) -> None:
+        """fairseq would load the weights of what this training begins with, and look at no more.
 
         Raises:
             InputError: it has other labels, or its head learnt from another upstream.
@@ -166,16 +166,24 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         checkpoint = load_checkpoint(resumed)
         if "inventory" not in checkpoint.get("task_state", {}):
             raise InputError(
-                f"{resumed}, from which this training would go on, is of another stage; give each "
-                "training a checkpoint.save_dir of its own"
+                f"{resumed}, with which this training would begin, is of another stage; name a "
+                "head of this kind, or give each training a checkpoint.save_dir of its own"
             )
         self.load_state_dict(checkpoint["task_state"])
-        began = checkpoint["cfg"]["model"]
-        same = os.path.realpath(began["upstream"]) == os.path.realpath(str(cfg.upstream))
-        if not same or began.get("upstream_weights", "") != cfg.upstream_weights:
+        before = checkpoint["cfg"]["model"]
+        weights = {n: w for n, w in checkpoint["model"].items() if n.startswith("upstream.")}
+        now = {f"upstream.{name}": w for name, w in upstream.state_dict().items()}
+        # An untrained encoder is drawn anew: the checkpoint brings its own.
+        same = str(cfg.upstream).startswith("random") or (
+            weights.keys() == now.keys() and all(weights[n].equal(now[n].cpu()) for n in now)
+        )
+        stored = before.get("upstream_weights") or cfg.upstream_weights  # older ones do not tell
+        if before.get("upstream_kind") != cfg.upstream_kind or stored != cfg.upstream_weights:
+            same = False
+        if not same:
             raise InputError(
-                f"{resumed}, from which this training would go on, is a head on another upstream "
-                f"({began['upstream']}); go on with that, or give another checkpoint.save_dir"
+                f"{resumed}, with which this training would begin, is a head on another upstream "
+                f"({before['upstream']}); name that, or give another checkpoint.save_dir"
             )
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:

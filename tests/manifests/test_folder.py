@@ -67,6 +67,8 @@ def test_cues_with_blank_lines_within():
         "1\n00:00:00,000 --> 00:00:01,000\nOne\n\nmore\n\n2\n00:00:01,000 --> 00:00:02,000\n\nTwo"
     )
     assert list(read_cues(cues)) == [Cue(0, 1, "One\nmore"), Cue(1, 2, "Two")]
+    count = (f"00:00:0{i},000 --> 00:00:0{i},900\n{text}\n\n" for i, text in enumerate(("10", "9")))
+    assert [cue.text for cue in read_cues("".join(count))] == ["10", "9"]  # no numbers of cues
     noted = cues.replace("1\n", "WEBVTT\n\n1\n", 1).replace("more", "NOTE more")
     assert list(read_cues(noted)) == [Cue(0, 1, "One"), Cue(1, 2, "")]
 
@@ -420,6 +422,13 @@ def test_a_spreadsheets_table(tmp_path, capsys):
     assert "'x' is not a number" in (tmp_path / "out/skipped.tsv").read_text()
 
 
+def test_a_table_of_tabs_whose_cells_are_all_quoted(tmp_path):
+    sound(tmp_path / "corpus/a.wav", 1.0)
+    path = text(tmp_path / "t.tsv", '"file"\t"text"', '"a.wav"\t"yes"')
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
+    assert [r["tgt_text"] for r in rows(tmp_path / "out/train.tsv")] == ["yes"]
+
+
 @pytest.mark.parametrize(
     ("cell", "other", "expected"),
     [
@@ -441,6 +450,8 @@ def test_quotes_in_a_table_of_tabs(tmp_path, cell, other, expected):
     ("row", "fault"),
     [
         ({"file": "./", "text": "x"}, "./ is a folder"),
+        ({"file": "x/../..", "text": "x"}, "x/../.. is a folder"),
+        ({"file": "clips/", "text": "x"}, "clips/ is a folder"),
         ({"file": ".", "id": "x", "text": "x"}, ". is a folder"),
         ({"file": "a.wav", "text": ["x", "y"]}, "its text holds several values"),
     ],

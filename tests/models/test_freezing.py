@@ -57,8 +57,8 @@ def states(model) -> torch.Tensor:
         (Freezing(updates=9), "frozen: the encoder for the first 9 updates"),
         (
             Freezing(updates=9, layers=2, fresh=1),
-            "frozen: the encoder but for its last 1 layers for the first 9 updates, then its "
-            "subsampling and first 2 layers",
+            "frozen: the encoder but for its last layers (1) for the first 9 updates, then its "
+            "subsampling and first layers (2)",
         ),
     ],
 )
