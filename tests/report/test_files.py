@@ -142,7 +142,11 @@ def test_what_cannot_be_used(stage_1, stage_3, corpora, tmp_path):
     tab = write_audio(tmp_path / "a\tb.wav", noise(1))
     silent = write_video(tmp_path / "silent.mp4", 30)
     faults = [
-        (tmp_path / "clr.pt", good, r"clr\.pt was trained by mmpt_contrastive, which does not"),
+        (
+            tmp_path / "clr.pt",
+            good,
+            r"clr\.pt shows nothing: mmpt_contrastive does not reconstruct",
+        ),
         (tmp_path / "none.pt", good, r"there is no checkpoint .*none\.pt"),
         (stage_1, text, r"text\.mp4 cannot be used: "),
         (stage_1, tmp_path / "none.mp4", r"there is no audio file .*none\.mp4"),
