@@ -14,11 +14,9 @@ from fairseq.tasks.speech_to_text import SpeechToTextTask
 
 from mmpt_fairseq.checkpoint import same_vocabulary
 from mmpt_fairseq.data.augment import Augmentation
+from mmpt_fairseq.data.language_pairs import ManifestDatasetCreator
 from mmpt_fairseq.data.rows import begin_validation, dataset_is_training, manifest_datasets
-from mmpt_fairseq.data.speech_to_text_dataset import (
-    ManifestDatasetCreator,
-    ManifestSpeechToTextDataset,
-)
+from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.data.states import StoredStates
 from mmpt_fairseq.decoding import language_model
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS, check_search, ctc_generator

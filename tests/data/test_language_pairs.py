@@ -5,7 +5,7 @@ import pytest
 from fairseq.data.audio.data_cfg import S2TDataConfig
 from fairseq.data.data_utils import numpy_seed
 
-from mmpt_fairseq.data.speech_to_text_dataset import ManifestDatasetCreator
+from mmpt_fairseq.data.language_pairs import ManifestDatasetCreator
 from mmpt_fairseq.errors import InputError
 from tests.helpers import words, write_clips
 
