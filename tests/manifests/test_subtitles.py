@@ -1,0 +1,201 @@
+"""Cues of SubRip and WebVTT, and films with such files beside them."""
+
+import numpy as np
+import pytest
+
+from manifests.captions import Cue, read_cues
+from mmpt_fairseq.data.waveform import read_waveform
+from tests.manifests.corpora import film, rows, run, skipped, text
+
+SRT = """1
+00:00:00,500 --> 00:00:01,500
+<i>Hello</i> there
+you
+
+2
+00:00:02,000 --> 00:00:02,500
+♪ (music) ♪
+
+3
+00:00:02,600 --> 00:00:09,000
+Far too late
+"""
+
+
+VTT = """WEBVTT - a title
+
+NOTE times without hours
+
+intro
+00:00.500 --> 00:01.500 align:start position:0%
+<v Ann>Hello there
+you
+
+00:00:02.000 --> 00:00:02.500
+♪ (music) ♪
+
+00:02.600 --> 00:09.000
+Far too late"""
+
+
+@pytest.mark.parametrize(("suffix", "content"), [("srt", SRT), ("vtt", VTT)])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_cues(suffix, content, end):
+    assert list(read_cues(content.replace("\n", end))) == [
+        Cue(0.5, 1.5, "Hello there\nyou"),
+        Cue(2.0, 2.5, "♪ (music) ♪"),
+        Cue(2.6, 9.0, "Far too late"),
+    ]
+
+
+def test_cues_whose_times_are_rounded():
+    cues = "1\n00:00:01,5 --> 00:00:02,05\nOne\n\n2\n00:00:03.00 --> 00:00:04.5\nTwo\n"
+    assert list(read_cues(cues)) == [Cue(1.5, 2.05, "One"), Cue(3, 4.5, "Two")]
+
+
+def test_cues_that_no_blank_line_parts():
+    cues = "1\n00:00:00,000 --> 00:00:01,000\nOne\n2\n00:00:01,000 --> 00:00:02,000\n2\nTwo\n"
+    assert list(read_cues(cues)) == [Cue(0, 1, "One"), Cue(1, 2, "2\nTwo")]
+
+
+def test_cues_with_blank_lines_within():
+    """As some SubRip files have; in WebVTT they end a cue."""
+    cues = (
+        "1\n00:00:00,000 --> 00:00:01,000\nOne\n\nmore\n\n2\n00:00:01,000 --> 00:00:02,000\n\nTwo"
+    )
+    assert list(read_cues(cues)) == [Cue(0, 1, "One\nmore"), Cue(1, 2, "Two")]
+    count = (f"00:00:0{i},000 --> 00:00:0{i},900\n{text}\n\n" for i, text in enumerate(("10", "9")))
+    assert [cue.text for cue in read_cues("".join(count))] == ["10", "9"]  # no numbers of cues
+    noted = cues.replace("1\n", "WEBVTT\n\n1\n", 1).replace("more", "NOTE more")
+    assert list(read_cues(noted)) == [Cue(0, 1, "One"), Cue(1, 2, "")]
+
+
+ROLLING = """WEBVTT
+Kind: captions
+
+00:00:00.160 --> 00:00:02.470 align:start position:0%
+SPACE
+welcome<00:00:00.480><c> to</c><00:00:00.640><c> my</c>
+
+00:00:02.470 --> 00:00:02.480 align:start position:0%
+welcome to my
+SPACE
+
+00:00:02.480 --> 00:00:04.750 align:start position:0%
+welcome to my
+channel<00:00:02.800><c> today</c>
+
+00:00:04.750 --> 00:00:04.760 align:start position:0%
+channel today
+SPACE
+
+00:00:05.000 --> 00:00:06.000 align:start position:0%
+channel today
+channel today
+""".replace("SPACE", " ")
+
+
+def test_cues_that_roll():
+    """As YouTube's automatic ones: what still stands there from before is not said again."""
+    assert [(cue.start, cue.text) for cue in read_cues(ROLLING)] == [
+        (0.16, "welcome to my"),
+        (2.48, "channel today"),
+        (5.0, "channel today"),
+    ]
+    said_twice = "1\n00:00:00,000 --> 00:00:01,000\nNo\n\n2\n00:00:01,000 --> 00:00:02,000\nNo\n"
+    assert len(read_cues(said_twice)) == 2
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mark", "note"),
+    [
+        ("utf-8", "\ufeff", ""),
+        ("utf-16-le", "\ufeff", ""),
+        ("utf-16-be", "\ufeff", ""),
+        ("cp1252", "", "a.SRT is read as cp1252, not UTF-8"),
+    ],
+)
+def test_subtitles_of_any_encoding(tmp_path, capsys, encoding, mark, note):
+    film(tmp_path / "c/a.mp4", 3.0)
+    subtitles = mark + SRT.replace("Hello</i> there", "Café</i>,")
+    (tmp_path / "c/a.SRT").write_bytes(subtitles.encode(encoding, "ignore"))
+    run("folder", tmp_path / "c", tmp_path / "out", "--valid-every", "0")
+    assert rows(tmp_path / "out/train.tsv")[0]["tgt_text"] == "Café, you"
+    assert note in capsys.readouterr().err
+
+
+def test_subtitles_without_use_are_told(tmp_path):
+    for name in "abcd":
+        film(tmp_path / f"c/{name}.mp4", 1.0)
+    text(tmp_path / "c/a.srt", "")
+    (tmp_path / "c/b.srt").write_bytes(b"1\n00:00:00,000 --> 00:00:01,000\n\x81\xff\n")
+    text(tmp_path / "c/d.txt", "a text")
+    run("folder", tmp_path / "c", tmp_path / "out", "--valid-every", "0")
+    assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["d"]
+    assert skipped(tmp_path / "out") == {
+        "a": "empty transcript",
+        "b": "unreadable text",
+        "c": "no transcript",
+    }
+    assert "b.srt is neither Unicode nor cp1252" in (tmp_path / "out/skipped.tsv").read_text()
+
+
+def test_subtitles_of_a_language_that_was_not_named(tmp_path, capsys):
+    film(tmp_path / "c/a.mp4", 2.0)
+    text(tmp_path / "c/a.en.srt", SRT, end="")
+    run("folder", tmp_path / "c", tmp_path / "out")
+    assert "a.en.srt is left alone; take it with --target-lang en" in capsys.readouterr().err
+
+
+def test_subtitles_beside_videos(tmp_path, capsys):
+    corpus = tmp_path / "my vidéos"
+    for name in ("a", "b"):
+        film(corpus / f"{name}.mp4", 3.0)
+    text(corpus / "a.srt", SRT, end="")
+    text(corpus / "a.de.srt", SRT.replace("Hello</i> there", "Hallo</i>"), end="")
+    text(corpus / "b.txt", "One &lt;text&gt; of", "several lines")
+    run("folder", corpus, tmp_path / "out", "--target-lang", "de", "--spoken")
+    told = capsys.readouterr().err
+    assert (
+        "b.txt names no language and is taken for de, as all like it are, beside a.de.srt" in told
+    )
+    [train], [valid] = (rows(tmp_path / f"out/{split}.tsv") for split in ("train", "valid"))
+    segment, whole = sorted((train, valid), key=lambda row: row["audio"])
+    assert segment["audio"] == f"{corpus / 'a.mp4'}:8000:16000"
+    assert segment["video"] == f"{corpus / 'a.mp4'}:12:25"
+    assert (segment["tgt_text"], segment["tgt_lang"]) == ("Hallo you", "de")
+    film_sound = read_waveform(str(corpus / "a.mp4"))
+    np.testing.assert_allclose(read_waveform(segment["audio"]), film_sound[8000:24000], atol=1e-6)
+    assert (whole["id"], whole["tgt_text"]) == ("b", "One <text> of several lines")
+    assert skipped(tmp_path / "out") == {
+        "a_0001": "empty transcript",
+        "a_0002": "past the end of its recording",
+    }
+
+
+def test_source_texts_from_a_second_subtitle(tmp_path):
+    """By times: the translator left out a cue and moved none."""
+    film(tmp_path / "c/a.mp4", 3.0)
+    text(tmp_path / "c/a.srt", SRT, end="")
+    text(tmp_path / "c/a.de.srt", SRT.replace("Hello</i> there", "Hallo</i>"), end="")
+    languages = ("--target-lang", "de", "--source-lang", "en", "--valid-every", "0")
+    run("folder", tmp_path / "c", tmp_path / "out", *languages)
+    [first, second] = rows(tmp_path / "out/train.tsv")
+    assert (first["src_text"], first["tgt_text"]) == ("Hello there you", "Hallo you")
+    assert (first["src_lang"], first["tgt_lang"]) == ("en", "de")
+    assert second["src_text"] == second["tgt_text"] == "♪ (music) ♪"
+
+
+def test_a_film_without_texts_among_others(tmp_path):
+    """What was never transcribed is neither learnt nor scored as if nothing were said there."""
+    for name in ("a", "b", "c"):
+        film(tmp_path / f"c/{name}.mp4", 3.0, seed=ord(name))
+    for name in ("a", "b"):
+        text(tmp_path / f"c/{name}.srt", SRT.replace("Hello", name), end="")
+    run("folder", tmp_path / "c", tmp_path / "out", "--cut", "1")
+    assert skipped(tmp_path / "out")["c"] == "no transcript"
+    both = rows(tmp_path / "out/train.tsv") + rows(tmp_path / "out/valid.tsv")
+    assert all(row["tgt_text"] for row in both)
+    run("folder", tmp_path / "c", tmp_path / "all", "--without-texts")
+    both = rows(tmp_path / "all/train.tsv") + rows(tmp_path / "all/valid.tsv")
+    assert {row["id"]: row["tgt_text"] for row in both} == {"a": "", "b": "", "c": ""}

@@ -1,0 +1,172 @@
+"""Tables of clips: as people keep them, as spreadsheets write them, and of no use."""
+
+import json
+
+import pytest
+
+from manifests.common import CorpusError
+from manifests.folder import RECIPE
+from manifests.prepare import main
+from tests.manifests.corpora import rows, run, skipped, sound, text
+
+
+def test_of_two_texts_one_is_chosen_and_what_is_not_used_is_told(tmp_path, capsys):
+    for name in "ab":
+        sound(tmp_path / f"corpus/{name}.wav", 2.0)
+    header = "file,start,stop,transcript,translation,split"
+    lines = ["a.wav,0,1,moto,feu,train", "b.wav,0,1,mai,eau,valid"]
+    table = str(text(tmp_path / "t.csv", header, *lines))
+    arguments = [str(tmp_path / "corpus"), str(tmp_path / "out"), "--csv", table]
+    assert main(RECIPE, arguments) == 1
+    told = capsys.readouterr().err
+    assert "has the columns translation and transcript" in told
+    assert "--text-column transcript" in told
+    run("folder", *arguments, "--text-column", "transcript")
+    assert "no use for the column stop; known are file" in capsys.readouterr().err
+    assert rows(tmp_path / "out/train.tsv")[0]["tgt_text"] == "moto"
+    run("folder", *arguments, "--text-column", "translation", "--restart")
+    [row] = rows(tmp_path / "out/train.tsv")
+    assert (row["src_text"], row["tgt_text"]) == ("moto", "feu")
+    assert main(RECIPE, [*arguments, "--text-column", "words", "--restart"]) == 1
+    assert "has no column words; it has file, start" in capsys.readouterr().err
+
+
+def test_a_table_that_is_not_utf_8_is_told(tmp_path, capsys):
+    sound(tmp_path / "corpus/a.wav", 1.0)
+    (tmp_path / "t.csv").write_bytes("file,text\na.wav,привет\n".encode("cp1251"))
+    table = ["--csv", str(tmp_path / "t.csv")]
+    run("folder", tmp_path / "corpus", tmp_path / "out", *table, "--encoding", "cp1251")
+    assert "is read as cp1251, not UTF-8" in capsys.readouterr().err
+
+
+def test_rows_of_no_use_are_left_out(tmp_path):
+    for name in "ab":
+        sound(tmp_path / f"c/{name}.wav", 1.0)
+    lines = ["a.wav,good,,", "a.wav,,,", "", ",no file,,", "a.wav,odd,x,2", "b.wav,good,,,"]
+    lines += ["b.wav,one,,,two"]
+    path = table(tmp_path / "t.csv", "file,text,start,end", *lines)
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", path, "--valid-every", "0")
+    assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["a", "b"]
+    told = (tmp_path / "out/skipped.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[3] for line in told] == [
+        "empty transcript",
+        "unusable row",
+        "unusable times",
+        "unusable row",
+    ]
+    assert "t.csv, line 5\t" in told[1]
+    assert "t.csv, line 8\t" in told[3]
+    assert "more cells than the header" in told[3]
+
+
+def test_a_file_under_two_spellings_is_one(tmp_path):
+    sound(tmp_path / "c/wav/a.wav", 1.0)
+    lines = ["wav/a.wav,good", "wav/../wav/a.wav,again", "../c/wav/a.wav,again"]
+    path = table(tmp_path / "t.csv", "file,text", *lines)
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", path, "--valid-every", "0")
+    assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["wav/a"]
+    assert skipped(tmp_path / "out") == {"wav/a": "duplicate id"}
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"file,text\na.wav,caf\x81", "t.csv is not cp1252 text; save it as UTF-8"),
+        (b'file,text\na.wav,b\na.wav,"' + b"x" * 200_000, "t.csv, behind line 2: .*a quote open"),
+    ],
+)
+def test_tables_that_are_none(tmp_path, data, complaint):
+    sound(tmp_path / "c/a.wav", 1.0)
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(CorpusError, match=complaint):
+        run("folder", tmp_path / "c", tmp_path / "out", "--csv", str(tmp_path / "t.csv"))
+
+
+def test_a_table_in_another_encoding(tmp_path):
+    sound(tmp_path / "c/a.wav", 1.0)
+    (tmp_path / "t.csv").write_bytes("file;text\na.wav;naïve".encode("cp1252"))
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", str(tmp_path / "t.csv"))
+    assert rows(tmp_path / "out/train.tsv")[0]["tgt_text"] == "naïve"
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_a_table(tmp_path, delimiter):
+    sound(tmp_path / "corpus/wav/a.wav", 3.0)
+    table = [
+        ["file", "transcript", "speaker", "split", "start", "end"],
+        ["wav/a.wav", "first part", "ann", "train", "0", "1.5"],
+        ["wav/a.wav", "second part", "ann", "train", "1.5", "3.0"],
+        ["wav/b.wav", "gone", "ben", "test", "", ""],
+    ]
+    path = text(tmp_path / "clips.csv", *(delimiter.join(cells) for cells in table), end="\r\n")
+    options = ["--csv", str(path), "--valid-every", "0"]
+    run("folder", tmp_path / "corpus", tmp_path / "out", *options)
+    first, second = rows(tmp_path / "out/train.tsv")
+    assert (first["tgt_text"], first["speaker"]) == ("first part", "ann")
+    assert second["audio"].endswith("wav/a.wav:24000:24000")
+    assert skipped(tmp_path / "out") == {"wav/b": "missing file"}
+
+
+def test_a_spreadsheets_table(tmp_path, capsys):
+    """Its delimiter in a line of its own, and decimal commas; what is no number is quoted."""
+    sound(tmp_path / "corpus/a.wav", 3.0)
+    lines = ["sep=;", "file;start;end;text", "a.wav;0,00;1,5;one, two", "a.wav;1,5;x;no"]
+    path = text(tmp_path / "clips.csv", *lines)
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
+    [row] = rows(tmp_path / "out/train.tsv")
+    assert (row["audio"][-8:], row["tgt_text"]) == (":0:24000", "one, two")
+    assert "'x' is not a number" in (tmp_path / "out/skipped.tsv").read_text()
+
+
+def test_a_table_of_tabs_whose_cells_are_all_quoted(tmp_path):
+    sound(tmp_path / "corpus/a.wav", 1.0)
+    path = text(tmp_path / "t.tsv", '"file"\t"text"', '"a.wav"\t"yes"')
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
+    assert [r["tgt_text"] for r in rows(tmp_path / "out/train.tsv")] == ["yes"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "other", "expected"),
+    [
+        ('"he said ""hi"" there"', "plain", 'he said "hi" there'),
+        ('"he said ""hi"" there"', '"so" he said', '"he said ""hi"" there"'),
+        ('"what was said"', "plain", '"what was said"'),
+    ],
+)
+def test_quotes_in_a_table_of_tabs(tmp_path, cell, other, expected):
+    """Taken off where all that are there are a spreadsheet's; Common Voice has some in texts."""
+    for name in "ab":
+        sound(tmp_path / f"corpus/{name}.wav", 1.0)
+    path = text(tmp_path / "t.tsv", "path\tsentence", f"a.wav\t{cell}", f"b.wav\t{other}")
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
+    assert [r["tgt_text"] for r in rows(tmp_path / "out/train.tsv")] == [expected, other]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"file": "./", "text": "x"}, "./ is a folder"),
+        ({"file": "x/../..", "text": "x"}, "x/../.. is a folder"),
+        ({"file": "clips/", "text": "x"}, "clips/ is a folder"),
+        ({"file": ".", "id": "x", "text": "x"}, ". is a folder"),
+        ({"file": "a.wav", "text": ["x", "y"]}, "its text holds several values"),
+    ],
+)
+def test_a_row_that_cannot_be_used_stops_no_other(tmp_path, row, fault):
+    sound(tmp_path / "corpus/a.wav", 1.0)
+    lines = [json.dumps(r) for r in ({"file": "a.wav", "text": "yes"}, row)]
+    path = text(tmp_path / "t.jsonl", *lines)
+    run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
+    assert [r["tgt_text"] for r in rows(tmp_path / "out/train.tsv")] == ["yes"]
+    assert fault in (tmp_path / "out/skipped.tsv").read_text()
+
+
+def test_a_table_without_files_is_refused(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    path = text(tmp_path / "clips.csv", "clip,text", "a.wav,b")
+    with pytest.raises(CorpusError, match=r"clips.csv, line 2 names no file"):
+        run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path))
+
+
+def table(path, header, *lines):
+    return str(text(path, header, *lines))
