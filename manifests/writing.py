@@ -60,12 +60,12 @@ def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dic
 
 
 def _first_row(path: Path) -> dict[str, str]:
-    """Of a manifest, if there is one."""
+    """Of a manifest, if there is one with as many cells as columns."""
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8", errors="replace") as file:
         header, row = (file.readline().rstrip("\r\n").split("\t") for _ in range(2))
-    return dict(zip(header, row, strict=False))
+    return dict(zip(header, row, strict=True)) if len(row) == len(header) else {}
 
 
 def _made_beside(row: dict[str, str]) -> set[str]:

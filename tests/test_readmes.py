@@ -19,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-import examples.extending  # noqa: F401 (what the top README has trained)
+from examples import extending
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSmoothedCrossEntropy
 from tests.commands import ROOT
 from tests.helpers import speech_batch, speech_model, speech_task
@@ -132,6 +132,8 @@ def test_trainings_that_are_told_compose(readme):
         assert flags[::2] == ["--config-dir", "--config-name"], arguments
         given = [override for override in overrides if override != "..."]
         folder, name = Path(flags[1]).parent.name, flags[3]
+        for user_dir in (o.split("=")[1] for o in given if o.startswith("common.user_dir=")):
+            assert ROOT / user_dir == Path(extending.__file__).parent  # imported, so registered
         cfg = composed(folder, name, [text for text in given if "._name=" in text])
         for override in filter(None, map(OVERRIDE.fullmatch, given)):
             assert not fault(override, cfg), (override[0], fault(override, cfg))

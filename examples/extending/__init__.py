@@ -18,7 +18,6 @@ from fairseq.criterions import register_criterion
 from fairseq.tasks import register_task
 from numpy.typing import NDArray
 
-import mmpt_fairseq  # noqa: F401 (registers what this is built on, if nothing has yet)
 from mmpt_fairseq.criterions.masked_reconstruction import (
     MaskedReconstructionConfig,
     MaskedReconstructionCriterion,

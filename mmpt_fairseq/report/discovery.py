@@ -186,9 +186,7 @@ def _connect(runs: dict[Path, Run], outside: dict[Path, Run]) -> None:
             if folder is not None:
                 run.start = runs[folder]
                 break
-            if path not in outside:
-                outside[path] = _outside(path)
-            run.start = outside[path]
+            run.start = _outside(path, outside)
             run = run.start  # its own start may be outside too
 
 
@@ -198,9 +196,11 @@ def _same_folder(path: Path, runs: dict[Path, Run]) -> Path | None:
     return next((folder for folder in runs if os.path.realpath(folder) == wanted), None)
 
 
-def _outside(path: Path) -> Run:
-    """A run that is known by its checkpoint alone."""
-    run = Run(path.parent, str(path.parent), {})
+def _outside(path: Path, known: dict[Path, Run]) -> Run:
+    """A run that is known by its checkpoint alone, read once."""
+    if path in known:
+        return known[path]
+    run = known[path] = Run(path.parent, str(path.parent), {})
     run.cfg = _config_of([path], run.notes)
     run.start_path = run.get("model.init_encoder_from")
     run.kind = kind_of(run) if run.cfg else "unknown start"
@@ -240,6 +240,4 @@ def _owner(
         return runs[folder]
     if not checkpoint.is_file():
         return None
-    if checkpoint not in outside:
-        outside[checkpoint] = _outside(checkpoint)
-    return outside[checkpoint]
+    return _outside(checkpoint, outside)

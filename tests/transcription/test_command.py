@@ -172,7 +172,8 @@ def test_what_is_damaged_loses_no_more_than_that(checkpoint, tmp_path, capsys, k
         middle = len(content) // 2
         content[middle : middle + 2000] = bytes(2000)
         path.write_bytes(content)
-    assert run(checkpoint, path, "--format", "json", "--longest", 4) is not None
+    status = run(checkpoint, path, "--format", "json", "--longest", 4)
+    assert status == "mmpt-transcribe: 1 of 1 files failed"
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert "half" in found["error"]
