@@ -7,14 +7,17 @@ Attention alone aligns late on little data; CTC aligns in minutes (arXiv 1609.06
 import math
 from dataclasses import dataclass, field
 
+import torch
 from fairseq.criterions import register_criterion
 from fairseq.criterions.label_smoothed_cross_entropy_with_ctc import (
     LabelSmoothedCrossEntropyWithCtcCriterion,
     LabelSmoothedCrossEntropyWithCtcCriterionConfig,
 )
 from fairseq.logging import metrics
+from torch import Tensor
 
 from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.modules.ctc_guide import CtcGuide, guided, heard_at, speech_heard
 
 
 @dataclass
@@ -24,6 +27,17 @@ class LabelSmoothedCrossEntropyConfig(LabelSmoothedCrossEntropyWithCtcCriterionC
     label_smoothing: float = field(default=0.1, metadata={"help": "0 means no label smoothing"})
     ctc_weight: float = field(
         default=0.3, metadata={"help": "weight of the CTC term beside cross entropy's 1; 0: off"}
+    )
+    ctc_guide_updates: int = field(
+        default=0,
+        metadata={
+            "help": "updates for which CTC's labels are held near their share of the speech, less "
+            "and less, so that it finds out sooner which sound is whose; 0: off"
+        },
+    )
+    ctc_guide_width: float = field(
+        default=0.06,
+        metadata={"help": "how near: a standard deviation, as a share of the clip's speech"},
     )
     report_accuracy: bool = field(default=True, metadata={"help": "report token accuracy"})
 
@@ -36,8 +50,31 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
     its weight, so that runs compare; targets too long for their sound count with a loss of 0.
     """
 
+    def __init__(
+        self,
+        task,
+        sentence_avg,
+        label_smoothing,
+        ignore_prefix_size,
+        report_accuracy,
+        ctc_weight,
+        ctc_guide_updates=0,
+        ctc_guide_width=0.06,
+    ) -> None:
+        super().__init__(
+            task, sentence_avg, label_smoothing, ignore_prefix_size, report_accuracy, ctc_weight
+        )
+        if ctc_guide_updates and ctc_weight <= 0:
+            raise InputError(
+                "criterion.ctc_guide_updates has no effect without CTC; set criterion.ctc_weight "
+                "above 0 or leave it out"
+            )
+        self.guide = CtcGuide(ctc_guide_updates, ctc_guide_width)
+
     def forward(self, model, sample: dict, reduce: bool = True) -> tuple:
         """fairseq's; see :class:`FairseqCriterion`."""
+        strength = self.guide.strength(model.encoder.num_updates) if self.training else 0.0
+        model = _Guided(model, self.guide.width, strength) if strength else model
         loss, sample_size, logs = super().forward(model, sample, reduce=reduce)
         logs["with_decoder"] = int(model.has_decoder)
         if self.ctc_weight > 0:
@@ -83,3 +120,28 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
         if net_output[0] is not None:
             return super().compute_accuracy(model, net_output, sample)
         return (net_output[1]["encoder_out"]["src_lengths"][0].new_zeros(()),) * 2
+
+
+class _Guided:
+    """A model as fairseq's criterion uses it, with the prior on what CTC gets."""
+
+    def __init__(self, model, width: float, strength: float) -> None:
+        self.model, self.width, self.strength = model, width, strength
+
+    def __call__(self, **net_input) -> tuple[Tensor | None, dict]:
+        return self.model(**net_input)
+
+    def __getattr__(self, name: str):
+        return getattr(self.model, name)
+
+    def get_ctc_output(self, net_output: tuple, sample: dict) -> tuple[Tensor, Tensor]:
+        """The model's ``(T, B, V)``, with one class more, and lengths."""
+        lprobs, lengths = self.model.get_ctc_output(net_output, sample)
+        targets = self.model.get_ctc_target(sample)
+        features, frames = (sample["net_input"][name] for name in ("src_tokens", "src_lengths"))
+        if self.model.encoder.given_states:  # of which none tells how loud it is
+            features = torch.zeros_like(features)
+        heard = speech_heard(features, frames)
+        heard = heard_at(heard, frames, len(lprobs), lengths)
+        lprobs = guided(lprobs.transpose(0, 1), *targets, heard, self.width, self.strength)
+        return lprobs.transpose(0, 1), lengths

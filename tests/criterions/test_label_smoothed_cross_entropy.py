@@ -10,8 +10,10 @@ from mmpt_fairseq.errors import InputError
 from tests.helpers import speech_batch, speech_model, speech_task
 
 
-def criterion(smoothing=0.1, ctc_weight=0.3):
-    return ManifestLabelSmoothedCrossEntropy(speech_task(), False, smoothing, 0, True, ctc_weight)
+def criterion(smoothing=0.1, ctc_weight=0.3, **guide):
+    return ManifestLabelSmoothedCrossEntropy(
+        speech_task(), False, smoothing, 0, True, ctc_weight, **guide
+    )
 
 
 def ctc_by_enumeration(probabilities, target):
@@ -117,3 +119,25 @@ def test_without_ctc_no_head_is_needed():
     loss, _, logs = criterion(smoothing=0.0, ctc_weight=0.0)(speech_model(ctc=False), batch)
     assert logs["ctc_loss"] == 0
     assert loss.item() == pytest.approx(logs["nll_loss"], rel=1e-5)
+
+
+@torch.no_grad()
+def test_the_guide_holds_labels_in_training_until_its_updates_are_over():
+    """And never in validation: what it says must not depend on how far a training has come."""
+    model, batch = speech_model(dropout=0.0), speech_batch([60, 44], [[4, 5, 6], [6, 4]])
+    plain, held = criterion(), criterion(ctc_guide_updates=100, ctc_guide_width=0.06)
+
+    def ctc(judge, update):
+        model.set_num_updates(update)
+        return judge(model, batch)[2]["ctc_loss"]
+
+    free = ctc(plain, 0)
+    assert ctc(held, 0) > ctc(held, 50) > free + 1e-3
+    assert ctc(held, 100) == ctc(held, 5000) == free
+    held.eval()
+    assert ctc(held, 0) == free
+
+
+def test_the_guide_needs_ctc():
+    with pytest.raises(InputError, match=r"criterion\.ctc_guide_updates has no effect"):
+        criterion(ctc_weight=0.0, ctc_guide_updates=10)

@@ -1,0 +1,129 @@
+"""A prior on CTC's alignments: at first a label may be said only near its share of the speech.
+
+CTC starts on a plateau on which it knows how frequent each label is and nothing else, for it has no
+idea which sound is whose. Text and speech go on evenly, though: the k-th of L labels is said when
+about (k - 1/2) / L of the speech has been heard. With s the prior's strength, sigma its width and
+tau(t) the share of the speech that has been heard at frame t, the probability of a label counts
+
+    max_k exp(-s (tau(t) - (k - 1/2) / L)^2 / (2 sigma^2))
+
+of itself, over the places k that hold it; the blank's counts in full. It is to CTC what guided
+attention (arXiv 1710.08969) is to a decoder. Pauses are no speech, so they take none of the text.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmpt_fairseq.errors import InputError
+
+# Frames under so much of the range between the quantiles are silence, above the second speech.
+QUANTILES = 0.05, 0.95
+SILENT, SPOKEN = 0.3, 0.6
+
+
+@dataclass(frozen=True)
+class CtcGuide:
+    """The prior's course over a training.
+
+    Attributes:
+        updates: its strength falls from 1 to 0 in so many.
+        width: its standard deviation, a share of the speech.
+
+    Raises:
+        InputError: neither can be.
+    """
+
+    updates: int
+    width: float
+
+    def __post_init__(self) -> None:
+        if self.updates < 0 or self.width <= 0:
+            raise InputError(
+                f"criterion.ctc_guide_updates={self.updates} must be 0 or more and "
+                f"criterion.ctc_guide_width={self.width} above 0"
+            )
+
+    def strength(self, update: int) -> float:
+        """1 at the start, 0 from ``updates`` on."""
+        return max(0.0, 1 - update / self.updates) if self.updates else 0.0
+
+
+def speech_heard(features: Tensor, lengths: Tensor) -> Tensor:
+    """Share of a clip's speech that has been heard by the middle of each frame, by loudness.
+
+    Args:
+        features: ``(B, T, F)`` log mel filterbanks, normalised or not.
+        lengths: ``(B,)`` frames of each.
+
+    Returns:
+        ``(B, T)`` in 0 to 1, never falling; 1 behind the end. Even, where nothing is louder.
+    """
+    behind = _places(features.size(1), lengths) >= lengths[:, None]
+    loudness = features.float().mean(-1).masked_fill(behind, torch.nan)
+    quantiles = torch.tensor(QUANTILES, device=features.device)
+    low, high = loudness.nanquantile(quantiles, dim=1)[..., None]
+    share = ((loudness - low) / (high - low)).clamp(SILENT, SPOKEN) - SILENT
+    even = torch.ones_like(share)
+    speech = torch.where(high > low, share, even).masked_fill(behind, 0.0)
+    heard = speech.cumsum(1) - speech / 2
+    return (heard / speech.sum(1, keepdim=True).clamp_min(1e-9)).masked_fill(behind, 1.0)
+
+
+def guided(
+    lprobs: Tensor,
+    targets: Tensor,
+    target_lengths: Tensor,
+    heard: Tensor,
+    width: float,
+    strength: float,
+) -> Tensor:
+    """The log probabilities with the prior on them, for :func:`torch.nn.functional.ctc_loss`.
+
+    Its gradient takes them to sum to 1: what the prior takes from the labels goes to one more
+    class, which no target has.
+
+    Args:
+        lprobs: ``(B, T, V)``.
+        targets: ``(B, L)``, none of them the blank.
+        target_lengths: ``(B,)``.
+        heard: ``(B, T)``, see :func:`speech_heard`.
+        width: standard deviation of the prior.
+        strength: 0 leaves the loss as it is.
+
+    Returns:
+        ``(B, T, V + 1)``.
+    """
+    size = targets.size(1)
+    if not size:
+        return torch.cat([lprobs, lprobs.new_full((*lprobs.shape[:2], 1), -torch.inf)], -1)
+    places = _places(size, target_lengths)
+    middles = (places + 0.5) / target_lengths[:, None].clamp_min(1)
+    prior = -strength * (heard[:, :, None] - middles[:, None]).square() / (2 * width**2)
+    absent = places >= target_lengths[:, None]
+    prior = prior.masked_fill(absent[:, None], -torch.inf)
+    labels = targets.masked_fill(absent, 0)[:, None].expand_as(prior)
+    weights = torch.full_like(lprobs, -torch.inf).scatter_reduce(2, labels, prior, "amax")
+    weights = weights.masked_fill(weights == -torch.inf, 0.0)  # the blank, and what nobody says
+    taken = (lprobs.exp() * -torch.expm1(weights)).sum(-1, keepdim=True)
+    return torch.cat([lprobs + weights, taken.clamp_min(torch.finfo(taken.dtype).tiny).log()], -1)
+
+
+def heard_at(heard: Tensor, lengths: Tensor, steps: int, step_lengths: Tensor) -> Tensor:
+    """``heard``, ``(B, T)`` of clips of ``lengths``, at an encoder's coarser frames.
+
+    Args:
+        steps: the most of them that a clip has.
+        step_lengths: ``(B,)``, how many each has.
+
+    Returns:
+        ``(B, steps)``.
+    """
+    middles = (_places(steps, lengths) + 0.5) * (lengths / step_lengths.clamp_min(1))[:, None]
+    return heard.gather(1, middles.long().clamp_max(heard.size(1) - 1))
+
+
+def _places(size: int, beside: Tensor) -> Tensor:
+    """``(1, size)``: 0, 1, ... where ``beside`` lies."""
+    return torch.arange(size, device=beside.device)[None]

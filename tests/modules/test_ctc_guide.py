@@ -1,0 +1,115 @@
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmpt_fairseq.errors import InputError
+from mmpt_fairseq.modules.ctc_guide import CtcGuide, guided, heard_at, speech_heard
+
+
+def clip(*parts, bins=80, seed=1):
+    """Noise about levels: ``(frames, level)`` after one another, ``(T, F)``."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.cat(
+        [level + 0.1 * torch.randn(frames, bins, generator=generator) for frames, level in parts]
+    )
+
+
+def by_enumeration(lprobs, target, heard, width, strength):
+    """-log of the summed weight of all paths that collapse to the target; blank is 0."""
+    steps, classes = lprobs.shape
+    total = lprobs.new_zeros(())
+    for path in itertools.product(range(classes), repeat=steps):
+        if [label for label, _ in itertools.groupby(path) if label] != target:
+            continue
+        weight = lprobs.new_ones(())
+        for step, label in enumerate(path):
+            weight = weight * lprobs[step, label].exp()
+            if label:
+                weight = weight * max(
+                    math.exp(
+                        -strength
+                        * (heard[step].item() - (place + 0.5) / len(target)) ** 2
+                        / (2 * width**2)
+                    )
+                    for place, said in enumerate(target)
+                    if said == label
+                )
+        total = total + weight
+    return -total.log()
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_the_loss_and_its_gradient_are_those_of_all_weighted_paths(strength):
+    torch.manual_seed(1)
+    steps, targets = [5, 4], [[1, 2, 1], [2]]
+    logits = torch.randn(2, 5, 4, dtype=torch.double, requires_grad=True)
+    heard = torch.tensor([[0.0, 0.2, 0.5, 0.9, 1.0], [0.1, 0.6, 0.6, 1.0, 1.0]]).double()
+    table = torch.tensor([[1, 2, 1], [2, 3, 3]])  # what stands behind a target is not read
+
+    lengths = torch.tensor([3, 1])
+    lprobs = guided(logits.log_softmax(-1), table, lengths, heard, 0.2, strength)
+    loss = F.ctc_loss(lprobs.transpose(0, 1), table, torch.tensor(steps), lengths, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, logits)
+    slow = sum(
+        by_enumeration(logits[row, : steps[row]].log_softmax(-1), target, heard[row], 0.2, strength)
+        for row, target in enumerate(targets)
+    )
+    (expected,) = torch.autograd.grad(slow, logits)
+    assert loss.item() == pytest.approx(slow.item(), rel=1e-7)
+    torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(lprobs.exp().sum(-1), torch.ones(2, 5).double())
+
+
+def test_pauses_take_none_of_the_text():
+    """Silence before, between and after: speech alone moves the clock, evenly."""
+    features = clip((40, -5.0), (30, 2.0), (50, -5.0), (30, 2.0), (20, -5.0))
+    heard = speech_heard(features[None], torch.tensor([170]))[0]
+    assert heard[:40].max() < 0.01
+    assert (heard[70:120] - 0.5).abs().max() < 0.02
+    assert heard[150:].min() > 0.99
+    assert (heard.diff() >= 0).all()
+    assert heard[54:56].mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_click_is_little_speech():
+    features = clip((40, -5.0), (2, 6.0), (40, -5.0), (60, 1.0))
+    assert speech_heard(features[None], torch.tensor([142]))[0, 80] < 0.05
+
+
+def test_the_clock_knows_neither_padding_nor_gain():
+    short, long = clip((20, -3.0), (40, 1.0)), clip((30, 0.0), (20, -4.0), (60, 0.5), seed=2)
+    batch = torch.full((2, 110, 80), 9.0)
+    batch[0, :60], batch[1] = short, long
+    heard = speech_heard(batch, torch.tensor([60, 110]))
+    alone = speech_heard(short[None], torch.tensor([60]))[0]
+    torch.testing.assert_close(heard[0, :60], alone)
+    assert (heard[0, 60:] == 1).all()
+    louder = speech_heard(3.0 * long[None] + 7, torch.tensor([110]))[0]
+    torch.testing.assert_close(louder, heard[1], rtol=1e-4, atol=1e-5)
+
+
+def test_without_anything_louder_time_is_the_clock():
+    heard = speech_heard(torch.zeros(1, 10, 80), torch.tensor([8]))[0]
+    expected = torch.tensor([(t + 0.5) / 8 for t in range(8)] + [1.0, 1.0])
+    torch.testing.assert_close(heard, expected)
+    coarse = heard_at(heard[None], torch.tensor([8]), 3, torch.tensor([2]))[0]
+    torch.testing.assert_close(coarse[:2], torch.tensor([2.5 / 8, 6.5 / 8]))
+
+
+def test_a_batch_without_any_text_costs_nothing():
+    lprobs = torch.randn(1, 3, 4).log_softmax(-1)
+    none = torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, dtype=torch.long)
+    given = guided(lprobs, *none, torch.rand(1, 3), 0.1, 1.0)
+    torch.testing.assert_close(given.exp(), F.pad(lprobs.exp(), (0, 1)))
+
+
+def test_its_strength_falls_to_nothing():
+    guide = CtcGuide(updates=200, width=0.1)
+    assert [guide.strength(update) for update in (0, 50, 200, 300)] == [1, 0.75, 0, 0]
+    assert CtcGuide(updates=0, width=0.1).strength(0) == 0
+    for updates, width in [(-1, 0.1), (10, 0.0)]:
+        with pytest.raises(InputError, match=r"criterion\.ctc_guide_updates="):
+            CtcGuide(updates, width)
