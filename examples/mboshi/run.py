@@ -58,7 +58,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         minutes=args.minutes,
         updates=tuple(args.budget),
         rate=args.rate,
-        taken_over_rate=args.taken_over_rate,
+        finetuning_rate=args.finetuning_rate,
+        guide=args.guide,
         frozen=args.frozen,
         dropout=args.dropout,
         conformer_rate=args.conformer_rate,
@@ -95,14 +96,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("PRE", "MID", "FEW", "ALL"),
         help="updates of the stages; fine-tuning on few and on all transcripts",
     )
-    help_text = "of stage 2 and of stage 3 from scratch, at its peak"
-    add("--rate", type=float, default=default.rate, help=help_text)
-    help_text = "of stage 3 with an encoder that was taken over"
-    add("--taken-over-rate", type=float, default=default.taken_over_rate, help=help_text)
-    help_text = "share of stage 3's updates for which such an encoder waits"
+    add("--rate", type=float, default=default.rate, help="of stage 2, at its peak")
+    help_text = "of stage 3, at its peak"
+    add("--finetuning-rate", type=float, default=default.finetuning_rate, help=help_text)
+    help_text = "first updates of stage 3 for which CTC is guided"
+    add("--guide", type=int, default=default.guide, help=help_text)
+    help_text = "share of stage 3's updates for which an encoder that was taken over waits"
     add("--frozen", type=float, default=default.frozen, help=help_text)
-    help_text = "of stage 3 with such an encoder"
-    add("--dropout", type=float, default=default.dropout, help=help_text)
+    add("--dropout", type=float, default=default.dropout, help="of stage 3")
     add("--conformer-rate", type=float, default=default.conformer_rate, help="of s2t_conformer")
     help_text = "weight of stage 2's CTC term"
     add("--translation-ctc", type=float, default=default.translation_ctc, help=help_text)

@@ -51,12 +51,13 @@ class Settings:
     Attributes:
         minutes: of transcripts in ``few``.
         updates: of pre-training, mid-training, fine-tuning on few and on all transcripts.
-        rate: of stage 2 and of stage 3 from scratch, at its peak. At the demo's 0.003, and with
-            some seeds at 0.001, CTC stays where it knows but how frequent each letter is.
-        taken_over_rate: of stage 3 with an encoder that was taken over.
+        rate: of stage 2, at its peak.
+        finetuning_rate: of stage 3, at its peak.
         conformer_rate: fairseq's model's, at its peak.
+        guide: first updates of stage 3 for which CTC is guided (``criterion.ctc_guide_updates``):
+            without, chance decides when it begins to spell, if it does.
         frozen: share of stage 3's updates for which the encoder stays as it was taken over.
-        dropout: of stage 3 with such an encoder; other trainings have the model's default.
+        dropout: of stage 3; other trainings have the model's default.
         translation_ctc: weight of stage 2's CTC term.
         encoder_lr_scale: of the encoder's rate in stage 2. At the full rate a few hours of
             translations leave an encoder worse than they found it.
@@ -75,9 +76,10 @@ class Settings:
     minutes: float = 30.0
     updates: tuple[int, int, int, int] = (1500, 1500, 1500, 6000)
     rate: float = 0.0005
-    taken_over_rate: float = 0.001
+    finetuning_rate: float = 0.001
     conformer_rate: float = 0.002
-    frozen: float = 0.15
+    guide: int = 1000
+    frozen: float = 0.0
     dropout: float = 0.2
     translation_ctc: float = 0.0
     encoder_lr_scale: float = 0.1
@@ -126,16 +128,16 @@ class Settings:
 
     def from_scratch(self) -> list[str]:
         """Overrides of stage 3 with a fresh encoder."""
-        return [f"optimization.lr=[{self.rate}]", *self.short_finetuning.overrides()]
+        return [
+            f"optimization.lr=[{self.finetuning_rate}]",
+            f"+criterion.ctc_guide_updates={self.guide}",
+            f"+model.dropout={self.dropout}",
+            *self.short_finetuning.overrides(),
+        ]
 
     def taken_over(self, fresh_layers: int) -> list[str]:
-        """Overrides of stage 3 with an encoder that was taken over, but for how long it waits."""
-        return [
-            f"optimization.lr=[{self.taken_over_rate}]",
-            *self.short_finetuning.overrides(),
-            f"+model.fresh_encoder_layers={fresh_layers}",
-            f"+model.dropout={self.dropout}",
-        ]
+        """The same with an encoder that was taken over, but for how long it waits."""
+        return [*self.from_scratch(), f"+model.fresh_encoder_layers={fresh_layers}"]
 
     def interval(self, updates: int) -> int:
         """Updates from one validation to the next."""
@@ -202,8 +204,9 @@ class Comparison:
         if stage:
             start = str(self.folder(seed, stage) / "checkpoint_best.pt")
             waits = round(self.settings.frozen * updates)
+            fresh = self.settings.fresh_layers if system == "stages" else 0
             options = [
-                *self.settings.taken_over(self.settings.fresh_layers if system == "stages" else 0),
+                *self.settings.taken_over(fresh),
                 f"+model.freeze_encoder_updates={waits}",
             ]
         size = self.settings.size

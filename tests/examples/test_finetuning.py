@@ -73,7 +73,13 @@ def test_real_speech_keeps_the_sizes_of_its_run(corpora, tmp_path):
     with pytest.raises(InputError, match=r"examples\.mboshi\.run first"):
         origin.mboshi(tmp_path)
     size = asdict(replace(Size(), width=96))
-    told = {"updates": [1, 20, 30, 4], "size": size, "rate": 0.1, "taken_over_rate": 0.2}
+    told = {
+        "updates": [1, 20, 30, 4],
+        "size": size,
+        "finetuning_rate": 0.2,
+        "guide": 7,
+        "frozen": 0.15,
+    }
     (tmp_path / "results.json").write_text(json.dumps({"settings": told}))
     for name, folder in (("asr", "asr_all"), ("st", "st")):
         shutil.copytree(corpora / name, tmp_path / "manifests" / folder)
@@ -81,8 +87,9 @@ def test_real_speech_keeps_the_sizes_of_its_run(corpora, tmp_path):
     assert (start.updates, start.continued) == (30, 20)
     assert start.search[-1] == str(len("a red boat") + 1)  # SentencePiece's space before a text
     assert "model.encoder_embed_dim=96" in start.overrides
-    assert "optimization.lr=[0.1]" in start.from_scratch
-    assert {"optimization.lr=[0.2]", "+model.dropout=0.2"} <= set(start.taken_over)
+    recipe = {"optimization.lr=[0.2]", "+model.dropout=0.2", "+criterion.ctc_guide_updates=7"}
+    assert recipe <= set(start.from_scratch)
+    assert recipe <= set(start.taken_over)
     assert (start.warmup(30), start.metric) == (3, "cer")
     chosen = systems(start)
     assert {chosen[name].share for name in WAYS} == {30}

@@ -14,7 +14,6 @@ from tests.test_readmes import composed
 
 CONFIG = ROOT / "examples" / "own" / "config"
 STAGES = ("pretraining", "midtraining", "finetuning")
-SCRATCH = ["optimization.lr=[0.0005]", "model.freeze_encoder_updates=0", "model.dropout=0.1"]
 # Hydra's about how fairseq gives its schema.
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
 
@@ -45,13 +44,13 @@ def test_they_are_those_of_the_results():
     assert second["optimization"]["lr"] == [settings.rate]
     assert second["model"]["encoder_lr_scale"] == settings.encoder_lr_scale
     model, updates = third["model"], third["optimization"]["max_update"]
-    assert third["optimization"]["lr"] == [settings.taken_over_rate]
+    assert third["optimization"]["lr"] == [settings.finetuning_rate]
     assert third["dataset"]["max_tokens"] == settings.size.max_tokens
     assert (model["decoder_layers"], model["dropout"]) == (0, settings.dropout)
     assert updates == settings.finetuning("few")
-    assert model["freeze_encoder_updates"] == settings.frozen * updates
+    assert third["criterion"]["ctc_guide_updates"] == settings.guide
+    assert settings.frozen == model.get("freeze_encoder_updates", 0) == 0
     assert third["checkpoint"]["save_interval_updates"] == settings.interval(updates)
-    assert f"optimization.lr=[{settings.rate}]" in SCRATCH
     for cfg in (first, second, third):
         assert cfg["checkpoint"]["keep_interval_updates"] == 1
         assert cfg["checkpoint"]["best_checkpoint_metric"] == "loss"
@@ -76,13 +75,6 @@ def test_several_processes_can_be_asked_for(folder, name, monkeypatch):
     assert cfg["distributed_training"]["distributed_backend"] == "gloo"
 
 
-def test_what_is_said_of_a_start_from_scratch_is_taken():
-    header = (CONFIG / "finetuning.yaml").read_text().split("\ndefaults")[0]
-    assert " ".join(SCRATCH) in header
-    cfg = composed("own", "finetuning", SCRATCH)
-    assert (cfg["model"]["freeze_encoder_updates"], cfg["model"]["dropout"]) == (0, 0.1)
-
-
 def test_a_language_model_decodes_with_a_recogniser_without_decoder(corpora, tmp_path):
     data, model = corpora / "asr", tmp_path / "model"
     succeeded(run([sys.executable, "-m", "manifests.pieces", data, tmp_path / "data"]))
@@ -91,7 +83,7 @@ def test_a_language_model_decodes_with_a_recogniser_without_decoder(corpora, tmp
     config = ["--config-dir", CONFIG, "--config-name", "language_model"]
     output = succeeded(run([BIN / "fairseq-hydra-train", *config, *where, *short]))
     assert '"valid_ppl"' in output
-    succeeded(train("finetuning", data, tmp_path / "asr", *SCRATCH))
+    succeeded(train("finetuning", data, tmp_path / "asr"))
     search = ["--decoding", "ctc_beam", "--beam", "3", "--max-len-b", "20", "--scoring", "cer"]
     search += ["--lm-path", model / "checkpoint_best.pt", "--lm-weight"]
     found = []

@@ -90,10 +90,12 @@ def test_tensorboard_has_the_losses(stages):
 
 @pytest.mark.parametrize("name", ["pretraining", "finetuning"])
 def test_resumed_training_is_the_uninterrupted_one(name, corpora, tmp_path):
-    """With dropout, SpecAugment, masks and crops, and another number of loader workers."""
+    """With dropout, SpecAugment, masks, crops and a guide of CTC that is half gone; and another
+    number of loader workers."""
     data = corpora / DATA[name]
     common = ["optimization.max_update=6", "model.dropout=0.1", "dataset.max_tokens=null"]
     common += ["+dataset.batch_size=2", "checkpoint.save_interval_updates=3"]
+    common += ["++criterion.ctc_guide_updates=5"] if name == "finetuning" else []
     succeeded(train(name, data, tmp_path / "whole", *common))
     (tmp_path / "resumed").mkdir()
     [middle] = (tmp_path / "whole").glob("checkpoint_*_3.pt")
