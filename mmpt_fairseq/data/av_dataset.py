@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND, normalise, read_filterbank
 from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
+from mmpt_fairseq.data.rows import longest_first
 from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
 from mmpt_fairseq.errors import UnreadableClip
@@ -172,11 +173,8 @@ class AVDataset(FairseqDataset):
         return int(self.sizes[index])
 
     def ordered_indices(self) -> NDArray[np.int64]:
-        """Longest first; among equals at random in training (fairseq seeds numpy per epoch)."""
-        order = np.arange(len(self)) if self._pairs is None else self._pairs
-        if self.training:
-            order = np.random.permutation(order)
-        return order[np.argsort(-self.sizes[order], kind="stable")]
+        rows = np.arange(len(self)) if self._pairs is None else self._pairs
+        return longest_first(rows, self.sizes, self.training)
 
     def batch_by_size(self, indices: NDArray[np.int64], **limits) -> list[NDArray[np.int64]]:
         """fairseq's, for clips with both, with sound alone and with video alone each by themselves.

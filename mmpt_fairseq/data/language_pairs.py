@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.rows import manifest_datasets
-from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset, longest_first
+from mmpt_fairseq.data.rows import longest_first, manifest_datasets
+from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.errors import InputError
 
 
@@ -20,8 +20,8 @@ class JoinedSplits(ConcatDataset):
     """fairseq's, with the order of a single split: fairseq would have the same one every epoch."""
 
     def ordered_indices(self) -> NDArray[np.int64]:
-        """Longest first; among equals at random in training."""
-        return longest_first(self.sizes, all(part.shuffle for part in manifest_datasets(self)))
+        shuffle = all(part.shuffle for part in manifest_datasets(self))
+        return longest_first(np.arange(len(self)), np.asarray(self.sizes), shuffle)
 
 
 class ManifestDatasetCreator(SpeechToTextDatasetCreator):

@@ -4,7 +4,9 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from fairseq.data import FairseqDataset
+from numpy.typing import NDArray
 
 from mmpt_fairseq.data.waveform import split_slice
 from mmpt_fairseq.errors import InputError
@@ -17,6 +19,18 @@ def manifest_datasets(dataset: FairseqDataset) -> Iterator[FairseqDataset]:
     else:
         for part in getattr(dataset, "datasets", None) or [dataset.dataset]:
             yield from manifest_datasets(part)
+
+
+def longest_first(
+    rows: NDArray[np.integer], sizes: NDArray[np.integer], shuffle: bool
+) -> NDArray[np.int64]:
+    """``rows`` by falling size; equals as they come, or at random (fairseq seeds numpy per epoch).
+
+    Args:
+        sizes: of all rows.
+    """
+    rows = np.random.permutation(rows) if shuffle else rows
+    return rows[np.argsort(-sizes[rows], kind="stable")]
 
 
 def dataset_is_training(dataset: FairseqDataset) -> bool:

@@ -20,6 +20,7 @@ from torch import Tensor
 from mmpt_fairseq.data.audio import is_cached, normalise, read_filterbank, read_states
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.rows import longest_first
 from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.waveform import Waveform
 from mmpt_fairseq.errors import InputError, UnreadableClip
@@ -280,11 +281,4 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         return self.n_frames[indices].astype(np.int64)
 
     def ordered_indices(self) -> NDArray[np.int64]:
-        """Longest first; among equals at random in training (fairseq seeds numpy per epoch)."""
-        return longest_first(self.n_frames, self.shuffle)
-
-
-def longest_first(sizes: NDArray[np.integer], shuffle: bool) -> NDArray[np.int64]:
-    """Rows by falling size; equals in random order if asked for, else in their own."""
-    rows = np.random.permutation(len(sizes)) if shuffle else np.arange(len(sizes))
-    return rows[np.argsort(-sizes[rows], kind="stable")]
+        return longest_first(np.arange(len(self)), self.n_frames, self.shuffle)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmpt_fairseq.data.audio import FRAME_SHIFT, normalise, read_filterbank, read_states
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.rows import longest_first
 from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.superb_labels import Labels
 from mmpt_fairseq.data.waveform import read_waveform
@@ -78,14 +79,11 @@ class SuperbDataset(FairseqDataset):
         return int(self.sizes[index]), 1
 
     def ordered_indices(self) -> NDArray[np.int64]:
-        """Longest first; among equals at random in training (fairseq seeds numpy per epoch)."""
-        rows = np.arange(len(self))
-        if self.weights is not None:
-            # fairseq's ResamplingDataset cannot be put into batches: it hides batch_by_size.
-            rows = np.random.choice(len(self), len(self), p=self.weights / self.weights.sum())
-        elif self.training:
-            rows = np.random.permutation(len(self))
-        return rows[np.argsort(-self.sizes[rows], kind="stable")]
+        if self.weights is None:
+            return longest_first(np.arange(len(self)), self.sizes, self.training)
+        # fairseq's ResamplingDataset cannot be put into batches: it hides batch_by_size.
+        drawn = np.random.choice(len(self), len(self), p=self.weights / self.weights.sum())
+        return longest_first(drawn, self.sizes, shuffle=False)
 
     @property
     def can_reuse_epoch_itr_across_epochs(self) -> bool:
