@@ -29,13 +29,15 @@ OBJECTIVES = {
 }
 # A language that can be learnt in minutes: few words, short sentences.
 LANGUAGE = ["--vocabulary=200", "--max-words=5", "--plain-speech", "--transcribed-valid=100"]
-# Until words are found, sentences cost time and teach nothing: phrases first. Smaller batches
-# than fine-tuning's give more updates in the same time.
+# Until words are found, sentences cost time and teach nothing: phrases first, and CTC guided.
+# Smaller batches than fine-tuning's give more updates in the same time.
 CURRICULUM = [
-    "+task.short_first_epochs=8",
+    "+task.short_first_epochs=4",
     "+task.short_first_frames=125",
     "dataset.max_tokens=3000",
 ]
+GUIDED_TRANSLATION = ["+criterion.ctc_guide_updates=1000"]
+GUIDED = ["+criterion.ctc_guide_updates=300"]
 # The last layer knows how translations are spelt; what it knows stands in the way.
 TAKEN_OVER = ["+model.fresh_encoder_layers=1"]
 FROZEN = ["+model.freeze_encoder=true"]
@@ -195,7 +197,7 @@ class Demo:
                 f"optimization.max_update={self.sizes.midtraining_updates}",
                 f"model.init_encoder_from={self.checkpoint(seed, recogniser.pretrained)}",
                 *CURRICULUM,
-                *([] if recogniser.ctc else ["criterion.ctc_weight=0"]),
+                *(GUIDED_TRANSLATION if recogniser.ctc else ["criterion.ctc_weight=0"]),
                 *self.overrides,
             ],
         )
@@ -217,6 +219,7 @@ class Demo:
                 f"model.init_encoder_from={self.checkpoint(seed, recogniser.start)}",
                 *([f"optimization.lr=[{recogniser.rate}]"] if recogniser.rate else []),
                 *(FROZEN if recogniser.frozen else TAKEN_OVER if recogniser.start else []),
+                *GUIDED,
                 *CHOICE,
                 *self.overrides,
             ],
