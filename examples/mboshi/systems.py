@@ -98,12 +98,17 @@ class Settings:
         """Those of a finished comparison; what an older one does not say is as by default.
 
         Raises:
-            InputError: it has not finished.
+            InputError: it has not finished, or is so old that its stage 3 was another.
         """
         path = out / "results.json"
         if not path.is_file():
             raise InputError(f"there is no {path}; run python -m examples.mboshi.run first")
         told = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        if "guide" not in told:
+            raise InputError(
+                f"{path} is of a build that did not guide CTC in stage 3, and nothing new compares "
+                "with it; move its folder away and run python -m examples.mboshi.run again"
+            )
         kinds = {
             "updates": tuple,
             "size": lambda size: Size(**size),

@@ -47,7 +47,8 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
     """The blank is the dictionary's BOS; CTC's targets come from the dataset.
 
     Of a model without decoder it is CTC alone. ``ctc_loss`` is logged in bits a label and without
-    its weight, so that runs compare; targets too long for their sound count with a loss of 0.
+    its weight, so that runs compare (while CTC is guided, those of validation: training's holds the
+    guide); targets too long for their sound count with a loss of 0.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
         if ctc_guide_updates and ctc_weight <= 0:
             raise InputError(
                 "criterion.ctc_guide_updates has no effect without CTC; set criterion.ctc_weight "
-                "above 0 or leave it out"
+                "above 0 or criterion.ctc_guide_updates=0"
             )
         self.guide = CtcGuide(ctc_guide_updates, ctc_guide_width)
 
@@ -135,13 +136,20 @@ class _Guided:
         return getattr(self.model, name)
 
     def get_ctc_output(self, net_output: tuple, sample: dict) -> tuple[Tensor, Tensor]:
-        """The model's ``(T, B, V)``, with one class more, and lengths."""
+        """Log probabilities ``(T, B, U + 2)`` of the labels that the batch says, and lengths."""
         lprobs, lengths = self.model.get_ctc_output(net_output, sample)
-        targets = self.model.get_ctc_target(sample)
+        targets, target_lengths = self.model.get_ctc_target(sample)
         features, frames = (sample["net_input"][name] for name in ("src_tokens", "src_lengths"))
         if self.model.encoder.given_states:  # of which none tells how loud it is
             features = torch.zeros_like(features)
         heard = speech_heard(features, frames)
         heard = heard_at(heard, frames, len(lprobs), lengths)
-        lprobs = guided(lprobs.transpose(0, 1), *targets, heard, self.width, self.strength)
+        lprobs, numbered = guided(
+            lprobs.transpose(0, 1), targets, target_lengths, heard, self.width, self.strength
+        )
+        self.targets = numbered, target_lengths
         return lprobs.transpose(0, 1), lengths
+
+    def get_ctc_target(self, sample: dict) -> tuple[Tensor, Tensor]:
+        """Targets among the classes of :meth:`get_ctc_output`, which fairseq asks for first."""
+        return self.targets

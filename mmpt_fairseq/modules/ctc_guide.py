@@ -21,6 +21,7 @@ from mmpt_fairseq.errors import InputError
 # Frames under so much of the range between the quantiles are silence, above the second speech.
 QUANTILES = 0.05, 0.95
 SILENT, SPOKEN = 0.3, 0.6
+NARROWEST = 0.001  # narrower ones are beyond single precision
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ class CtcGuide:
     width: float
 
     def __post_init__(self) -> None:
-        if self.updates < 0 or self.width <= 0:
+        if self.updates < 0:
+            raise InputError(f"criterion.ctc_guide_updates={self.updates} must be 0 (off) or more")
+        if self.width < NARROWEST:
             raise InputError(
-                f"criterion.ctc_guide_updates={self.updates} must be 0 or more and "
-                f"criterion.ctc_guide_width={self.width} above 0"
+                f"criterion.ctc_guide_width={self.width} must be {NARROWEST} or more; a label's "
+                "place is not known that well (0.06 serves speech)"
             )
 
     def strength(self, update: int) -> float:
@@ -52,6 +55,9 @@ class CtcGuide:
 
 def speech_heard(features: Tensor, lengths: Tensor) -> Tensor:
     """Share of a clip's speech that has been heard by the middle of each frame, by loudness.
+
+    What SpecAugment has masked counts as loud as the clip's mean, which it was given: where pauses
+    are many that moves the clock by some hundredths.
 
     Args:
         features: ``(B, T, F)`` log mel filterbanks, normalised or not.
@@ -65,10 +71,9 @@ def speech_heard(features: Tensor, lengths: Tensor) -> Tensor:
     quantiles = torch.tensor(QUANTILES, device=features.device)
     low, high = loudness.nanquantile(quantiles, dim=1)[..., None]
     share = ((loudness - low) / (high - low)).clamp(SILENT, SPOKEN) - SILENT
-    even = torch.ones_like(share)
-    speech = torch.where(high > low, share, even).masked_fill(behind, 0.0)
-    heard = speech.cumsum(1) - speech / 2
-    return (heard / speech.sum(1, keepdim=True).clamp_min(1e-9)).masked_fill(behind, 1.0)
+    speech = torch.where(high > low, share, 1.0).masked_fill(behind, 0.0)
+    heard = (speech.cumsum(1) - speech / 2) / speech.sum(1, keepdim=True).clamp_min(1e-9)
+    return heard.clamp_max(1.0).masked_fill(behind, 1.0)
 
 
 def guided(
@@ -78,14 +83,14 @@ def guided(
     heard: Tensor,
     width: float,
     strength: float,
-) -> Tensor:
-    """The log probabilities with the prior on them, for :func:`torch.nn.functional.ctc_loss`.
+) -> tuple[Tensor, Tensor]:
+    """What :func:`torch.nn.functional.ctc_loss` is to be given: the prior is on it.
 
-    Its gradient takes them to sum to 1: what the prior takes from the labels goes to one more
-    class, which no target has.
+    Its gradient takes probabilities to sum to 1: what the prior takes from the labels goes, with
+    that of all labels that the batch does not say, to a last class, which no target has.
 
     Args:
-        lprobs: ``(B, T, V)``.
+        lprobs: ``(B, T, V)`` log probabilities; 0 is the blank.
         targets: ``(B, L)``, none of them the blank.
         target_lengths: ``(B,)``.
         heard: ``(B, T)``, see :func:`speech_heard`.
@@ -93,21 +98,26 @@ def guided(
         strength: 0 leaves the loss as it is.
 
     Returns:
-        ``(B, T, V + 1)``.
+        Log probabilities ``(B, T, U + 2)`` of the blank, the U labels that the batch says and the
+        last class; targets ``(B, L)`` among them.
     """
-    size = targets.size(1)
-    if not size:
-        return torch.cat([lprobs, lprobs.new_full((*lprobs.shape[:2], 1), -torch.inf)], -1)
-    places = _places(size, target_lengths)
+    places = _places(targets.size(1), target_lengths)
+    absent = places >= target_lengths[:, None]
+    blank = targets.new_zeros(len(targets), 1)
+    labels = torch.cat([blank, targets.masked_fill(absent, 0)], 1)
+    said, numbered = torch.unique(labels, return_inverse=True)
+    numbered = numbered[:, 1:]
     middles = (places + 0.5) / target_lengths[:, None].clamp_min(1)
     prior = -strength * (heard[:, :, None] - middles[:, None]).square() / (2 * width**2)
-    absent = places >= target_lengths[:, None]
     prior = prior.masked_fill(absent[:, None], -torch.inf)
-    labels = targets.masked_fill(absent, 0)[:, None].expand_as(prior)
-    weights = torch.full_like(lprobs, -torch.inf).scatter_reduce(2, labels, prior, "amax")
-    weights = weights.masked_fill(weights == -torch.inf, 0.0)  # the blank, and what nobody says
-    taken = (lprobs.exp() * -torch.expm1(weights)).sum(-1, keepdim=True)
-    return torch.cat([lprobs + weights, taken.clamp_min(torch.finfo(taken.dtype).tiny).log()], -1)
+    spoken = lprobs.index_select(-1, said)
+    weights = torch.full_like(spoken, -torch.inf).scatter_reduce(
+        2, numbered[:, None].expand_as(prior), prior, "amax"
+    )
+    spoken = spoken + weights.masked_fill(weights == -torch.inf, 0.0)  # the blank, other clips'
+    rest = 1 - spoken.exp().sum(-1, keepdim=True)
+    rest = rest.clamp_min(torch.finfo(rest.dtype).tiny).log()
+    return torch.cat([spoken, rest], -1), numbered
 
 
 def heard_at(heard: Tensor, lengths: Tensor, steps: int, step_lengths: Tensor) -> Tensor:

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from fairseq.logging import metrics
 
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSmoothedCrossEntropy
@@ -136,6 +137,45 @@ def test_the_guide_holds_labels_in_training_until_its_updates_are_over():
     assert ctc(held, 100) == ctc(held, 5000) == free
     held.eval()
     assert ctc(held, 0) == free
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float, torch.bfloat16])
+def test_the_guide_goes_by_the_speech_of_each_clip(stored, dtype):
+    """Silence before one clip, behind another, a third without transcript; against plain CTC of
+    probabilities weighted frame by frame. Of stored states, which are not loud, the clock is time.
+    """
+    targets, spoken = [[4, 5, 6], [6, 4], []], [range(32, 63), range(33), range(52)]
+    model, batch = speech_model(dropout=0.0).to(dtype), speech_batch([63, 41, 52], targets)
+    source = batch["net_input"]["src_tokens"]
+    source -= source.mean(-1, keepdim=True)
+    for row, frames in enumerate(spoken):
+        source[row] += torch.tensor([20.0 * (t in frames) for t in range(63)])[:, None]
+    if stored:
+        model.encoder.given_states = True
+        source = source[..., : model.encoder.ctc_projection.in_features]
+    batch["net_input"]["src_tokens"] = source.to(dtype)
+    held = criterion(ctc_weight=1.0, ctc_guide_updates=100, ctc_guide_width=0.1)
+    model.set_num_updates(40)
+    got = held(model, batch)[2]["ctc_loss"]
+    lprobs, lengths = model.get_ctc_output(model(**batch["net_input"]), batch)
+    expected = 0.0
+    for row, target in enumerate(targets[:2]):
+        steps, frames = int(lengths[row]), int(batch["net_input"]["src_lengths"][row])
+        assert steps == (frames if stored else math.ceil(frames / 4))
+        emitted = lprobs[:steps, row].double().clone()
+        for step in range(steps):
+            middle = math.floor((step + 0.5) * frames / steps)
+            before = sum(t in spoken[row] for t in range(middle))
+            heard = (before + (middle in spoken[row]) / 2) / len(spoken[row])
+            share = (step + 0.5) / steps if stored else heard
+            for place, label in enumerate(target):
+                far = share - (place + 0.5) / len(target)
+                emitted[step, label] -= 0.6 * far**2 / (2 * 0.1**2)
+        lost = F.ctc_loss(emitted, torch.tensor(target), [steps], [len(target)], reduction="sum")
+        expected += lost.item()
+    assert got == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_guide_needs_ctc():

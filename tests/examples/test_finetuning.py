@@ -84,6 +84,10 @@ def test_real_speech_keeps_the_sizes_of_its_run(corpora, tmp_path):
     for name, folder in (("asr", "asr_all"), ("st", "st")):
         shutil.copytree(corpora / name, tmp_path / "manifests" / folder)
     start = origin.mboshi(tmp_path)
+    del told["guide"]
+    (tmp_path / "results.json").write_text(json.dumps({"settings": told}))
+    with pytest.raises(InputError, match="a build that did not guide CTC"):
+        origin.mboshi(tmp_path)
     assert (start.updates, start.continued) == (30, 20)
     assert start.search[-1] == str(len("a red boat") + 1)  # SentencePiece's space before a text
     assert "model.encoder_embed_dim=96" in start.overrides

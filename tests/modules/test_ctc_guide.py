@@ -50,8 +50,10 @@ def test_the_loss_and_its_gradient_are_those_of_all_weighted_paths(strength):
     table = torch.tensor([[1, 2, 1], [2, 3, 3]])  # what stands behind a target is not read
 
     lengths = torch.tensor([3, 1])
-    lprobs = guided(logits.log_softmax(-1), table, lengths, heard, 0.2, strength)
-    loss = F.ctc_loss(lprobs.transpose(0, 1), table, torch.tensor(steps), lengths, reduction="sum")
+    lprobs, numbered = guided(logits.log_softmax(-1), table, lengths, heard, 0.2, strength)
+    loss = F.ctc_loss(
+        lprobs.transpose(0, 1), numbered, torch.tensor(steps), lengths, reduction="sum"
+    )
     (gradient,) = torch.autograd.grad(loss, logits)
     slow = sum(
         by_enumeration(logits[row, : steps[row]].log_softmax(-1), target, heard[row], 0.2, strength)
@@ -61,6 +63,7 @@ def test_the_loss_and_its_gradient_are_those_of_all_weighted_paths(strength):
     assert loss.item() == pytest.approx(slow.item(), rel=1e-7)
     torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(lprobs.exp().sum(-1), torch.ones(2, 5).double())
+    assert lprobs.size(-1) == 4  # the blank, two labels that are said, and all the rest
 
 
 def test_pauses_take_none_of_the_text():
@@ -99,17 +102,19 @@ def test_without_anything_louder_time_is_the_clock():
     torch.testing.assert_close(coarse[:2], torch.tensor([2.5 / 8, 6.5 / 8]))
 
 
-def test_a_batch_without_any_text_costs_nothing():
+def test_a_batch_without_any_text():
     lprobs = torch.randn(1, 3, 4).log_softmax(-1)
     none = torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, dtype=torch.long)
-    given = guided(lprobs, *none, torch.rand(1, 3), 0.1, 1.0)
-    torch.testing.assert_close(given.exp(), F.pad(lprobs.exp(), (0, 1)))
+    given, numbered = guided(lprobs, *none, torch.rand(1, 3), 0.1, 1.0)
+    blank = lprobs[..., :1].exp()
+    torch.testing.assert_close(given.exp(), torch.cat([blank, 1 - blank], -1))
+    assert numbered.shape == (1, 0)
 
 
 def test_its_strength_falls_to_nothing():
     guide = CtcGuide(updates=200, width=0.1)
     assert [guide.strength(update) for update in (0, 50, 200, 300)] == [1, 0.75, 0, 0]
     assert CtcGuide(updates=0, width=0.1).strength(0) == 0
-    for updates, width in [(-1, 0.1), (10, 0.0)]:
-        with pytest.raises(InputError, match=r"criterion\.ctc_guide_updates="):
+    for updates, width, key in [(-1, 0.1, "updates=-1"), (10, 0.0, "width=0.0")]:
+        with pytest.raises(InputError, match=rf"criterion\.ctc_guide_{key} must be"):
             CtcGuide(updates, width)
