@@ -81,7 +81,7 @@ def _warn_of_one_split(summary: dict, args: argparse.Namespace, roles: Mapping[s
     if len(missing) == 1 and "valid_every" in args:
         print(
             f"WARNING: there is no {missing.pop()}.tsv, which training wants: too little can be "
-            "used to be parted, or what was drawn for it cannot (see skipped.tsv); change "
-            "--valid-every, add recordings, or tell the splits yourself",
+            "used to be parted, or what was drawn for it cannot (see skipped.tsv); say another "
+            "--valid-every and --restart, add recordings, or tell the splits yourself",
             file=sys.stderr,
         )
