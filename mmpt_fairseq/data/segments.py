@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.errors import InputError
 
-Segment = tuple[str, float, float]  # speaker, start, end
+SpeakerTurn = tuple[str, float, float]  # speaker, start, end
 
 
-def parse_segments(cell: str, where: str) -> Iterator[Segment]:
+def parse_segments(cell: str, where: str) -> Iterator[SpeakerTurn]:
     """The segments of a cell, in its order; an empty cell is silence.
 
     Raises:
@@ -52,6 +52,6 @@ def speaker_activity(cell: str, frames: int, where: str) -> NDArray[np.bool_]:
     return active
 
 
-def format_segments(segments: Sequence[Segment]) -> str:
+def format_segments(segments: Sequence[SpeakerTurn]) -> str:
     """The inverse of :func:`parse_segments`."""
     return ";".join(f"{speaker}:{start:.2f}-{end:.2f}" for speaker, start, end in segments)

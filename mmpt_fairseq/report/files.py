@@ -40,7 +40,7 @@ from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.features import cuts, heard
 from mmpt_fairseq.transcription.model import LONGEST_PIECE, SpeechModel, load
 from mmpt_fairseq.transcription.search import Search, SearchOptions
-from mmpt_fairseq.transcription.segments import Segment
+from mmpt_fairseq.transcription.segments import SoundSegment
 
 UNNAMEABLE = re.compile("[\t\r\n\ud800-\udfff]")  # the last: bytes that are not UTF-8
 MOST_PIECES = 6  # of a long recording on a page; each may last 20 s
@@ -211,7 +211,7 @@ def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[Sho
         yield one
 
 
-def aligned_piece(model: SpeechModel, search: Search, segment: Segment, name: str) -> Shown:
+def aligned_piece(model: SpeechModel, search: Search, segment: SoundSegment, name: str) -> Shown:
     """One piece decoded and drawn; silence has no words and no picture."""
     piece = heard(segment, name)
     sound = Sound(to_flac(segment.waveform))

@@ -84,10 +84,10 @@ def count(references: Sequence[str], hypotheses: Sequence[str], unit: Unit) -> C
     hypotheses = [normalise_text(h) for h in hypotheses]
     if unit != "bleu":
         refuse_empty(references)
-    return Counts(statistics(references, hypotheses, unit), fingerprint(references), unit)
+    return Counts(statistics(references, hypotheses, unit), texts_digest(references), unit)
 
 
-def fingerprint(texts: Sequence[str]) -> str:
+def texts_digest(texts: Sequence[str]) -> str:
     """A hash of texts and their order."""
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 

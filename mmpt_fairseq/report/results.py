@@ -19,9 +19,9 @@ from mmpt_fairseq.report.intervals import (
     Counts,
     Interval,
     count,
-    fingerprint,
     mean_interval,
     relative_difference,
+    texts_digest,
 )
 from mmpt_fairseq.report.runs import PRETRAINING, RECOGNITION, TRANSLATION, Decode, Run, text_kind
 from mmpt_fairseq.report.scores import check_same_rows, read_hypotheses
@@ -228,7 +228,7 @@ def read_scored(decode: Decode) -> Scored:
         ", ".join(languages),
         references,
         [normalise_text(h) for h in hypotheses],
-        fingerprint([*manifest.column("id"), *references]),
+        texts_digest([*manifest.column("id"), *references]),
     )
 
 

@@ -14,7 +14,7 @@ from mmpt_fairseq.data.container import open_container, sound_begins
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform, is_soundfile
 from mmpt_fairseq.data.waveform_stream import Samples, Source, waveform_blocks
 from mmpt_fairseq.errors import UnreadableClip
-from mmpt_fairseq.transcription.segments import Segment, segments
+from mmpt_fairseq.transcription.segments import SoundSegment, segments
 
 
 @dataclass
@@ -46,7 +46,7 @@ def pieces(source: Source, longest: float) -> Iterator[Piece]:
         yield heard(segment, str(source), begins)
 
 
-def cuts(source: Source, longest: float) -> Iterator[Segment]:
+def cuts(source: Source, longest: float) -> Iterator[SoundSegment]:
     """The sound of each piece.
 
     Raises:
@@ -79,7 +79,7 @@ def first_sound(path: str) -> float:
         return 0.0  # decoding tells what is wrong
 
 
-def heard(segment: Segment, name: str, begins: float = 0.0) -> Piece:
+def heard(segment: SoundSegment, name: str, begins: float = 0.0) -> Piece:
     """A piece's features; ``begins`` is when, in seconds, the sound does.
 
     Raises:

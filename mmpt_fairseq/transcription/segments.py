@@ -16,7 +16,7 @@ QUIET_FRAMES = 30  # of 10 ms: how long a pause must be to count as one
 
 
 @dataclass
-class Segment:
+class SoundSegment:
     """A stretch of a recording.
 
     Attributes:
@@ -30,7 +30,7 @@ class Segment:
 
 def segments(
     blocks: Iterable[Waveform], longest: float = 20.0, shortest: float = 5.0
-) -> Iterator[Segment]:
+) -> Iterator[SoundSegment]:
     """Cut a stream so that nothing is lost and nothing is heard twice.
 
     What lasts up to ``longest`` seconds stays whole. Otherwise each cut is in the middle of the
@@ -49,14 +49,14 @@ def segments(
         held = np.concatenate([held, block])
         while len(held) >= most + least:
             cut = quietest(held, least, most)
-            yield Segment(start, held[:cut])
+            yield SoundSegment(start, held[:cut])
             start, held = start + cut, held[cut:]
     if len(held) > most:
         cut = quietest(held, least, min(most, len(held) - least))
-        yield Segment(start, held[:cut])
+        yield SoundSegment(start, held[:cut])
         start, held = start + cut, held[cut:]
     if len(held):
-        yield Segment(start, held)
+        yield SoundSegment(start, held)
 
 
 def quietest(waveform: Waveform, low: int, high: int) -> int:

@@ -10,9 +10,9 @@ from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.intervals import (
     Interval,
     count,
-    fingerprint,
     mean_interval,
     relative_difference,
+    texts_digest,
 )
 from mmpt_fairseq.scoring import bleu, error_rates
 
@@ -43,7 +43,7 @@ BETTER, WORSE = spoiled(REFERENCES, 0.2), spoiled(REFERENCES, 0.5)
 
 def drawn_rows(draws: int, seed: int = 1) -> list[np.ndarray]:
     """The rows that every draw takes, by the rule that the module states."""
-    rng = np.random.default_rng([seed, int(fingerprint(REFERENCES)[:12], 16)])
+    rng = np.random.default_rng([seed, int(texts_digest(REFERENCES)[:12], 16)])
     return [rng.integers(len(REFERENCES), size=len(REFERENCES)) for _ in range(draws)]
 
 
