@@ -124,7 +124,7 @@ def _output(folder: Path) -> Path:
 
 
 def _ends(interval: Interval) -> list[float]:
-    return [round(value, 2) for value in astuple(interval)]
+    return list(astuple(interval))
 
 
 def table(found: dict) -> str:

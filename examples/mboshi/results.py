@@ -108,7 +108,7 @@ def _of_seeds(
 def _scores(counts: dict[str, dict[str, list[Counts]]]) -> dict:
     return {
         subset: {
-            metric: {**_interval(mean_interval(runs)), "seeds": [run.value for run in runs]}
+            metric: {**asdict(mean_interval(runs)), "seeds": [run.value for run in runs]}
             for metric, runs in metrics.items()
         }
         for subset, metrics in counts.items()
@@ -134,7 +134,7 @@ def _efforts(comparison: Comparison, amount: str, system: str, seeds: Sequence[i
 def _differences(ours: dict, theirs: dict) -> dict:
     return {
         subset: {
-            metric: _interval(relative_difference(runs, theirs[subset][metric]))
+            metric: asdict(relative_difference(runs, theirs[subset][metric]))
             for metric, runs in metrics.items()
         }
         for subset, metrics in ours.items()
@@ -157,10 +157,6 @@ def _verdicts(amount: str, stages: dict, others: dict[str, dict]) -> list[dict]:
             claim = f"few, {subset}: CER at least {GAIN:.0f} % below scratch, relatively"
             found.append({"claim": claim, "holds": gain.value <= -GAIN, "numbers": relative(gain)})
     return found
-
-
-def _interval(interval: Interval) -> dict[str, float]:
-    return {name: round(value, 2) for name, value in asdict(interval).items()}
 
 
 def table(found: dict) -> str:
