@@ -59,8 +59,9 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
         ignore_prefix_size,
         report_accuracy,
         ctc_weight,
-        ctc_guide_updates=0,
-        ctc_guide_width=0.06,
+        # Configs of older checkpoints do not have them.
+        ctc_guide_updates=LabelSmoothedCrossEntropyConfig.ctc_guide_updates,
+        ctc_guide_width=LabelSmoothedCrossEntropyConfig.ctc_guide_width,
     ) -> None:
         super().__init__(
             task, sentence_avg, label_smoothing, ignore_prefix_size, report_accuracy, ctc_weight
