@@ -12,12 +12,13 @@ and any of text, split, speaker, start, end, src_text, src_lang, tgt_lang. ``tal
 Splits: folders at the top named train, valid, dev, test ... are splits, as is a column split.
 Where none of them is for validation, one recording in twenty of ``train`` becomes ``valid``, but
 at least one; with speakers (``--speaker folder``, a column) whole speakers, the smallest ones,
-where these take at most a third; of a single recording the last clips. Where no recording has a
-text, they go as they are, or in pieces of ``--cut`` seconds, for stage 1; where some have, those
-that have none are left out, for nothing was transcribed there that could be learnt or scored,
-unless ``--without-texts`` takes all for stage 1. A film without sound is left out; where there are
-no texts ``--keep-silent`` keeps its pictures, whole or in pieces. Sentences that recur in several
-splits are counted, not refused, because short phrases recur in the subtitles of any two films.
+where these take at most a third; where recordings are few and have many clips, the last clips.
+Where no recording has a text, they go as they are, or in pieces of ``--cut`` seconds, for stage 1;
+where some have, those that have none are left out, for nothing was transcribed there that could be
+learnt or scored, unless ``--without-texts`` takes all for stage 1. A film without sound is left
+out; where there are no texts ``--keep-silent`` keeps its pictures, whole or in pieces. Sentences
+that recur in several splits are counted, not refused, because short phrases recur in the subtitles
+of any two films.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -36,10 +37,10 @@ from manifests.candidate import Candidate
 from manifests.catalogue import role_of
 from manifests.holdout import RecordingsHeldOut, SpeakersHeldOut, drawn, end_held_out, hold_out
 from manifests.prepare import Recipe, add_keep_silent, add_valid_every, main
-from manifests.recording import COMPRESSED, PLAIN
+from manifests.recording import COMPRESSED, PLAIN, inspect
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
 from manifests.tables import Placed, describe, read_table, table_candidates
-from manifests.text import clean, spoken
+from manifests.text import clean, plain, spoken
 
 SOUND = {*PLAIN, *COMPRESSED, ".m4a", ".aac", ".wma", ".ac3", ".amr", ".caf", ".mka", ".weba"}
 SOUND |= {".mp2", ".m4b", ".au", ".w64", ".sph", ".wv", ".ape"}
@@ -64,6 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of texts that are not UTF-8 (%(default)s)",
     )
     add("--spoken", action="store_true", help="texts without (Applause), [Music], speaker labels")
+    add("--plain", action="store_true", help="texts in small letters, without punctuation")
     add("--without-texts", action="store_true", help="leave texts aside: all clips, for stage 1")
     add("--cut", type=_positive, metavar="SECONDS", help="pieces of recordings that have no text")
     add("--require-video", action="store_true", help="leave out what has no pictures")
@@ -79,15 +81,18 @@ def _encoding(name: str) -> str:
 
 
 def _positive(value: str) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{value} is no length in seconds")
+        raise argparse.ArgumentTypeError(f"{value} is no number of seconds, such as 10")
     return number
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """Clips, sorted by path, or in the order of the table."""
-    rule = spoken if args.spoken else clean
+    rule = _rule(args)
     columns = {"src_lang": args.source_lang, "tgt_lang": args.target_lang or args.source_lang}
     columns = {name: value for name, value in columns.items() if value}
     if args.csv:
@@ -115,6 +120,12 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         yield from clips
 
 
+def _rule(args: argparse.Namespace) -> Callable[[str], str]:
+    """What is made of every text."""
+    rule = spoken if args.spoken else clean
+    return (lambda text: plain(rule(text))) if args.plain else rule
+
+
 def _rows(path: Path, encoding: str, text: str | None, folder: Path) -> Iterator[Placed]:
     return ((row, folder, "train") for row in read_table(path, encoding, text))
 
@@ -140,8 +151,19 @@ def _held_out(
     def sized() -> Iterator[tuple[str, int]]:
         return ((_group(r, args.corpus, False), _size(r.sound)) for r in usable())
 
+    def clips() -> Iterator[tuple[str, int]]:
+        return ((_group(r, args.corpus, False), _clips(r, args, sidecars)) for r in usable())
+
     speakers = (_group(r, args.corpus, True) for r in usable()) if args.speaker else None
-    return hold_out(speakers, sized, args.valid_every), splits
+    return hold_out(speakers, sized, args.valid_every, clips), splits
+
+
+def _clips(recording: Recording, args: argparse.Namespace, sidecars: Sidecars | None) -> int:
+    """How many a recording makes, about."""
+    if sidecars is not None:
+        return sum(1 for _ in sidecars.clips(recording, _base(recording, args, "train", {})))
+    sound = inspect(str(recording.sound)) if args.cut else None
+    return int(sound.samples / sound.rate / args.cut) if sound and sound.rate else 1
 
 
 def _size(path: Path) -> int:

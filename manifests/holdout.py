@@ -10,12 +10,16 @@ from zlib import crc32
 from manifests.candidate import Candidate
 
 LARGEST_SHARE = 1 / 3  # that whole speakers, or one recording, may take to ``valid``
+WORTH_WHOLE = 1 / 6  # that whole recordings take; rather than more, the ends of all are held out
 
 Sized = tuple[str, int]  # a recording, and how much there is of it
 
 
 def hold_out(
-    speakers: Iterable[str] | None, recordings: Callable[[], Iterable[Sized]], every: int
+    speakers: Iterable[str] | None,
+    recordings: Callable[[], Iterable[Sized]],
+    every: int,
+    clips: Callable[[], Iterable[Sized]] = tuple,
 ) -> RecordingsHeldOut | SpeakersHeldOut:
     """Whole speakers where that leaves most for training, else whole recordings.
 
@@ -23,12 +27,13 @@ def hold_out(
         speakers: of each clip, in any order; None where they are not known.
         recordings: those of the clips, in any order and in as many parts as one likes.
         every: one in so many is held out, 0 for none.
+        clips: how many each recording has, likewise; asked where there are few recordings.
     """
     if speakers is not None:
         held = SpeakersHeldOut(speakers, every)
         if held.possible:
             return held
-    return RecordingsHeldOut(recordings, every)
+    return RecordingsHeldOut(recordings, every, clips)
 
 
 class RecordingsHeldOut:
@@ -40,16 +45,23 @@ class RecordingsHeldOut:
     memory.
 
     Args:
-        recordings: those of the clips, in any order; read twice.
+        recordings: those of the clips, in any order; read three times.
         every: 0 holds out nothing.
+        clips: how many each has; asked where those held out are more than ``WORTH_WHOLE`` of all.
 
     Attributes:
-        possible: whether there are two recordings at all.
+        possible: whether there are two recordings at all, and so many, or of so few clips, that
+            whole ones are to be held out, not the ends of them.
     """
 
     by_speaker = False
 
-    def __init__(self, recordings: Callable[[], Iterable[Sized]], every: int) -> None:
+    def __init__(
+        self,
+        recordings: Callable[[], Iterable[Sized]],
+        every: int,
+        clips: Callable[[], Iterable[Sized]] = tuple,
+    ) -> None:
         sizes, total = Counter(dict.fromkeys(_frequent(recordings()), 0)), 0
         self._every, self._first, self._last = every, None, None
         for recording, size in recordings():
@@ -65,6 +77,12 @@ class RecordingsHeldOut:
             self._first = min(self._first or _key(name), _key(name))
         if self._first is None and sizes:
             self._first = _key(min(sizes, key=sizes.__getitem__))
+        held = sum(size for recording, size in recordings() if recording in self) if every else 0
+        if held > WORTH_WHOLE * total:
+            parts = Counter()
+            for recording, count in clips():
+                parts[recording] += count
+            self.possible = parts.total() < every or max(parts.values()) < 2
 
     def __contains__(self, recording: str) -> bool:
         if not self._every or not self.possible:

@@ -127,6 +127,8 @@ def histogram(tallies: dict[str, Tally]) -> str:
             counts = np.histogram(lengths, edges, weights=list(tally.tenths.values()))[0]
             axes.stairs(counts, edges, label=split, color=COLOURS[i % len(COLOURS)])
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:,g}")  # powers of ten would be formulas
+        axes.yaxis.set_minor_formatter("")
         axes.set_xlabel("seconds")
         axes.set_ylabel("clips")
         axes.legend(frameon=False)

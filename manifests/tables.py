@@ -210,8 +210,8 @@ def table_candidates(
 ) -> Iterator[Candidate]:
     """Clips of tables; where no row is of a validation split, some of ``train`` are held out.
 
-    Whole speakers where that leaves most for training, else whole recordings; of one recording
-    that is all there is, its end.
+    Whole speakers where that leaves most for training, else whole recordings; where these are few,
+    the end of the last one.
 
     Args:
         read: the rows, which are read more than once.
@@ -233,7 +233,11 @@ def table_candidates(
 
     with_speakers = any("speaker" in row for row, _, _ in read())
     speakers = groups(True) if with_speakers else None
-    held = hold_out(speakers, lambda: ((recording, 1) for recording in groups(False)), every)
+
+    def one_a_row() -> Iterator[tuple[str, int]]:
+        return ((recording, 1) for recording in groups(False))
+
+    held = hold_out(speakers, one_a_row, every, one_a_row)
 
     def clips() -> Iterator[Candidate]:
         for row, folder, split in read():

@@ -76,8 +76,15 @@ def _tell_leaks(leaks: dict, out: Path) -> None:
 
 
 def _warn_of_one_split(summary: dict, args: argparse.Namespace, roles: Mapping[str, str]) -> None:
-    """Training wants two splits, and a recipe that parts a corpus could not."""
-    missing = {"train", "valid"} - {roles.get(s) or role_of(s) for s in summary["splits"]}
+    """Training wants two splits, and a recipe that parts a corpus could not; and by which names."""
+    has = {roles.get(s) or role_of(s): s for s in summary["splits"]}
+    missing = {"train", "valid"} - has.keys()
+    if "valid" in has and "valid" not in summary["splits"] and "valid_every" in args:
+        print(
+            f"{has['valid']} is what trainings are to be validated on: they take valid unless told "
+            f"dataset.valid_subset={has['valid']}",
+            file=sys.stderr,
+        )
     if len(missing) == 1 and "valid_every" in args:
         print(
             f"WARNING: there is no {missing.pop()}.tsv, which training wants: too little can be "

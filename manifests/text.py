@@ -94,9 +94,26 @@ def spoken(text: str) -> str:
     said before colons (``DNA: the code``, ``Question: who?``) or begins a phrase (``The end:``).
     ``>>`` and dashes at the start of a line go too.
     """
-    while (plain := _EVENT.sub(" ", html.unescape(text))) != text:
-        text = plain
+    while (rest := _EVENT.sub(" ", html.unescape(text))) != text:
+        text = rest
     return clean(" ".join(_without_label(clean(line)) for line in re.split(r"[\n\r]+", text)))
+
+
+def plain(text: str) -> str:
+    """What is heard: small letters and digits, without marks but for apostrophes and hyphens within
+    words. Figures stay figures.
+    """
+    letters = "".join(c if _is_letter(c) or c in "'-" else " " for c in _apostrophes(text))
+    words = (word.strip("'-") for word in letters.lower().split())
+    return clean(" ".join(word for word in words if word))
+
+
+def _apostrophes(text: str) -> str:
+    return re.sub("[’ʼ]", "'", clean(text))
+
+
+def _is_letter(character: str) -> bool:
+    return character in _JOINERS or unicodedata.category(character)[0] in "LMN"
 
 
 def _without_label(line: str) -> str:
@@ -153,6 +170,7 @@ RULES: dict[str, Callable[[str], str]] = {
     "clean": clean,
     "librispeech": librispeech,
     "lrs3": lrs3,
+    "plain": plain,
     "spoken": spoken,
 }
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from manifests.candidate import BAD_TIMES, MISSING, PAST_END
 from manifests.catalogue import LEAKS, Catalogue
 from manifests.common import CorpusError, atomic_path
 from manifests.prepare import Recipe, allowed_leaks
@@ -101,7 +103,18 @@ def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) 
             f"python -m manifests.{recipe.name} -h"
         )
     told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    return f"not one clip of {args.corpus} can be used ({told}); see {args.out / 'skipped.tsv'}"
+    hint = _elsewhere(recipe, args) if list(reasons) == [MISSING] else ""
+    hint += "; times are seconds" if reasons.keys() & {BAD_TIMES, PAST_END} else ""
+    skipped = args.out / "skipped.tsv"
+    return f"not one clip of {args.corpus} can be used ({told}{hint}); see {skipped}"
+
+
+def _elsewhere(recipe: Recipe, args: argparse.Namespace) -> str:
+    """Where the first file lies, if anywhere in the corpus, and be it with another ending."""
+    wanted = Path(next(iter(recipe.candidates(args))).audio)
+    within = (Path(parent, name) for parent, _, files in os.walk(args.corpus) for name in files)
+    found = next((path for path in within if path.stem == wanted.stem), None)
+    return f": there is no {wanted}, but {found}" if found else f": there is no {wanted}"
 
 
 def _layout(recipe: Recipe) -> str:

@@ -250,6 +250,23 @@ def _end_in_the_log(train: types.ModuleType) -> None:
     train.train, train.Trainer.train_step = train_and_tell, train_or_exit
 
 
+def _pieces_or_exit() -> None:
+    """fairseq's task for language models ends in a traceback where its folder holds none."""
+    task = sys.modules["fairseq.tasks.language_modeling"].LanguageModelingTask
+    load = task.load_dataset
+
+    def load_dataset(self, split: str, *args, **kwargs):
+        try:
+            return load(self, split, *args, **kwargs)
+        except FileNotFoundError:
+            leave(
+                f"{self.args.data} holds no pieces of {split} for a language model; write them "
+                "with python -m manifests.pieces, and give their folder as task.data"
+            )
+
+    task.load_dataset = load_dataset
+
+
 def _stop_when_done(train: types.ModuleType) -> None:
     """fairseq asks whether a training is over behind an update or a validation alone: one that had
     ended, started again, would make one more and keep it as its best."""
@@ -308,6 +325,7 @@ def mend_commands() -> None:
         _score_before_the_best(train)
         _empty_batches_first(train)
         _stop_when_done(train)
+        _pieces_or_exit()
         _end_in_the_log(train)
 
 

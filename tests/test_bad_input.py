@@ -10,7 +10,18 @@ from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.report.discovery import find
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
-from tests.commands import generate, losses, refused, run, succeeded, train, train_command
+from tests.commands import (
+    BIN,
+    ROOT,
+    USER_DIR,
+    generate,
+    losses,
+    refused,
+    run,
+    succeeded,
+    train,
+    train_command,
+)
 from tests.helpers import write_video
 
 
@@ -180,6 +191,27 @@ def test_the_folder_of_another_training(stages, corpora, tmp_path, option, reaso
         sentence = refused(train("pretraining", corpora / "av", tmp_path / "new", *options))
         assert "give one with the same" in sentence
         assert "save_dir" not in sentence
+
+
+def test_a_training_that_goes_on_with_fewer_rows(asr, tmp_path):
+    """It had stopped further into its epoch than there are batches now."""
+    options = ["+dataset.batch_size=1", "checkpoint.save_interval_updates=1"]
+    succeeded(train("finetuning", asr, tmp_path / "run", *options, "optimization.max_update=3"))
+    rows = (asr / "train.tsv").read_text().splitlines(keepends=True)
+    (asr / "train.tsv").write_text("".join(rows[:3]))
+    options.append("optimization.max_update=5")
+    sentence = refused(train("finetuning", asr, tmp_path / "run", *options))
+    assert "had seen 3 batches of its epoch 1, which has no more than 2" in sentence
+    options.append("checkpoint.reset_dataloader=true")
+    succeeded(train("finetuning", asr, tmp_path / "run", *options))
+
+
+def test_a_language_model_without_its_pieces(asr, tmp_path):
+    options = ["--config-dir", ROOT / "examples/own/config", "--config-name", "language_model"]
+    options += [f"common.user_dir={USER_DIR}", f"task.data={asr}"]
+    options.append(f"checkpoint.save_dir={tmp_path}/lm")
+    sentence = refused(run([BIN / "fairseq-hydra-train", *options]))
+    assert f"{asr} holds no pieces of valid for a language model" in sentence
 
 
 @pytest.mark.parametrize(("name", "data"), [("pretraining", "av"), ("finetuning", "asr")])

@@ -4,6 +4,7 @@ Attention alone aligns late on little data; CTC aligns in minutes (arXiv 1609.06
 ``model.decoder_layers=0`` there is CTC alone.
 """
 
+import logging
 import math
 from dataclasses import dataclass, field
 
@@ -14,10 +15,13 @@ from fairseq.criterions.label_smoothed_cross_entropy_with_ctc import (
     LabelSmoothedCrossEntropyWithCtcCriterionConfig,
 )
 from fairseq.logging import metrics
+from omegaconf import II
 from torch import Tensor
 
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.ctc_guide import CtcGuide, guided, heard_at, speech_heard
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -40,6 +44,7 @@ class LabelSmoothedCrossEntropyConfig(LabelSmoothedCrossEntropyWithCtcCriterionC
         metadata={"help": "how near: a standard deviation, as a share of the clip's speech"},
     )
     report_accuracy: bool = field(default=True, metadata={"help": "report token accuracy"})
+    max_update: int = II("optimization.max_update")
 
 
 @register_criterion("mmpt_label_smoothed_cross_entropy", dataclass=LabelSmoothedCrossEntropyConfig)
@@ -62,6 +67,7 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
         # Configs of older checkpoints do not have them.
         ctc_guide_updates=LabelSmoothedCrossEntropyConfig.ctc_guide_updates,
         ctc_guide_width=LabelSmoothedCrossEntropyConfig.ctc_guide_width,
+        max_update=0,
     ) -> None:
         super().__init__(
             task, sentence_avg, label_smoothing, ignore_prefix_size, report_accuracy, ctc_weight
@@ -70,6 +76,12 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
             raise InputError(
                 "criterion.ctc_guide_updates has no effect without CTC; set criterion.ctc_weight "
                 "above 0 or criterion.ctc_guide_updates=0"
+            )
+        if 0 < max_update <= ctc_guide_updates:
+            logger.warning(
+                "all %d updates of CTC are guided; set criterion.ctc_guide_updates lower than %d",
+                max_update,
+                ctc_guide_updates,
             )
         self.guide = CtcGuide(ctc_guide_updates, ctc_guide_width)
 

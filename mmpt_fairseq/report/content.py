@@ -122,6 +122,11 @@ def collect(folders: Sequence[Path], files: str) -> Page:
             return made
 
         runs, decodes = part(find, folders)
+        left_out = [run for run in runs if run.refused]
+        if len(left_out) < len(runs):
+            runs = [run for run in runs if not run.refused]
+        else:
+            left_out = []
         order = list(STAGES)
         runs.sort(key=lambda run: order.index(run.kind) if run.kind in order else len(order))
         found, notes = part(tables, decodes)
@@ -131,7 +136,14 @@ def collect(folders: Sequence[Path], files: str) -> Page:
             runs=runs,
             decodes=decodes,
             tables=found,
-            notes=[*notes, *(f"{x.name}: {note}" for x in (*runs, *decodes) for note in x.notes)],
+            notes=[
+                *notes,
+                *(f"{x.name}: {note}" for x in (*runs, *decodes) for note in x.notes),
+                *(
+                    f"{run.name}, which never began, is left out: {run.log.said}"
+                    for run in left_out
+                ),
+            ],
             curves=part(stage_curves, runs),
             masked=part(masked_clips, runs),
             decoded=part(decoded_clips, found),

@@ -51,7 +51,8 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[Decode]]:
             if run is not None:
                 runs[path] = run
             for output in sorted(path.glob("generate-*.txt")):
-                outputs[output] = name
+                if output.stat().st_size:  # of a decode that was refused nothing is left
+                    outputs[output] = name
         if len(runs) + len(outputs) == before:
             raise InputError(
                 f"there is no training and no decode under {folder}: no hydra_train.log, "
@@ -86,6 +87,10 @@ def _read_run(folder: Path, name: str) -> Run | None:
         run.notes.append(
             "no hydra_train.log beside the checkpoints, so there are no curves; let Hydra write it "
             "there with hydra.run.dir=${checkpoint.save_dir}"
+        )
+    if log is not None and log.refused:
+        run.notes.append(
+            f"a later start in this folder failed before its first update: {log.refused}"
         )
     silent = log is not None and not log.metrics() and not log.validation()
     if silent and not checkpoints:

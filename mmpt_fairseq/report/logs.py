@@ -41,6 +41,8 @@ class TrainingLog:
         updates: the last update that the log speaks of.
         finished: whether the last attempt ended by itself.
         fault: whether it ended with a traceback or a sentence of ours.
+        refused: the last line of a last attempt that failed before its first update, after others
+            that had some; all else then tells of those. None where there was no such attempt.
         seconds: from first to last line, summed over attempts.
         ended: the time of the last line.
         tail: the last lines, without a torn one.
@@ -56,9 +58,15 @@ class TrainingLog:
     updates: int = 0
     finished: bool = False
     fault: bool = False
+    refused: str | None = None
     seconds: float = 0.0
     ended: datetime | None = None
     tail: list[str] = field(default_factory=list)
+
+    @property
+    def said(self) -> str:
+        """The last line; of a refusal, its sentence."""
+        return self.tail[-1].strip().removeprefix("mmpt_fairseq: ") if self.tail else ""
 
     def curve(self, metric: str) -> Curve:
         """A training metric between progress lines, or per epoch where those are too few."""
@@ -101,8 +109,12 @@ def parse(path: Path) -> TrainingLog:
 class _Reader:
     """Reads a log line by line; remembers where the present attempt stands."""
 
+    # What an attempt says of the whole training.
+    OUTCOME = ("cfg", "command", "finished", "fault")
+
     def __init__(self, log: TrainingLog) -> None:
         self.log = log
+        self.outcome: dict = {}  # of the attempts before, if any got as far as an update
         self.tail: deque[str] = deque(maxlen=TAIL)
         self.resuming = False
         self.begin: datetime | None = None
@@ -130,10 +142,13 @@ class _Reader:
 
     def start(self, message: str, time: datetime) -> None:
         self.end()
+        outcome = {name: getattr(self.log, name) for name in self.OUTCOME}
+        self.outcome = outcome if self.log.updates else {}
         self.begin = time
         self.log.attempts += 1
         self.log.cfg = parse_config(message) or self.log.cfg
         self.log.finished = self.log.fault = False
+        self.log.refused = None
         self.resuming = True
 
     def end(self) -> None:
@@ -141,6 +156,9 @@ class _Reader:
             self.log.seconds += (self.log.ended - self.begin).total_seconds()
         self.begin = None
         self.log.tail = list(self.tail)
+        if self.outcome and self.resuming and self.log.fault:
+            self.log.refused = self.log.said
+            vars(self.log).update(self.outcome)
 
     def add(self, tag: str, entry: dict[str, float]) -> None:
         update = int(entry.pop("num_updates", -1))

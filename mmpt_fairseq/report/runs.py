@@ -79,6 +79,11 @@ class Run:
         still = datetime.now() - datetime.fromtimestamp(self.log.path.stat().st_mtime)
         return "stopped" if self.log.fault or still > QUIET else "running"
 
+    @property
+    def refused(self) -> bool:
+        """Whether it failed before its first update: there is nothing of it to show."""
+        return bool(self.log and self.log.fault and not self.updates and not self.checkpoint)
+
     @cached_property
     def targets(self) -> str:
         """What it learns to write: a hash of its rows, or where they were if they are gone."""

@@ -52,6 +52,22 @@ class MarkingIterator(EpochBatchIterator):
             gc.freeze()  # what was imported: searching it took a quarter of a second an epoch
         return super()._get_iterator_for_epoch(*args, **kwargs)
 
+    @exit_on_input_error()
+    def load_state_dict(self, state_dict: dict) -> None:
+        """fairseq's; where the epoch has fewer batches by now it ends in a traceback."""
+        try:
+            super().load_state_dict(state_dict)
+        except RuntimeError as error:
+            if "dataloader mismatch" not in str(error):
+                raise
+            raise InputError(
+                f"the training in checkpoint.save_dir had seen {state_dict['iterations_in_epoch']} "
+                f"batches of its epoch {state_dict['epoch']}, which has no more than "
+                f"{len(self.frozen_batches)}: its data are others now; give this training another "
+                "checkpoint.save_dir, or go on with these from the first epoch with "
+                "checkpoint.reset_dataloader=true"
+            ) from None
+
     @property
     def first_batch(self) -> dict:
         """The first batch in which a clip can be used."""

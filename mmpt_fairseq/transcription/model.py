@@ -51,7 +51,8 @@ def load(checkpoint: AnyPath, device: Optional[str] = None) -> "SpeechModel":
     state = load_checkpoint(checkpoint)
     name = (state.get("cfg") or {}).get("task", {}).get("_name")
     if not issubclass(task_class(str(name), checkpoint), OURS):
-        raise InputError(f"{checkpoint} is of the task {name}, not of mmpt_fairseq")
+        remedy = "; it is for fairseq-generate's --lm-path" if name == "language_modeling" else ""
+        raise InputError(f"{checkpoint} is of the task {name}, not of mmpt_fairseq{remedy}")
     with input_error_on_exit():
         [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task(
             [str(checkpoint)], state=state

@@ -17,6 +17,12 @@ def criterion(smoothing=0.1, ctc_weight=0.3, **guide):
     )
 
 
+@pytest.mark.parametrize(("updates", "told"), [(4, True), (5, True), (6, False), (0, False)])
+def test_a_guide_that_never_ends_is_told(caplog, updates, told):
+    criterion(ctc_guide_updates=5, max_update=updates)
+    assert ("all" in caplog.text and "are guided" in caplog.text) == told
+
+
 def ctc_by_enumeration(probabilities, target):
     """-log of the summed probability of every path that collapses to ``target``; blank is 0."""
     total = 0.0

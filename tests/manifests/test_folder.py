@@ -51,11 +51,11 @@ def test_files_of_unknown_kinds_are_told(tmp_path, capsys):
     assert "no sound or video by name are left alone: 2 .dss\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("cut", ["nan", "0", "-1"])
+@pytest.mark.parametrize("cut", ["nan", "0", "-1", "10s"])
 def test_pieces_that_cannot_be_are_refused(cut, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(RECIPE, [str(tmp_path), str(tmp_path / "out"), "--cut", cut])
-    assert f"{cut} is no length in seconds" in capsys.readouterr().err
+    assert f"{cut} is no number of seconds" in capsys.readouterr().err
 
 
 def test_linked_folders_are_walked_once(tmp_path):
@@ -137,6 +137,28 @@ def test_an_empty_folder_and_unusable_clips_are_told(tmp_path):
     # Where nothing had been found, nothing has to be forgotten.
     with pytest.raises(CorpusError, match=r"not one clip .* \(1 unreadable\)"):
         run("folder", tmp_path / "corpus", tmp_path / "out")
+
+
+def test_files_that_lie_elsewhere_and_times_of_another_unit_are_told(tmp_path):
+    sound(tmp_path / "corpus/tapes/a.ogg", 1.0)
+    table = text(tmp_path / "t.csv", "file,text", "a.wav,b")
+    with pytest.raises(CorpusError, match=r"there is no .*corpus/a.wav, but .*/tapes/a.ogg\)"):
+        run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(table))
+    for i, row in enumerate(["a.ogg,0:00,0:01,b", "a.ogg,300,900,b"]):
+        table = text(tmp_path / f"{i}.csv", "file,start,end,text", row)
+        with pytest.raises(CorpusError, match="times are seconds"):
+            run("folder", tmp_path / "corpus/tapes", tmp_path / f"o{i}", "--csv", str(table))
+
+
+def test_plain_texts_and_a_split_called_dev(tmp_path, capsys):
+    for name in "ab":
+        sound(tmp_path / f"corpus/{name}.wav", 1.0)
+    lines = ["a.wav,(Oh) It’s me!,train", "b.wav,Who?,dev"]
+    table = text(tmp_path / "t.csv", "file,text,split", *lines)
+    options = ["--csv", str(table), "--plain", "--spoken"]
+    main(RECIPE, [str(tmp_path / "corpus"), str(tmp_path / "out"), *options])
+    assert [row["tgt_text"] for row in rows(tmp_path / "out/train.tsv")] == ["it's me"]
+    assert "dataset.valid_subset=dev" in capsys.readouterr().err
 
 
 @pytest.mark.real_data

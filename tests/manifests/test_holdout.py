@@ -69,6 +69,36 @@ def test_recordings_where_a_speaker_would_be_too_much():
     assert not hold_out(None, equal(recordings), 20).by_speaker
 
 
+@pytest.mark.parametrize("tapes", [2, 3, 5])
+def test_of_few_long_recordings_the_ends_are_held_out(tmp_path, tapes):
+    """Whole ones would be a fifth to half of all; in a table, in subtitles, cut in pieces."""
+    lines, cues = (
+        [],
+        [f"{i}\n00:00:{i:02}.000 --> 00:00:{i + 1:02}.000\nsaid {i}\n" for i in range(12)],
+    )
+    for tape in range(tapes):
+        sound(tmp_path / f"c/{tape}.wav", 12.0)
+        sound(tmp_path / f"d/{tape}.wav", 12.0)
+        text(tmp_path / f"d/{tape}.vtt", "WEBVTT", *cues)
+        lines += [f"{tape}.wav,{i},{i + 1},a" for i in range(12)]
+    table = str(text(tmp_path / "t.csv", "file,start,end,text", *lines))
+    told = [("c", "--csv", table), ("c", "--cut", "1"), ("d",)]
+    for number, (folder, *options) in enumerate(told):
+        summary = run("folder", tmp_path / folder, tmp_path / f"out{number}", *options)
+        clips = {split: found["clips"] for split, found in summary["splits"].items()}
+        assert clips["train"] + clips["valid"] == 12 * tapes
+        assert 1 <= clips["valid"] <= tapes
+
+
+def test_few_recordings_of_a_clip_each_are_held_out_whole(tmp_path):
+    for i in range(3):
+        sound(tmp_path / f"c/{i}.wav", 3.0)
+    for number, options in enumerate([(), ("--cut", "5"), ("--cut", "2")]):
+        run("folder", tmp_path / "c", tmp_path / f"out{number}", *options)
+        found = {row["audio"].split(":")[0] for row in rows(tmp_path / f"out{number}/valid.tsv")}
+        assert len(found) == 1
+
+
 def write_table(tmp_path, speaker, *more):
     """Eight recordings in two parts each; ``speaker``: number -> name."""
     lines = []

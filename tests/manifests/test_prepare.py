@@ -162,6 +162,7 @@ def test_the_summary_tells_what_there_is(wav, tmp_path):
     page = (tmp_path / "out/summary.html").read_text()
     assert "a red &lt;b&gt;boat&lt;/b&gt;" in page
     assert page.count("data:audio/flac;base64,") == 2
+    assert "mathdefault" not in page  # what matplotlib would have drawn as a formula
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 

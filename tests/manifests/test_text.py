@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from manifests.text import RULES, clean, lrs3, main, read_lines, spoken
+from manifests.text import RULES, clean, lrs3, main, plain, read_lines, spoken
 from mmpt_fairseq.scoring import normalise_text
 
 
@@ -78,8 +78,24 @@ def test_rules_are_whole_the_first_time(name):
         "CA: (Laughter) &amp;lt;i> -- JOHN: e\u200b\u0301",
         "{NS} <UNK> (a (b)",
         ">> - A: B: c",
+        "'- İ ’ŒUVRE-'",
     ]:
         assert rule(rule(raw)) == rule(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("“Hello,” she said -- twice!", "hello she said twice"),
+        ("Don’t… rock-and-roll, 'cause 3.5 %", "don't rock-and-roll cause 3 5"),
+        ("¿Qué? Ça va; ÉTÉ.", "qué ça va été"),
+        ("kyéma — ikóó wó, adí SΩNDΩ", "kyéma ikóó wó adí sωndω"),
+        ("नमस्ते, दुनिया।", "नमस्ते दुनिया"),
+        ("- ' -", ""),
+    ],
+)
+def test_what_is_heard(raw, expected):
+    assert plain(raw) == expected
 
 
 def test_a_rule_over_lines(monkeypatch, capsys):

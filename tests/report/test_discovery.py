@@ -107,6 +107,13 @@ def test_a_refused_training_is_told_once(data, tmp_path):
     assert "hydra_train.log holds no progress line" in run.notes[0]
 
 
+def test_what_a_refused_decode_leaves_is_no_decode(data, tmp_path):
+    folder = write_training(tmp_path / "asr", data)
+    (folder / "decoded").mkdir()
+    (folder / "decoded/generate-test.txt").touch()
+    assert find([tmp_path])[1] == []
+
+
 def test_an_unreadable_checkpoint_is_said(tmp_path):
     (tmp_path / "checkpoint_last.pt").write_bytes(b"PK\x03\x04 cut short")
     [run], _ = find([tmp_path])

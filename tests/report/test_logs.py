@@ -54,6 +54,23 @@ def test_an_attempt_after_the_end_is_not_finished(cfg, tmp_path):
     assert not log.finished
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_refused_start_changes_nothing(cfg, tmp_path, finished):
+    """Another training, started in this one's folder by mistake, twice."""
+    lines = [start(0, cfg), line(1, "mmpt_fairseq", "command: train"), progress(5, 5, 3.0)]
+    lines += [done(9)] if finished else []
+    other = {**cfg, "task": {"_name": "another"}}
+    for seconds, sentence in ((20, "mmpt_fairseq: no.\n"), (40, "mmpt_fairseq: it has its own.\n")):
+        lines += [start(seconds, other), line(seconds, "mmpt_fairseq", "command: x"), sentence]
+        log = parse(write_log(tmp_path, *lines))
+        assert (log.cfg, log.command, log.finished, log.fault) == (cfg, "train", finished, False)
+        assert log.curve("loss") == {5: 3.0}
+    assert log.refused == "it has its own."
+    lines += [start(60, other), progress(70, 6, 2.0)]
+    log = parse(write_log(tmp_path, *lines))
+    assert (log.cfg, log.finished, log.refused) == (other, False, None)
+
+
 @pytest.mark.parametrize("cut", [1, 20, 60, 100])
 def test_a_torn_last_line_is_ignored(cfg, tmp_path, cut):
     lines = [start(0, cfg), progress(5, 5, 3.0)]

@@ -30,6 +30,7 @@ from tests.commands import BIN, ROOT, generate, losses, refused, run, succeeded,
 from tests.report.browser import look
 from tests.report.folders import (
     config,
+    done,
     progress,
     sentences,
     start,
@@ -274,6 +275,19 @@ def test_runs_that_are_not_done_are_said(tmp_path):
     assert re.search(r"died</strong> has stopped at update 300 of 600", text)
     assert "the disk is &lt;full&gt;" in text
     assert "RuntimeError: the disk is <full>" in out.with_suffix(".md").read_text()
+
+
+def test_starts_that_were_refused_are_a_line_each(tmp_path):
+    cfg = config(tmp_path, tmp_path)
+    write_log(tmp_path / "asr", start(0, cfg), progress(30, 100, 2.0), done(40))
+    for name in ("a", "b"):
+        write_log(tmp_path / name, start(0, cfg), f"mmpt_fairseq: no folder {name}; mend it\n")
+    text = report([tmp_path]).with_suffix(".md").read_text(encoding="utf-8")
+    assert "\n\n1 training and 0 decodes" in text
+    assert text.count("no folder a; mend it") == text.count("no folder b; mend it") == 1
+    assert "which never began, is left out" in text
+    alone = report([tmp_path / "a"]).with_suffix(".md").read_text(encoding="utf-8")
+    assert "\n\n1 training and 0 decodes" in alone
 
 
 def test_decodes_follow_trainings_in_one_table(tmp_path):
