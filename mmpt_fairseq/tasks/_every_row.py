@@ -136,7 +136,13 @@ class EveryRowMixin:
                     f"{len(ignored)} rows are too long ({sizes}); raise the task's "
                     "max_source_positions or max_target_positions, or cut them"
                 )
-            logger.warning("left out %d rows beyond the limits (%s)", len(ignored), sizes)
+            logger.warning(
+                "left out %d of %d rows beyond the limits (%s), which come of dataset.max_tokens "
+                "and the task's max_source_positions and max_target_positions",
+                len(ignored),
+                len(indices),
+                sizes,
+            )
         if not len(kept):
             raise InputError(
                 f"no row is within the limits of {max_positions} frames and tokens; raise the "

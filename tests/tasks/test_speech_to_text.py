@@ -231,7 +231,7 @@ def test_rows_beyond_the_limits_are_not_learnt_and_not_validated_on(tmp_path, ca
     with caplog.at_level("WARNING"):
         batches = task.get_batch_iterator(task.datasets["train"], **limits).frozen_batches
     assert sorted(row for batch in batches for row in batch) == [0, 2]
-    assert "left out 1 rows beyond the limits" in caplog.text
+    assert "left out 1 of 3 rows beyond the limits" in caplog.text
     told = r"line 3 \(clip1\) has 58 frames of 10 ms and \d target tokens, the limits are \(40, 9\)"
     with pytest.raises(SystemExit, match=rf"mmpt_fairseq: 1 rows are too long \(.*{told}"):
         task.get_batch_iterator(task.datasets["valid"], **limits)
