@@ -48,6 +48,13 @@ class AVPretrainingModelConfig(ConformerConfig):
             "near, so that short trainings reconstruct (0, as in the paper: attention alone)"
         },
     )
+    decoder_interpolates: bool = field(
+        default=False,
+        metadata={
+            "help": "masked tokens of sound reach the decoder as what lies between their visible "
+            "neighbours, so that short trainings learn more than to carry those over"
+        },
+    )
     predict_zero_first: bool = field(
         default=False,
         metadata={
@@ -182,6 +189,7 @@ class AVPretrainingModel(BaseFairseqModel):
             layers=cfg.decoder_layers,
             heads=cfg.decoder_attention_heads,
             audio_kernel=cfg.decoder_audio_kernel,
+            interpolate=cfg.decoder_interpolates,
             zero_first=cfg.predict_zero_first,
             recompute=cfg.checkpoint_activations,
         )

@@ -97,3 +97,25 @@ class VisibleTokens:
             full = full + torch.as_tensor(fill, dtype=x.dtype)
         index = self.index.masked_fill(self.padding, self.length)
         return full.scatter(1, index[..., None].expand_as(x), x)[:, : self.length]
+
+    def interpolate(self, x: Tensor) -> Tensor:
+        """``(B, N, D)`` -> ``(B, L, D)``: elsewhere what lies between the nearest on either side.
+
+        Linearly in time; beyond the first or the last it is that one. Of a row in which nothing is
+        visible all is zero.
+        """
+        places = self.index.masked_fill(self.padding, self.length)
+        seen = places.new_zeros(len(x), self.length + 1).scatter(1, places, 1)[:, :-1]
+        count = (~self.padding).sum(1, keepdim=True)
+        upto = seen.cumsum(1)  # how many are visible up to each position
+        last = (count - 1).clamp(min=0)
+        before, after = (upto - 1).clamp(min=0), torch.minimum(upto - seen, last)
+        begin, end = places.gather(1, before), places.gather(1, after)
+        time = torch.arange(self.length, device=x.device)
+        exact = torch.promote_types(x.dtype, torch.float32)
+        share = ((time - begin).to(exact) / (end - begin).clamp(min=1)).clamp(0.0, 1.0)
+        x = x.masked_fill(self.padding[..., None], 0.0)
+        left, right = (
+            x.gather(1, at[..., None].expand(-1, -1, x.size(-1))) for at in (before, after)
+        )
+        return torch.lerp(left, right, share[..., None].to(x.dtype))

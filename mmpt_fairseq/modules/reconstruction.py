@@ -48,6 +48,8 @@ class SharedDecoder(nn.Module):
         audio_kernel: odd; a depthwise convolution in time hands each token of sound what is near
             before the blocks. Sound over a clip averages to zero, so that attention, even as it is
             at first, sees nothing in it and takes long to find the neighbours by itself. 0: none.
+        interpolate: masked tokens of sound begin as what lies between their visible neighbours, so
+            that neither encoder nor blocks have to learn to carry those over.
         zero_first: predictions start out as zero, not at random.
         recompute: blocks are recomputed in the backward pass, to save memory.
     """
@@ -62,11 +64,12 @@ class SharedDecoder(nn.Module):
         layers: int = 4,
         heads: int = 8,
         audio_kernel: int = 0,
+        interpolate: bool = False,
         zero_first: bool = False,
         recompute: bool = False,
     ) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim, self.interpolate = dim, interpolate
         self.near = DepthwiseConv(dim, audio_kernel) if audio_kernel else None
         self.project = nn.ModuleDict(
             {"audio": nn.Linear(audio_dim, dim), "video": nn.Linear(video_dim, dim)}
@@ -98,7 +101,10 @@ class SharedDecoder(nn.Module):
 
     def tokens(self, modality: str, part: Encoded) -> Tensor:
         """``(A, L, dim)``: encoded tokens among mask tokens, with their positions."""
-        x = part.visible.scatter(self.project[modality](part.states), fill=self.mask_token)
+        shown, visible = self.project[modality](part.states), part.visible
+        between = modality == "audio" and self.interpolate
+        x = visible.interpolate(shown) if between else visible.scatter(shown)
+        x = x + visible.scatter(torch.zeros_like(shown), fill=self.mask_token)
         positions = part.positions
         if positions is None:
             time = torch.arange(part.visible.length, device=x.device)

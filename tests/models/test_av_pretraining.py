@@ -10,7 +10,13 @@ from tests.helpers import av_batch, av_model
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"encoder_positions": "rotary"}, {"decoder_audio_kernel": 5}]
+    "options",
+    [
+        {},
+        {"encoder_positions": "rotary"},
+        {"decoder_audio_kernel": 5},
+        {"decoder_interpolates": True},
+    ],
 )
 @torch.no_grad()
 def test_masked_values_reach_no_prediction_bit_for_bit(options):
@@ -64,10 +70,12 @@ def test_errors_are_means_over_what_is_masked_and_exists():
         assert result.video_error[row].item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("kernel", [0, 5])
+@pytest.mark.parametrize(
+    "options", [{}, {"decoder_audio_kernel": 5}, {"decoder_interpolates": True}]
+)
 @torch.no_grad()
-def test_batch_mates_and_padding_do_not_matter(kernel):
-    model, batch = av_model(decoder_audio_kernel=kernel), av_batch()
+def test_batch_mates_and_padding_do_not_matter(options):
+    model, batch = av_model(**options), av_batch()
     together, pairs = model(**batch, contrast=True)
     for row, length in enumerate(batch["audio_lengths"].tolist()):
         alone, pair = model(

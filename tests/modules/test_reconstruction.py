@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +52,24 @@ def test_masked_squared_error_is_a_loop():
     assert masked_squared_error(predicted, target, mask).tolist() == pytest.approx(
         loop_error(predicted, target, mask, ones)
     )
+
+
+def test_masked_tokens_lie_between_their_neighbours():
+    """As NumPy interpolates; padded clips, one with a single visible token, one with none."""
+    rng = np.random.default_rng(0)
+    hidden = rng.random((6, 17)) < 0.6
+    hidden[0, :5], hidden[1, 9:], hidden[2], hidden[3] = True, True, True, True
+    hidden[3, 8] = False
+    visible = VisibleTokens.from_hidden(torch.from_numpy(hidden))
+    x = torch.randn(6, visible.index.size(1), 3, dtype=torch.float64)
+    found = visible.interpolate(x)
+    assert not found[2].any()
+    for row in (0, 1, 3, 4, 5):
+        [places] = np.nonzero(~hidden[row])
+        for channel in range(3):
+            values = x[row, : len(places), channel].numpy()
+            expected = np.interp(np.arange(17), places, values)
+            assert found[row, :, channel].tolist() == pytest.approx(expected.tolist())
 
 
 def test_gradient_of_the_error():
