@@ -1,7 +1,7 @@
 """What a stage 1 model makes of a masked clip."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,41 +21,23 @@ Pictures = NDArray[np.float32]  # (T, H, W, 3) in [0, 1]
 
 
 @dataclass
-class Rebuilt:
-    """A clip of a batch before and after, in the scale of the model's input.
-
-    Attributes:
-        sound: ``(T, F)`` normalised log mel energies; None without sound, as all of these.
-        masked: ``(T,)``, True = masked.
-        predicted: ``(T, F)``, visible frames too.
-        pictures: input, masked (grey) and rebuilt where masked, or None without video.
-        told: each hidden patch's mean and scale are the true ones (``model.normalise_targets``).
-    """
-
-    sound: NDArray[np.float32] | None = None
-    masked: NDArray[np.bool_] | None = None
-    predicted: NDArray[np.float32] | None = None
-    pictures: tuple[Pictures, Pictures, Pictures] | None = None
-    told: bool = False
-
-
-@dataclass
 class MaskedClip:
-    """A clip before and after.
+    """A clip before and after, in the scale of the model's input or as log mel energies.
 
     Attributes:
         name: its id.
-        sound: ``(T, F)`` log mel energies, rebuilt only where masked; None without sound.
+        sound: ``(T, F)``; None without sound, as ``masked`` and ``rebuilt``.
         masked: ``(T,)``, True = masked.
+        rebuilt: ``(T, F)``, what the model made of it where it was masked, else ``sound``.
         pictures: input, masked (grey) and rebuilt, or None without video.
-        told: as of :class:`Rebuilt`.
+        told: each hidden patch's mean and scale are the true ones (``model.normalise_targets``).
     """
 
-    name: str
-    sound: NDArray[np.float32] | None
-    masked: NDArray[np.bool_] | None
-    rebuilt: NDArray[np.float32] | None
-    pictures: tuple[Pictures, Pictures, Pictures] | None
+    name: str = ""
+    sound: NDArray[np.float32] | None = None
+    masked: NDArray[np.bool_] | None = None
+    rebuilt: NDArray[np.float32] | None = None
+    pictures: tuple[Pictures, Pictures, Pictures] | None = None
     told: bool = False
 
 
@@ -72,46 +54,47 @@ def reconstruct(checkpoint: Path, manifest: Path) -> MaskedClip:
 
 
 def reconstruct_row(probe: Probe, row: int) -> MaskedClip:
-    """The same of one row.
+    """The same of one row, its sound as log mel energies.
 
     Raises:
         UnreadableClip: the clip cannot be used.
     """
     rows = probe.dataset.manifest
     batch = probe.dataset.collater([usable(probe.dataset[row])])["net_input"]
-    rebuilt = rebuild(probe.model, batch)
-    name = rows.column("id")[row]
-    if rebuilt.sound is None:
-        return MaskedClip(name, None, None, None, rebuilt.pictures, rebuilt.told)
+    clip = replace(rebuild(probe.model, batch), name=rows.column("id")[row])
+    if clip.sound is None:
+        return clip
     raw = read_filterbank(rows.resolve("audio", row, probe.task.cfg.audio_root))
-    raw, masked = raw[: len(rebuilt.sound)], rebuilt.masked
+    raw, masked = raw[: len(clip.sound)], clip.masked
     # Where nothing of a short clip is visible, all of it was normalised.
     seen = ~masked | masked.all()
-    sound = np.where(masked[:, None], denormalise(rebuilt.predicted, raw, seen), raw)
-    return MaskedClip(name, raw, masked, sound, rebuilt.pictures, rebuilt.told)
+    rebuilt = np.where(masked[:, None], denormalise(clip.rebuilt, raw, seen), raw)
+    return replace(clip, sound=raw, rebuilt=rebuilt)
 
 
 @torch.no_grad()
-def rebuild(model: AVPretrainingModel, batch: dict[str, Tensor]) -> Rebuilt:
+def rebuild(model: AVPretrainingModel, batch: dict[str, Tensor]) -> MaskedClip:
     """What the model, in evaluation mode, makes of one clip of a batch: the first with video.
+
+    All is in the scale of the model's input.
 
     Args:
         batch: the model's input, as the dataset's collater makes it.
     """
     batch = first_clip(batch)
     result, _ = model(**batch)
-    rebuilt = Rebuilt(told=model.normalise_targets)
+    clip = MaskedClip(told=model.normalise_targets)
     if result.audio is not None:
-        rebuilt.sound = batch["audio"][0].float().cpu().numpy()
-        frames, bins = rebuilt.sound.shape
+        clip.sound = batch["audio"][0].float().cpu().numpy()
+        frames, bins = clip.sound.shape
         masked = batch["audio_mask"][0].cpu().numpy()
-        rebuilt.masked = masked.repeat(SUBSAMPLING)[:frames]
-        predicted = result.audio[0].float().cpu().reshape(-1, bins)
-        rebuilt.predicted = predicted[:frames].numpy()
+        clip.masked = masked.repeat(SUBSAMPLING)[:frames]
+        predicted = result.audio[0].float().cpu().reshape(-1, bins)[:frames].numpy()
+        clip.rebuilt = np.where(clip.masked[:, None], predicted, clip.sound)
     if result.video is not None:
         patches = model.video_encoder.patches
-        rebuilt.pictures = _pictures(patches, batch["video"], batch["video_mask"], result.video)
-    return rebuilt
+        clip.pictures = _pictures(patches, batch["video"], batch["video_mask"], result.video)
+    return clip
 
 
 def first_clip(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from mmpt_fairseq.report.figures import (
     frames_height,
     to_pixels,
 )
-from mmpt_fairseq.report.reconstruction import Rebuilt, rebuild
+from mmpt_fairseq.report.reconstruction import MaskedClip, rebuild
 
 
 def add_reconstruction(
@@ -41,16 +41,15 @@ def _writer(folder: str) -> SummaryWriter:
     return SummaryWriter(folder)
 
 
-def reconstruction_pixels(rebuilt: Rebuilt) -> dict[str, NDArray[np.uint8]]:
+def reconstruction_pixels(clip: MaskedClip) -> dict[str, NDArray[np.uint8]]:
     """``sound`` and ``frames`` as ``(H, W, 3)``, whichever the clip has."""
     pixels = {}
-    if rebuilt.sound is not None:
+    if clip.sound is not None:
         with drawing(8.0, 4.6) as figure:
-            shown = np.where(rebuilt.masked[:, None], rebuilt.predicted, rebuilt.sound)
-            draw_sound(figure, rebuilt.sound, rebuilt.masked, shown, rebuilt.told)
+            draw_sound(figure, clip.sound, clip.masked, clip.rebuilt, clip.told)
             pixels["sound"] = to_pixels(figure)
-    if rebuilt.pictures is not None:
-        with drawing(8.0, frames_height(len(rebuilt.pictures[0]))) as figure:
-            draw_frames(figure, *rebuilt.pictures, rebuilt.told)
+    if clip.pictures is not None:
+        with drawing(8.0, frames_height(len(clip.pictures[0]))) as figure:
+            draw_frames(figure, *clip.pictures, clip.told)
             pixels["frames"] = to_pixels(figure)
     return pixels

@@ -39,33 +39,46 @@ class AVPretrainingConfig(RowsConfig):
         default=None, metadata={"help": "what paths in manifests are relative to (their folder)"}
     )
     max_audio_frames: int = field(
-        default=1000, metadata={"help": "filterbank frames kept per clip (10 ms each)"}
+        default=ClipOptions.max_frames,
+        metadata={"help": "filterbank frames kept per clip (10 ms each)"},
     )
     random_start: bool = field(
-        default=False,
+        default=ClipOptions.random_start,
         metadata={
             "help": "keep them, and the same share of the pictures, from anywhere in a longer clip "
             "in training, not from its start: a few clips become many"
         },
     )
-    use_video: bool = field(default=True, metadata={"help": "read pictures where rows have them"})
-    video_num_frames: int = field(default=16, metadata={"help": "pictures per clip"})
-    video_stride: int = field(default=4, metadata={"help": "frames from one picture to the next"})
-    video_size: int = field(default=224, metadata={"help": "pixels on a side"})
-    video_crop_scale: float = field(
-        default=0.5, metadata={"help": "smallest share of the picture in a random crop"}
+    use_video: bool = field(
+        default=ClipOptions.video, metadata={"help": "read pictures where rows have them"}
     )
-    audio_mask_ratio: float = field(default=0.6, metadata={"help": "share of frames masked"})
-    video_mask_ratio: float = field(default=0.6, metadata={"help": "share of patches masked"})
+    video_num_frames: int = field(
+        default=ClipOptions.num_frames, metadata={"help": "pictures per clip"}
+    )
+    video_stride: int = field(
+        default=ClipOptions.stride, metadata={"help": "frames from one picture to the next"}
+    )
+    video_size: int = field(default=ClipOptions.size, metadata={"help": "pixels on a side"})
+    video_crop_scale: float = field(
+        default=ClipOptions.crop_scale,
+        metadata={"help": "smallest share of the picture in a random crop"},
+    )
+    audio_mask_ratio: float = field(
+        default=ClipOptions.audio_mask_ratio, metadata={"help": "share of frames masked"}
+    )
+    video_mask_ratio: float = field(
+        default=ClipOptions.video_mask_ratio, metadata={"help": "share of patches masked"}
+    )
     audio_mask_span: int = field(
-        default=1,
+        default=ClipOptions.audio_mask_span,
         metadata={"help": "mask runs of so many encoder frames (40 ms each); 1: single ones"},
     )
     video_tubes: bool = field(
-        default=False, metadata={"help": "mask the same places in all pictures of a clip"}
+        default=ClipOptions.video_tubes,
+        metadata={"help": "mask the same places in all pictures of a clip"},
     )
     modality_dropout: float = field(
-        default=0.0,
+        default=ClipOptions.modality_dropout,
         metadata={
             "help": "share of the clips with both in which all of the sound or all of the "
             "pictures is masked; needs model.joint_decoding"
