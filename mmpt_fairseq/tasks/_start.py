@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 
+import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass.configs import CheckpointConfig
 from hydra.core.hydra_config import HydraConfig
@@ -23,7 +24,8 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
 
     Raises:
         InputError: there is no data folder (a model alone does without), a launcher started
-            several processes and the config is for one, or a training has no folder of its own.
+            several processes and the config is for one, or is for processes on GPUs that are not
+            there, or a training has no folder of its own.
     """
     mend_commands()
     if not from_checkpoint:
@@ -37,6 +39,7 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
         if not os.path.isdir(data):
             raise InputError(f"there is no data folder {data}; check task.data")
         refuse_lone_process(cfg)
+        _refuse_wrapper_of_gpus(cfg)
         _refuse_shared_folder(cfg)
 
 
@@ -80,6 +83,16 @@ def refuse_lone_process(cfg: FairseqDataclass) -> None:
         raise InputError(
             f"{started} processes were started (WORLD_SIZE) but the config trains on one; add "
             "+distributed=torchrun, or start one process"
+        )
+
+
+def _refuse_wrapper_of_gpus(cfg: FairseqDataclass) -> None:
+    """Stop where fairseq would hand torch's wrapper, its default, the number of a GPU."""
+    of_gpus = str(cfg.ddp_backend) in ("c10d", "pytorch_ddp")
+    if of_gpus and cfg.distributed_world_size > 1 and not torch.cuda.is_available():
+        raise InputError(
+            f"distributed_training.ddp_backend={cfg.ddp_backend} wants GPUs; for several "
+            "processes on CPUs set distributed_training.ddp_backend=legacy_ddp"
         )
 
 

@@ -17,6 +17,18 @@ def test_a_start_without_a_folder_is_refused(tmp_path):
         check_start(SpeechToTextConfig(data=str(tmp_path / "none")))
 
 
+def test_processes_on_cpus_want_another_wrapper_than_fairseqs_default(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    several = SpeechToTextConfig(data=str(tmp_path), distributed_world_size=2)
+    several.ddp_backend = "pytorch_ddp"
+    with pytest.raises(InputError, match=r"ddp_backend=pytorch_ddp wants GPUs; .*=legacy_ddp"):
+        check_start(several)
+    several.ddp_backend = "legacy_ddp"
+    check_start(several)
+    several.ddp_backend, several.distributed_world_size = "pytorch_ddp", 1
+    check_start(several)
+
+
 def test_peak_memory_is_that_of_this_process():
     """Half a gigabyte more than ever before is half a gigabyte more, also when it is given back."""
     peak = peak_memory_gb()
