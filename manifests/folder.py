@@ -35,7 +35,7 @@ from pathlib import Path
 
 from manifests.candidate import Candidate
 from manifests.catalogue import role_of
-from manifests.holdout import RecordingsHeldOut, SpeakersHeldOut, drawn, end_held_out, hold_out
+from manifests.holdout import RecordingsHeldOut, SpeakersHeldOut, drawn, ends_held_out, hold_out
 from manifests.prepare import Recipe, add_keep_silent, add_valid_every, main
 from manifests.recording import COMPRESSED, PLAIN, inspect
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
@@ -114,7 +114,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         else:
             clips = iter([Candidate(id=base["source"], **base, cut=args.cut)])
         if may_hold_out and not held.possible:
-            clips = end_held_out(clips, args.valid_every)
+            clips = ends_held_out(clips, args.valid_every)
         elif may_hold_out and _group(recording, args.corpus, held.by_speaker) in held:
             clips = map(drawn, clips)
         yield from clips
@@ -161,7 +161,8 @@ def _held_out(
 def _clips(recording: Recording, args: argparse.Namespace, sidecars: Sidecars | None) -> int:
     """How many a recording makes, about."""
     if sidecars is not None:
-        return sum(1 for _ in sidecars.clips(recording, _base(recording, args, "train", {})))
+        clips = sidecars.clips(recording, _base(recording, args, "train", {}))
+        return sum(not clip.fault and clip.text != "" for clip in clips)
     sound = inspect(str(recording.sound)) if args.cut else None
     return int(sound.samples / sound.rate / args.cut) if sound and sound.rate else 1
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from zlib import crc32
 
 from manifests.candidate import Candidate
+from manifests.recording import TOLERANCE, inspect
 
 LARGEST_SHARE = 1 / 3  # that whole speakers, or one recording, may take to ``valid``
-WORTH_WHOLE = 1 / 6  # that whole recordings take; rather than more, the ends of all are held out
+WORTH_WHOLE = 1 / 6  # that whole recordings take, where the ends of all would be less
 
 Sized = tuple[str, int]  # a recording, and how much there is of it
 
@@ -39,10 +40,10 @@ def hold_out(
 class RecordingsHeldOut:
     """One in ``every`` recordings, by a hash of their names.
 
-    A recording's split depends on little but its name, so that it hardly changes where clips are
-    added. Of two or more at least one is held out, and at least one is not; none that is more than
-    ``LARGEST_SHARE`` of all, unless there are but two such, of which the smaller one is. Takes no
-    memory.
+    A recording's split depends on little but its name, so that where there are many it hardly
+    changes as clips are added. Of two or more at least one is held out, and at least one is not;
+    none that is more than ``LARGEST_SHARE`` of all, unless there are but two such, of which the
+    smaller one is.
 
     Args:
         recordings: those of the clips, in any order; read three times.
@@ -50,8 +51,8 @@ class RecordingsHeldOut:
         clips: how many each has; asked where those held out are more than ``WORTH_WHOLE`` of all.
 
     Attributes:
-        possible: whether there are two recordings at all, and so many, or of so few clips, that
-            whole ones are to be held out, not the ends of them.
+        possible: whether whole recordings are to be held out, not the ends of all: there are two
+            at all, and so many, or of so few clips, that the ends would be no less.
     """
 
     by_speaker = False
@@ -82,7 +83,9 @@ class RecordingsHeldOut:
             parts = Counter()
             for recording, count in clips():
                 parts[recording] += count
-            self.possible = parts.total() < every or max(parts.values()) < 2
+            whole = sum(count for recording, count in parts.items() if recording in self)
+            ends = sum(at_the_end(count, every) for count in parts.values())
+            self.possible = not 0 < ends < whole
 
     def __contains__(self, recording: str) -> bool:
         if not self._every or not self.possible:
@@ -147,19 +150,32 @@ def drawn(clip: Candidate) -> Candidate:
 
 
 def at_the_end(clips: int, every: int) -> int:
-    """How many of the clips of a single recording are held out."""
+    """How many of a recording's clips are held out, where only its end is."""
     return max(1, clips // every) if every and clips > 1 else 0
 
 
-def end_held_out(clips: Iterable[Candidate], every: int) -> Iterator[Candidate]:
-    """Of a single recording the last clips of ``train``: one in ``every``, but at least one.
+def ends_held_out(clips: Iterable[Candidate], every: int) -> Iterator[Candidate]:
+    """Of each recording the last usable clips of ``train``: one in ``every``, but at least one.
 
     Of one that is still to be cut, the last pieces.
     """
-    clips = list(clips)
-    places = [i for i, clip in enumerate(clips) if clip.split == "train" and not clip.fault]
-    if len(places) == 1 and clips[places[0]].cut:
-        clips[places[0]] = replace(clips[places[0]], last_drawn=every)
-    last = set(places[len(places) - at_the_end(len(places), every) :])
+    clips, places = list(clips), defaultdict(list)
+    for place, clip in enumerate(clips):
+        if clip.split == "train" and not clip.fault and clip.text != "":
+            places[clip.source].append(place)
+    last: set[int] = set()
+    for of_one in places.values():
+        of_one = [place for place in of_one if _is_there(clips[place])]
+        if len(of_one) == 1 and clips[of_one[0]].cut:
+            clips[of_one[0]] = replace(clips[of_one[0]], last_drawn=every)
+        last.update(of_one[len(of_one) - at_the_end(len(of_one), every) :])
     for place, clip in enumerate(clips):
         yield drawn(clip) if place in last else clip
+
+
+def _is_there(clip: Candidate) -> bool:
+    """Whether its recording can be read and goes on until its end: credits often stand behind."""
+    found = inspect(clip.audio)
+    known = found.rate and clip.seconds is not None
+    lasts = not known or clip.start + clip.seconds <= found.samples / found.rate + TOLERANCE
+    return lasts and not found.fault

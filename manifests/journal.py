@@ -249,12 +249,13 @@ def _whole_lines(path: Path) -> tuple[int, dict[int, tuple[str, str]]]:
 
 
 def compare_settings(path: Path, stored: dict, settings: dict, remedy: str = RESTART) -> None:
-    """See that a journal was written with these settings.
+    """See that a journal was written with these settings; an earlier build had not all of them.
 
     Raises:
         CorpusError: it was not.
     """
-    names = sorted(k for k in stored | settings if stored.get(k) != settings.get(k))
+    both = ((k, stored.get(k) or None, settings.get(k) or None) for k in stored | settings)
+    names = sorted(k for k, there, here in both if there != here)
     if names:
         differ = ", ".join(f"{k} {stored.get(k)} there, {settings.get(k)} here" for k in names)
         raise CorpusError(f"{path} was begun with other settings ({differ}); {remedy}")

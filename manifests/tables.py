@@ -13,7 +13,7 @@ from pathlib import Path
 from manifests.candidate import BAD_ROW, BAD_TIMES, Candidate
 from manifests.catalogue import role_of, spelt
 from manifests.common import CorpusError
-from manifests.holdout import drawn, end_held_out, hold_out
+from manifests.holdout import drawn, ends_held_out, hold_out
 from manifests.text import clean, encoding_of
 
 # Our name -> names that it goes by (Hugging Face, Common Voice, Kaldi exports, spreadsheets).
@@ -211,7 +211,7 @@ def table_candidates(
     """Clips of tables; where no row is of a validation split, some of ``train`` are held out.
 
     Whole speakers where that leaves most for training, else whole recordings; where these are few,
-    the end of the last one.
+    the end of each.
 
     Args:
         read: the rows, which are read more than once.
@@ -245,7 +245,7 @@ def table_candidates(
             train = clip.split == "train" and not clip.fault
             yield drawn(clip) if train and group(row, held.by_speaker) in held else clip
 
-    yield from clips() if held.possible else end_held_out(clips(), every)
+    yield from clips() if held.possible else ends_held_out(clips(), every)
 
 
 def row_candidate(

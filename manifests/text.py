@@ -21,6 +21,10 @@ from pathlib import Path
 
 _INVISIBLE = {"Cc", "Cf"}  # control and format characters
 _JOINERS = "\u200c\u200d"  # letters of Persian and of Indian scripts depend on them
+# Within words: "don't", "rock-and-roll", Catalan's "col·lecció", Hebrew's abbreviations.
+_INSIDE = "'-·׳״"
+_WITHIN = {**dict.fromkeys("’ʼ‘′´＇", "'"), **dict.fromkeys("\u2010\u2011", "-")}
+_ALIKE = re.compile(f"[{''.join(_WITHIN)}]")
 _EVENT = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|（[^（）]*）|［[^［］]*］|【[^【】]*】|♫|♪")
 _NOISE = re.compile(r"\{[^{}]*\}|<[^<>]*>")
 
@@ -100,16 +104,13 @@ def spoken(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """What is heard: small letters and digits, without marks but for apostrophes and hyphens within
-    words. Figures stay figures.
+    """What is heard: small letters and digits, of marks only those within words. Figures are not
+    spelt out.
     """
-    letters = "".join(c if _is_letter(c) or c in "'-" else " " for c in _apostrophes(text))
-    words = (word.strip("'-") for word in letters.lower().split())
-    return clean(" ".join(word for word in words if word))
-
-
-def _apostrophes(text: str) -> str:
-    return re.sub("[’ʼ]", "'", clean(text))
+    text = re.sub("--+", " ", _ALIKE.sub(lambda mark: _WITHIN[mark[0]], clean(text)))
+    kept = "".join(c if _is_letter(c) or c in _INSIDE else " " for c in text)
+    words = (word.strip(_INSIDE) for word in kept.lower().split())
+    return clean(" ".join(word for word in words if any(map(str.isalnum, word))))
 
 
 def _is_letter(character: str) -> bool:

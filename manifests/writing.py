@@ -19,6 +19,7 @@ from manifests.summary import Tally, write_summary
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import write_manifest
 
+TEXTS = {".srt", ".vtt", ".txt", ".csv", ".tsv", ".json"}  # beside recordings, called as they are
 LOOKED_AT = 100  # folders below one that is not the corpus
 
 
@@ -104,16 +105,21 @@ def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) 
         )
     told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     hint = _elsewhere(recipe, args) if list(reasons) == [MISSING] else ""
-    hint += "; times are seconds" if reasons.keys() & {BAD_TIMES, PAST_END} else ""
+    timed = reasons.keys() & {BAD_TIMES, PAST_END} and getattr(args, "csv", None)
+    hint += "; times are seconds" if timed else ""
     skipped = args.out / "skipped.tsv"
     return f"not one clip of {args.corpus} can be used ({told}{hint}); see {skipped}"
 
 
 def _elsewhere(recipe: Recipe, args: argparse.Namespace) -> str:
     """Where the first file lies, if anywhere in the corpus, and be it with another ending."""
-    wanted = Path(next(iter(recipe.candidates(args))).audio)
+    clip = next(iter(recipe.candidates(args)))
+    wanted = next((Path(p) for p in (clip.audio, clip.video) if p and not Path(p).exists()), None)
+    if wanted is None:
+        return ""
     within = (Path(parent, name) for parent, _, files in os.walk(args.corpus) for name in files)
-    found = next((path for path in within if path.stem == wanted.stem), None)
+    alike = (path for path in within if path.stem == wanted.stem)
+    found = next((path for path in alike if path.suffix.lower() not in TEXTS), None)
     return f": there is no {wanted}, but {found}" if found else f": there is no {wanted}"
 
 

@@ -253,18 +253,27 @@ def _end_in_the_log(train: types.ModuleType) -> None:
 def _pieces_or_exit() -> None:
     """fairseq's task for language models ends in a traceback where its folder holds none."""
     task = sys.modules["fairseq.tasks.language_modeling"].LanguageModelingTask
-    load = task.load_dataset
+    load, read_dictionary = task.load_dataset, task.setup_dictionary
 
-    def load_dataset(self, split: str, *args, **kwargs):
+    @contextlib.contextmanager
+    def told(args):
         try:
-            return load(self, split, *args, **kwargs)
+            yield
         except FileNotFoundError:
             leave(
-                f"{self.args.data} holds no pieces of {split} for a language model; write them "
-                "with python -m manifests.pieces, and give their folder as task.data"
+                f"{args.data} does not hold what a language model learns from; write it with "
+                "python -m manifests.pieces, and give its folder as task.data"
             )
 
-    task.load_dataset = load_dataset
+    def load_dataset(self, *args, **kwargs):
+        with told(self.args):
+            return load(self, *args, **kwargs)
+
+    def setup_dictionary(cls, args, **kwargs) -> tuple:
+        with told(args):
+            return read_dictionary(args, **kwargs)
+
+    task.load_dataset, task.setup_dictionary = load_dataset, classmethod(setup_dictionary)
 
 
 def _stop_when_done(train: types.ModuleType) -> None:

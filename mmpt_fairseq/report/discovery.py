@@ -51,7 +51,7 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[Decode]]:
             if run is not None:
                 runs[path] = run
             for output in sorted(path.glob("generate-*.txt")):
-                if output.stat().st_size:  # of a decode that was refused nothing is left
+                if not _is_empty(output):  # one that was refused has left it so
                     outputs[output] = name
         if len(runs) + len(outputs) == before:
             raise InputError(
@@ -64,6 +64,10 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[Decode]]:
     _connect(runs, outside)
     _settle_kinds([*runs.values()], decodes)
     return [runs[path] for path in sorted(runs)], decodes
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and not path.stat().st_size
 
 
 def common_folder(folders: Sequence[Path]) -> Path:
@@ -90,7 +94,7 @@ def _read_run(folder: Path, name: str) -> Run | None:
         )
     if log is not None and log.refused:
         run.notes.append(
-            f"a later start in this folder failed before its first update: {log.refused}"
+            f"a later start in this folder failed before it began to train: {log.refused}"
         )
     silent = log is not None and not log.metrics() and not log.validation()
     if silent and not checkpoints:

@@ -21,6 +21,7 @@ TAIL = 12  # last lines kept
 _STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 _HYDRA = re.compile(rf"\[({_STAMP})(?:,\d+)?\]\[([^\]]+)\]\[[A-Z]+\] - (.*)$")
 _FAIRSEQ = re.compile(rf"({_STAMP}) \| [A-Z]+ \| ([^|]+) \| (.*)$")
+_OURS, _ERROR = re.compile("mmpt_fairseq: "), re.compile(r"[\w.]*(Error|Exception)\b")
 _FAULT = re.compile(r"Traceback \(most recent call last\)|Error executing job|mmpt_fairseq: ")
 TRAIN = ("train_inner", "train")
 
@@ -41,8 +42,9 @@ class TrainingLog:
         updates: the last update that the log speaks of.
         finished: whether the last attempt ended by itself.
         fault: whether it ended with a traceback or a sentence of ours.
-        refused: the last line of a last attempt that failed before its first update, after others
-            that had some; all else then tells of those. None where there was no such attempt.
+        began: whether any attempt got as far as training.
+        refused: what a last attempt said that did not, after one that did; config, command and end
+            are then those of the one before. None where there was no such attempt.
         seconds: from first to last line, summed over attempts.
         ended: the time of the last line.
         tail: the last lines, without a torn one.
@@ -58,6 +60,7 @@ class TrainingLog:
     updates: int = 0
     finished: bool = False
     fault: bool = False
+    began: bool = False
     refused: str | None = None
     seconds: float = 0.0
     ended: datetime | None = None
@@ -65,8 +68,12 @@ class TrainingLog:
 
     @property
     def said(self) -> str:
-        """The last line; of a refusal, its sentence."""
-        return self.tail[-1].strip().removeprefix("mmpt_fairseq: ") if self.tail else ""
+        """Our sentence or the error among the last lines, else the last of them."""
+        lines = [line.strip() for line in self.tail[::-1]]
+        for kind in (_OURS, _ERROR):
+            for line in filter(kind.match, lines):
+                return line.removeprefix("mmpt_fairseq: ")
+        return lines[0] if lines else ""
 
     def curve(self, metric: str) -> Curve:
         """A training metric between progress lines, or per epoch where those are too few."""
@@ -110,11 +117,12 @@ class _Reader:
     """Reads a log line by line; remembers where the present attempt stands."""
 
     # What an attempt says of the whole training.
-    OUTCOME = ("cfg", "command", "finished", "fault")
+    OUTCOME = ("cfg", "command", "finished")
 
     def __init__(self, log: TrainingLog) -> None:
         self.log = log
-        self.outcome: dict = {}  # of the attempts before, if any got as far as an update
+        self.outcome: dict = {}  # of the attempts before, if any got as far as training
+        self.training = False  # whether the present attempt did
         self.tail: deque[str] = deque(maxlen=TAIL)
         self.resuming = False
         self.begin: datetime | None = None
@@ -134,6 +142,8 @@ class _Reader:
         self.log.ended = time
         if name.startswith("mmpt_fairseq") and message.startswith("command: "):
             self.log.command = message.removeprefix("command: ")
+        if message.startswith("begin training epoch"):
+            self.training = self.log.began = True
         if message.startswith("done training"):
             self.log.finished = True
         entry = progress(name, message)
@@ -143,7 +153,8 @@ class _Reader:
     def start(self, message: str, time: datetime) -> None:
         self.end()
         outcome = {name: getattr(self.log, name) for name in self.OUTCOME}
-        self.outcome = outcome if self.log.updates else {}
+        self.outcome = outcome if self.log.began else {}
+        self.training = False
         self.begin = time
         self.log.attempts += 1
         self.log.cfg = parse_config(message) or self.log.cfg
@@ -156,14 +167,16 @@ class _Reader:
             self.log.seconds += (self.log.ended - self.begin).total_seconds()
         self.begin = None
         self.log.tail = list(self.tail)
-        if self.outcome and self.resuming and self.log.fault:
+        if self.outcome and self.log.fault and not self.training:
             self.log.refused = self.log.said
             vars(self.log).update(self.outcome)
+            self.log.fault = not self.log.finished  # it does not go on either
 
     def add(self, tag: str, entry: dict[str, float]) -> None:
         update = int(entry.pop("num_updates", -1))
         if update < 0:
             return
+        self.training = self.log.began = True
         if self.resuming:
             self.forget_from(update)
         self.resuming = False

@@ -81,8 +81,8 @@ class Run:
 
     @property
     def refused(self) -> bool:
-        """Whether it failed before its first update: there is nothing of it to show."""
-        return bool(self.log and self.log.fault and not self.updates and not self.checkpoint)
+        """Whether it failed before it began to train: there is nothing of it to show."""
+        return bool(self.log and self.log.fault and not self.log.began and not self.checkpoint)
 
     @cached_property
     def targets(self) -> str:

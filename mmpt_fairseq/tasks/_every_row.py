@@ -63,9 +63,9 @@ class MarkingIterator(EpochBatchIterator):
                 raise
             raise InputError(
                 f"the training in checkpoint.save_dir had seen {state_dict['iterations_in_epoch']} "
-                f"batches of its epoch {state_dict['epoch']}, which has no more than "
-                f"{len(self.frozen_batches)}: its data are others now; give this training another "
-                "checkpoint.save_dir, or go on with these from the first epoch with "
+                f"batches of its epoch {state_dict['epoch']}, which has {len(self)} by now: its "
+                "data, its batches or the number of its processes are others; give this training "
+                "another checkpoint.save_dir, or go on from the first epoch with "
                 "checkpoint.reset_dataloader=true"
             ) from None
 

@@ -90,6 +90,35 @@ def test_of_few_long_recordings_the_ends_are_held_out(tmp_path, tapes):
         assert 1 <= clips["valid"] <= tapes
 
 
+@pytest.mark.parametrize(("tapes", "clips"), [(11, 2), (5, 4), (7, 3), (2, 2)])
+def test_whole_recordings_where_the_ends_would_be_no_less(tapes, clips):
+    """Whatever their names, and so how many of them are drawn."""
+    for seed in range(20):
+        names = [f"{seed} {i}" for i in range(tapes)]
+        held = RecordingsHeldOut(equal(names), 20, lambda names=names: ((n, clips) for n in names))
+        whole = RecordingsHeldOut(equal(names), 20)
+        drawn = [sum(name in parted for name in names) for parted in (held, whole)]
+        if drawn[0] == 0:
+            assert tapes < clips * drawn[1]
+        else:
+            assert drawn[0] == drawn[1]
+
+
+def test_ends_that_cannot_be_used_are_passed_over(tmp_path):
+    cues = [f"{i}\n00:00:0{i}.000 --> 00:00:0{i + 1}.000\nsaid {i}\n" for i in range(8)]
+    cues.append("8\n00:00:08.000 --> 00:00:09.000\n(Applause)\n")
+    lines = []
+    for tape in range(3):
+        sound(tmp_path / f"c/{tape}.wav", 9.0)
+        text(tmp_path / f"c/{tape}.vtt", "WEBVTT", *cues)
+        lines += [f"{tape}.wav,{i},{i + 1},{'a' if i < 8 else ''}" for i in range(9)]
+    (tmp_path / "c/2.wav").rename(tmp_path / "c/gone")
+    table = str(text(tmp_path / "t.csv", "file,start,end,text", *lines))
+    for number, options in enumerate([("--spoken",), ("--csv", table)]):
+        summary = run("folder", tmp_path / "c", tmp_path / f"o{number}", *options)
+        assert {s: v["clips"] for s, v in summary["splits"].items()} == {"train": 14, "valid": 2}
+
+
 def test_few_recordings_of_a_clip_each_are_held_out_whole(tmp_path):
     for i in range(3):
         sound(tmp_path / f"c/{i}.wav", 3.0)

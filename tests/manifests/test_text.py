@@ -92,6 +92,10 @@ def test_rules_are_whole_the_first_time(name):
         ("kyéma — ikóó wó, adí SΩNDΩ", "kyéma ikóó wó adí sωndω"),
         ("नमस्ते, दुनिया।", "नमस्ते दुनिया"),
         ("- ' -", ""),
+        ("donʼt, don´t: yes--no rock\u2011and-roll", "don't don't yes no rock-and-roll"),
+        ("I ❤\ufe0f you 👨\u200d👩", "i you"),
+        ("می\u200cروم!", "می\u200cروم"),
+        ("La col·lecció · צה״ל", "la col·lecció צה״ל"),
     ],
 )
 def test_what_is_heard(raw, expected):

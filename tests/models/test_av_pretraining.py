@@ -70,6 +70,13 @@ def test_errors_are_means_over_what_is_masked_and_exists():
         assert result.video_error[row].item() == pytest.approx(expected)
 
 
+@torch.no_grad()
+def test_interpolation_changes_what_is_predicted_of_sound_alone():
+    first, second = (av_model(decoder_interpolates=i)(**av_batch())[0] for i in (False, True))
+    assert not torch.allclose(first.audio, second.audio, atol=1e-3)
+    assert torch.equal(first.video, second.video)
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"decoder_audio_kernel": 5}, {"decoder_interpolates": True}]
 )

@@ -120,6 +120,22 @@ def audio_tokens(model, encoded, hidden):
 
 
 @torch.no_grad()
+def test_masked_sound_begins_between_its_neighbours():
+    """And still with the mask token; pictures do not."""
+    model = decoder()
+    sound, pictures = (
+        part(torch.randn(2, 2, 6), AUDIO_HIDDEN),
+        part(torch.randn(2, 2, 10), AUDIO_HIDDEN),
+    )
+    without = {"audio": model.tokens("audio", sound), "video": model.tokens("video", pictures)}
+    model.interpolate = True
+    between = sound.visible.interpolate(model.project["audio"](sound.states))
+    expected = without["audio"] + between * AUDIO_HIDDEN[..., None]
+    assert torch.allclose(model.tokens("audio", sound), expected, atol=1e-6)
+    assert torch.equal(model.tokens("video", pictures), without["video"])
+
+
+@torch.no_grad()
 def test_joint_decoding_is_one_sequence_per_clip_of_what_it_has():
     """Clip 0 has sound and pictures, clip 1 sound alone, clip 2 pictures alone."""
     model = decoder()

@@ -63,12 +63,26 @@ def test_a_refused_start_changes_nothing(cfg, tmp_path, finished):
     for seconds, sentence in ((20, "mmpt_fairseq: no.\n"), (40, "mmpt_fairseq: it has its own.\n")):
         lines += [start(seconds, other), line(seconds, "mmpt_fairseq", "command: x"), sentence]
         log = parse(write_log(tmp_path, *lines))
-        assert (log.cfg, log.command, log.finished, log.fault) == (cfg, "train", finished, False)
+        assert (log.cfg, log.command, log.finished) == (cfg, "train", finished)
+        assert log.fault is not finished  # it does not run any more
         assert log.curve("loss") == {5: 3.0}
     assert log.refused == "it has its own."
     lines += [start(60, other), progress(70, 6, 2.0)]
     log = parse(write_log(tmp_path, *lines))
     assert (log.cfg, log.finished, log.refused) == (other, False, None)
+
+
+def test_an_attempt_that_trained_is_not_refused(cfg, tmp_path):
+    """It had not come to a progress line when it crashed."""
+    began = line(50, "fairseq.trainer", "begin training epoch 1")
+    fault = "Traceback (most recent call last):\nRuntimeError: the disk\n\nSet HYDRA_FULL_ERROR\n"
+    other = {**cfg, "task": {"_name": "another"}}
+    lines = [start(0, cfg), progress(5, 5, 3.0), start(40, other), began, fault]
+    log = parse(write_log(tmp_path, *lines))
+    assert (log.cfg, log.fault, log.refused) == (other, True, None)
+    assert log.said == "RuntimeError: the disk"
+    alone = parse(write_log(tmp_path, start(0, cfg), fault, start(40, other), fault))
+    assert (alone.cfg, alone.began, alone.refused) == (other, False, None)
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60, 100])

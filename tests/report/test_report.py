@@ -31,6 +31,7 @@ from tests.report.browser import look
 from tests.report.folders import (
     config,
     done,
+    line,
     progress,
     sentences,
     start,
@@ -282,8 +283,12 @@ def test_starts_that_were_refused_are_a_line_each(tmp_path):
     write_log(tmp_path / "asr", start(0, cfg), progress(30, 100, 2.0), done(40))
     for name in ("a", "b"):
         write_log(tmp_path / name, start(0, cfg), f"mmpt_fairseq: no folder {name}; mend it\n")
+    began = line(1, "fairseq.trainer", "begin training epoch 1")
+    write_log(tmp_path / "crashed", start(0, cfg), began, "Traceback (most recent call last):\n")
+    write_log(tmp_path / "saved", start(0, cfg), "mmpt_fairseq: the gradients\n")
+    (tmp_path / "saved/checkpoint_last.pt").touch()
     text = report([tmp_path]).with_suffix(".md").read_text(encoding="utf-8")
-    assert "\n\n1 training and 0 decodes" in text
+    assert "\n\n3 trainings and 0 decodes" in text
     assert text.count("no folder a; mend it") == text.count("no folder b; mend it") == 1
     assert "which never began, is left out" in text
     alone = report([tmp_path / "a"]).with_suffix(".md").read_text(encoding="utf-8")
