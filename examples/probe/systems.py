@@ -136,7 +136,8 @@ class Probe:
         vectors, scores = folder / "probe" / "vectors", folder / "probe" / "scores"
         command = ["python", "-m", "examples.probe.pooling", source, str(self.real), str(vectors)]
         inputs += [*data_files(self.real / "digits"), *data_files(self.real / "words")]
-        run_step([*command, "--seed", str(seed)], vectors, inputs)
+        command += [] if system == FILTERBANK else ["--seed", str(seed)]
+        run_step(command, vectors, inputs)
         command = ["python", "-m", "examples.probe.classify", str(vectors), str(scores)]
         alone = ["--alone", *BASELINES] if system == FILTERBANK else []
         run_step([*command, *alone], scores, sorted(vectors.glob("*.npz")))
