@@ -52,7 +52,7 @@ def test_the_ctc_head_of_source_texts_is_not_joined(caplog):
 
 def test_a_ctc_head_that_never_learnt_is_not_used():
     trained = joint_task()
-    cfg = LabelSmoothedCrossEntropyConfig(sentence_avg=True, ctc_weight=0.0)
+    cfg = LabelSmoothedCrossEntropyConfig(sentence_avg=True, ctc_weight=0.0, max_update=9)
     cfg._name = "mmpt_label_smoothed_cross_entropy"
     trained.build_criterion(cfg)
     task = joint_task()
