@@ -15,11 +15,12 @@ from manifests.candidate import BAD_TIMES, MISSING, PAST_END
 from manifests.catalogue import LEAKS, Catalogue
 from manifests.common import CorpusError, atomic_path
 from manifests.prepare import Recipe, allowed_leaks
+from manifests.sidecars import SUFFIXES
 from manifests.summary import Tally, write_summary
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import write_manifest
 
-TEXTS = {".srt", ".vtt", ".txt", ".csv", ".tsv", ".json"}  # beside recordings, called as they are
+TEXTS = {*SUFFIXES, ".csv", ".tsv", ".json"}  # beside recordings, called as they are
 LOOKED_AT = 100  # folders below one that is not the corpus
 
 

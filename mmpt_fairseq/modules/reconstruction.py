@@ -102,9 +102,11 @@ class SharedDecoder(nn.Module):
     def tokens(self, modality: str, part: Encoded) -> Tensor:
         """``(A, L, dim)``: encoded tokens among mask tokens, with their positions."""
         shown, visible = self.project[modality](part.states), part.visible
-        between = modality == "audio" and self.interpolate
-        x = visible.interpolate(shown) if between else visible.scatter(shown)
-        x = x + visible.scatter(torch.zeros_like(shown), fill=self.mask_token)
+        if modality == "audio" and self.interpolate:
+            marks = visible.scatter(torch.zeros_like(shown), fill=self.mask_token)
+            x = visible.interpolate(shown) + marks
+        else:
+            x = visible.scatter(shown, fill=self.mask_token)
         positions = part.positions
         if positions is None:
             time = torch.arange(part.visible.length, device=x.device)

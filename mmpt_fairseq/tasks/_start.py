@@ -87,8 +87,8 @@ def refuse_lone_process(cfg: FairseqDataclass) -> None:
 
 
 def _refuse_wrapper_of_gpus(cfg: FairseqDataclass) -> None:
-    """Stop where fairseq would hand torch's wrapper, its default, the number of a GPU."""
-    of_gpus = str(cfg.ddp_backend) in ("c10d", "pytorch_ddp")
+    """Stop a training where fairseq would hand torch's wrapper, its default, a GPU's number."""
+    of_gpus = cfg.decodes_with is None and str(cfg.ddp_backend) in ("c10d", "pytorch_ddp")
     if of_gpus and cfg.distributed_world_size > 1 and not torch.cuda.is_available():
         raise InputError(
             f"distributed_training.ddp_backend={cfg.ddp_backend} wants GPUs; for several "

@@ -72,10 +72,8 @@ def test_recordings_where_a_speaker_would_be_too_much():
 @pytest.mark.parametrize("tapes", [2, 3, 5])
 def test_of_few_long_recordings_the_ends_are_held_out(tmp_path, tapes):
     """Whole ones would be a fifth to half of all; in a table, in subtitles, cut in pieces."""
-    lines, cues = (
-        [],
-        [f"{i}\n00:00:{i:02}.000 --> 00:00:{i + 1:02}.000\nsaid {i}\n" for i in range(12)],
-    )
+    lines = []
+    cues = [f"{i}\n00:00:{i:02}.000 --> 00:00:{i + 1:02}.000\nsaid {i}\n" for i in range(12)]
     for tape in range(tapes):
         sound(tmp_path / f"c/{tape}.wav", 12.0)
         sound(tmp_path / f"d/{tape}.wav", 12.0)

@@ -20,12 +20,14 @@ def test_a_start_without_a_folder_is_refused(tmp_path):
 def test_processes_on_cpus_want_another_wrapper_than_fairseqs_default(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     several = SpeechToTextConfig(data=str(tmp_path), distributed_world_size=2)
-    several.ddp_backend = "pytorch_ddp"
+    several.ddp_backend, several.decodes_with = "pytorch_ddp", None
     with pytest.raises(InputError, match=r"ddp_backend=pytorch_ddp wants GPUs; .*=legacy_ddp"):
         check_start(several)
     several.ddp_backend = "legacy_ddp"
     check_start(several)
     several.ddp_backend, several.distributed_world_size = "pytorch_ddp", 1
+    check_start(several)
+    several.distributed_world_size, several.decodes_with = 2, "model.pt"  # nothing is wrapped
     check_start(several)
 
 
