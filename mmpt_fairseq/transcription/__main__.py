@@ -1,4 +1,4 @@
-"""The command line: ``mmpt-transcribe CHECKPOINT FILE... [--format text|json|srt|vtt]``."""
+"""The command line: ``mmpt-transcribe CHECKPOINT FILE... [--format text|json|tsv|srt|vtt]``."""
 
 import argparse
 import contextlib
@@ -17,7 +17,13 @@ from mmpt_fairseq.data.waveform_stream import duration
 from mmpt_fairseq.errors import InputError, UnreadableClip, command_line
 from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
-from mmpt_fairseq.transcription.formats import FORMATS, SUBTITLES, render, render_failure
+from mmpt_fairseq.transcription.formats import (
+    FORMATS,
+    HEADERS,
+    SUBTITLES,
+    render,
+    render_failure,
+)
 from mmpt_fairseq.transcription.model import LONGEST_PIECE, load
 from mmpt_fairseq.transcription.search import LM_WEIGHT
 from mmpt_fairseq.transcription.transcript import Transcript
@@ -33,7 +39,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="wav, flac, ogg, mp3, mp4, mpg ... of any length"
     )
-    help_text = "default: text, a line a file; json: a line a file too, an object in each"
+    help_text = (
+        "default: text, a line a file; json: a line a file too, an object in each; tsv: a row for "
+        "each piece of up to --longest seconds in which something is said"
+    )
     parser.add_argument("--format", choices=FORMATS, default="text", help=help_text)
     parser.add_argument(
         "--output-dir", type=Path, help="write a file for each FILE there, instead of to stdout"
@@ -93,6 +102,8 @@ def transcribe(args: argparse.Namespace) -> int:
         lm_weight=args.lm_weight,
         ctc_weight=args.ctc_decoding_weight,
     )
+    if None in outputs and args.format in HEADERS:
+        _print(HEADERS[args.format])
     # The bar ends before whatever ends the command is said.
     with contextlib.closing(transcripts):
         told = zip(args.files, outputs, transcripts, strict=True)
@@ -120,7 +131,7 @@ def _tell(
     if output is None:
         _print(render(transcript, style))
     else:
-        _write(output, render(transcript, style))
+        _write(output, HEADERS.get(style, "") + render(transcript, style))
     return not transcript.fault
 
 

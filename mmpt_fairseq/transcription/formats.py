@@ -1,5 +1,7 @@
-"""Transcripts as text, JSON and subtitles."""
+"""Transcripts as text, JSON, tables and subtitles."""
 
+import csv
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -11,8 +13,10 @@ import numpy as np
 from mmpt_fairseq.scoring import without_spaces
 from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
 
-FORMATS = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
+FORMATS = {"text": ".txt", "json": ".json", "tsv": ".tsv", "srt": ".srt", "vtt": ".vtt"}
 SUBTITLES = ("srt", "vtt")
+COLUMNS = ("file", "start", "end", "text", "confidence")  # the names that manifests.tables knows
+HEADERS = {"tsv": "\t".join(COLUMNS) + "\n", "vtt": "WEBVTT\n"}  # what a stream begins with
 # Limits of a cue: two lines of 42 characters for six seconds is what broadcasters allow.
 CUE_SECONDS = 6.0
 CUE_CHARACTERS = 84
@@ -22,11 +26,13 @@ CUE_SHOWN = 1.0  # seconds at least, where the next cue does not begin before: t
 
 
 def render(transcript: Transcript, style: str) -> str:
-    """A transcript in one of ``FORMATS``, its last line ended."""
+    """A transcript in one of ``FORMATS``, less what ``HEADERS`` has, its last line ended."""
     if style == "text":
         return transcript.text + "\n"
     if style == "json":
         return json.dumps(as_dict(transcript), ensure_ascii=False) + "\n"
+    if style == "tsv":
+        return _rows(transcript)
     cues = enumerate(cue_lines(transcript), start=1)
     if style == "srt":
         written = [
@@ -38,7 +44,7 @@ def render(transcript: Transcript, style: str) -> str:
         f"\n{clock(start, '.')} --> {clock(end, '.')}\n{_escape_vtt(text)}\n"
         for _, (start, end, text) in cues
     ]
-    return "WEBVTT\n" + "".join(written)
+    return "".join(written)
 
 
 def render_failure(path: str, reason: str, style: str) -> str:
@@ -48,6 +54,17 @@ def render_failure(path: str, reason: str, style: str) -> str:
     if style == "json":
         return json.dumps({"file": path, "error": reason}, ensure_ascii=False) + "\n"
     return ""
+
+
+def _rows(transcript: Transcript) -> str:
+    """A row for each segment in which something was said."""
+    written = io.StringIO()
+    rows = csv.writer(written, delimiter="\t", lineterminator="\n")
+    for segment in transcript.segments:
+        if segment.words:
+            times = f"{segment.start:.3f}", f"{segment.end:.3f}"
+            rows.writerow((transcript.path, *times, segment.text, f"{segment.confidence:.3f}"))
+    return written.getvalue()
 
 
 def as_dict(transcript: Transcript) -> dict:

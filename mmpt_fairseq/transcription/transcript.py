@@ -1,5 +1,6 @@
 """What was said in a file and when: words in segments in a transcript."""
 
+import math
 from dataclasses import dataclass, replace
 
 
@@ -37,6 +38,13 @@ class Segment:
     @property
     def text(self) -> str:
         return " ".join(word.text for word in self.words)
+
+    @property
+    def confidence(self) -> float | None:
+        """Geometric mean of its words'; None without words."""
+        if not self.words:
+            return None
+        return math.prod(word.confidence ** (1 / len(self.words)) for word in self.words)
 
 
 @dataclass

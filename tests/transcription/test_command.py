@@ -159,6 +159,18 @@ def test_vtt_of_one_file(checkpoint, folder, capsys):
     assert capsys.readouterr().out.startswith("WEBVTT\n\n00:00:0")
 
 
+def test_one_table_of_several_files(checkpoint, folder, tmp_path, capsys):
+    files = [folder / "a.wav", folder / "b.flac"]
+    assert run(checkpoint, *files, "--format", "tsv") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "file\tstart\tend\ttext\tconfidence"
+    assert {line.split("\t")[0] for line in lines[1:]} == {str(path) for path in files}
+    assert run(checkpoint, *files, "--format", "tsv", "--output-dir", tmp_path) == 0
+    written = [(tmp_path / f"{path.stem}.tsv").read_text().splitlines() for path in files]
+    assert [rows[0] for rows in written] == [lines[0]] * 2
+    assert [row for rows in written for row in rows[1:]] == lines[1:]
+
+
 @pytest.mark.parametrize("kind", ["flac", "mp4"])
 def test_what_is_damaged_loses_no_more_than_that(checkpoint, tmp_path, capsys, kind):
     """FLAC ends where it was cut off; in a container the packets behind damaged ones are heard."""

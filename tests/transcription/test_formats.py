@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from mmpt_fairseq.transcription.formats import as_dict, clock, render, render_failure
+from manifests.tables import describe, read_table
+from mmpt_fairseq.transcription.formats import HEADERS, as_dict, clock, render, render_failure
 from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
 
 
@@ -45,6 +46,29 @@ def test_json():
     ]
 
 
+def test_tsv_is_a_table_that_manifests_are_made_of(tmp_path):
+    table = tmp_path / "heard.tsv"
+    quoted = Transcript("c.wav", [Segment(0, 1.5, [word('"oh"', 0.1), word("well,", 0.5)])])
+    table.write_text(
+        HEADERS["tsv"] + render(TRANSCRIPT, "tsv") + render(quoted, "tsv"), encoding="utf-8"
+    )
+    found = [(r["file"], r["start"], r["end"], r["text"]) for r in read_table(table)]
+    assert found == [
+        ("a b.wav", "0.000", "10.000", "bɔ̀ <b> &"),
+        ("a b.wav", "20.000", "3700.000", "late"),
+        ("c.wav", "0.000", "1.500", '"oh" well,'),
+    ]
+    [told] = describe(table)
+    assert "no use for the column confidence;" in told
+
+
+def test_confidence_of_a_segment():
+    words = [Word("a", 0, 1, 0.2), Word("b", 1, 2, 0.8)]
+    assert Segment(0, 2, words).confidence == pytest.approx(0.4)
+    assert Segment(0, 2, [*words, Word("c", 2, 3, 0.0)]).confidence == 0
+    assert Segment(0, 2, []).confidence is None
+
+
 def test_srt():
     assert SRT.findall(render(TRANSCRIPT, "srt")) == [
         ("1", "00:00:00,500", "00:00:01,800", "bɔ̀ <b> &"),
@@ -53,7 +77,7 @@ def test_srt():
 
 
 def test_vtt():
-    header, *cues = render(TRANSCRIPT, "vtt").split("\n\n")
+    header, *cues = (HEADERS["vtt"] + render(TRANSCRIPT, "vtt")).split("\n\n")
     assert header == "WEBVTT"
     assert cues == [
         "00:00:00.500 --> 00:00:01.800\nbɔ̀ &lt;b&gt; &amp;",
@@ -134,7 +158,7 @@ def test_silence_and_failure():
     silence = Transcript("a", [Segment(0, 1, [])])
     assert render(silence, "text") == "\n"
     assert render(silence, "srt") == ""
-    assert render(silence, "vtt") == "WEBVTT\n"
+    assert render(silence, "vtt") == render(silence, "tsv") == ""
     assert render_failure("a", "why", "text") == "\n"
     assert json.loads(render_failure("a", "why", "json")) == {"file": "a", "error": "why"}
     assert render_failure("a", "why", "srt") == ""
