@@ -257,6 +257,14 @@ def test_a_checkpoint_that_is_not_there(corpora, tmp_path):
     assert f"there is no checkpoint {tmp_path / 'none.pt'}; mend --path" in sentence
 
 
+def test_a_decode_without_its_task(stages, corpora):
+    checkpoint = stages / "finetuning" / "checkpoint_last.pt"
+    default = ["--task", "translation"]
+    sentence = refused(generate(checkpoint, corpora / "asr", "test", *default))
+    assert "asr holds manifests" in sentence
+    assert "add --task mmpt_speech_to_text" in sentence
+
+
 def test_stage_1_of_another_size(stages, corpora, tmp_path):
     start = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     options = [start, "model.encoder_embed_dim=32"]

@@ -9,7 +9,7 @@ these short clips at most, as in ours, and the checkpoint with the lowest valida
 decoded, as in ours, not an average.
 
 It reads the same cached filterbanks and the same dictionary. ``--user-dir mmpt_fairseq`` is there
-for ``compat.py`` alone, without which torch 2.6 and later refuse fairseq's checkpoints.
+for ``compat`` alone, without which torch 2.6 and later refuse fairseq's checkpoints.
 """
 
 from dataclasses import dataclass

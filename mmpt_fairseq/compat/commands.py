@@ -1,154 +1,17 @@
-"""Every workaround for a version of fairseq, torch, Hydra or omegaconf, each with its reason.
+"""What is amiss in fairseq's commands, mended where a command has been imported."""
 
-Importing this module applies them; it is the first thing that the package imports after fairseq.
-What has an issue upstream names it; the rest was found in fairseq-fixed 0.12.3.1 and torch 2.13 by
-reading them.
-"""
-
-import argparse
-import collections
 import contextlib
-import difflib
 import logging
 import os
-import pickle
+import pathlib
 import re
-import shutil
-import struct
 import sys
 import traceback
 import types
-import typing
-import warnings
 
-import numpy as np
-import omegaconf
-import torch
-from fairseq import checkpoint_utils
-from fairseq.data import Dictionary
-from fairseq.dataclass import FairseqDataclass
-from fairseq.dataclass import utils as dataclass_utils
-from fairseq.distributed import utils as distributed_utils
-from fairseq.file_io import PathManager
-
-from mmpt_fairseq.errors import InputError, exit_on_input_error, leave, write_down
+from mmpt_fairseq.errors import leave, write_down
 
 logger = logging.getLogger(__name__)
-
-# fairseq #5610: torch 2.6 loads with weights_only=True, which refuses what fairseq's checkpoints
-# hold beside tensors. These are plain containers: none runs code when it is read.
-SAFE_CLASSES = [
-    argparse.Namespace,
-    omegaconf.DictConfig,
-    omegaconf.ListConfig,
-    omegaconf.base.ContainerMetadata,
-    omegaconf.base.Metadata,
-    omegaconf.nodes.AnyNode,
-    collections.defaultdict,
-    dict,
-    int,
-    list,
-    typing.Any,
-    Dictionary,  # HuBERT's checkpoints carry theirs
-    # fairseq's broadcast of the optimizer's state when several processes resume
-    distributed_utils._TensorPlaceholder,
-]
-torch.serialization.add_safe_globals(SAFE_CLASSES)
-
-_fairseq_load = checkpoint_utils.load_checkpoint_to_cpu
-
-
-def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict:
-    """fairseq's loader, with a fault in the file said in one sentence.
-
-    torch's own message for a refused pickle advises to switch the protection off.
-
-    Raises:
-        InputError: the file holds code, is cut short, or is no checkpoint of fairseq.
-    """
-    try:
-        return _fairseq_load(path, *args, **kwargs)
-    except pickle.UnpicklingError as error:
-        _, named, rest = str(error).partition("GLOBAL ")
-        culprit = rest.partition(" ")[0] if named else ""
-        raise InputError(
-            f"{path} was refused: it holds "
-            + (f"{culprit}, which could run code" if culprit else "what no checkpoint holds")
-            + "; nothing of it was run. Give a checkpoint that fairseq wrote"
-        ) from None
-    # torch reads a file of another kind as a pickle, and stumbles somewhere in it.
-    except (EOFError, RuntimeError, IndexError, ValueError, struct.error) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{path} is no readable checkpoint ({reason}); was it cut short?"
-        ) from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} is no checkpoint of fairseq ({type(error).__name__}: {error}); give one that "
-            "fairseq-hydra-train wrote"
-        ) from None
-
-
-def _load_or_exit(path: str, *args, **kwargs) -> dict:
-    with exit_on_input_error():
-        return load_checkpoint_to_cpu(path, *args, **kwargs)
-
-
-# For fairseq's own calls, on resuming and in fairseq-generate.
-checkpoint_utils.load_checkpoint_to_cpu = _load_or_exit
-
-
-_fairseq_ensemble = checkpoint_utils.load_model_ensemble_and_task
-
-
-def _ensemble_or_exit(filenames: list[str], *args, **kwargs) -> tuple:
-    """fairseq-generate's loader, which ends in a traceback where there is no such file."""
-    try:
-        return _fairseq_ensemble(filenames, *args, **kwargs)
-    except OSError as error:
-        _, missing, path = str(error).partition("Model file not found: ")
-        if not missing:
-            raise
-        leave(f"there is no checkpoint {path}; mend --path")
-
-
-checkpoint_utils.load_model_ensemble_and_task = _ensemble_or_exit
-
-
-_fairseq_merge = dataclass_utils.merge_with_parent
-
-
-def _merge_or_exit(dc: FairseqDataclass, cfg: omegaconf.DictConfig, *args, **kwargs):
-    """fairseq's checking of a part's config against its dataclass, which ends in a traceback."""
-    try:
-        merged = _fairseq_merge(dc, cfg, *args, **kwargs)
-    except omegaconf.errors.OmegaConfBaseException as error:
-        part, key = cfg.get("_name"), error.full_key
-        remedy = f" ({str(error.msg).splitlines()[0]}); correct it"
-        if isinstance(error, omegaconf.errors.ConfigKeyError):
-            near = difflib.get_close_matches(str(key), dc.__dataclass_fields__, n=1)
-            remedy = f"; did you mean {near[0]}?" if near else "; leave it out"
-            leave(f"{part} has no key {key}{remedy}")
-        leave(f"{part} cannot take its {key}{remedy}")
-    _check_cosine(merged)
-    return merged
-
-
-def _check_cosine(cfg: omegaconf.DictConfig) -> None:
-    """The schedule divides by the updates that are left after its warm-up."""
-    cosine = cfg.get("_name") == "cosine" and cfg.lr_period_updates <= 0
-    if cosine and 0 < cfg.max_update < cfg.warmup_updates:
-        sentence = "all %d updates lie in the warm-up of %d; set lr_scheduler.warmup_updates lower"
-        logger.warning(sentence, cfg.max_update, cfg.warmup_updates)
-    if cosine and cfg.max_update == cfg.warmup_updates:
-        leave(
-            f"optimization.max_update={cfg.max_update} ends with the warm-up; set "
-            "lr_scheduler.warmup_updates lower"
-        )
-
-
-# Where fairseq checks every part before a training starts.
-dataclass_utils.merge_with_parent = _merge_or_exit
 
 
 def _go_on_as_before(train: types.ModuleType) -> None:
@@ -276,6 +139,23 @@ def _pieces_or_exit() -> None:
     task.load_dataset, task.setup_dictionary = load_dataset, classmethod(setup_dictionary)
 
 
+def _manifests_or_exit() -> None:
+    """fairseq-generate's default task, which is for text, ends in a traceback at our manifests."""
+    task = sys.modules["fairseq.tasks.translation"].TranslationTask
+    set_up = task.setup_task.__func__
+
+    def setup_task(cls, cfg, **kwargs):
+        folder = pathlib.Path(cfg.data)
+        if any(folder.glob("*.tsv")) and not any(folder.glob("dict.*.txt")):
+            leave(
+                f"{folder} holds manifests, which fairseq-generate's default task does not read; "
+                "add --task mmpt_speech_to_text"
+            )
+        return set_up(cls, cfg, **kwargs)
+
+    task.setup_task = classmethod(setup_task)
+
+
 def _stop_when_done(train: types.ModuleType) -> None:
     """fairseq asks whether a training is over behind an update or a validation alone: one that had
     ended, started again, would make one more and keep it as its best."""
@@ -325,6 +205,7 @@ def mend_commands() -> None:
     _mended.update(new)
     if "fairseq_cli.generate" in new:
         _interrupted_in_a_sentence("interrupted")
+        _manifests_or_exit()
     if "fairseq_cli.train" in new:
         _interrupted_in_a_sentence(
             "interrupted; the same command goes on from the last checkpoint, if one was written"
@@ -339,43 +220,3 @@ def mend_commands() -> None:
 
 
 mend_commands()
-
-
-def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
-    """fairseq copies checkpoint_best.pt onto checkpoint_last.pt byte by byte: a kill meanwhile
-    would leave a torso from which nothing can resume."""
-    temporary = f"{dst_path}.part"
-    shutil.copyfile(src_path, temporary)
-    os.replace(temporary, dst_path)
-    return True
-
-
-PathManager.copy = staticmethod(_copy_atomically)
-
-
-# fairseq's TokenBlockDataset, on which its language models are trained, asks for np.compat.long;
-# NumPy 2 took the module away.
-setattr(np, "compat", types.SimpleNamespace(long=int))  # noqa: B010 (NPY201 sees the attribute)
-
-
-# fairseq-fixed still calls torch.cuda.amp.autocast(args...), deprecated since torch 2.4: one
-# warning for every training step.
-warnings.filterwarnings("ignore", r"`torch\.cuda\.amp\.autocast", FutureWarning)
-# fairseq's decoder hands torch's attention masks of two types, which warns though they are right.
-warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask")
-# fairseq pins memory without a GPU too.
-warnings.filterwarnings("ignore", "'pin_memory' argument is set as true but no accelerator")
-
-
-def package_paths(folder: str) -> list[str]:
-    """Every name under which ``sys.path`` reaches a package's folder, the given one first.
-
-    fairseq compares --user-dir with ``__path__`` letter by letter and calls a package "not
-    globally unique" when an editable install's link and its checkout are named in turn
-    (av_hubert #84).
-    """
-    name = os.path.basename(folder)
-    candidates = [folder, os.path.realpath(folder)]
-    candidates += [os.path.join(os.path.abspath(entry), name) for entry in sys.path]
-    same = [c for c in candidates if os.path.isdir(c) and os.path.samefile(c, folder)]
-    return list(dict.fromkeys(same))
