@@ -8,6 +8,7 @@ from scipy import stats
 
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.intervals import (
+    Counts,
     Interval,
     count,
     mean_interval,
@@ -131,37 +132,61 @@ def test_seeds_on_one_test_set_share_their_draws():
     assert both.value == pytest.approx((one.value + count(REFERENCES, BETTER, "word").value) / 2)
 
 
-def test_the_interval_of_several_seeds_is_that_of_drawing_them_too():
-    """Against a loop with draws of its own, and against the variance that theory asks for."""
-    runs = [count(REFERENCES, spoiled(REFERENCES, share), "word") for share in (0.2, 0.5, 0.8)]
-    rng = np.random.default_rng(9)
-    differences = []
-    for _ in range(4000):
-        rows = rng.integers(len(REFERENCES), size=len(REFERENCES))
-        sums = [run.statistics[rows].sum(0) for run in runs]
-        scores = np.array([100 * edits / words for edits, words in sums])
-        drawn = scores[rng.integers(3, size=3)].mean()
-        differences.append(scores.mean() + np.sqrt(3 / 2) * (drawn - scores.mean()))
+class OfSeeds(Counts):
+    """A run on a test set of which any draw has the same score: seeds alone vary."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(np.array([[round(1000 * value), 100_000]]), "0" * 12, "word")
+
+
+@pytest.mark.parametrize("values", [(30.0, 34.0), (30.0, 34.0, 31.0), (30.0, 34.0, 31.0, 32.0)])
+def test_where_seeds_alone_vary_the_interval_is_students(values):
+    found = mean_interval([OfSeeds(value) for value in values])
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02 * (high - low))
+
+
+def test_where_seeds_alone_vary_equal_systems_are_told_apart_once_in_twenty():
+    rng = np.random.default_rng(4)
+    for size in (2, 3):
+        wrong = 0
+        for _ in range(400):
+            ours, theirs = ([OfSeeds(v) for v in rng.normal(50, 2, size)] for _ in "ab")
+            found = relative_difference(ours, theirs, draws=400)
+            wrong += not found.low <= 0 <= found.high
+        assert wrong / 400 == pytest.approx(0.05, abs=0.03)
+
+
+def test_the_errors_of_utterances_and_seeds_add_up():
+    """Of ten seeds, whose t is hardly wider than a normal distribution."""
+    shares = np.linspace(0.3, 0.6, 10)
+    runs = [count(REFERENCES, spoiled(REFERENCES, share), "word") for share in shares]
     found = mean_interval(runs, draws=4000)
-    low, high = np.quantile(differences, [0.025, 0.975])
-    assert found.low == pytest.approx(low, abs=0.08 * (high - low))
-    assert found.high == pytest.approx(high, abs=0.08 * (high - low))
-    between = np.std([run.value for run in runs], ddof=1) / np.sqrt(3)
-    within = np.std([one.drawn(4000, 1) for one in runs], axis=1).mean() / np.sqrt(3)
-    assert np.hypot(between, within) < (found.high - found.low) / 2 / 1.96 * 1.2
-    alone = mean_interval([runs[1]], draws=4000)
-    assert found.high - found.low > 1.5 * (alone.high - alone.low)
+    between = np.std([run.value for run in runs], ddof=1) / np.sqrt(10)
+    within = np.mean([run.drawn(4000, 1) for run in runs], axis=0).std()
+    expected = np.hypot(1.96 * within, stats.t.ppf(0.975, 9) * between)
+    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.04)
+    assert within < 0.95 * np.hypot(within, between)
 
 
-def test_seeds_are_drawn_alike_on_both_sides():
-    """Trainings that are all better by a third are so whichever seeds are drawn."""
+def test_seeds_are_paired():
+    """Trainings that are all better by a third are so whichever seeds are taken."""
     ours = [count(REFERENCES, spoiled(REFERENCES, share), "word") for share in (0.2, 0.4, 0.6)]
     same = relative_difference(ours, ours, draws=200)
     assert (same.value, same.low, same.high) == (0, 0, 0)
     other = relative_difference(ours, ours[::-1], draws=200)
     assert other.value == pytest.approx(0)
-    assert other.low < -10
-    assert other.high > 10
+    assert other.low < -40
+    assert other.high > 60
+
+
+def test_where_seeds_alone_vary_a_difference_is_students():
+    """Against t's interval of the paired logarithms."""
+    ours, theirs = (20.0, 20.6, 20.2, 20.5), (30.0, 30.9, 30.3, 30.1)
+    found = relative_difference([OfSeeds(v) for v in ours], [OfSeeds(v) for v in theirs])
+    ends = stats.ttest_rel(np.log(ours), np.log(theirs)).confidence_interval(0.95)
+    low, high = (100 * (np.exp(end) - 1) for end in ends)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.03 * (high - low))
 
 
 def test_the_interval_repeats_and_the_seed_matters():
