@@ -16,6 +16,7 @@ from manifests.candidate import DUPLICATE, piece_id
 from manifests.common import CorpusError
 from manifests.holdout import at_the_end
 from manifests.journal import read_entries
+from manifests.text import sentence_key
 
 LEAKS = ("speaker", "source", "sentence")
 SHOWN = 5  # examples of a leak in a message
@@ -167,12 +168,12 @@ def checked_split(name: str) -> str:
     return name
 
 
-def sentence_key(text: str) -> str:
+def leak_key(text: str) -> str:
     """What counts as the same sentence; phrases that recur by nature (under four words) do not.
 
     Where words are not spaced, eight characters stand in for four words.
     """
-    words = text.casefold().split()
+    words = sentence_key(text).split()
     long = len(words) >= 4 or (len(words) == 1 and len(words[0]) >= 8)
     return " ".join(words) if long else ""
 
@@ -203,7 +204,7 @@ def _clips(entry: dict) -> Iterator[tuple]:
             _printable(found.get("detail", "")),
             row.get("speaker", ""),
             _printable(entry["source"]),
-            sentence_key(row.get("tgt_text", "")),
+            leak_key(row.get("tgt_text", "")),
             found.get("samples", 0),
             json.dumps(row, ensure_ascii=False),
         )

@@ -11,7 +11,6 @@ split. Write the FILEs as the transcripts are written: letters that those lack a
 """
 
 import argparse
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from fairseq.data import Dictionary
 
 from manifests.common import atomic_path
-from manifests.text import clean
+from manifests.text import clean, sentence_key
 from mmpt_fairseq.data.manifest import Manifest, splits_in
 from mmpt_fairseq.errors import InputError, command_line
 
@@ -93,15 +92,10 @@ def held_out(folder: Path, learnt: Iterable[str]) -> set[str]:
     for split in splits_in(folder):
         if split not in learnt:
             try:
-                keys.update(map(_key, targets(folder, split)))
+                keys.update(map(sentence_key, targets(folder, split)))
             except InputError as error:
                 print(f"not asked for its sentences: {error}", file=sys.stderr)
     return keys
-
-
-def _key(text: str) -> str:
-    """What counts as the same sentence."""
-    return " ".join(re.sub(r"[^\w\s]|_", "", clean(text).casefold()).split())
 
 
 def write_corpus(folder: Path, out: Path, train: str, valid: str, texts: Sequence[Path]) -> str:
@@ -123,7 +117,7 @@ def write_corpus(folder: Path, out: Path, train: str, valid: str, texts: Sequenc
     def further() -> Iterator[str]:
         nonlocal left
         for line in chain.from_iterable(map(read_text, texts)):
-            if _key(line) in other:
+            if sentence_key(line) in other:
                 left += 1
             else:
                 yield line

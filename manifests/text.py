@@ -113,6 +113,11 @@ def plain(text: str) -> str:
     return clean(" ".join(word for word in words if any(map(str.isalnum, word))))
 
 
+def sentence_key(text: str) -> str:
+    """What counts as the same sentence: what is heard alike."""
+    return plain(text).casefold()
+
+
 def _is_letter(character: str) -> bool:
     return character in _JOINERS or unicodedata.category(character)[0] in "LMN"
 

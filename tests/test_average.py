@@ -43,6 +43,7 @@ def run(tmp_path):
         updates = 10 * (i + 1)
         weights[updates] = save(folder / f"checkpoint_{name}.pt", updates, value, i)
     save(folder / "checkpoint_last.pt", 40, 2.0, 3)
+    save(folder / "checkpoint_0_20.pt", 20, None, 1)  # before it was validated
     return folder, weights
 
 

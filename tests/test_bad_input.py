@@ -265,6 +265,14 @@ def test_a_decode_without_its_task(stages, corpora):
     assert "add --task mmpt_speech_to_text" in sentence
 
 
+def test_a_search_that_ends_before_the_texts_do(stages, corpora):
+    checkpoint = stages / "finetuning" / "checkpoint_last.pt"
+    options = ["--decoding", "attention", "--max-len-b", "2"]
+    result = generate(checkpoint, corpora / "asr", "test", *options)
+    succeeded(result)
+    assert "and the search ends after --max-len-b=2; raise it" in result.stdout
+
+
 def test_stage_1_of_another_size(stages, corpora, tmp_path):
     start = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     options = [start, "model.encoder_embed_dim=32"]

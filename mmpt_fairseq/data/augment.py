@@ -55,6 +55,12 @@ class Augmentation:
                 f"task.noise_probability={cfg.noise_probability} must be between 0 and 1 and "
                 f"task.noise_sources={cfg.noise_sources} at least 1"
             )
+        noise = cfg.noise_probability, snr, cfg.noise_sources
+        if not cfg.noise_manifest and noise != (cls.probability, cls.snr, cls.sources):
+            raise InputError(
+                "task.noise_probability, task.noise_snr and task.noise_sources have no effect "
+                "without noises; name their manifest in task.noise_manifest"
+            )
         if set(speeds) == {1.0} and not cfg.noise_manifest:
             return None
         noises = Manifest(Path(cfg.noise_manifest)) if cfg.noise_manifest else None
@@ -64,7 +70,7 @@ class Augmentation:
                 f"{noises.where(0)} holds cached features, and noise is added to waveforms; name "
                 "the manifest of the sounds themselves in task.noise_manifest"
             )
-        return cls(speeds, noises, cfg.noise_probability, snr, cfg.noise_sources)
+        return cls(speeds, noises, *noise)
 
     def __call__(self, waveform: Waveform, generator: np.random.Generator) -> Waveform:
         """``(samples,)`` at another speed and with noise, as ``generator`` draws."""

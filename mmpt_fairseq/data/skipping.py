@@ -8,11 +8,13 @@ clip. The counts live in shared memory: workers add to them, the training proces
 import logging
 
 import torch
+from torch.utils.data import get_worker_info
 
 from mmpt_fairseq.errors import InputError, UnreadableClip
 
 logger = logging.getLogger(__name__)
 
+SLOTS = 257  # of the training process and its workers
 LONGER = 10  # frames that sound may last beyond what its manifest says: decoders differ
 
 
@@ -36,25 +38,30 @@ class SkippedClips:
 
     def __init__(self, tolerate: bool, share: float = 0.05, patience: int = 10) -> None:
         self.tolerate, self.share, self.patience = tolerate, share, patience
-        self._counts = torch.zeros(2, dtype=torch.long).share_memory_()
+        # Read and skipped, of each worker apart: adding to shared memory is no atomic step.
+        self._counts = torch.zeros(SLOTS, 2, dtype=torch.long).share_memory_()
 
     @property
     def read(self) -> int:
         """Clips asked for so far."""
-        return int(self._counts[0])
+        return int(self._counts[:, 0].sum())
 
     @property
     def skipped(self) -> int:
         """Clips that could not be used so far."""
-        return int(self._counts[1])
+        return int(self._counts[:, 1].sum())
 
     def count_read(self) -> None:
         """One more clip was asked for."""
-        self._counts[0] += 1
+        self._count(0)
+
+    def _count(self, what: int) -> None:
+        worker = get_worker_info()
+        self._counts[0 if worker is None else 1 + worker.id % (SLOTS - 1), what] += 1
 
     def report(self, where: str, error: UnreadableClip) -> UnreadableClip:
         """Count a clip out and say which and why; the fault takes the clip's place."""
-        self._counts[1] += 1
+        self._count(1)
         if self.tolerate:
             logger.warning("skipped %s: %s (%d so far)", where, error, self.skipped)
         return UnreadableClip(f"{where}: {error}")

@@ -4,9 +4,11 @@ import logging
 from argparse import Namespace
 from collections.abc import Sequence
 
+import numpy as np
 from fairseq.data import Dictionary
 from fairseq.dataclass import ChoiceEnum
 from fairseq.dataclass.configs import GenerationConfig
+from numpy.typing import NDArray
 from torch import nn
 
 from mmpt_fairseq.decoding.ctc import (
@@ -41,12 +43,25 @@ def ctc_generator(
 ) -> CTCGenerator:
     """One of CTC's own searches; warns of settings of fairseq's search that it has no place for."""
     known = GenerationConfig.__dataclass_fields__
-    unheard = (*UNHEARD, "nbest") if decoding == "ctc" else UNHEARD  # the best path is one
+    # The best path is one, and no other is kept.
+    unheard = (*UNHEARD, "nbest", "beam") if decoding == "ctc" else UNHEARD
     given = [n for n in unheard if getattr(args, n, known[n].default) != known[n].default]
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         logger.warning("--decoding %s is not changed by %s", decoding, names)
     return CTC_GENERATORS[decoding](models, dictionary, tags, args.beam)
+
+
+def warn_of_long_targets(lengths: NDArray[np.int32], limit: int, option: str) -> None:
+    """Warn where a beam search ends before some target does: it cannot get that right.
+
+    Args:
+        lengths: of a split's targets in tokens.
+        limit: the search's, which ``option`` sets.
+    """
+    if cut := int((lengths > limit).sum()):
+        sentence = "%d targets have up to %d tokens, and the search ends after %s=%d; raise it"
+        logger.warning(sentence, cut, int(lengths.max()), option, limit)
 
 
 def check_search(

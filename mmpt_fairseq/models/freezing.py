@@ -13,6 +13,9 @@ from mmpt_fairseq.modules.conformer import ConformerEncoder
 # fairseq's mark on parameters; its 16-bit optimizers hand it on to their 32-bit copies.
 ENCODER_GROUP = "encoder"
 
+# An update at which all that waits has thawed. What is tried as if it were, is told as nothing.
+THE_END = 10**9
+
 
 @dataclass
 class Freezing:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
-from mmpt_fairseq.models.freezing import Freezing, mark_encoder, without_gradients
+from mmpt_fairseq.models.freezing import THE_END, Freezing, mark_encoder, without_gradients
 from mmpt_fairseq.modules.conformer import ConformerEncoder, EncodedAudio
 from mmpt_fairseq.modules.masking import padding_mask
 
@@ -99,7 +99,7 @@ class SpeechEncoder(FairseqEncoder):
         """Thaw when it is time; fairseq says so after it has set the mode of training."""
         super().set_num_updates(num_updates)
         waited, self.num_updates = self.thaws, num_updates
-        if waited and not self.thaws:
+        if waited and not self.thaws and num_updates != THE_END:
             logger.info("update %d: what of the encoder waited learns from now on", num_updates)
         self.train(self.training)
 

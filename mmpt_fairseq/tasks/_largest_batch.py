@@ -10,11 +10,10 @@ from fairseq.data.iterators import EpochBatchIterator
 
 from mmpt_fairseq.data.rows import dataset_is_training
 from mmpt_fairseq.errors import InputError, exit_on_input_error
+from mmpt_fairseq.models.freezing import THE_END
 from mmpt_fairseq.tasks._every_row import peak_memory_gb
 
 logger = logging.getLogger(__name__)
-
-THE_END = 10**9  # an update; the real one tells the model its own number again
 
 
 class LargestBatchFirstMixin:

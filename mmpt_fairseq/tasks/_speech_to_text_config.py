@@ -9,6 +9,7 @@ from fairseq.data.audio.feature_transforms import CompositeAudioFeatureTransform
 from fairseq.dataclass import ChoiceEnum
 from omegaconf import II, MISSING
 
+from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.decoding.choice import Decoding
 from mmpt_fairseq.errors import InputError, reason_of
 from mmpt_fairseq.tasks._every_row import RowsConfig
@@ -36,21 +37,23 @@ class SpeechToTextConfig(RowsConfig):
         default=150, metadata={"help": "longest clip of those epochs in filterbank frames"}
     )
     speeds: List[float] = field(  # noqa: UP006
-        default_factory=lambda: [1.0],
+        default_factory=lambda: list(Augmentation.speeds),
         metadata={"help": "speed perturbation: training clips are played at one of these speeds"},
     )
     noise_manifest: Optional[str] = field(
         default=None, metadata={"help": "manifest of noises (or of speech, for babble) to add"}
     )
     noise_probability: float = field(
-        default=0.5, metadata={"help": "share of training clips that noise is added to"}
+        default=Augmentation.probability,
+        metadata={"help": "share of training clips that noise is added to"},
     )
     noise_snr: List[float] = field(  # noqa: UP006
-        default_factory=lambda: [0.0, 20.0],
+        default_factory=lambda: list(Augmentation.snr),
         metadata={"help": "lowest and highest signal-to-noise ratio in dB"},
     )
     noise_sources: int = field(
-        default=1, metadata={"help": "rows of the noise manifest in one noise: several are babble"}
+        default=Augmentation.sources,
+        metadata={"help": "rows of the noise manifest in one noise: several are babble"},
     )
     ctc_text: ChoiceEnum(["target", "source"]) = field(
         default="target",

@@ -15,7 +15,7 @@ from fairseq.tasks import FairseqTask
 from numpy.typing import NDArray
 from torch import nn
 
-from mmpt_fairseq.decoding.choice import CTC_GENERATORS
+from mmpt_fairseq.decoding.choice import CTC_GENERATORS, warn_of_long_targets
 from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.scoring import (
@@ -67,18 +67,9 @@ class ValidationScorer:
         self.tokenize = bleu_tokenizer(texts)
 
     def check_lengths(self, lengths: NDArray[np.int32]) -> None:
-        """Warn where the search ends before some target does: it cannot get that right.
-
-        Args:
-            lengths: of a split's targets in tokens.
-        """
-        cut, limit = int((lengths > self.settings.max_len_b).sum()), self.settings.max_len_b
-        if self.beam_search and cut:
-            logger.warning(
-                "%d targets to validate on have up to %d tokens, and the search ends after "
-                "generation.max_len_b=%d; raise it",
-                *(cut, int(lengths.max()), limit),
-            )
+        """Warn of a split's targets, of so many tokens, that the search ends before."""
+        if self.beam_search:
+            warn_of_long_targets(lengths, self.settings.max_len_b, "generation.max_len_b")
 
     def count(self, task: FairseqTask, sample: dict, model: nn.Module) -> dict[str, int]:
         """What the scores of a batch are made of.

@@ -19,7 +19,12 @@ from mmpt_fairseq.data.rows import begin_validation, dataset_is_training, manife
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.data.states import StoredStates
 from mmpt_fairseq.decoding import language_model
-from mmpt_fairseq.decoding.choice import CTC_GENERATORS, check_search, ctc_generator
+from mmpt_fairseq.decoding.choice import (
+    CTC_GENERATORS,
+    check_search,
+    ctc_generator,
+    warn_of_long_targets,
+)
 from mmpt_fairseq.decoding.ensemble import CTCEnsemble, JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.errors import InputError, exit_on_input_error, reason_of
@@ -283,6 +288,13 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             for model in models:
                 self.states.check(model.encoder.audio_encoder)
 
+    def _tell_unheard_weight(self) -> None:
+        """A training's is for the decodes that come after it."""
+        weight, decoding = self.cfg.ctc_decoding_weight, str(self.cfg.decoding)
+        given = weight != SpeechToTextConfig.ctc_decoding_weight
+        if self.cfg.decodes_with and decoding != "joint" and given:
+            logger.warning("--decoding %s is not changed by --ctc-decoding-weight", decoding)
+
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
         if self.data_cfg.prepend_tgt_lang_tag:
             args.prefix_size = 1  # every search starts with the row's language tag
@@ -292,12 +304,17 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
         with exit_on_input_error():
             check_search(decoding, models, self.ctc_text, self.ctc_learnt, args)
+            self._tell_unheard_weight()
             if self.states is not None and self.cfg.decodes_with:
                 self._check_states(models)
             fusion = extra_gen_cls_kwargs or {}
             language_model.check_language_model(fusion, self.tgt_dict, decoding, tags)
             if decoding in CTC_GENERATORS and fusion.get("lm_model") is None:
                 return ctc_generator(decoding, models, self.tgt_dict, tags, args)
+            if self.cfg.decodes_with:
+                for split in self.datasets.values():
+                    for part in manifest_datasets(split):
+                        warn_of_long_targets(part.tgt_lens, args.max_len_b, "--max-len-b")
             generator = super().build_generator(models, args, seq_gen_cls, extra_gen_cls_kwargs)
             if decoding == "joint":
                 generator.model = JointEnsemble(models, self.cfg.ctc_decoding_weight, tags)

@@ -115,6 +115,8 @@ def test_nothing_asked_for_is_nothing():
         ({"noise_snr": [20, 0]}, "lowest and the highest"),
         ({"noise_probability": 2.0}, "between 0 and 1"),
         ({"noise_sources": 0}, "at least 1"),
+        ({"noise_snr": [0, 5]}, "no effect without noises"),
+        ({"speeds": [0.9, 1.1], "noise_sources": 3}, "no effect without noises"),
         ({"noise_manifest": "nowhere.tsv"}, "no manifest nowhere.tsv"),
     ],
 )

@@ -93,6 +93,13 @@ def test_leaks_between_splits_are_refused_unless_allowed(wav, tmp_path, kind, sh
     run_candidates(clips[:2], tmp_path, "--restart")
 
 
+def test_a_sentence_with_other_marks_is_the_same(wav, tmp_path):
+    texts = {"train": "The cat sat, on the mat.", "test": "the cat sat on the mat"}
+    clips = [Candidate(split, split, wav, text=text) for split, text in texts.items()]
+    with pytest.raises(CorpusError, match="share a sentence"):
+        run_candidates(clips, tmp_path)
+
+
 def test_short_phrases_are_no_leak(wav, tmp_path):
     clips = [Candidate(s, s, wav, text="thank you so") for s in ("train", "test")]
     assert run_candidates(clips, tmp_path)["leaks"] == {}

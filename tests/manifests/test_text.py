@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from manifests.text import RULES, clean, lrs3, main, plain, read_lines, spoken
+from manifests.text import RULES, clean, lrs3, main, plain, read_lines, sentence_key, spoken
 from mmpt_fairseq.scoring import normalise_text
 
 
@@ -100,6 +100,20 @@ def test_rules_are_whole_the_first_time(name):
 )
 def test_what_is_heard(raw, expected):
     assert plain(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("The cat sat, on the mat.", "the cat sat on the mat", True),
+        ("किताब", "कताब", False),  # a vowel's sign
+        ("คน ไป", "คน ไป่", False),  # a tone's
+        ("kɔ\u0301ba", "kɔ\u0300ba", False),  # the same, of which no letter has been made
+        ("Straße", "STRASSE", True),
+    ],
+)
+def test_what_counts_as_the_same_sentence(one, other, same):
+    assert (sentence_key(one) == sentence_key(other)) is same
 
 
 def test_a_rule_over_lines(monkeypatch, capsys):

@@ -8,7 +8,7 @@ from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 from omegaconf import OmegaConf
 
 from mmpt_fairseq.errors import InputError
-from mmpt_fairseq.models.freezing import Freezing, refuse_decay, scaled_encoder_lr
+from mmpt_fairseq.models.freezing import THE_END, Freezing, refuse_decay, scaled_encoder_lr
 from tests.helpers import speech_batch, speech_model, speech_task
 
 BATCH = speech_batch([40, 21], [[4], [5]])
@@ -76,6 +76,8 @@ def test_the_encoder_thaws_after_so_many_updates(caplog):
         assert changed(before, model) == set()
         assert torch.equal(states(model), states(model))  # no dropout either
     assert not torch.equal(head, model.encoder.ctc_projection.weight)
+    model.set_num_updates(THE_END)  # as the largest batch is tried
+    model.set_num_updates(2)
     assert "learns from now on" not in caplog.text
     update(task, model, optimizer, 3)
     assert "update 3: what of the encoder waited learns from now on" in caplog.text

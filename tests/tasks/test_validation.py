@@ -50,7 +50,7 @@ def test_a_search_that_ends_too_early_is_told(caplog):
     scorer(decoding="ctc").check_lengths(np.array([6]))  # as long as the sound
     assert "max_len_b" not in caplog.text
     scorer().check_lengths(np.array([3, 6, 7]))
-    told = "2 targets to validate on have up to 7 tokens, .* generation.max_len_b=5"
+    told = "2 targets have up to 7 tokens, .* generation.max_len_b=5"
     assert re.search(told, caplog.text)
 
 
