@@ -174,8 +174,15 @@ def test_a_vocabulary_of_the_same_size_in_another_order(asr, stages, tmp_path):
 @pytest.mark.parametrize(
     ("option", "reason"),
     [
-        ("criterion._name=mmpt_contrastive", "Criterion does not match"),
-        ("model.encoder_embed_dim=24", "Cannot load model parameters"),
+        (
+            "criterion._name=mmpt_contrastive",
+            "(Criterion does not match: criterion._name=mmpt_contrastive "
+            "(there mmpt_masked_reconstruction)",
+        ),
+        (
+            "model.encoder_embed_dim=24",
+            "(Cannot load model parameters: model.encoder_embed_dim=24 (there 16))",
+        ),
     ],
 )
 def test_the_folder_of_another_training(stages, corpora, tmp_path, option, reason):
@@ -186,11 +193,26 @@ def test_the_folder_of_another_training(stages, corpora, tmp_path, option, reaso
     assert f"{last}, with whose weights" in sentence
     assert reason in sentence
     assert "another checkpoint.save_dir" in sentence
-    if reason.startswith("Cannot"):  # fairseq looks at no criterion where it takes weights alone
+    if reason.startswith("(Cannot"):  # fairseq looks at no criterion where it takes weights alone
         options = [option, f"checkpoint.finetune_from_model={last}"]
         sentence = refused(train("pretraining", corpora / "av", tmp_path / "new", *options))
         assert "give one with the same" in sentence
         assert "save_dir" not in sentence
+        assert "init_encoder_from" not in sentence  # which stage 1 does not have
+
+
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [
+        ("criterion._name=mae", "there are mmpt_contrastive, "),
+        ("optimizer._name=adamm", "did you mean adam?"),
+        ("model._name=mmpt_av_pretrain", "did you mean mmpt_av_pretraining?"),
+        ("task._name=mmpt_av", "there are mmpt_av_pretraining, "),
+    ],
+)
+def test_a_name_that_there_is_not(corpora, tmp_path, option, remedy):
+    sentence = refused(train("pretraining", corpora / "av", tmp_path / "run", option))
+    assert f"{option} is none that there is; {remedy}" in sentence
 
 
 def test_a_training_that_goes_on_with_fewer_rows(asr, tmp_path):

@@ -9,9 +9,14 @@ import sys
 import traceback
 import types
 
+from mmpt_fairseq.compat.configs import check_names, differences, plain, saved_config
 from mmpt_fairseq.errors import leave, write_down
 
 logger = logging.getLogger(__name__)
+
+
+# Of a config, what a training that goes on can be another by.
+PARTS = "task", "model", "criterion", "optimizer", "lr_scheduler", "optimization", "dataset"
 
 
 def _go_on_as_before(train: types.ModuleType) -> None:
@@ -40,23 +45,40 @@ def _go_on_as_before(train: types.ModuleType) -> None:
             if not str(error).startswith(faults):
                 raise
             reason = str(error).partition(";")[0].partition(" from checkpoint")[0]
+            parts = "task", "model", "criterion", "optimizer"
+            other = differences(plain(trainer.cfg), saved_config(filename), parts)
             save_dir = os.path.realpath(trainer.cfg.checkpoint.save_dir)
             if os.path.dirname(os.path.realpath(filename)) == save_dir:
                 remedy = "repeat those, or give this training another checkpoint.save_dir"
             else:
-                remedy = "give one with the same, or begin with model.init_encoder_from"
+                remedy = "give one with the same"
+                if "init_encoder_from" in trainer.cfg.model:
+                    remedy += ", or begin with model.init_encoder_from"
             if reason.startswith("Optimizer"):
                 remedy += ", or set checkpoint.reset_optimizer=true"
             leave(
                 f"{filename}, with whose weights this training would begin, is of one with other "
-                f"settings of the model, objective or optimizer ({reason}); {remedy}"
+                f"settings of the model, objective or optimizer ({reason}: {other}); {remedy}"
             )
         if extra_state is not None and not (reset_optimizer or reset_meters):
             counted.update(extra_state.get("early_stopping", {}))
+            other = differences(plain(trainer.cfg), saved_config(filename), PARTS)
+            if other and trainer.is_data_parallel_master:
+                logger.warning("this training goes on with other settings than before: %s", other)
         return extra_state
 
     train.Trainer.save_checkpoint = save_checkpoint
     train.Trainer.load_checkpoint = load_checkpoint
+
+
+def _known_names_alone(train: types.ModuleType) -> None:
+    add_defaults = train.add_defaults
+
+    def with_names(cfg) -> None:
+        check_names(cfg)
+        add_defaults(cfg)
+
+    train.add_defaults = with_names
 
 
 def _score_before_the_best(train: types.ModuleType) -> None:
@@ -211,6 +233,7 @@ def mend_commands() -> None:
             "interrupted; the same command goes on from the last checkpoint, if one was written"
         )
         train = sys.modules["fairseq_cli.train"]
+        _known_names_alone(train)
         _go_on_as_before(train)
         _score_before_the_best(train)
         _empty_batches_first(train)

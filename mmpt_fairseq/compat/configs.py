@@ -1,13 +1,20 @@
-"""Configs that fairseq checks before a training starts: faults in one sentence."""
+"""Configs that fairseq checks before a training starts, and what two of them differ in."""
 
 import difflib
 import logging
 
 import omegaconf
+import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass import utils as dataclass_utils
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
+from fairseq.registry import REGISTRIES
+from fairseq.tasks import TASK_REGISTRY
 
 from mmpt_fairseq.errors import leave
+
+# Of fairseq's and our keys those that change nothing of what is learnt.
+NO_MATTER = "num_workers", "num_workers_valid", "data_buffer_size", "tensorboard_logdir", "save_dir"
 
 logger = logging.getLogger(__name__)
 
@@ -45,3 +52,44 @@ def _check_cosine(cfg: omegaconf.DictConfig) -> None:
 
 # Where fairseq checks every part before a training starts.
 dataclass_utils.merge_with_parent = _merge_or_exit
+
+
+def check_names(cfg: omegaconf.DictConfig) -> None:
+    """fairseq ends in a traceback where a part's ``_name`` is one that there is not."""
+    known = {
+        "task": TASK_REGISTRY,
+        "model": MODEL_REGISTRY | ARCH_MODEL_NAME_REGISTRY,
+        **{part: REGISTRIES[part]["registry"] for part in ("criterion", "optimizer")},
+        "lr_scheduler": REGISTRIES["lr_scheduler"]["registry"],
+    }
+    for part, names in known.items():
+        chosen = cfg.get(part)
+        name = chosen if isinstance(chosen, str) else chosen and chosen.get("_name")
+        if name and name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            ours = sorted(n for n in names if n.startswith("mmpt_"))
+            remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(ours or names)}"
+            leave(f"{part}._name={name} is none that there is; {remedy}")
+
+
+def plain(cfg: omegaconf.DictConfig) -> dict:
+    """A config as fairseq keeps it in checkpoints."""
+    return omegaconf.OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+
+
+def saved_config(checkpoint: str) -> dict:
+    """That of the training which wrote a checkpoint, without reading its tensors; {} of none."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    cfg = state.get("cfg") or {}
+    return plain(cfg) if isinstance(cfg, omegaconf.DictConfig) else cfg
+
+
+def differences(ours: dict, theirs: dict, parts: tuple[str, ...]) -> str:
+    """What two configs set otherwise, ``model.dropout=0.1 (there 0.2), ...``; keys of both alone,
+    and of those only what can change a training."""
+    return ", ".join(
+        f"{part}.{key}={value} (there {theirs[part][key]})"
+        for part in parts
+        for key, value in (ours.get(part) or {}).items()
+        if key in (theirs.get(part) or {}) and theirs[part][key] != value and key not in NO_MATTER
+    )

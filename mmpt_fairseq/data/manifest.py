@@ -99,7 +99,8 @@ class Manifest:
             beside = f" beside {', '.join(others)}" if others else ""
             raise InputError(
                 f"there is no manifest {self.path}{beside}; write one with python -m "
-                "manifests.<corpus>, or name another split"
+                "manifests.<corpus>, or name another split (--splits, dataset.train_subset, "
+                "--gen-subset)"
             )
         self._bytes = _map_file(self.path)
         starts = _line_starts(self._bytes)

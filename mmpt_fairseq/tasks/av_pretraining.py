@@ -5,9 +5,10 @@ import os
 from dataclasses import dataclass, field
 from typing import Optional
 
+import numpy as np
 import torch
 from fairseq.dataclass import FairseqDataclass
-from fairseq.distributed.utils import get_global_rank
+from fairseq.distributed.utils import get_data_parallel_world_size, get_global_rank
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
 
@@ -15,7 +16,7 @@ from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
-from mmpt_fairseq.data.rows import begin_validation
+from mmpt_fairseq.data.rows import begin_validation, dataset_is_training
 from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.extensions import contrasts, reconstructs
 from mmpt_fairseq.tasks._every_row import (
@@ -27,6 +28,7 @@ from mmpt_fairseq.tasks._start import check_start, is_training_split, is_validat
 
 logger = logging.getLogger(__name__)
 
+FEW_CLIPS = 16  # contrasted with one another: a guess is right too often
 MOSTLY_HEARD = 0.9  # share of a corpus's sound; who hears less of it is warned
 
 
@@ -148,6 +150,20 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         criterion = super().build_criterion(cfg)
         self.retrieval = getattr(criterion, "retrieval", None)
         return criterion
+
+    def get_batch_iterator(self, dataset, *args, **kwargs):
+        """The other bases'; tells where contrast has next to nothing to choose among."""
+        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        if self.contrasts and dataset_is_training(dataset) and iterator.epoch == 1:
+            sizes = [len(rows) for rows in iterator.frozen_batches if dataset.kinds[rows[0]] == 0]
+            together = int(np.median(sizes)) * get_data_parallel_world_size()
+            if together < FEW_CLIPS:
+                logger.warning(
+                    "half of the batches contrast no more than %d clips, which is easy and teaches "
+                    "little; raise dataset.max_tokens",
+                    together,
+                )
+        return iterator
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         """fairseq's."""

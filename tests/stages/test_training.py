@@ -102,6 +102,7 @@ def test_resumed_training_is_the_uninterrupted_one(name, corpora, tmp_path):
     shutil.copy(middle, tmp_path / "resumed" / "checkpoint_last.pt")
     output = train(name, data, tmp_path / "resumed", *common, "dataset.num_workers=2")
     assert "Loaded checkpoint" in succeeded(output)
+    assert "other settings than before" not in output.stdout
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
@@ -129,6 +130,16 @@ def test_a_training_that_has_ended_is_left_as_it_is(stages, corpora, tmp_path):
     assert "done: 2 of 2 updates; raise optimization.max_update to go on" in output
     assert "is not looked at: the training goes on from" in output
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
+
+
+def test_other_settings_of_a_training_that_goes_on_are_told(stages, corpora, tmp_path):
+    shutil.copytree(stages / "finetuning", tmp_path / "run")
+    options = ["optimization.max_update=3", "optimization.lr=[0.0123]"]
+    output = succeeded(train("finetuning", corpora / "asr", tmp_path / "run", *options))
+    told = re.search("goes on with other settings than before: (.*)", output)[1]
+    assert "optimization.lr=[0.0123] (there [" in told
+    assert "optimization.max_update=3 (there 2)" in told
+    assert "model." not in told.replace("model.init_encoder_from", "")
 
 
 def test_the_plugin_may_be_imported_before_fairseqs_commands(stages, corpora, tmp_path):

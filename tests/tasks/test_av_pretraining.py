@@ -71,6 +71,14 @@ def test_long_clips_that_are_cut_are_told(tmp_path, caplog):
         assert told.levelname == "INFO"
 
 
+def test_a_contrast_of_few_clips_is_told(folder, caplog):
+    for contrasts, told in ((False, False), (True, True)):
+        task = loaded(folder)
+        task.contrasts = contrasts
+        task.get_batch_iterator(task.dataset("train"), max_sentences=3)
+        assert ("half of the batches contrast no more than" in caplog.text) is told
+
+
 def test_splits_are_trained_on_together(folder):
     one = loaded(folder).dataset("train")
     task = AVPretrainingTask.setup_task(config(folder, train_subset="train,more"))
