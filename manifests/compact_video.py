@@ -20,8 +20,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from manifests.common import CorpusError, atomic_path, parallel_stream, preload, remove_stale
-from manifests.recording import video_stream
+from manifests.common import CorpusError, atomic_path, parallel_stream, remove_stale
+from manifests.container import picture_converter, video_stream
 
 SMALL_SIDE = 256
 KEY_EVERY = 12  # pictures
@@ -29,8 +29,6 @@ COARSEST_CLOCK = 3_000_000_000  # nanoseconds: some file systems count times in 
 QUALITY = "26"  # x264's constant rate factor
 
 Job = tuple[str, str]
-
-preload("mmpt_fairseq.data.container")
 
 
 def compact(
@@ -120,8 +118,6 @@ def _transcode(source, target, small_side: int) -> None:
         ValueError: there is none.
     """
     import av
-
-    from mmpt_fairseq.data.container import picture_converter
 
     stream = video_stream(source)
     stream.thread_type = "NONE"

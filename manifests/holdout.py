@@ -8,7 +8,8 @@ from dataclasses import replace
 from zlib import crc32
 
 from manifests.candidate import Candidate
-from manifests.recording import TOLERANCE, inspect
+from manifests.container import TOLERANCE
+from manifests.recording import inspect
 
 LARGEST_SHARE = 1 / 3  # that whole speakers, or one recording, may take to ``valid``
 WORTH_WHOLE = 1 / 6  # that whole recordings take, where the ends of all would be less

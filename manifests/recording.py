@@ -22,16 +22,19 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from manifests.candidate import MISSING, NO_AUDIO, UNREADABLE
+from manifests.container import (
+    TOLERANCE,
+    SoundClock,
+    beginning,
+    open_container,
+    sound_begins,
+    video_stream,
+)
 from manifests.headers import data_promised, is_chained, mp3_tells_length, sndfile_reads_all
 
 PLAIN = {".wav", ".aif", ".aiff"}
 COMPRESSED = {".flac", ".ogg", ".oga", ".opus", ".mp3"}
 INDEXED = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the format
-# Two decoders may count a compressed recording's last frames differently, and a segment may end
-# this much after its recording (rounded times); as where mmpt_fairseq reads it.
-TOLERANCE = 0.1  # seconds
-# Sound that a container's clock has and its packets have not counts as silence, up to this much.
-LONGEST_GAP = 3600  # seconds
 BLOCK = 1 << 20
 
 
@@ -136,8 +139,7 @@ def _container(path: str, decode: bool, timed: bool) -> Recording:
 
     av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is told in skipped.tsv
     try:
-        # Else FFmpeg takes what stands before a colon for a protocol.
-        with av.open(f"file:{path}") as container:
+        with open_container(path) as container:
             sound = container.streams.audio[0] if container.streams.audio else None
             video = video_stream(container)
             if sound is None and video is None:
@@ -152,14 +154,6 @@ def _container(path: str, decode: bool, timed: bool) -> Recording:
     if (sound and not found.samples) or (video and not found.pictures):
         return Recording(fault=(UNREADABLE, "no samples or no pictures in a track"))
     return found
-
-
-def video_stream(container):
-    """The pictures of a container; a cover image of a piece of music does not count."""
-    import av
-
-    cover = av.stream.Disposition.attached_pic
-    return next((s for s in container.streams.video if not s.disposition & cover), None)
 
 
 def _checked(decoded: Recording, index: Recording | None) -> Recording:
@@ -201,7 +195,7 @@ def _from_index(container, sound, video, timed: bool) -> Recording | None:
         samples = sound.index_entries[-1].timestamp + packet - max(0, sound.start_time or 0)
     if video:
         pictures = sum(not entry.is_discard for entry in video.index_entries)
-    begins = _begins(container, sound)
+    begins = sound_begins(container, sound)
     if not (video and timed):
         return Recording(rate, samples, begins, pictures)
     times = _packet_times(container, video)
@@ -211,25 +205,12 @@ def _from_index(container, sound, video, timed: bool) -> Recording | None:
     return None
 
 
-def _beginning(container) -> float:
-    """The time that players show as zero."""
-    import av
-
-    return (container.start_time or 0) / av.time_base
-
-
-def _begins(container, sound) -> float:
-    if not sound:
-        return 0.0
-    return max(0.0, float((sound.start_time or 0) * sound.time_base) - _beginning(container))
-
-
 def _packet_times(container, video) -> array:
     """When pictures appear, by their packets, which are read but not decoded."""
     packets = (p for p in container.demux(video) if p.pts is not None and not p.is_discard)
     shown = sorted((packet.pts, packet.duration or 0) for packet in packets)
-    unit, beginning = float(video.time_base), _beginning(container)
-    times = array("d", (stamp * unit - beginning for stamp, _ in shown))
+    unit, zero = float(video.time_base), beginning(container)
+    times = array("d", (stamp * unit - zero for stamp, _ in shown))
     return _with_end(times, shown[-1][1] * unit if shown else 0.0)
 
 
@@ -244,27 +225,21 @@ def _with_end(times: array, last: float) -> array:
 
 def _by_decoding(container, sound, video) -> Recording:
     """Both tracks decoded in one go."""
-    samples, first, times, ordered = 0, None, array("d"), True
+    times, ordered = array("d"), True
     for stream in (sound, video):
         if stream:
             stream.thread_type = "NONE"  # the workers are the parallelism
-    beginning, rate = _beginning(container), sound.rate if sound else 0  # that of its first frame
+    clock = SoundClock(sound.rate if sound else 0)  # that of its first frame
+    zero = beginning(container)
     for frame in container.decode([s for s in (sound, video) if s]):
         if hasattr(frame, "samples"):
-            if frame.pts is not None:
-                first = frame.pts if first is None else first
-                gap = round((frame.pts - first) * frame.time_base * rate) - samples
-                if gap > LONGEST_GAP * rate:  # a fault of the clock
-                    first += round(gap / rate / frame.time_base)
-                elif gap > TOLERANCE * rate:
-                    samples += gap
-            samples += frame.samples * rate // frame.sample_rate
+            clock.silence_before(frame)
             continue
-        time = -1.0 if frame.time is None else frame.time - beginning
+        time = -1.0 if frame.time is None else frame.time - zero
         ordered = ordered and frame.time is not None and (not times or time > times[-1])
         times.append(time)
     pictures, step = len(times), 1 / float(video.average_rate or 25) if video else 0.0
     if not ordered:  # no clock to go by
         times = array("d", (i * step for i in range(pictures)))
     times = _with_end(times, step if pictures == 1 else 0.0)
-    return Recording(rate, samples, _begins(container, sound), pictures, times)
+    return Recording(clock.rate, clock.samples, sound_begins(container, sound), pictures, times)

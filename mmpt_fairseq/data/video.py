@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmpt_fairseq.data.container import open_container, picture_converter
+from manifests.container import open_container, picture_converter, video_stream
 from mmpt_fairseq.data.waveform import split_slice
 from mmpt_fairseq.errors import UnreadableClip, reason_of
 
@@ -85,14 +85,6 @@ def read_frames(source: str, indices: Indices | Callable[[float | None], Indices
             "it was cut off or is damaged, or video_frames is wrong"
         )
     return np.stack([pictures.get(int(i), pictures[final]) for i in indices])
-
-
-def video_stream(container):
-    """The pictures of a container; a cover image of a piece of music does not count."""
-    import av
-
-    cover = av.stream.Disposition.attached_pic
-    return next((s for s in container.streams.video if not s.disposition & cover), None)
 
 
 def _decode_pictures(path: str, container, stream, wanted: set[int]) -> Pictures:

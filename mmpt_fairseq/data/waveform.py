@@ -12,18 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmpt_fairseq.data.container import open_container
+from manifests.container import TOLERANCE, SoundClock, open_container
 from mmpt_fairseq.errors import UnreadableClip, reason_of
 
 SAMPLE_RATE = 16_000
 # Decoders of compressed sound need some of what comes before the part that is wanted.
 PREROLL = 0.5  # seconds
-# Two decoders may count a compressed recording's last frames differently.
-PART_TOLERANCE = 0.1  # seconds
 TIMED = {"matroska,webm", "mpegts"}  # FFmpeg's names of containers whose sound is sought by time
-# Sound that a container's clock has and its packets have not, as of recorders that drop out, is
-# silence; a longer step is a fault of the clock. manifests/recording.py counts it so.
-GAP, LONGEST_GAP = 0.1, 3600  # seconds
 SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff"}
 
 Waveform = NDArray[np.float32]
@@ -49,7 +44,7 @@ def read_waveform(source: str) -> Waveform:
         waveform, rate = _decode(zip_member(path, offset, length), source, 0, -1)
     else:
         waveform, rate = _decode(path, source, offset, length)
-        if len(waveform) + PART_TOLERANCE * rate < length:
+        if len(waveform) + TOLERANCE * rate < length:
             raise UnreadableClip(
                 f"{source} reaches past the end of the recording: {len(waveform)} of its samples "
                 "are there"
@@ -200,17 +195,10 @@ def _without_gaps(frames: Iterable, rate: int) -> Iterator[Waveform]:
     import av
 
     resamplers: dict[int, av.AudioResampler] = {}  # by the rate of what they are given
-    first, counted = None, 0
+    clock = SoundClock(rate)
     for frame in frames:
-        if frame.pts is not None:
-            first = frame.pts if first is None else first
-            gap = round((frame.pts - first) * frame.time_base * rate) - counted
-            if gap > LONGEST_GAP * rate:
-                first, gap = first + round(gap / rate / frame.time_base), 0
-            if gap > GAP * rate:
-                counted += gap
-                yield from (np.zeros(n, np.float32) for n in _parts(gap, rate))
-        counted += frame.samples * rate // frame.sample_rate
+        silence = clock.silence_before(frame)
+        yield from (np.zeros(n, np.float32) for n in _parts(silence, rate))
         if frame.sample_rate not in resamplers:
             resamplers[frame.sample_rate] = av.AudioResampler(format="fltp", rate=rate)
         for block in resamplers[frame.sample_rate].resample(frame):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmpt_fairseq.data.container import open_container
+from manifests.container import open_container
 from mmpt_fairseq.data.waveform import (
     SAMPLE_RATE,
     Waveform,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from manifests.container import open_container, sound_begins
 from mmpt_fairseq.data.audio import (
     FRAME_LENGTH,
     ROUNDING_NOISE,
@@ -10,7 +11,6 @@ from mmpt_fairseq.data.audio import (
     floored_filterbank,
     normalise,
 )
-from mmpt_fairseq.data.container import open_container, sound_begins
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform, is_soundfile
 from mmpt_fairseq.data.waveform_stream import Samples, Source, waveform_blocks
 from mmpt_fairseq.errors import UnreadableClip
