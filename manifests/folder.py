@@ -35,7 +35,14 @@ from pathlib import Path
 
 from manifests.candidate import Candidate
 from manifests.catalogue import role_of
-from manifests.holdout import RecordingsHeldOut, SpeakersHeldOut, drawn, ends_held_out, hold_out
+from manifests.holdout import (
+    RecordingsHeldOut,
+    SpeakersHeldOut,
+    drawn,
+    ends_held_out,
+    hold_out,
+    is_usable,
+)
 from manifests.prepare import Recipe, add_keep_silent, add_valid_every, main
 from manifests.recording import COMPRESSED, PLAIN, inspect
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
@@ -162,7 +169,7 @@ def _clips(recording: Recording, args: argparse.Namespace, sidecars: Sidecars | 
     """How many a recording makes, about."""
     if sidecars is not None:
         clips = sidecars.clips(recording, _base(recording, args, "train", {}))
-        return sum(not clip.fault and clip.text != "" for clip in clips)
+        return sum(map(is_usable, clips))
     sound = inspect(str(recording.sound)) if args.cut else None
     return int(sound.samples / sound.rate / args.cut) if sound and sound.rate else 1
 

@@ -49,7 +49,8 @@ class RecordingsHeldOut:
     Args:
         recordings: those of the clips, in any order; read three times.
         every: 0 holds out nothing.
-        clips: how many each has; asked where those held out are more than ``WORTH_WHOLE`` of all.
+        clips: how many that can be used each has; asked where those held out are more than
+            ``WORTH_WHOLE`` of all.
 
     Attributes:
         possible: whether whole recordings are to be held out, not the ends of all: there are two
@@ -162,11 +163,10 @@ def ends_held_out(clips: Iterable[Candidate], every: int) -> Iterator[Candidate]
     """
     clips, places = list(clips), defaultdict(list)
     for place, clip in enumerate(clips):
-        if clip.split == "train" and not clip.fault and clip.text != "":
+        if clip.split == "train" and is_usable(clip):
             places[clip.source].append(place)
     last: set[int] = set()
     for of_one in places.values():
-        of_one = [place for place in of_one if _is_there(clips[place])]
         if len(of_one) == 1 and clips[of_one[0]].cut:
             clips[of_one[0]] = replace(clips[of_one[0]], last_drawn=every)
         last.update(of_one[len(of_one) - at_the_end(len(of_one), every) :])
@@ -174,8 +174,11 @@ def ends_held_out(clips: Iterable[Candidate], every: int) -> Iterator[Candidate]
         yield drawn(clip) if place in last else clip
 
 
-def _is_there(clip: Candidate) -> bool:
-    """Whether its recording can be read and goes on until its end: credits often stand behind."""
+def is_usable(clip: Candidate) -> bool:
+    """Whether it has what is learnt from and its recording goes on until its end: credits often
+    stand behind."""
+    if clip.fault or clip.text == "":
+        return False
     found = inspect(clip.audio)
     known = found.rate and clip.seconds is not None
     lasts = not known or clip.start + clip.seconds <= found.samples / found.rate + TOLERANCE

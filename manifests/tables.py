@@ -13,7 +13,14 @@ from pathlib import Path
 from manifests.candidate import BAD_ROW, BAD_TIMES, Candidate
 from manifests.catalogue import role_of, spelt
 from manifests.common import CorpusError
-from manifests.holdout import drawn, ends_held_out, hold_out
+from manifests.holdout import (
+    RecordingsHeldOut,
+    SpeakersHeldOut,
+    drawn,
+    ends_held_out,
+    hold_out,
+    is_usable,
+)
 from manifests.text import clean, encoding_of
 
 # Our name -> names that it goes by (Hugging Face, Common Voice, Kaldi exports, spreadsheets).
@@ -217,35 +224,50 @@ def table_candidates(
         read: the rows, which are read more than once.
         every: one in so many is held out, 0 for none.
     """
+
+    def clips() -> Iterator[tuple[Row, Candidate]]:
+        return ((row, row_candidate(row, at, split, rule, **columns)) for row, at, split in read())
+
     splits = {spelt(row.get("split", split)) for row, _, split in read()}
     if not every or "valid" in map(role_of, splits):
-        yield from (row_candidate(row, at, split, rule, **columns) for row, at, split in read())
+        yield from (clip for _, clip in clips())
         return
+    held = _held_out(read, clips, every)
+    if not held.possible:
+        yield from ends_held_out((clip for _, clip in clips()), every)
+        return
+    for row, clip in clips():
+        train = clip.split == "train" and not clip.fault
+        yield drawn(clip) if train and _group(row, held.by_speaker) in held else clip
 
-    def group(row: Row, by_speaker: bool) -> str:
-        return (row.get("speaker") if by_speaker else "") or row["file"]
+
+def _held_out(
+    read: Callable[[], Iterator[Placed]],
+    clips: Callable[[], Iterator[tuple[Row, Candidate]]],
+    every: int,
+) -> RecordingsHeldOut | SpeakersHeldOut:
+    """Which speakers or recordings of ``train`` are held out."""
 
     def groups(by_speaker: bool) -> Iterator[str]:
         for row, _, split in read():
             usable = "file" in row and row.get("text") != ""
             if usable and spelt(row.get("split", split)) == "train":
-                yield group(row, by_speaker)
-
-    with_speakers = any("speaker" in row for row, _, _ in read())
-    speakers = groups(True) if with_speakers else None
+                yield _group(row, by_speaker)
 
     def one_a_row() -> Iterator[tuple[str, int]]:
         return ((recording, 1) for recording in groups(False))
 
-    held = hold_out(speakers, one_a_row, every, one_a_row)
+    def usable() -> Iterator[tuple[str, int]]:
+        of_train = ((row, clip) for row, clip in clips() if clip.split == "train")
+        return ((_group(row, False), 1) for row, clip in of_train if is_usable(clip))
 
-    def clips() -> Iterator[Candidate]:
-        for row, folder, split in read():
-            clip = row_candidate(row, folder, split, rule, **columns)
-            train = clip.split == "train" and not clip.fault
-            yield drawn(clip) if train and group(row, held.by_speaker) in held else clip
+    with_speakers = any("speaker" in row for row, _, _ in read())
+    return hold_out(groups(True) if with_speakers else None, one_a_row, every, usable)
 
-    yield from clips() if held.possible else ends_held_out(clips(), every)
+
+def _group(row: Row, by_speaker: bool) -> str:
+    """What is held out as a whole."""
+    return (row.get("speaker") if by_speaker else "") or row["file"]
 
 
 def row_candidate(

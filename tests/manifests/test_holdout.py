@@ -117,6 +117,20 @@ def test_ends_that_cannot_be_used_are_passed_over(tmp_path):
         assert {s: v["clips"] for s, v in summary["splits"].items()} == {"train": 14, "valid": 2}
 
 
+@pytest.mark.parametrize("seconds", [(3.0, 4.0), (4.0, 3.0)])
+def test_of_two_recordings_with_one_clip_each_that_can_be_used_one_is_held_out(tmp_path, seconds):
+    """Whichever is the smaller; the other's second cue stands behind its end."""
+    cues = [f"{i}\n00:00:0{i}.000 --> 00:00:0{i + 1}.000\nsaid {i}\n" for i in (1, 6)]
+    for tape, length in enumerate(seconds):
+        sound(tmp_path / f"c/{tape}.wav", length)
+        text(tmp_path / f"c/{tape}.vtt", "WEBVTT", *cues[: 2 - tape])
+    lines = ["0.wav,1,2,a", "0.wav,6,7,b", "1.wav,1,2,c"]
+    table = str(text(tmp_path / "t.csv", "file,start,end,text", *lines))
+    for number, options in enumerate([(), ("--csv", table)]):
+        summary = run("folder", tmp_path / "c", tmp_path / f"o{number}", *options)
+        assert {s: v["clips"] for s, v in summary["splits"].items()} == {"train": 1, "valid": 1}
+
+
 def test_few_recordings_of_a_clip_each_are_held_out_whole(tmp_path):
     for i in range(3):
         sound(tmp_path / f"c/{i}.wav", 3.0)
