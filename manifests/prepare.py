@@ -195,7 +195,7 @@ def look_at_clips(
                 yield place, candidate, key
 
     work, lost = partial(_measure_chunk, limits=limits), partial(_killed, limits=limits)
-    with tqdm(desc=recipe.name, unit="clip", smoothing=0.05) as bar:
+    with tqdm(desc=recipe.name, unit=" clips", smoothing=0.05) as bar:
         chunks = _chunks(journal.remaining(mine()))
         for chunk, found in parallel_stream(work, chunks, args.jobs, lost):
             journal.write(chunk, found)
