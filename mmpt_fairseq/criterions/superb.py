@@ -16,13 +16,10 @@ from torch import Tensor
 
 from mmpt_fairseq.decoding.superb import (
     DiarizationErrors,
+    activities,
     at_states,
-    correct_clips,
     diarization_errors,
-    in_frames,
-    phone_errors,
-    predict_phones,
-    predict_slots,
+    recognised,
     slot_logits,
     speech_activity,
 )
@@ -57,7 +54,8 @@ class SuperbCriterion(FairseqCriterion):
         return loss, size, logs
 
     def _cross_entropy(self, output: SuperbOutput, sample: dict) -> Tensor:
-        parts = slot_logits(output.logits.float(), self._slots())
+        sizes = [len(slot) for slot in self.task.labels.inventory]
+        parts = slot_logits(output.logits.float(), sizes)
         pairs = zip(parts, sample["target"].unbind(dim=1), strict=True)
         return sum(F.cross_entropy(part, target, reduction="sum") for part, target in pairs)
 
@@ -74,33 +72,19 @@ class SuperbCriterion(FairseqCriterion):
         )
         return (losses / sample["target_lengths"]).sum()
 
-    def _slots(self) -> list[int]:
-        return [len(slot) for slot in self.task.labels.inventory]
-
     def _measure(self, model, output: SuperbOutput, sample: dict) -> dict:
         """Sums of which :meth:`reduce_metrics` makes the metric."""
-        kind, labels = self.task.kind, self.task.labels
-        if kind == "phoneme_recognition":
-            blank, sizes = labels.dictionary.bos(), sample["target_lengths"].tolist()
-            targets = [t[:n].tolist() for t, n in zip(sample["target"], sizes, strict=True)]
-            found = predict_phones(output.logits, output.lengths, blank)
-            pairs = zip(targets, found, strict=True)
-            errors = sum(phone_errors(target, phones.tolist()) for target, phones in pairs)
-            return {"phone_errors": errors, "phones": sum(sizes)}
-        if kind == "speaker_diarization":
+        if self.task.kind == "speaker_diarization":
             return vars(self._diarize(model, output, sample))
-        predicted = predict_slots(output.logits, self._slots())
-        return {"correct": correct_clips(predicted, sample["target"]), "clips": len(predicted)}
+        _, wrong, total = recognised(output, sample, self.task.labels)
+        if self.task.kind == "phoneme_recognition":
+            return {"phone_errors": wrong, "phones": total}
+        return {"correct": total - wrong, "clips": total}
 
     def _diarize(self, model, output: SuperbOutput, sample: dict) -> DiarizationErrors:
         total, scoring = DiarizationErrors(), self.task.scoring
-        for row, frames in enumerate(sample["target_lengths"].tolist()):
-            logits = output.logits[row, : output.lengths[row]]
-            probabilities = in_frames(logits.detach().sigmoid(), model.upstream.stride, frames)
-            active = speech_activity(
-                probabilities.float().cpu().numpy(), scoring.threshold, scoring.median
-            )
-            reference = sample["target"][row, :frames].bool().cpu().numpy()
+        for found, reference in activities(output, sample, model.upstream.stride):
+            active = speech_activity(found, scoring.threshold, scoring.median)
             total = total + diarization_errors(reference, active, scoring.collar)
         return total
 

@@ -6,8 +6,9 @@ confused between speakers, over the time spoken, in 10 ms frames, speakers match
 recording as suits the hypothesis best.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import editdistance
 import numpy as np
@@ -15,7 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmpt_fairseq.data.superb_labels import ClassLabels, PhoneLabels
 from mmpt_fairseq.decoding.ctc import kept_frames
+
+if TYPE_CHECKING:
+    from mmpt_fairseq.models.superb import SuperbOutput
 
 Activity = NDArray[np.bool_]  # (T, speakers), 10 ms frames
 
@@ -44,6 +49,37 @@ def predict_phones(logits: Tensor, lengths: Tensor, blank: int) -> list[Tensor]:
 def phone_errors(reference: Sequence, hypothesis: Sequence) -> int:
     """Insertions, deletions and substitutions."""
     return int(editdistance.eval(list(reference), list(hypothesis)))
+
+
+def recognised(
+    output: "SuperbOutput", sample: dict, labels: ClassLabels | PhoneLabels
+) -> tuple[list[Tensor], int, int]:
+    """What was recognised in each clip of a batch, phones or the class of each slot; how many of
+    the phones or clips are wrong, and how many there are."""
+    target = sample["target"]
+    if isinstance(labels, ClassLabels):
+        found = predict_slots(output.logits, [len(slot) for slot in labels.inventory])
+        return list(found), len(found) - correct_clips(found, target), len(found)
+    lengths = sample["target_lengths"].tolist()
+    phones = predict_phones(output.logits, output.lengths, labels.dictionary.bos())
+    clips = zip(target, lengths, phones, strict=True)
+    wrong = sum(phone_errors(row[:length].tolist(), said.tolist()) for row, length, said in clips)
+    return phones, wrong, sum(lengths)
+
+
+def activities(
+    output: "SuperbOutput", sample: dict, stride: int
+) -> Iterator[tuple[NDArray[np.float32], Activity]]:
+    """Of each recording of a batch the probabilities that its speakers speak, and whether they do,
+    ``(T, speakers)`` each, in 10 ms frames.
+
+    Args:
+        stride: frames of an upstream's state.
+    """
+    for i, frames in enumerate(sample["target_lengths"].tolist()):
+        logits = output.logits[i, : output.lengths[i]].detach()
+        found = in_frames(logits.sigmoid(), stride, frames).float()
+        yield found.cpu().numpy(), sample["target"][i, :frames].bool().cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,9 @@ from mmpt_fairseq.data.segments import format_segments
 from mmpt_fairseq.decoding.superb import (
     Activity,
     DiarizationErrors,
-    correct_clips,
+    activities,
     diarization_errors,
-    in_frames,
-    phone_errors,
-    predict_phones,
-    predict_slots,
+    recognised,
     speech_activity,
 )
 from mmpt_fairseq.errors import InputError
@@ -98,25 +95,12 @@ def predict(model: SuperbModel, task: SuperbTask, split: str, batch: int = 16) -
 
 
 def _predict_batch(model, task: SuperbTask, output, sample: dict, scores: Predictions) -> list:
-    target = sample["target"]
     if task.kind == "speaker_diarization":
-        rows = []
-        for i, frames in enumerate(sample["target_lengths"].tolist()):
-            logits = output.logits[i, : output.lengths[i]]
-            values = in_frames(logits.sigmoid(), model.upstream.stride, frames).numpy()
-            reference = target[i, :frames].bool().numpy()
-            rows.append({"probabilities": values, "references": reference})
-        return rows
-    if task.kind == "phoneme_recognition":
-        found = predict_phones(output.logits, output.lengths, task.labels.dictionary.bos())
-        lengths = sample["target_lengths"].tolist()
-        scores.total += sum(lengths)
-        for i, phones in enumerate(found):
-            scores.wrong += phone_errors(target[i, : lengths[i]].tolist(), phones.tolist())
-    else:
-        found = predict_slots(output.logits, [len(slot) for slot in task.labels.inventory])
-        scores.total += len(found)
-        scores.wrong += len(found) - correct_clips(found, target)
+        rows = activities(output, sample, model.upstream.stride)
+        return [{"probabilities": found, "references": reference} for found, reference in rows]
+    found, wrong, total = recognised(output, sample, task.labels)
+    scores.wrong += wrong
+    scores.total += total
     return [{"texts": task.labels.text(row)} for row in found]
 
 
