@@ -2,12 +2,13 @@
 
 import re
 import shutil
+import sys
 
 import pytest
 
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.report.scores import read_hypotheses, score
-from tests.commands import generate, refused, succeeded, train, two_languages
+from tests.commands import BIN, ROOT, generate, refused, run, succeeded, train, two_languages
 
 
 @pytest.mark.parametrize("decoding", ["attention", "ctc"])
@@ -76,6 +77,28 @@ def test_several_target_languages(corpora, tmp_path):
         printed = (tmp_path / decoding / "generate-test.txt").read_text()
         assert "T-0\tein rotes boot" in printed
         assert len(read_hypotheses(tmp_path / decoding / "generate-test.txt", 8)) == 8
+
+
+def test_what_was_heard_is_learnt_from(stages, corpora, tmp_path):
+    """As README says: a table of transcripts becomes a split beside the real ones."""
+    data = shutil.copytree(corpora / "asr", tmp_path / "asr")
+    checkpoint = stages / "finetuning" / "checkpoint_last.pt"
+    sounds = [corpora / "asr" / f"{i}.wav" for i in range(3)]
+    # Untrained, CTC would hear nothing.
+    options = ["--decoding", "attention", "--format", "tsv"]
+    heard = run([BIN / "mmpt-transcribe", checkpoint, *sounds, *options, "--output-dir", tmp_path])
+    succeeded(heard)
+    tables = [(tmp_path / f"{i}.tsv").read_text().splitlines() for i in range(3)]
+    lines = [tables[0][0], *(line for table in tables for line in table[1:])]
+    (tmp_path / "heard.tsv").write_text("\n".join(lines) + "\n")
+    folder = [sys.executable, "-m", "manifests.folder", tmp_path, tmp_path / "heard"]
+    table = ["--csv", tmp_path / "heard.tsv", "--valid-every", "0"]
+    succeeded(run([*folder, *table], cwd=ROOT))
+    shutil.copy(tmp_path / "heard" / "train.tsv", data / "heard.tsv")
+    both = ["dataset.train_subset='train,heard'", "optimization.max_update=1"]
+    output = succeeded(train("finetuning", data, tmp_path / "run", *both))
+    assert len(lines) == 4
+    assert "heard: 0 of" in output
 
 
 def test_new_speech_is_decoded_without_text(stages, corpora, tmp_path):
