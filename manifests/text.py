@@ -70,14 +70,39 @@ def clean(text: str) -> str:
     """
     while (decoded := html.unescape(text)) != text:  # "&amp;quot;" occurs
         text = decoded
-    text = "".join(" " if c.isspace() else c for c in text if _visible(c))
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(unicodedata.normalize("NFC", text.translate(_SEEN)).split())
 
 
-def _visible(character: str) -> bool:
-    if character.isspace() or character in _JOINERS:
-        return True
-    return unicodedata.category(character) not in _INVISIBLE
+class _Characters(dict):
+    """For ``str.translate``: what a rule makes of a character, asked once for each.
+
+    Args:
+        rule: what the character becomes.
+    """
+
+    def __init__(self, rule: Callable[[str], str]) -> None:
+        super().__init__()
+        self._rule = rule
+
+    def __missing__(self, code: int) -> str:
+        return self.setdefault(code, self._rule(chr(code)))
+
+
+def _seen(character: str) -> str:
+    """What has no width goes, white space is a space."""
+    if character.isspace():
+        return " "
+    invisible = unicodedata.category(character) in _INVISIBLE and character not in _JOINERS
+    return "" if invisible else character
+
+
+def _heard(character: str) -> str:
+    """Letters, marks and digits stay, others are spaces."""
+    letter = character in _JOINERS or unicodedata.category(character)[0] in "LMN"
+    return character if letter or character in _INSIDE else " "
+
+
+_SEEN, _HEARD = _Characters(_seen), _Characters(_heard)
 
 
 def librispeech(text: str) -> str:
@@ -108,18 +133,13 @@ def plain(text: str) -> str:
     spelt out.
     """
     text = re.sub("--+", " ", _ALIKE.sub(lambda mark: _WITHIN[mark[0]], clean(text)))
-    kept = "".join(c if _is_letter(c) or c in _INSIDE else " " for c in text)
-    words = (word.strip(_INSIDE) for word in kept.lower().split())
+    words = (word.strip(_INSIDE) for word in text.translate(_HEARD).lower().split())
     return clean(" ".join(word for word in words if any(map(str.isalnum, word))))
 
 
 def sentence_key(text: str) -> str:
     """What counts as the same sentence: what is heard alike."""
     return plain(text).casefold()
-
-
-def _is_letter(character: str) -> bool:
-    return character in _JOINERS or unicodedata.category(character)[0] in "LMN"
 
 
 def _without_label(line: str) -> str:

@@ -9,14 +9,31 @@ import sys
 import traceback
 import types
 
-from mmpt_fairseq.compat.configs import check_names, differences, plain, saved_config
+from mmpt_fairseq.compat.configs import PARTS, check_names, differences, plain, saved_config
 from mmpt_fairseq.errors import leave, write_down
 
 logger = logging.getLogger(__name__)
 
 
-# Of a config, what a training that goes on can be another by.
-PARTS = "task", "model", "criterion", "optimizer", "lr_scheduler", "optimization", "dataset"
+def _refusal(trainer, filename: str, error: Exception) -> str:
+    """Why a training cannot begin with a checkpoint's weights, in a sentence."""
+    reason = str(error).partition(";")[0].partition(" from checkpoint")[0]
+    parts = PARTS[:4]  # what the weights and the optimizer's state hang on
+    if other := differences(plain(trainer.cfg), saved_config(filename), parts):
+        reason += f": {other}"
+    save_dir = os.path.realpath(trainer.cfg.checkpoint.save_dir)
+    if os.path.dirname(os.path.realpath(filename)) == save_dir:
+        remedy = "repeat those, or give this training another checkpoint.save_dir"
+    else:
+        remedy = "give one with the same"
+        if "init_encoder_from" in trainer.cfg.model:
+            remedy += ", or begin with model.init_encoder_from"
+    if reason.startswith("Optimizer"):
+        remedy += ", or set checkpoint.reset_optimizer=true"
+    return (
+        f"{filename}, with whose weights this training would begin, is of one with other settings "
+        f"of the model, objective or optimizer ({reason}); {remedy}"
+    )
 
 
 def _go_on_as_before(train: types.ModuleType) -> None:
@@ -44,22 +61,7 @@ def _go_on_as_before(train: types.ModuleType) -> None:
         except Exception as error:  # fairseq raises just that
             if not str(error).startswith(faults):
                 raise
-            reason = str(error).partition(";")[0].partition(" from checkpoint")[0]
-            parts = "task", "model", "criterion", "optimizer"
-            other = differences(plain(trainer.cfg), saved_config(filename), parts)
-            save_dir = os.path.realpath(trainer.cfg.checkpoint.save_dir)
-            if os.path.dirname(os.path.realpath(filename)) == save_dir:
-                remedy = "repeat those, or give this training another checkpoint.save_dir"
-            else:
-                remedy = "give one with the same"
-                if "init_encoder_from" in trainer.cfg.model:
-                    remedy += ", or begin with model.init_encoder_from"
-            if reason.startswith("Optimizer"):
-                remedy += ", or set checkpoint.reset_optimizer=true"
-            leave(
-                f"{filename}, with whose weights this training would begin, is of one with other "
-                f"settings of the model, objective or optimizer ({reason}: {other}); {remedy}"
-            )
+            leave(_refusal(trainer, filename, error))
         if extra_state is not None and not (reset_optimizer or reset_meters):
             counted.update(extra_state.get("early_stopping", {}))
             other = differences(plain(trainer.cfg), saved_config(filename), PARTS)

@@ -1,7 +1,10 @@
 """Configs that fairseq checks before a training starts, and what two of them differ in."""
 
+import argparse
 import difflib
 import logging
+import zipfile
+from collections.abc import Iterable
 
 import omegaconf
 import torch
@@ -13,8 +16,13 @@ from fairseq.tasks import TASK_REGISTRY
 
 from mmpt_fairseq.errors import leave
 
-# Of fairseq's and our keys those that change nothing of what is learnt.
-NO_MATTER = "num_workers", "num_workers_valid", "data_buffer_size", "tensorboard_logdir", "save_dir"
+# What a training can be another by.
+PARTS = "task", "model", "criterion", "optimizer", "lr_scheduler", "optimization", "dataset"
+# Keys of these that change nothing of what is learnt, or nothing of a training that goes on.
+NO_MATTER = (
+    *("num_workers", "num_workers_valid", "data_buffer_size", "tensorboard_logdir", "save_dir"),
+    *("init_encoder_from", "init_decoder_from"),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -63,33 +71,46 @@ def check_names(cfg: omegaconf.DictConfig) -> None:
         "lr_scheduler": REGISTRIES["lr_scheduler"]["registry"],
     }
     for part, names in known.items():
-        chosen = cfg.get(part)
-        name = chosen if isinstance(chosen, str) else chosen and chosen.get("_name")
-        if name and name not in names:
+        name = _as_dict(cfg.get(part)).get("_name")
+        if isinstance(name, str) and name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             ours = sorted(n for n in names if n.startswith("mmpt_"))
             remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(ours or names)}"
             leave(f"{part}._name={name} is none that there is; {remedy}")
 
 
-def plain(cfg: omegaconf.DictConfig) -> dict:
-    """A config as fairseq keeps it in checkpoints."""
-    return omegaconf.OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+def _as_dict(part: object) -> dict:
+    """A part of a config, which fairseq keeps as a namespace where a model has no dataclass, or as
+    its name alone."""
+    if isinstance(part, argparse.Namespace):
+        return vars(part)
+    return {"_name": part} if isinstance(part, str) else dict(part or {})
 
 
-def saved_config(checkpoint: str) -> dict:
-    """That of the training which wrote a checkpoint, without reading its tensors; {} of none."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    cfg = state.get("cfg") or {}
-    return plain(cfg) if isinstance(cfg, omegaconf.DictConfig) else cfg
+def plain(cfg: omegaconf.DictConfig) -> dict[str, dict]:
+    """The parts of a config as fairseq keeps them in checkpoints."""
+    container = omegaconf.OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    return {name: _as_dict(part) for name, part in container.items() if name in PARTS}
 
 
-def differences(ours: dict, theirs: dict, parts: tuple[str, ...]) -> str:
+def saved_config(checkpoint: str) -> dict[str, dict]:
+    """That of the training which wrote a checkpoint, likewise; {} of none.
+
+    Tensors are not read, but of a checkpoint in torch's old format.
+    """
+    new = zipfile.is_zipfile(checkpoint)
+    cfg = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=new).get("cfg")
+    if isinstance(cfg, omegaconf.DictConfig):
+        return plain(cfg)
+    return {name: _as_dict(part) for name, part in (cfg or {}).items() if name in PARTS}
+
+
+def differences(ours: dict[str, dict], theirs: dict[str, dict], parts: Iterable[str]) -> str:
     """What two configs set otherwise, ``model.dropout=0.1 (there 0.2), ...``; keys of both alone,
     and of those only what can change a training."""
     return ", ".join(
         f"{part}.{key}={value} (there {theirs[part][key]})"
         for part in parts
-        for key, value in (ours.get(part) or {}).items()
-        if key in (theirs.get(part) or {}) and theirs[part][key] != value and key not in NO_MATTER
+        for key, value in ours.get(part, {}).items()
+        if key in theirs.get(part, {}) and theirs[part][key] != value and key not in NO_MATTER
     )

@@ -3,6 +3,7 @@
 One noise is a clip of the noise manifest; several clips of speech at once are babble.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from mmpt_fairseq.data.audio import is_cached
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.waveform import Waveform, read_waveform, resample
 from mmpt_fairseq.errors import InputError, UnreadableClip
+
+logger = logging.getLogger(__name__)
 
 PERCENT = 100  # speeds are taken to the percent, so that resampling stays short
 # Mean power of half a step of 16 bits; what has less is silence but for its rounding.
@@ -56,8 +59,9 @@ class Augmentation:
                 f"task.noise_sources={cfg.noise_sources} at least 1"
             )
         noise = cfg.noise_probability, snr, cfg.noise_sources
-        if not cfg.noise_manifest and noise != (cls.probability, cls.snr, cls.sources):
-            raise InputError(
+        wanted = cfg.noise_probability > 0
+        if wanted and not cfg.noise_manifest and noise != (cls.probability, cls.snr, cls.sources):
+            logger.warning(
                 "task.noise_probability, task.noise_snr and task.noise_sources have no effect "
                 "without noises; name their manifest in task.noise_manifest"
             )

@@ -99,7 +99,7 @@ def mean_interval(
     """The mean score of a system's runs, one for each seed."""
     values = np.array([run.value for run in runs])
     drawn = _drawn_mean(runs, draws, seed) + _errors_of_seeds(values, draws, seed)
-    return _interval(float(values.mean()), drawn, level)
+    return _interval(float(values.mean()), np.maximum(drawn, 0), level)  # no score is less
 
 
 def relative_difference(
@@ -123,7 +123,7 @@ def relative_difference(
     with np.errstate(divide="ignore", invalid="ignore"):
         quotients = _drawn_mean(runs, draws, seed) / _drawn_mean(baselines, draws, seed)
         quotient = ours.mean() / theirs.mean()
-        errors = ours / ours.mean() - theirs / theirs.mean()  # to first order
+        errors = ours / (ours.mean() or 1) - theirs / (theirs.mean() or 1)  # to first order
         drawn = quotients * np.exp(_errors_of_seeds(errors, draws, seed))
     return _interval(100 * float(quotient - 1), 100 * (drawn - 1), level)
 
@@ -138,7 +138,7 @@ def _errors_of_seeds(values: NDArray[np.float64], draws: int, seed: int) -> NDAr
 
     They are t's quantiles in a drawn order, which vary less than draws of t would.
     """
-    if len(values) == 1 or np.ptp(values) == 0:
+    if len(values) == 1:
         return np.zeros(draws)
     from scipy.stats import t  # takes a while to import, and one run does without
 

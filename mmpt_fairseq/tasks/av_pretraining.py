@@ -156,11 +156,11 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
         if self.contrasts and dataset_is_training(dataset) and iterator.epoch == 1:
             sizes = [len(rows) for rows in iterator.frozen_batches if dataset.kinds[rows[0]] == 0]
-            together = int(np.median(sizes)) * get_data_parallel_world_size()
-            if together < FEW_CLIPS:
+            together = int(np.median(sizes or [0])) * get_data_parallel_world_size()
+            if len(sizes) > 1 and together < FEW_CLIPS:
                 logger.warning(
                     "half of the batches contrast no more than %d clips, which is easy and teaches "
-                    "little; raise dataset.max_tokens",
+                    "little; raise dataset.max_tokens, or dataset.batch_size where it is set",
                     together,
                 )
         return iterator

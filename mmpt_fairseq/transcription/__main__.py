@@ -102,18 +102,22 @@ def transcribe(args: argparse.Namespace) -> int:
         lm_weight=args.lm_weight,
         ctc_weight=args.ctc_decoding_weight,
     )
-    if None in outputs and args.format in HEADERS:
-        _print(HEADERS[args.format])
     # The bar ends before whatever ends the command is said.
     with contextlib.closing(transcripts):
-        told = zip(args.files, outputs, transcripts, strict=True)
-        return sum(
-            not _tell(path, output, transcript, args.format) for path, output, transcript in told
-        )
+        failed, header = 0, HEADERS.get(args.format, "")
+        for path, output, transcript in zip(args.files, outputs, transcripts, strict=True):
+            failed += not _tell(path, output, transcript, args.format, header)
+            if output is None and isinstance(transcript, Transcript):
+                header = ""  # stdout has it
+    return failed
 
 
 def _tell(
-    path: str, output: Path | None, transcript: Transcript | UnreadableClip, style: str
+    path: str,
+    output: Path | None,
+    transcript: Transcript | UnreadableClip,
+    style: str,
+    header: str,
 ) -> bool:
     """Write one file's transcript to ``output``, or stdout; returns whether it is whole."""
     if isinstance(transcript, UnreadableClip):
@@ -129,9 +133,9 @@ def _tell(
     if not transcript.text:
         tqdm.write(f"mmpt-transcribe: no words were found in {path}", file=sys.stderr)
     if output is None:
-        _print(render(transcript, style))
+        _print(header + render(transcript, style))
     else:
-        _write(output, HEADERS.get(style, "") + render(transcript, style))
+        _write(output, header + render(transcript, style))
     return not transcript.fault
 
 

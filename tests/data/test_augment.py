@@ -115,14 +115,21 @@ def test_nothing_asked_for_is_nothing():
         ({"noise_snr": [20, 0]}, "lowest and the highest"),
         ({"noise_probability": 2.0}, "between 0 and 1"),
         ({"noise_sources": 0}, "at least 1"),
-        ({"noise_snr": [0, 5]}, "no effect without noises"),
-        ({"speeds": [0.9, 1.1], "noise_sources": 3}, "no effect without noises"),
         ({"noise_manifest": "nowhere.tsv"}, "no manifest nowhere.tsv"),
     ],
 )
 def test_bad_settings_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         Augmentation.from_config(SimpleNamespace(**{**DEFAULTS, **options}))
+
+
+def test_noise_without_noises_is_told(caplog):
+    off = {**DEFAULTS, "noise_probability": 0.0, "noise_snr": [0, 5]}
+    assert Augmentation.from_config(SimpleNamespace(**off)) is None
+    assert "without noises" not in caplog.text
+    named = {**DEFAULTS, "speeds": [0.9, 1.1], "noise_snr": [0, 5]}
+    assert Augmentation.from_config(SimpleNamespace(**named)).noises is None
+    assert "no effect without noises; name their manifest" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["npy", "zip"])

@@ -1,6 +1,7 @@
 import logging
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
 from mmpt_fairseq.data.skipping import SkippedClips
 from mmpt_fairseq.errors import InputError, UnreadableClip
@@ -20,6 +21,29 @@ def test_a_skipped_clip_is_counted_and_named(caplog):
         clips = counted(True, read=4, skipped=2)
     assert (clips.read, clips.skipped) == (4, 2)
     assert "a.tsv, line 1: gone (2 so far)" in caplog.text
+
+
+class Counting(Dataset):
+    """Counts each clip that it is asked for as many times as would collide."""
+
+    def __init__(self) -> None:
+        self.clips = SkippedClips(True)
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        for _ in range(20_000):
+            self.clips.count_read()
+        return index
+
+
+def test_workers_count_apart():
+    """Adding to shared memory takes several steps, between which another's number would be lost."""
+    data = Counting()
+    list(DataLoader(data, batch_size=None, num_workers=3, multiprocessing_context="fork"))
+    assert data.clips.read == 80_000
+    assert sorted((data.clips._counts[:, 0] // 20_000).tolist())[-3:] == [1, 1, 2]
 
 
 def test_training_uses_the_others():

@@ -157,6 +157,13 @@ def test_where_seeds_alone_vary_equal_systems_are_told_apart_once_in_twenty():
         assert wrong / 400 == pytest.approx(0.05, abs=0.03)
 
 
+def test_no_interval_leaves_what_a_score_can_be():
+    found = mean_interval([OfSeeds(5.0), OfSeeds(6.5)])
+    assert found.low == 0
+    found = relative_difference([OfSeeds(0.0)] * 2, [OfSeeds(5.0), OfSeeds(6.0)])
+    assert (found.value, found.low, found.high) == (-100, -100, -100)
+
+
 def test_the_errors_of_utterances_and_seeds_add_up():
     """Of ten seeds, whose t is hardly wider than a normal distribution."""
     shares = np.linspace(0.3, 0.6, 10)

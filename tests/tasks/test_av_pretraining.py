@@ -71,12 +71,18 @@ def test_long_clips_that_are_cut_are_told(tmp_path, caplog):
         assert told.levelname == "INFO"
 
 
-def test_a_contrast_of_few_clips_is_told(folder, caplog):
-    for contrasts, told in ((False, False), (True, True)):
+def test_a_contrast_of_few_clips_is_told(folder, caplog, monkeypatch):
+    for contrasts, size, few, told in (
+        (False, 2, 16, False),
+        (True, 2, 2, False),
+        (True, 4, 16, False),  # all there are
+        (True, 2, 3, True),
+    ):
+        monkeypatch.setattr("mmpt_fairseq.tasks.av_pretraining.FEW_CLIPS", few)
         task = loaded(folder)
         task.contrasts = contrasts
-        task.get_batch_iterator(task.dataset("train"), max_sentences=3)
-        assert ("half of the batches contrast no more than" in caplog.text) is told
+        task.get_batch_iterator(task.dataset("train"), max_sentences=size)
+        assert ("half of the batches contrast no more than 2 clips" in caplog.text) is told
 
 
 def test_splits_are_trained_on_together(folder):

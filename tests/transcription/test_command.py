@@ -171,6 +171,12 @@ def test_one_table_of_several_files(checkpoint, folder, tmp_path, capsys):
     assert [row for rows in written for row in rows[1:]] == lines[1:]
 
 
+@pytest.mark.parametrize("style", ["tsv", "vtt"])
+def test_nothing_is_written_of_what_failed(checkpoint, tmp_path, capsys, style):
+    assert run(checkpoint, tmp_path / "none.wav", "--format", style) != 0
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("kind", ["flac", "mp4"])
 def test_what_is_damaged_loses_no_more_than_that(checkpoint, tmp_path, capsys, kind):
     """FLAC ends where it was cut off; in a container the packets behind damaged ones are heard."""

@@ -1,0 +1,55 @@
+"""What configs differ in, in every form in which fairseq keeps them."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from mmpt_fairseq.compat.configs import PARTS, check_names, differences, plain, saved_config
+
+SETTINGS = {
+    "model": {"_name": "mmpt_speech_to_text", "dropout": 0.1},
+    "optimization": {"lr": [0.001], "max_update": 10},
+    "dataset": {"num_workers": 1},
+    "common": {"seed": 1},
+}
+
+
+def given(part: str = "", **changed) -> OmegaConf:
+    settings = {name: dict(values) for name, values in SETTINGS.items()}
+    if part:
+        settings[part] |= changed
+    return OmegaConf.create(settings)
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+@pytest.mark.parametrize("as_container", [True, False])
+def test_a_checkpoints_settings_are_told_apart(tmp_path, new_format, as_container):
+    """As fairseq writes them, and as it did: the config itself, torch's format without a zip."""
+    cfg = given()
+    kept = OmegaConf.to_container(cfg) if as_container else cfg
+    path = tmp_path / "a.pt"
+    torch.save({"cfg": kept}, path, _use_new_zipfile_serialization=new_format)
+    theirs = saved_config(str(path))
+    assert differences(plain(given()), theirs, PARTS) == ""
+    other = plain(given("optimization", lr=[0.002]))
+    assert differences(other, theirs, PARTS) == "optimization.lr=[0.002] (there [0.001])"
+    assert differences(plain(given("dataset", num_workers=4)), theirs, PARTS) == ""
+
+
+def test_parts_may_be_namespaces_or_names(tmp_path):
+    """fairseq keeps a model without a dataclass as argparse has it, an old training all of it."""
+    cfg = given()
+    cfg._set_flag("allow_objects", True)
+    cfg.model = Namespace(_name="s2t_conformer", dropout=0.1)
+    cfg.criterion = "cross_entropy"
+    check_names(cfg)
+    torch.save({"cfg": {"model": Namespace(_name="s2t_conformer", dropout=0.2)}}, tmp_path / "a.pt")
+    theirs = saved_config(str(tmp_path / "a.pt"))
+    assert differences(plain(cfg), theirs, PARTS) == "model.dropout=0.1 (there 0.2)"
+    torch.save({"args": Namespace(arch="s2t_conformer"), "cfg": None}, tmp_path / "old.pt")
+    assert saved_config(str(tmp_path / "old.pt")) == {}
+    cfg.criterion = "cross_entropi"
+    with pytest.raises(SystemExit, match="cross_entropi is none that there is; did you mean"):
+        check_names(cfg)
