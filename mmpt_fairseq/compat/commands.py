@@ -36,6 +36,11 @@ def _refusal(trainer, filename: str, error: Exception) -> str:
     )
 
 
+def _tell_other_settings(trainer, filename: str) -> None:
+    if other := differences(plain(trainer.cfg), saved_config(filename), PARTS):
+        logger.warning("this training goes on with other settings than before: %s", other)
+
+
 def _go_on_as_before(train: types.ModuleType) -> None:
     """fairseq counts the validations without a better one in attributes of a function, which a
     resumed training starts anew: they travel in the checkpoint's ``extra_state``. And it ends in a
@@ -64,9 +69,8 @@ def _go_on_as_before(train: types.ModuleType) -> None:
             leave(_refusal(trainer, filename, error))
         if extra_state is not None and not (reset_optimizer or reset_meters):
             counted.update(extra_state.get("early_stopping", {}))
-            other = differences(plain(trainer.cfg), saved_config(filename), PARTS)
-            if other and trainer.is_data_parallel_master:
-                logger.warning("this training goes on with other settings than before: %s", other)
+            if trainer.is_data_parallel_master:
+                _tell_other_settings(trainer, filename)
         return extra_state
 
     train.Trainer.save_checkpoint = save_checkpoint

