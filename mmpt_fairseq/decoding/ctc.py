@@ -61,9 +61,12 @@ class CTCGenerator(nn.Module):
     @torch.no_grad()
     def generate(self, models: list[nn.Module], sample: dict, **unused) -> list[list[dict]]:
         """fairseq's nested list: per row its hypotheses, best first."""
-        net_input = sample["net_input"]
-        encoder_out = self.model.encoder(net_input["src_tokens"], net_input["src_lengths"])
+        [encoder_out] = self.forward_encoder(sample["net_input"])
         return self.search(*ctc_log_probabilities(encoder_out))
+
+    def forward_encoder(self, net_input: dict[str, Tensor]) -> list[dict[str, list[Tensor]]]:
+        """The model's encoder output, as fairseq's ensembles give theirs."""
+        return [self.model.encoder(net_input["src_tokens"], net_input["src_lengths"])]
 
     def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
         """Hypotheses per row of ``lprobs`` ``(B, T, V)`` with ``lengths`` ``(B,)`` frames."""

@@ -112,7 +112,25 @@ class Search:
                     "lm_weight": self.lm_weight,
                 },
             )
+        self._keep_encoded()
         self.text = Detokeniser(task, self.generator)
+
+    def _keep_encoded(self) -> None:
+        """Have what a search encodes at hand in ``encoded``, so that nothing is encoded twice."""
+        encoding = self.generator if self.by_ctc_alone else self.generator.model
+        forward = encoding.forward_encoder
+
+        def keep(net_input: dict[str, Tensor]) -> list[dict[str, list[Tensor]]]:
+            outputs = forward(net_input)
+            [self.encoded] = outputs
+            return outputs
+
+        encoding.forward_encoder = keep
+
+    @property
+    def by_ctc_alone(self) -> bool:
+        """Whether the search is one of CTC's own, not fairseq's."""
+        return isinstance(self.generator, CTC_SEARCHES)
 
     def _language_model(self, options: SearchOptions) -> tuple[nn.Module | None, float]:
         """What is to be added to the model's word, and its weight."""
@@ -132,7 +150,7 @@ class Search:
 
         How long it may be depends on its own piece, not on what shares the batch.
         """
-        if isinstance(self.generator, CTC_SEARCHES):
+        if self.by_ctc_alone:
             return self._found(batch)
         together: dict[int, list[int]] = {}
         for row, features in enumerate(batch):
@@ -157,7 +175,7 @@ class Search:
         if self.language_model is not None and not self.by_ctc:
             self._take_language_model_out(best)
         if (self.aligns or self.by_ctc) and "frames" not in best[0]:
-            self._align(best, sample["net_input"], self.by_ctc)
+            self._align(best, score=self.by_ctc)
         return best
 
     def _take_language_model_out(self, hypotheses: list[dict[str, Tensor]]) -> None:
@@ -172,16 +190,14 @@ class Search:
                 hypothesis["positional_scores"] - self.lm_weight * told.float()
             )
 
-    def _align(
-        self, hypotheses: list[dict[str, Tensor]], net_input: dict[str, Tensor], score: bool
-    ) -> None:
+    def _align(self, hypotheses: list[dict[str, Tensor]], score: bool) -> None:
         """Give hypotheses of other searches the frames that the CTC head sees their tokens in.
 
         Args:
             score: what these frames say of the tokens is the tokens' score too, for a search that
                 has but one for all of them.
         """
-        found, lengths = ctc_log_probabilities(self.model.encoder(**net_input))
+        found, lengths = ctc_log_probabilities(self.encoded)
         lprobs, lengths = found.cpu().numpy(), lengths.tolist()
         for row, hypothesis in enumerate(hypotheses):
             tokens = hypothesis["tokens"].tolist()

@@ -133,7 +133,12 @@ def test_a_head_that_aligns_the_source_knows_no_times_of_a_translation():
     assert hasattr(search.generator, "beam_size")  # the decoder's
     tokens = [search.dictionary.index("a"), search.dictionary.eos()]
     hypothesis = {"tokens": torch.tensor(tokens), "positional_scores": torch.zeros(2)}
-    search.generator.generate = lambda *_, **__: [[dict(hypothesis)]]
+
+    def written(models: list, sample: dict, **_) -> list[list[dict]]:
+        search.generator.model.forward_encoder(sample["net_input"])
+        return [[dict(hypothesis)]]
+
+    search.generator.generate = written
     [[word]] = search([np.zeros((8, 80), np.float32)])
     assert (word.text, word.start, word.end) == ("a", None, None)
     assert heard(["a", "b"], ctc_text="source", decoding="ctc")[0].text == "ab"  # the transcript
@@ -148,15 +153,41 @@ def test_other_searches_get_their_times_from_the_ctc_head():
         "tokens": torch.tensor([*tokens, search.dictionary.eos()]),
         "positional_scores": torch.zeros(5),
     }
-    search.generator.generate = lambda *_, **__: [[dict(hypothesis)]]
+    _write(search, hypothesis)
     [[first, second]] = search([np.zeros((40, 80), np.float32)])
     assert (first.text, second.text) == ("ab", "c")
     times = [first.start, first.end, second.start, second.end]
     assert times == pytest.approx([0.04, 0.2, 0.32, 0.36])
     short = scripted(["a", "b"], decoding="attention")
-    short.generator.generate = search.generator.generate
+    _write(short, hypothesis)
     [words] = short([np.zeros((8, 80), np.float32)])
     assert [(word.start, word.end) for word in words] == [(None, None)] * 2
+
+
+def _write(search: Search, hypothesis: dict) -> None:
+    """Have fairseq's search find this, whatever it hears."""
+
+    def generate(models: list, sample: dict, **_) -> list[list[dict]]:
+        search.generator.model.forward_encoder(sample["net_input"])
+        return [[dict(hypothesis)]]
+
+    search.generator.generate = generate
+
+
+@pytest.mark.parametrize("decoding", ["attention", "joint", "ctc", "ctc_beam", "fusion"])
+def test_nothing_is_encoded_twice(decoding, tmp_path):
+    """Times and confidences come from what the search has encoded."""
+    options = {"decoding": decoding}
+    if decoding == "fusion":
+        (tmp_path / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in SYMBOLS))
+        untrained_language_model(tmp_path, tmp_path / "lm.pt")
+        options = {"lm_path": str(tmp_path / "lm.pt")}
+    search, passes = scripted(["a", BLANK, "b"], **options), []
+    encoder = search.model.encoder
+    encoder.audio_encoder.register_forward_hook(lambda *_: passes.append(1))
+    for batches in (1, 2):
+        search([np.zeros((12, 80), np.float32)] * 3)
+        assert len(passes) == batches
 
 
 def test_without_a_ctc_head_attention_is_the_default():
