@@ -26,7 +26,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from manifests.common import atomic_path
-from mmpt_fairseq.errors import InputError, command_line
+from manifests.errors import InputError, command_line
 from mmpt_fairseq.fingerprint import fingerprint
 from mmpt_fairseq.report.scores import score
 

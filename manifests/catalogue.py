@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from manifests.candidate import DUPLICATE, piece_id
-from manifests.common import CorpusError
-from manifests.holdout import at_the_end
+from manifests.errors import InputError
+from manifests.holdout import at_the_end, hold_out
 from manifests.journal import read_entries
 from manifests.text import sentence_key
 
@@ -39,9 +39,10 @@ class Catalogue:
     Args:
         journals: of all shards.
         roles: split -> ``train``, ``valid`` or ``test``; a leak is between different ones.
+        every: one in so many is held out where nothing that was drawn for ``valid`` can be used.
     """
 
-    def __init__(self, journals: Iterable[Path], roles: Mapping[str, str]) -> None:
+    def __init__(self, journals: Iterable[Path], roles: Mapping[str, str], every: int = 0) -> None:
         self._database = sqlite3.connect("")  # a temporary file of SQLite's own
         self._database.execute(_TABLE)
         for path in journals:
@@ -51,6 +52,8 @@ class Catalogue:
             "role", 1, lambda split: roles.get(split) or role_of(split), deterministic=True
         )
         self._drop_duplicates()
+        if every and self._drawn_in_vain():
+            self._draw_again(every)
 
     def _add(self, path: Path) -> None:
         """The clips of one journal; of a clip that stands there again, its last line holds."""
@@ -74,6 +77,35 @@ class Catalogue:
             WHERE other.split = clips.split AND other.id = clips.id
             AND other.n < clips.n AND other.reason = '')""",
             (DUPLICATE,),
+        )
+
+    def _drawn_in_vain(self) -> bool:
+        """Whether clips were drawn for ``valid`` before they were read, and none is usable."""
+        query = "SELECT COUNT(*), SUM(drawn), SUM(reason = '') FROM clips WHERE split = 'valid'"
+        count, drawn, usable = self._database.execute(query).fetchone()
+        return bool(count and drawn == count and not usable)
+
+    def _draw_again(self, every: int) -> None:
+        """Hold out of what can be used."""
+        usable = "FROM clips WHERE split = 'train' AND reason = ''"
+
+        def sized(size: str) -> Iterator[tuple[str, int]]:
+            return self._database.execute(f"SELECT source, {size} {usable}")
+
+        speakers = [name for (name,) in self._database.execute(f"SELECT speaker {usable}")]
+        known = speakers if all(speakers) else None
+        held = hold_out(known, lambda: sized("samples"), every, lambda: sized("1"))
+        chosen = f"held({'speaker' if held.by_speaker else 'source'})"
+        if not held.possible:
+            chosen = f"""(n, piece) IN (SELECT n, piece FROM (SELECT n, piece,
+                ROW_NUMBER() OVER (PARTITION BY source ORDER BY n DESC, piece DESC) AS from_end,
+                COUNT(*) OVER (PARTITION BY source) AS clips {usable})
+                WHERE from_end <= at_the_end(clips))"""
+        self._database.create_function("held", 1, lambda name: name in held)
+        self._database.create_function("at_the_end", 1, lambda clips: at_the_end(clips, every))
+        self._database.execute(
+            "UPDATE clips SET split = 'valid', drawn = 1 "
+            f"WHERE split = 'train' AND reason = '' AND {chosen}"
         )
 
     def splits(self) -> list[str]:
@@ -157,11 +189,11 @@ def checked_split(name: str) -> str:
     """A split's usual name, as that of a file in OUT_DIR.
 
     Raises:
-        CorpusError: the name would lead out of the folder, or is that of another file there.
+        InputError: the name would lead out of the folder, or is that of another file there.
     """
     name = spelt(name)
     if not SPLIT.fullmatch(name) or name.lower() == "skipped":
-        raise CorpusError(
+        raise InputError(
             f"a split cannot be called {name!r}; take letters, digits, '-', '_', '+' or '.', and "
             "not 'skipped'"
         )

@@ -17,6 +17,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from manifests.errors import InputError
+
 # Workers are forked from a server that has read these and nothing of the calling process, so that
 # they start in milliseconds and inherit no thread of it.
 _WORKERS = multiprocessing.get_context("forkserver")
@@ -25,10 +27,6 @@ _HOST = socket.gethostname().replace(".", "-")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class CorpusError(RuntimeError):
-    """A corpus cannot be prepared; the message is one sentence for the user."""
 
 
 @contextmanager
@@ -64,7 +62,7 @@ def parallel_map(
     """`[function(item) for item in items]`, in `jobs` processes, with a bar on stderr.
 
     Raises:
-        CorpusError: a worker was killed, as happens where memory runs out.
+        InputError: a worker was killed, as happens where memory runs out.
     """
     if not items:
         return []
@@ -73,7 +71,7 @@ def parallel_map(
         with _pool(min(jobs, len(items))) as pool:
             return list(tqdm(pool.map(function, items, chunksize=4), **bar))
     except BrokenProcessPool:
-        raise CorpusError(
+        raise InputError(
             f"A process of {desc!r} was killed, perhaps for lack of memory; start again with fewer "
             "jobs, what is done stays done."
         ) from None

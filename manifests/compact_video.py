@@ -20,8 +20,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from manifests.common import CorpusError, atomic_path, parallel_stream, remove_stale
+from manifests.common import atomic_path, parallel_stream, remove_stale
 from manifests.container import picture_converter, video_stream
+from manifests.errors import command_line
 
 SMALL_SIDE = 256
 KEY_EVERY = 12  # pictures
@@ -156,13 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--small-side", type=int, default=SMALL_SIDE, metavar="PIXELS")
     args = parser.parse_args(arguments)
-    from mmpt_fairseq.errors import InputError, command_line
-
     with command_line():
-        try:
-            copied, left = compact(args.out, args.folders, args.jobs, args.small_side)
-        except CorpusError as error:
-            raise InputError(str(error)) from None
+        copied, left = compact(args.out, args.folders, args.jobs, args.small_side)
     print(f"{args.out}: {copied} videos, {left} left as they are", file=sys.stderr)
 
 

@@ -11,12 +11,11 @@ speech-to-text manifests need no import: ours are of the same form.)
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from manifests.candidate import BAD_ROW, Candidate
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.prepare import Recipe, main
 from manifests.text import clean, read_lines
 
@@ -38,10 +37,10 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
             if labels is not None:
                 text = next(labels, None)
                 if text is None:
-                    raise CorpusError(f"{path} has more rows than its labels have lines")
+                    raise InputError(f"{path} has more rows than its labels have lines")
             yield _candidate(path, number, root, cells, text, columns)
         if labels is not None and next(labels, None) is not None:
-            raise CorpusError(f"{path} has fewer rows than its labels have lines")
+            raise InputError(f"{path} has fewer rows than its labels have lines")
 
 
 def _candidate(
@@ -57,7 +56,7 @@ def _candidate(
         return Candidate(id=name, audio=audio, video=video, source=video, **base)
     told = f"{len(cells)} cells; wav2vec's manifests have 2, AV-HuBERT's 5"
     if number == 2:  # such as a manifest of speech to text, which has a header
-        raise CorpusError(f"{path}, line 2 has {told}")
+        raise InputError(f"{path}, line 2 has {told}")
     return Candidate(f"{path.name}, line {number}", path.stem, audio="", fault=(BAD_ROW, told))
 
 
@@ -84,4 +83,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

@@ -29,12 +29,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from manifests.common import CorpusError, atomic_path, parallel_stream, preload, remove_stale
+from manifests.common import atomic_path, parallel_stream, preload, remove_stale
+from manifests.errors import InputError, UnreadableClip, command_line
 from manifests.repoint import Files, Row, open_manifests, repoint, rows
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.waveform import split_slice
-from mmpt_fairseq.errors import InputError, UnreadableClip, command_line
 
 IN_ARCHIVE = 10_000  # recordings; what a killed run computes again is less than that
 INDEX = "sources.tsv"  # the last member of an archive: recording, offset, length
@@ -239,10 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     with command_line():
         dtype = "float16" if args.float16 else "float32"
-        try:
-            stored, left = cache_features(args.archive, args.folders, dtype, args.jobs)
-        except CorpusError as error:
-            raise InputError(str(error)) from None
+        stored, left = cache_features(args.archive, args.folders, dtype, args.jobs)
     print(f"{args.archive}: features of {stored} recordings, {left} unreadable", file=sys.stderr)
 
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Iterator
 
 from manifests.candidate import BAD_ROW, Candidate
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.prepare import Recipe, main
 from manifests.text import clean
 
@@ -28,12 +27,12 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     for split in ("train", "valid", "test"):
         path = args.corpus / "data" / f"{split}_data.csv"
         if not path.is_file():
-            raise CorpusError(f"there is no {path}; name the unpacked release")
+            raise InputError(f"there is no {path}; name the unpacked release")
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = csv.DictReader(file)
             missing = {"path", "speakerId", "transcription", *SLOTS} - set(rows.fieldnames or ())
             if missing:
-                raise CorpusError(f"{path} lacks the column {', '.join(sorted(missing))}")
+                raise InputError(f"{path} lacks the column {', '.join(sorted(missing))}")
             for row in rows:
                 if not row["path"]:
                     row_name = f"{path.name}, line {rows.line_num}"
@@ -63,4 +62,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

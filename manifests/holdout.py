@@ -180,6 +180,7 @@ def is_usable(clip: Candidate) -> bool:
     if clip.fault or clip.text == "":
         return False
     found = inspect(clip.audio)
-    known = found.rate and clip.seconds is not None
-    lasts = not known or clip.start + clip.seconds <= found.samples / found.rate + TOLERANCE
-    return lasts and not found.fault
+    if found.fault or clip.seconds is None:
+        return not (found.fault or found.cut_off)
+    ends = clip.start + clip.seconds
+    return not found.rate or ends <= found.samples / found.rate + TOLERANCE

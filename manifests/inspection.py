@@ -21,6 +21,7 @@ from manifests.candidate import (
     PAST_END,
     TOO_LONG,
     TOO_SHORT,
+    UNREADABLE,
     Candidate,
     Limits,
     Measured,
@@ -67,6 +68,8 @@ def measure(candidate: Candidate, limits: Limits) -> Measured:
     if track.fault or not track.rate:
         reason, detail = track.fault or (NO_AUDIO, "")
         return Measured(reason=reason, detail=detail)
+    if track.cut_off and candidate.seconds is None:
+        return Measured(reason=UNREADABLE, detail=track.cut_off)
     if candidate.cut:
         return _in_pieces(candidate, track, limits)
     return _clip(candidate, track, limits)
@@ -75,9 +78,9 @@ def measure(candidate: Candidate, limits: Limits) -> Measured:
 def _heard(candidate: Candidate, limits: Limits) -> tuple[Candidate, Recording]:
     """The candidate with that of its files of sound which can be used, and what it holds."""
     sound = inspect(candidate.audio, limits.decode, _is_part(candidate))
-    if candidate.audio_else and (sound.fault or not sound.rate):
+    if candidate.audio_else and (sound.fault or sound.cut_off or not sound.rate):
         found = inspect(candidate.audio_else, limits.decode, _is_part(candidate))
-        if found.rate:
+        if found.rate and not found.cut_off:
             return replace(candidate, audio=candidate.audio_else), found
     return candidate, sound
 
@@ -146,7 +149,9 @@ def _part(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
     if _is_part(candidate):
         ends = candidate.start + (candidate.seconds or 0.0)
         if not math.isfinite(ends) or not 0 <= candidate.start <= ends:
-            return Measured(reason=BAD_TIMES, detail=f"{candidate.start} {candidate.seconds}")
+            return Measured(
+                reason=BAD_TIMES, detail=f"from {candidate.start} s on, {candidate.seconds} s"
+            )
         offset = round(max(0.0, candidate.start - track.sound_from) * track.rate)
         length = track.samples - offset
         if candidate.seconds is not None:

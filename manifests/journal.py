@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from manifests.candidate import Candidate, Measured
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.inspection import stamp_of
 
 FOLDER = ".journal"
@@ -45,7 +45,7 @@ class Journal:
         changed: clips that were looked at again because they are not what they were.
 
     Raises:
-        CorpusError: the file was written with other settings, or is being written.
+        InputError: the file was written with other settings, or is being written.
     """
 
     def __init__(self, path: Path, settings: dict) -> None:
@@ -56,7 +56,7 @@ class Journal:
         self._file = self.path.open("a+b")
         try:
             self._begin()
-        except CorpusError:
+        except InputError:
             self._file.close()
             raise
         return self
@@ -85,7 +85,7 @@ class Journal:
             candidates: (place in the corpus, candidate, its key).
 
         Raises:
-            CorpusError: the corpus does not offer the clips that it offered when the journal was
+            InputError: the corpus does not offer the clips that it offered when the journal was
                 begun.
         """
         changed = f"the corpus has changed since {self.path} was begun; {RESTART}"
@@ -93,18 +93,18 @@ class Journal:
         for place, candidate, key in candidates:
             entry = next(known, None)
             if entry is None and whole:
-                raise CorpusError(changed)
+                raise InputError(changed)
             if entry is None:
                 yield place, candidate, key
                 continue
             if (entry["n"], entry["id"], entry["split"]) != (place, candidate.id, candidate.split):
-                raise CorpusError(changed)
+                raise InputError(changed)
             found = self._again.get(place, (entry["key"], entry["stamp"]))
             if found != (key, stamp_of(candidate)):
                 self.changed += 1
                 yield place, candidate, key
         if next(known, None) is not None:
-            raise CorpusError(changed)
+            raise InputError(changed)
 
     def _first_entries(self) -> Iterator[dict]:
         """The first line of each clip, as the file was when it was opened."""
@@ -200,7 +200,7 @@ def check_agreement(paths: Sequence[Path]) -> None:
     """See that all shards, which are whole, looked at the same corpus in the same way.
 
     Raises:
-        CorpusError: names the ranks that did not.
+        InputError: names the ranks that did not.
     """
     for rank, path in enumerate(paths):
         remedy = f"run --rank {rank} again, with --restart"
@@ -209,7 +209,7 @@ def check_agreement(paths: Sequence[Path]) -> None:
     if len(set(corpora)) > 1:
         last = max(range(len(paths)), key=lambda rank: paths[rank].stat().st_mtime_ns)
         others = [str(rank) for rank, corpus in enumerate(corpora) if corpus != corpora[last]]
-        raise CorpusError(
+        raise InputError(
             f"the corpus was not the same when --rank {last} and --rank {', '.join(others)} looked "
             "at it; run the latter again"
         )
@@ -220,7 +220,7 @@ def _lock(file: BinaryIO, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise CorpusError(f"another process writes {path}; wait for it, or end it") from None
+        raise InputError(f"another process writes {path}; wait for it, or end it") from None
     except OSError:
         pass
 
@@ -252,10 +252,10 @@ def compare_settings(path: Path, stored: dict, settings: dict, remedy: str = RES
     """See that a journal was written with these settings; an earlier build had not all of them.
 
     Raises:
-        CorpusError: it was not.
+        InputError: it was not.
     """
     both = ((k, stored.get(k) or None, settings.get(k) or None) for k in stored | settings)
     names = sorted(k for k, there, here in both if there != here)
     if names:
         differ = ", ".join(f"{k} {stored.get(k)} there, {settings.get(k)} here" for k in names)
-        raise CorpusError(f"{path} was begun with other settings ({differ}); {remedy}")
+        raise InputError(f"{path} was begun with other settings ({differ}); {remedy}")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +27,7 @@ from manifests.candidate import (
     ONE_CHANNEL,
     Candidate,
 )
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.prepare import Recipe, main
 from manifests.text import clean, read_lines
 
@@ -155,21 +154,21 @@ class Sorted:
         """To the next line; the key is None behind the last.
 
         Raises:
-            CorpusError: the table is not sorted.
+            InputError: the table is not sorted.
         """
         before = self._key
         self._key, self._value = next(self._pairs, (None, ""))
         if self._key is not None and _bytes(self._key) < _bytes(before):
-            raise CorpusError(f"{self._path} is not sorted at {self._key}; use LC_ALL=C sort")
+            raise InputError(f"{self._path} is not sorted at {self._key}; use LC_ALL=C sort")
 
     def get(self, wanted: str) -> str | None:
         """The value of a key; None where the table lacks it.
 
         Raises:
-            CorpusError: the table is not sorted, or not asked in its order.
+            InputError: the table is not sorted, or not asked in its order.
         """
         if _bytes(wanted) < _bytes(self._wanted):
-            raise CorpusError(
+            raise InputError(
                 f"{self._path.parent}: segments, or wav.scp without them, is not sorted at "
                 f"{wanted}; use LC_ALL=C sort"
             )
@@ -193,4 +192,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

@@ -19,13 +19,12 @@ from __future__ import annotations
 import argparse
 import csv
 import re
-import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 from manifests.candidate import BAD_ROW, Candidate
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.prepare import Recipe, add_keep_silent, main
 from manifests.text import read_lines
 
@@ -78,7 +77,7 @@ def read_list(path: Path) -> Iterator[tuple[str, str]]:
     """(name of the clip, its label if the list tells it); of a line without a clip, its number.
 
     Raises:
-        CorpusError: it is no list of clips.
+        InputError: it is no list of clips.
     """
     lines = read_lines(path)
     first = next(lines, "")
@@ -92,7 +91,7 @@ def read_list(path: Path) -> Iterator[tuple[str, str]]:
             label = line[: clip.start()].strip("/").rpartition("/")[2] if clip else ""
             yield clip[0] if clip else f"{path.name}, line {number}", label
     else:
-        raise CorpusError(
+        raise InputError(
             f"{path} neither has the columns {', '.join(sorted(COLUMNS))} nor names a clip in its "
             "first line"
         )
@@ -134,4 +133,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

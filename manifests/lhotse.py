@@ -15,13 +15,12 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from manifests.candidate import BAD_ROW, NO_FILE, ONE_CHANNEL, Candidate
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.prepare import Recipe, main
 from manifests.text import clean
 
@@ -61,7 +60,7 @@ def read_lines(path: Path) -> Iterator[dict]:
     """The objects of a file of JSON lines; an empty one for a line that is none.
 
     Raises:
-        CorpusError: the file is cut off or damaged.
+        InputError: the file is cut off or damaged.
     """
     opener = gzip.open if path.name.endswith(".gz") else open
     try:
@@ -70,7 +69,7 @@ def read_lines(path: Path) -> Iterator[dict]:
                 if line.strip():
                     yield _object(line)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CorpusError(f"{path} is cut off or damaged ({error}); copy it again") from None
+        raise InputError(f"{path} is cut off or damaged ({error}); copy it again") from None
 
 
 def _object(line: str) -> dict:
@@ -153,4 +152,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

@@ -13,12 +13,11 @@ written as ``valid``. The column ``segments`` holds ``speaker:start-end``, in se
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from manifests.candidate import NOT_TWO_SPEAKERS, Candidate
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.kaldi import read_pairs
 from manifests.prepare import Recipe, main
 from manifests.text import read_lines
@@ -37,7 +36,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """Mixtures of each split, sorted.
 
     Raises:
-        CorpusError: splits share a speaker, which may be allowed.
+        InputError: splits share a speaker, which may be allowed.
     """
     # Imported here because it brings fairseq, which no worker needs.
     from mmpt_fairseq.data.segments import format_segments
@@ -47,7 +46,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     for split, official in OFFICIAL.items():
         labels = rttm_of(args.corpus, split)
         if not labels.is_file():
-            raise CorpusError(f"there is no {labels}; SUPERB's preparation writes it")
+            raise InputError(f"there is no {labels}; SUPERB's preparation writes it")
         recordings = labels.with_name("wav.scp")
         paths = dict(read_pairs(recordings)) if recordings.is_file() else {}
         for name, turns in sorted(read_rttm(labels).items()):
@@ -87,7 +86,7 @@ def refuse_shared_speakers(labels: Path) -> None:
     shared = {speaker: sorted(splits) for speaker, splits in found.items() if len(splits) > 1}
     if shared:
         speaker, splits = min(shared.items())
-        raise CorpusError(
+        raise InputError(
             f"{len(shared)} speakers are in two splits, such as {speaker} in {' and '.join(splits)}"
             "; mend the splits, or accept it with --allow-leaks speaker"
         )
@@ -104,7 +103,7 @@ def read_rttm(path: Path) -> dict[str, list[Turn]]:
             start, seconds = float(cells[3]), float(cells[4])
             name, speaker = cells[1], cells[RTTM_CELLS - 1]
         except (IndexError, ValueError):
-            raise CorpusError(f"{path}, line {number} is no SPEAKER line of RTTM") from None
+            raise InputError(f"{path}, line {number} is no SPEAKER line of RTTM") from None
         turn = max(0.0, round(start, 2)), round(start + seconds, 2)
         if turn[0] < turn[1]:
             found.setdefault(name, []).append((speaker, *turn))
@@ -120,4 +119,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

@@ -11,7 +11,6 @@ those that are there are taken. Transcripts are lower-cased, as fairseq's recipe
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,4 +74,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

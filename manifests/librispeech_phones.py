@@ -20,7 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from manifests.candidate import OUT_OF_LEXICON, Candidate
-from manifests.common import CorpusError, atomic_path
+from manifests.common import atomic_path
+from manifests.errors import InputError
 from manifests.librispeech import chapter_candidates
 from manifests.prepare import Recipe, main
 from manifests.text import read_lines
@@ -70,11 +71,11 @@ def read_lexicon(paths: list[Path]) -> dict[str, str]:
     lexicon: dict[str, str] = {}
     for path in paths:
         if not path.is_file():
-            raise CorpusError(f"there is no lexicon {path}")
+            raise InputError(f"there is no lexicon {path}")
         for number, line in enumerate(read_lines(path), 1):
             word, *phones = line.split() or [""]
             if word and not phones:
-                raise CorpusError(f"{path}, line {number}: {word!r} has no phones behind it")
+                raise InputError(f"{path}, line {number}: {word!r} has no phones behind it")
             if word:
                 lexicon.setdefault(word.lower(), " ".join(phones))
     return lexicon
@@ -90,4 +91,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

@@ -14,7 +14,6 @@ has no validation split: the clips of one in a hundred videos, from pretrain and
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -106,4 +105,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
 from manifests.candidate import BAD_ROW, Candidate
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.prepare import Recipe, main
 from manifests.text import clean, read_lines, spoken
 
@@ -73,14 +72,14 @@ def target_language(corpus: Path) -> str:
     """``de`` of ``en-de``."""
     match = re.fullmatch(r"en-([a-z]{2,3})", corpus.name)
     if not match or not (corpus / "data").is_dir():
-        raise CorpusError(f"{corpus} is no MuST-C pair; name a folder such as MUSTC/en-de")
+        raise InputError(f"{corpus} is no MuST-C pair; name a folder such as MUSTC/en-de")
     return match[1]
 
 
 def read_segments(path: Path) -> Iterator[dict]:
     """The segments of a YAML list; ``line`` and ``fault`` of a line that is none."""
     if not path.is_file():
-        raise CorpusError(f"there is no {path}, which lists the segments of its split")
+        raise InputError(f"there is no {path}, which lists the segments of its split")
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
@@ -95,7 +94,7 @@ def read_segments(path: Path) -> Iterator[dict]:
 
 def _lines(path: Path) -> Iterator[str]:
     if not path.is_file():
-        raise CorpusError(f"there is no {path}; unpack the release completely")
+        raise InputError(f"there is no {path}; unpack the release completely")
     return read_lines(path)
 
 
@@ -104,8 +103,10 @@ def _together(
 ) -> Iterator[tuple[dict, str, str]]:
     try:
         yield from zip(segments, english, target, strict=True)
+    except InputError:
+        raise
     except ValueError:
-        raise CorpusError(f"the lists in {folder / 'txt'} differ in length") from None
+        raise InputError(f"the lists in {folder / 'txt'} differ in length") from None
 
 
 RECIPE = Recipe(
@@ -121,4 +122,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

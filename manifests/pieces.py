@@ -20,9 +20,9 @@ from pathlib import Path
 from fairseq.data import Dictionary
 
 from manifests.common import atomic_path
+from manifests.errors import InputError, command_line
 from manifests.text import clean, sentence_key
 from mmpt_fairseq.data.manifest import Manifest, splits_in
-from mmpt_fairseq.errors import InputError, command_line
 
 
 class Pieces:

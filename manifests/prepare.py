@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from manifests.candidate import UNREADABLE, Candidate, Limits, Measured
 from manifests.catalogue import LEAKS, Catalogue, checked_split
-from manifests.common import CorpusError, parallel_stream, remove_stale, run_alone
+from manifests.common import parallel_stream, remove_stale, run_alone
+from manifests.errors import InputError, command_line
 from manifests.inspection import measure_all, stamp_of
 from manifests.journal import (
     FOLDER,
@@ -58,7 +59,7 @@ class Recipe:
     Attributes:
         name: of the module.
         description: what its release looks like.
-        candidates: (parsed options) -> clips, sorted, lazily; raises CorpusError where the folder
+        candidates: (parsed options) -> clips, sorted, lazily; raises InputError where the folder
             is not such a corpus.
         add_options: further options of the command.
         roles: what splits are for where their names do not tell.
@@ -145,17 +146,17 @@ def prepare(recipe: Recipe, args: argparse.Namespace) -> dict | None:
         The summary, or None where other shards are not done.
 
     Raises:
-        CorpusError: no such corpus, none of its clips is usable, splits leak, or a journal is of
+        InputError: no such corpus, none of its clips is usable, splits leak, or a journal is of
             another corpus or of other settings.
     """
     if not args.corpus.exists():
-        raise CorpusError(f"there is no {args.corpus}; name the folder of the corpus")
+        raise InputError(f"there is no {args.corpus}; name the folder of the corpus")
     for name, value in vars(args).items():
         for path in value if isinstance(value, list) else [value]:
             if isinstance(path, Path) and name != "out" and not path.exists():
-                raise CorpusError(f"there is no {path}, which --{name.replace('_', '-')} names")
+                raise InputError(f"there is no {path}, which --{name.replace('_', '-')} names")
     if args.out == args.corpus:
-        raise CorpusError(f"{args.out} is the corpus itself; write the manifests elsewhere")
+        raise InputError(f"{args.out} is the corpus itself; write the manifests elsewhere")
     journals = [journal_path(args.out, rank, args.nshard) for rank in range(args.nshard)]
     if args.restart:
         _forget(args, journals[args.rank])
@@ -173,7 +174,8 @@ def prepare(recipe: Recipe, args: argparse.Namespace) -> dict | None:
     # Imported here because it brings fairseq, which no worker needs.
     from manifests.writing import write
 
-    with closing(Catalogue(journals, recipe.roles)) as catalogue:
+    every = getattr(args, "valid_every", 0)
+    with closing(Catalogue(journals, recipe.roles, every)) as catalogue:
         return write(recipe, args, catalogue)
 
 
@@ -209,7 +211,7 @@ def offered(recipe: Recipe, args: argparse.Namespace) -> Iterator[Candidate]:
     """What the corpus offers, with absolute paths and checked splits.
 
     Raises:
-        CorpusError: one of its lists or texts cannot be read.
+        InputError: one of its lists or texts cannot be read.
     """
     here, last, keep_silent = os.getcwd(), "", getattr(args, "keep_silent", False)
     try:
@@ -223,7 +225,7 @@ def offered(recipe: Recipe, args: argparse.Namespace) -> Iterator[Candidate]:
             last = candidate.id
     except (UnicodeError, csv.Error, EOFError, zlib.error) as error:
         where = f"behind the clip {last}" if last else "at its beginning"
-        raise CorpusError(
+        raise InputError(
             f"a list or a text of {args.corpus} cannot be read, {where} ({error}); lists and texts "
             "are read as whole UTF-8 files"
         ) from None
@@ -283,7 +285,7 @@ def _refuse_other_shards(args: argparse.Namespace, journals: list[Path], setting
     """Stop before work is done that could not be merged with what other machines did."""
     others = sorted({shards for _, shards in _other_journals(args)})
     if others:
-        raise CorpusError(
+        raise InputError(
             f"{args.out} was begun with --nshard {' and '.join(others)}; give --rank and --nshard "
             "as then, or say --restart to forget what was found"
         )
@@ -296,17 +298,10 @@ def _refuse_other_shards(args: argparse.Namespace, journals: list[Path], setting
             compare_settings(path, stored, settings, remedy)
 
 
-def main(recipe: Recipe, arguments: list[str] | None = None) -> int:
-    """The command line of a recipe; returns the exit status."""
+def main(recipe: Recipe, arguments: list[str] | None = None) -> None:
+    """The command line of a recipe."""
     args = parse(recipe, arguments)
-    try:
+    with command_line("interrupted; the same command goes on from here"):
         summary = prepare(recipe, args)
-    except (CorpusError, OSError) as error:
-        print(f"mmpt_fairseq: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("mmpt_fairseq: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
     if summary is not None:
         tell(summary, args, recipe.roles)
-    return 0

@@ -49,6 +49,7 @@ class Recording:
         pictures: 0 without video.
         times: where they were asked for, the second at which each picture appears, and the one at
             which the last one goes.
+        cut_off: what is missing of what the header promises, where all before it can be read.
         fault: (reason, detail); nothing else holds then.
     """
 
@@ -57,6 +58,7 @@ class Recording:
     sound_from: float = 0.0
     pictures: int = 0
     times: array = field(default_factory=lambda: array("d"))
+    cut_off: str = ""
     fault: tuple[str, str] | None = None
 
 
@@ -101,7 +103,9 @@ def _soundfile(path: str, decode: bool) -> Recording:
                 promised = file.frames
             if promised - frames > TOLERANCE * file.samplerate:
                 detail = f"{frames} of the {promised} samples that its header promises are there"
-                return Recording(fault=(UNREADABLE, detail))
+                if compressed:
+                    return Recording(fault=(UNREADABLE, detail))
+                return Recording(file.samplerate, frames, cut_off=detail)
             if file.format == "OGG" and is_chained(path):
                 detail = "several Ogg streams one after the other; only the first would be read"
                 return Recording(fault=(UNREADABLE, detail))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import yaml
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
 from mmpt_fairseq.data.states import DESCRIPTION
-from mmpt_fairseq.errors import InputError
 
 Row = dict[str, str]
 PAGE = 1000

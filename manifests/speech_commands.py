@@ -12,12 +12,11 @@ last tenth of each for validation; SUPERB draws seconds at random, from the same
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from manifests.candidate import Candidate
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.prepare import Recipe, main
 from manifests.recording import inspect
 
@@ -35,7 +34,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     test = args.test_set or args.corpus.parent / TEST_SET
     lists = {name: _list(args.corpus / f"{name}_list.txt") for name in ("validation", "testing")}
     if not test.is_dir():
-        raise CorpusError(f"there is no {test}, SUPERB's test set; say where with --test-set")
+        raise InputError(f"there is no {test}, SUPERB's test set; say where with --test-set")
     for folder in sorted(args.corpus.glob("*/")):
         if folder.name == NOISE:
             yield from _silences(folder)
@@ -52,7 +51,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
 
 def _list(path: Path) -> set[str]:
     if not path.is_file():
-        raise CorpusError(f"there is no {path}; name the unpacked speech_commands_v0.01")
+        raise InputError(f"there is no {path}; name the unpacked speech_commands_v0.01")
     return set(path.read_text(encoding="utf-8").split())
 
 
@@ -92,4 +91,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

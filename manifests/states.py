@@ -30,12 +30,12 @@ from tqdm import tqdm
 
 import mmpt_fairseq
 from manifests.common import atomic_path
+from manifests.errors import InputError, UnreadableClip, command_line
 from manifests.features import add_member, npy_bytes
 from manifests.repoint import open_manifests, rows
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.states import DESCRIPTION, StoredStates, encoder_digest
-from mmpt_fairseq.errors import InputError, UnreadableClip, command_line
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 CONFIG = "config.yaml"

@@ -13,11 +13,11 @@ import jinja2
 import numpy as np
 
 from manifests.common import atomic_path
+from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform, split_slice
 from mmpt_fairseq.data.waveform_stream import waveform_blocks
-from mmpt_fairseq.errors import InputError
 
 FRAMES_PER_HOUR = 360_000
 BINS = 40

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from manifests.candidate import BAD_ROW, BAD_TIMES, Candidate
 from manifests.catalogue import role_of, spelt
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.holdout import (
     RecordingsHeldOut,
     SpeakersHeldOut,
@@ -39,7 +39,7 @@ NAMES = {
     "seconds": ("duration", "seconds"),
 }
 TIMES = tuple(chain(NAMES["start"], NAMES["end"], NAMES["seconds"]))
-DECIMAL_COMMA = re.compile(r"\d+,\d+")
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 DELIMITER = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # with which spreadsheets may begin
 COPIED = ("speaker", "src_lang", "tgt_lang")
 EMPTY = ("file", "text")  # what a row has even where the cell is empty
@@ -53,7 +53,7 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
     """What the user of a table should know of how it is read: sentences.
 
     Raises:
-        CorpusError: it has two columns of texts, and none is named as the one.
+        InputError: it has two columns of texts, and none is named as the one.
     """
     used = encoding_of(path, encoding)
     # A byte that does not fit is told where the rows are read.
@@ -63,12 +63,12 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
     names = [name.strip().lower() for name in columns]
     texts = [name for name in NAMES["text"] if name in names]
     if text_column is None and len(texts) > 1:
-        raise CorpusError(
+        raise InputError(
             f"{path} has the columns {' and '.join(texts)}; say which of them is to be learnt: "
             f"--text-column {texts[-1]}"
         )
     if text_column is not None and text_column.lower() not in names:
-        raise CorpusError(f"{path} has no column {text_column}; it has {', '.join(columns)}")
+        raise InputError(f"{path} has no column {text_column}; it has {', '.join(columns)}")
     if used == encoding:
         yield f"{path} is read as {encoding}, not UTF-8; see --encoding"
     known = {*chain(*NAMES.values()), (text_column or "").lower()}
@@ -91,7 +91,7 @@ def read_table(path: Path, encoding: str = "", text_column: str | None = None) -
             what else has one of those the first is then the source text.
 
     Raises:
-        CorpusError: no column names the file, or the file cannot be read as a table.
+        InputError: no column names the file, or the file cannot be read as a table.
     """
     line, encoding = 1, encoding_of(path, encoding)
     try:
@@ -102,7 +102,7 @@ def read_table(path: Path, encoding: str = "", text_column: str | None = None) -
                 named = _named(row, text_column)
                 if first and "file" not in named:
                     names = ", ".join(NAMES["file"])
-                    raise CorpusError(
+                    raise InputError(
                         f"{path}, line {line} names no file; the column is called {names}"
                     )
                 first, texts = False, texts or "text" in named
@@ -111,9 +111,9 @@ def read_table(path: Path, encoding: str = "", text_column: str | None = None) -
                 else:
                     yield {"text": "", **named} if texts else named
     except UnicodeDecodeError:
-        raise CorpusError(f"{path} is not {encoding} text; save it as UTF-8") from None
+        raise InputError(f"{path} is not {encoding} text; save it as UTF-8") from None
     except csv.Error as error:
-        raise CorpusError(f"{path}, behind line {line}: {error}; is a quote open?") from None
+        raise InputError(f"{path}, behind line {line}: {error}; is a quote open?") from None
 
 
 def _fault(row: dict, named: Row) -> str:

@@ -11,6 +11,7 @@ from manifests.candidate import NO_AUDIO
 from manifests.catalogue import role_of
 from manifests.tables import NAMES
 
+USUAL = ("train", "valid", "val", "dev", "test", "tst", "eval")  # how names of splits begin
 TOO_MANY = 0.05  # share of clips left out that calls for a loud warning
 
 
@@ -30,7 +31,10 @@ def tell(summary: dict, args: argparse.Namespace, roles: Mapping[str, str]) -> N
     _tell_of_texts(summary, args)
     _tell_of_silent(summary, args)
     _tell_leaks(summary["leaks"], args.out)
+    if getattr(args, "csv", None):
+        _tell_of_other_splits(summary["splits"])
     _warn_of_one_split(summary, args, roles)
+    _warn_of_pictures(summary["splits"])
 
 
 def _warn_of_skipped(summary: dict, out: Path) -> None:
@@ -72,20 +76,43 @@ def _tell_leaks(leaks: dict, out: Path) -> None:
     """What splits share where that is accepted."""
     if leaks:
         told = ", ".join(f"{found['count']} {kind}(s)" for kind, found in leaks.items())
-        print(f"splits share {told}; see {out / 'summary.json'}", file=sys.stderr)
+        print(
+            f"splits share {told}, which is accepted; see {out / 'summary.json'}", file=sys.stderr
+        )
+
+
+def _tell_of_other_splits(splits: Mapping[str, dict]) -> None:
+    """Names that no training takes by itself: one may be misspelt."""
+    for split in (name for name in splits if not name.lower().startswith(USUAL)):
+        print(
+            f"{splits[split]['clips']} clips are of the split {split}, which is none of train, "
+            f"valid and test: only dataset.train_subset={split} or the like reads them",
+            file=sys.stderr,
+        )
+
+
+def _warn_of_pictures(splits: Mapping[str, dict]) -> None:
+    """A validation on pictures says nothing of a training that sees none."""
+    with_video = {name: split["with_video"] for name, split in splits.items()}
+    if with_video.get("valid") and not with_video.get("train", 1):
+        print(
+            f"WARNING: all clips with pictures outside test went to valid ({with_video['valid']}); "
+            "say another --valid-every and --restart, or put them into a folder train",
+            file=sys.stderr,
+        )
 
 
 def _warn_of_one_split(summary: dict, args: argparse.Namespace, roles: Mapping[str, str]) -> None:
     """Training wants two splits, and a recipe that parts a corpus could not; and by which names."""
     has = {roles.get(s) or role_of(s): s for s in summary["splits"]}
-    missing = {"train", "valid"} - has.keys()
+    missing = {"train", "valid"} - has.keys() if getattr(args, "valid_every", 0) else set()
     if "valid" in has and "valid" not in summary["splits"] and "valid_every" in args:
         print(
             f"{has['valid']} is what trainings are to be validated on: they take valid unless told "
             f"dataset.valid_subset={has['valid']}",
             file=sys.stderr,
         )
-    if len(missing) == 1 and "valid_every" in args:
+    if len(missing) == 1:
         print(
             f"WARNING: there is no {missing.pop()}.tsv, which training wants: too little can be "
             "used to be parted, or what was drawn for it cannot (see skipped.tsv); say another "

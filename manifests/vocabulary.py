@@ -18,8 +18,8 @@ from pathlib import Path
 import yaml
 
 from manifests.common import atomic_path
+from manifests.errors import InputError, command_line
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError, command_line
 
 # SpecAugment without time warping (arXiv 1904.08779), one mask of each kind as in fairseq's S2T
 # recipes; but a time mask takes a fifth of the clip at most, for short clips hold few words.

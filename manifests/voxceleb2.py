@@ -13,7 +13,6 @@ counted, because the split is the release's. No texts.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 
 from manifests.candidate import SHARED_VIDEO, Candidate, held_out
@@ -61,4 +60,4 @@ RECIPE = Recipe(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RECIPE))
+    main(RECIPE)

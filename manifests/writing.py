@@ -13,7 +13,8 @@ from pathlib import Path
 
 from manifests.candidate import BAD_TIMES, MISSING, PAST_END
 from manifests.catalogue import LEAKS, Catalogue
-from manifests.common import CorpusError, atomic_path
+from manifests.common import atomic_path
+from manifests.errors import InputError
 from manifests.prepare import Recipe, allowed_leaks
 from manifests.sidecars import SUFFIXES
 from manifests.summary import Tally, write_summary
@@ -31,12 +32,12 @@ def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dic
         What ``summary.json`` holds.
 
     Raises:
-        CorpusError: no clip is usable, or splits leak.
+        InputError: no clip is usable, or splits leak.
     """
     _write_skipped(args.out / "skipped.tsv", catalogue)
     splits = catalogue.splits()
     if not splits:
-        raise CorpusError(_nothing(recipe, args, catalogue.reasons()))
+        raise InputError(_nothing(recipe, args, catalogue.reasons()))
     leaks = _check_leaks(recipe, args, catalogue)
     _remove_earlier(args.out, splits)
     tallies, pointed_back = {}, set()
@@ -137,7 +138,7 @@ def _nearby(recipe: Recipe, args: argparse.Namespace) -> Path | None:
     folders = sorted(path for path in below if path.is_dir())[:LOOKED_AT]
     above = args.corpus.parent
     for folder in (*folders, *([] if above == above.parent else [above])):
-        with contextlib.suppress(CorpusError, OSError, ValueError):
+        with contextlib.suppress(InputError, OSError, ValueError):
             options = argparse.Namespace(**{**vars(args), "corpus": folder})
             if any(True for _ in recipe.candidates(options)):
                 return folder
@@ -148,7 +149,7 @@ def _check_leaks(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue)
     """Kind -> count and examples.
 
     Raises:
-        CorpusError: a kind that is not allowed occurs, and not because of a split drawn here.
+        InputError: a kind that is not allowed occurs, and not because of a split drawn here.
     """
     found = {}
     for kind in LEAKS:
@@ -160,7 +161,7 @@ def _check_leaks(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue)
             continue
         count, shown = catalogue.leaks(kind, drawn=False)
         if count:
-            raise CorpusError(
+            raise InputError(
                 f"splits share a {kind} ({count} in all): {'; '.join(shown)}; mend the splits, or "
                 f"accept it with --allow-leaks {kind}"
             )

@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from manifests.common import atomic_path
+from manifests.errors import InputError, command_line, reason_of
 from mmpt_fairseq.checkpoint import load_checkpoint
-from mmpt_fairseq.errors import InputError, command_line, reason_of
 
 MARK = "mean_of"  # an average's own key, which fairseq does not look at: names of its members
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from manifests.errors import InputError
 from mmpt_fairseq.compat import load_checkpoint_to_cpu
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from manifests.errors import InputError, command_line
 from mmpt_fairseq.data.audio import (
     FRAME_LENGTH,
     FRAME_SHIFT,
@@ -22,7 +23,6 @@ from mmpt_fairseq.data.audio import (
     ROUNDING_NOISE,
 )
 from mmpt_fairseq.data.waveform import SAMPLE_RATE
-from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder

@@ -10,7 +10,7 @@ from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.tasks import TASK_REGISTRY, FairseqTask
 from fairseq.utils import import_user_module
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 
 
 def add_user_dir(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 
 ENDS = 1 << 20  # bytes read at the beginning and at the end of a file
 

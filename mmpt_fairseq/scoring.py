@@ -15,7 +15,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.scoring import BaseScorer, register_scorer
 from numpy.typing import NDArray
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 
 Unit = Literal["word", "char", "bleu"]
 WITH_SPACES = "13a"  # sacreBLEU's default

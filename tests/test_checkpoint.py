@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_decoder, load_encoder
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 from tests.commands import generate, refused, train
 from tests.helpers import av_model, speech_model, speech_task

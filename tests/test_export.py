@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import mmpt_fairseq
+from manifests.errors import InputError
 from mmpt_fairseq.data.audio import normalise, read_filterbank
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.export import export, load_exported, main
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
 from mmpt_fairseq.transcription import SpeechModel

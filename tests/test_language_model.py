@@ -9,6 +9,7 @@ import pytest
 import torch
 from fairseq.sequence_generator import SequenceGenerator
 
+from manifests.errors import InputError
 from manifests.pieces import Pieces, main
 from mmpt_fairseq.decoding.choice import DECODINGS
 from mmpt_fairseq.decoding.language_model import (
@@ -16,7 +17,6 @@ from mmpt_fairseq.decoding.language_model import (
     check_language_model,
     load_language_model,
 )
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.transcription.search import Search, SearchOptions
 from tests.commands import generate, refused, succeeded
 from tests.decoding.alignments import EOS, emissions, texts

@@ -2,9 +2,9 @@
 
 import pytest
 
+from manifests.errors import UnreadableClip
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import write_manifest
-from mmpt_fairseq.errors import UnreadableClip
 from tests.commands import refused, train
 
 

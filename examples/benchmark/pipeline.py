@@ -13,10 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from examples.benchmark.timing import add_clock, machine, seconds
+from manifests.errors import InputError, command_line
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
-from mmpt_fairseq.errors import InputError, command_line
 
 
 def sound(manifest: Manifest, row: int) -> Callable[[], object]:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from manifests.errors import InputError, command_line
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
-from mmpt_fairseq.errors import InputError, command_line
 
 PAUSE = SAMPLE_RATE // 2  # samples of near silence between clips
 

@@ -17,7 +17,7 @@ from fairseq.utils import move_to_cuda
 from tqdm import tqdm
 
 from examples.benchmark.timing import machine, synchronise
-from mmpt_fairseq.errors import command_line
+from manifests.errors import command_line
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel, AVPretrainingModelConfig
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
 

@@ -31,11 +31,11 @@ from examples.finetuning.table import Tables
 from examples.mboshi.systems import NEVER
 from examples.stages import decode, exit_in_a_sentence, side_by_side, train
 from manifests.common import atomic_path
+from manifests.errors import InputError
 from manifests.repoint import rows
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq import average
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.errors import InputError
 
 VOCABULARY = ("dict.txt", "spm.model", "config.yaml")
 WEIGHTS = (0.3, 0.5, 0.7)  # of CTC in joint decoding; the best on the validation split is taken

@@ -22,10 +22,10 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from examples.probe.pooling import encoded, open_encoder
+from manifests.errors import InputError, command_line
 from mmpt_fairseq.data.audio import Features, normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.decoding.superb import predict_phones
-from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.scoring import error_rates
 
 BATCH = 16  # clips that the head learns from at once

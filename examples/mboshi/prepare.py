@@ -22,10 +22,10 @@ from examples.corpora import grid_clips, measure, read_table, speech_clips
 from examples.mboshi.counts import count_texts, statement, too_long_for_ctc
 from examples.mboshi.s2t_conformer import write_data_config
 from manifests.common import atomic_path, parallel_map
+from manifests.errors import command_line
 from manifests.features import cache_features
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.errors import command_line
 from mmpt_fairseq.scoring import normalise_text
 
 GRID_VALID = 50  # clips of GRID held out of pre-training

@@ -7,8 +7,8 @@ from statistics import mean
 
 from examples.mboshi.systems import BASELINES, Comparison
 from examples.stages import effort
+from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.intervals import (
     Counts,
     Interval,

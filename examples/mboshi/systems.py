@@ -17,8 +17,8 @@ from pathlib import Path
 
 from examples.mboshi.s2t_conformer import Size, decode_conformer, train_conformer, warmup
 from examples.stages import decode, effort, run_step, train
+from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError
 
 # Stage 1 has the settings with which minutes of MAE learn: examples/probe/EXPERIMENTS.md.
 PRETRAINING = Path("examples/probe/config/pretraining.yaml")

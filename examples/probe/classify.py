@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from examples.probe.pooling import TASKS
 from manifests.common import atomic_path
-from mmpt_fairseq.errors import InputError, command_line
+from manifests.errors import InputError, command_line
 
 PENALTIES = (0.1, 0.01, 0.001)  # scikit-learn's C, the inverse; views are compared by the first
 THIRD = 3

@@ -8,12 +8,11 @@ import argparse
 import os
 from pathlib import Path
 
-from manifests.common import CorpusError
+from manifests.errors import command_line
 from manifests.features import cache_features
 from manifests.generated.corpus import Settings, write_corpus
 from manifests.repoint import rows
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.errors import InputError, command_line
 
 VALID, TEST = 40, 110
 NOTHING = dict.fromkeys(
@@ -37,10 +36,7 @@ def prepare(out: Path, clips: int, jobs: int) -> None:
     """
     corpus = out / "corpus"
     settings = Settings(pretrain=clips, pretrain_valid=VALID + TEST, **NOTHING)
-    try:
-        write_corpus(corpus, settings, jobs)
-    except CorpusError as error:
-        raise InputError(str(error)) from None
+    write_corpus(corpus, settings, jobs)
     splits = {}
     for name in ("train", "valid"):
         splits[name] = list(rows(Manifest(corpus / "pretrain" / f"{name}.tsv")))

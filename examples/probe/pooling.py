@@ -24,10 +24,10 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from manifests.common import atomic_path
+from manifests.errors import InputError, command_line
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND, Features, normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.segments import parse_segments
-from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.models.upstreams import open_upstream
 from mmpt_fairseq.modules.upstreams import Upstream
 

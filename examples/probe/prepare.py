@@ -18,10 +18,10 @@ from pathlib import Path
 from examples.corpora import grid_clips, grid_words, measure, speech_clips
 from manifests.common import parallel_map
 from manifests.compact_video import compact
+from manifests.errors import InputError, command_line
 from manifests.features import cache_features
 from mmpt_fairseq.data.audio import FRAME_SHIFT, num_frames
 from mmpt_fairseq.data.manifest import write_manifest
-from mmpt_fairseq.errors import InputError, command_line
 
 HOLD_OUT_EVERY = 5  # clips of GRID, of which every third is for validation
 SMALL_SIDE = 72  # pixels: more than a training sees

@@ -28,11 +28,11 @@ from tqdm import tqdm
 import mmpt_fairseq
 from examples.probe.controls import CONTROLS, Change, Changed
 from manifests.common import atomic_path
+from manifests.errors import InputError, command_line
 from mmpt_fairseq.criterions.retrieval import partner_ranks
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.video import read_frames
-from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 
 ENERGY = "energy"

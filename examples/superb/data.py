@@ -28,7 +28,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from examples.corpora import measure, recordings
-from manifests.common import CorpusError, parallel_map
+from manifests.common import parallel_map
+from manifests.errors import InputError, command_line
 from manifests.features import cache_features
 from manifests.generated.grammar import sentences
 from manifests.generated.speech import ACCENTS, VARIANTS, Speaker, draw_speakers, speak
@@ -36,7 +37,6 @@ from mmpt_fairseq.data.audio import FRAME_LENGTH, FRAME_SHIFT, FRAMES_A_SECOND, 
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.data.segments import format_segments
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
-from mmpt_fairseq.errors import InputError, command_line
 
 SPLITS = ("train", "valid", "test")
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
@@ -229,13 +229,10 @@ def prepare(
     """
     for task in tasks:
         folder = out / task
-        try:
-            if not all((folder / f"{split}.tsv").is_file() for split in SPLITS):
-                TASKS[task](data, folder, jobs)
-            if features and not (folder / FEATURES).is_file():
-                cache_features(folder / FEATURES, [folder], jobs=1)
-        except CorpusError as error:
-            raise InputError(str(error)) from None
+        if not all((folder / f"{split}.tsv").is_file() for split in SPLITS):
+            TASKS[task](data, folder, jobs)
+        if features and not (folder / FEATURES).is_file():
+            cache_features(folder / FEATURES, [folder], jobs=1)
 
 
 def main(arguments: list[str] | None = None) -> None:

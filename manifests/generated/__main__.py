@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from ..common import CorpusError
+from ..errors import command_line
 from .corpus import Settings, write_corpus
 
 _COUNTS = {
@@ -51,19 +50,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> None:
     args = vars(parse_args(argv))
     out, jobs = args.pop("out"), args.pop("jobs")
-    try:
+    with command_line("interrupted; the same command goes on from here"):
         print(write_corpus(out, Settings(**args), jobs))
-    except CorpusError as error:
-        print(f"mmpt_fairseq: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("mmpt_fairseq: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -15,7 +15,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ..common import CorpusError, atomic_path
+from ..common import atomic_path
+from ..errors import InputError
 from .face import draw_face
 from .mouth import mouth_path
 from .speech import SAMPLE_RATE, Speaker, in_noise, speak
@@ -49,7 +50,7 @@ def make_clip(clip: Clip) -> Made:
     if clip.path.exists():
         try:
             return Made(*probe(clip.path), reused=True)
-        except (av.FFmpegError, CorpusError):
+        except (av.FFmpegError, InputError):
             clip.path.unlink()  # damaged: made again below
     key = zlib.crc32(clip.id.encode())
     sound, picture = (np.random.default_rng((clip.seed, key, i)) for i in range(2))
@@ -111,10 +112,10 @@ def probe(path: Path) -> tuple[int, int]:
         try:
             return len(soundfile.read(path)[0]), 0
         except soundfile.LibsndfileError as error:
-            raise CorpusError(f"{path} cannot be read: {error}.") from None
+            raise InputError(f"{path} cannot be read: {error}.") from None
     with av.open(str(path)) as container:
         if not container.streams.audio or not container.streams.video:
-            raise CorpusError(f"{path} lacks a track.")
+            raise InputError(f"{path} lacks a track.")
         samples = sum(frame.samples for frame in container.decode(audio=0))
     with av.open(str(path)) as container:
         frames = sum(1 for packet in container.demux(video=0) if packet.size)

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from ..common import CorpusError, atomic_path, parallel_map, remove_stale
+from ..common import atomic_path, parallel_map, remove_stale
+from ..errors import InputError
 from .clip import Clip, Made, make_clip
 from .grammar import MAX_WORDS, MIN_WORDS, Sentence, frequent_words, phrases, sentences
 from .parallel_text import parallel_text
@@ -60,26 +61,26 @@ class Settings:
     def check(self) -> None:
         """Refuse what cannot work, in a sentence."""
         if min(*self.splits().values(), self.phrases, self.translated) < 0:
-            raise CorpusError("The number of clips of a split cannot be negative.")
+            raise InputError("The number of clips of a split cannot be negative.")
         if self.size < 16 or self.size % 2:
-            raise CorpusError(f"--size must be even and at least 16, not {self.size}.")
+            raise InputError(f"--size must be even and at least 16, not {self.size}.")
         if self.speakers < 2:
-            raise CorpusError("--speakers must be at least 2: some are held out for the tests.")
+            raise InputError("--speakers must be at least 2: some are held out for the tests.")
         if not MIN_WORDS < self.max_words <= MAX_WORDS:
-            raise CorpusError(
+            raise InputError(
                 f"--max-words must be from {MIN_WORDS + 1} to {MAX_WORDS}, not {self.max_words}."
             )
         if self.vocabulary < 0 or 0 < self.vocabulary < MIN_VOCABULARY:
-            raise CorpusError(
+            raise InputError(
                 f"--vocabulary must be 0 (all words) or at least {MIN_VOCABULARY}, not "
                 f"{self.vocabulary}."
             )
         if self.text and (self.phrases or self.vocabulary):
-            raise CorpusError(
+            raise InputError(
                 "--phrases and --vocabulary are for the grammar; they do not go with --text."
             )
         if self.text and not self.text.is_file():
-            raise CorpusError(f"There is no file {self.text}.")
+            raise InputError(f"There is no file {self.text}.")
 
     def record(self) -> dict[str, object]:
         """What is stored beside the clips; a text counts by its content."""
@@ -125,10 +126,10 @@ def _claim(out: Path, settings: Settings) -> None:
         names = sorted(k for k in stored | record if stored.get(k) != record.get(k))
         if names:
             differ = ", ".join(f"{k} {stored.get(k)} there, {record.get(k)} here" for k in names)
-            raise CorpusError(f"{out} holds a corpus with other settings ({differ}).")
+            raise InputError(f"{out} holds a corpus with other settings ({differ}).")
         return
     if (out / "clips").exists():
-        raise CorpusError(f"{out} holds clips but no corpus.json that tells their settings.")
+        raise InputError(f"{out} holds clips but no corpus.json that tells their settings.")
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(record, indent=2) + "\n")
 
@@ -168,7 +169,7 @@ def _texts(settings: Settings, count: int) -> list[Sentence]:
     if unused:
         print(f"{unused} lines of {settings.text} are empty or said before", file=sys.stderr)
     if len(found) < count:
-        raise CorpusError(
+        raise InputError(
             f"{settings.text} has {len(found)} distinct English lines, fewer than the {count} "
             "clips asked for."
         )
@@ -216,34 +217,34 @@ def check_plan(items: list[Item], settings: Settings) -> None:
     """Before anything is spoken: counts, translations, no sentence or test speaker in two splits.
 
     Raises:
-        CorpusError: what is wrong.
+        InputError: what is wrong.
     """
     planned = Counter((item.part, item.split) for item in items)
     for (part, split), count in settings.splits().items():
         if planned[part, split] != count:
-            raise CorpusError(f"The clips of {part} {split} are not the {count} asked for.")
+            raise InputError(f"The clips of {part} {split} are not the {count} asked for.")
     if any(item.part == "st" and len(item.sentence) < 2 for item in items):
-        raise CorpusError(
+        raise InputError(
             f"{settings.text} has no language but English to translate into; add a column, or say "
             "--translated 0 --translated-valid 0 --translated-test 0."
         )
     texts = [item.sentence["en"] for item in items]
     if len(set(texts)) != len(texts):
-        raise CorpusError("A sentence occurs in two clips.")
+        raise InputError("A sentence occurs in two clips.")
     tested = {item.clip.speaker.voice for item in items if item.split == "test"}
     if tested & {item.clip.speaker.voice for item in items if item.split != "test"}:
-        raise CorpusError("A speaker of the test splits speaks in another split too.")
+        raise InputError("A speaker of the test splits speaks in another split too.")
 
 
 def check_clips(tables: dict[str, list[Row]]) -> None:
     """That every clip has sound, and pictures where it is a video.
 
     Raises:
-        CorpusError: names the clip that has not.
+        InputError: names the clip that has not.
     """
     for row in (row for table in tables.values() for row in table):
         if row["n_frames"] < 1 or (row["video_frames"] < 1 and not row["audio"].endswith(".flac")):
-            raise CorpusError(f"The clip {row['id']} has no sound or no picture.")
+            raise InputError(f"The clip {row['id']} has no sound or no picture.")
 
 
 def summary(items: list[Item], made: list[Made]) -> str:

@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Container
 
-from ..common import CorpusError
+from ..errors import InputError
 from .clauses import Clause
 from .drawing import PEOPLE, WEATHER_VERBS, draw_clause, draw_subject
 from .lexicon import NOUN_LIST
@@ -127,7 +127,7 @@ def _distinct(
         if sentence["en"] in seen or not fits:
             misses += 1
             if misses > _PATIENCE:
-                raise CorpusError(
+                raise InputError(
                     f"There are no {n} different sentences of such words and lengths; ask for "
                     "fewer, or for more words."
                 )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..common import CorpusError
+from ..errors import InputError
 from ..text import clean, read_lines
 from .grammar import Sentence
 
@@ -20,7 +20,7 @@ def parallel_text(path: Path) -> tuple[list[Sentence], int]:
     line before it may have the same English. Texts are cleaned as in every manifest.
 
     Raises:
-        CorpusError: the header names no English, or a column that is no language.
+        InputError: the header names no English, or a column that is no language.
     """
     found: dict[str, Sentence] = {}
     rows = list(_rows(path))
@@ -36,9 +36,9 @@ def _rows(path: Path) -> Iterator[Sentence]:
     languages = [clean(name) for name in next(rows, [])]
     strange = [name for name in languages if not _LANGUAGE.fullmatch(name)]
     if "en" not in languages:
-        raise CorpusError(f"{path} has no column named en in its first line.")
+        raise InputError(f"{path} has no column named en in its first line.")
     if strange or len(set(languages)) != len(languages):
-        raise CorpusError(
+        raise InputError(
             f"The first line of {path} must name a language in each column, such as en and de, "
             f"not {', '.join(strange) or 'one twice'}."
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common import CorpusError
+from ..errors import InputError
 from . import espeak
 
 SAMPLE_RATE = 16_000
@@ -47,7 +47,7 @@ def draw_speakers(seed: int, n: int) -> list[Speaker]:
     """`n` speakers, no two of them with the same accent and variant."""
     voices = [f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS]
     if n > len(voices):
-        raise CorpusError(f"There are {len(voices)} voices, fewer than the {n} speakers asked for.")
+        raise InputError(f"There are {len(voices)} voices, fewer than the {n} speakers asked for.")
     rng = random.Random(f"speakers {seed}")
     return [
         Speaker(f"s{i:03d}", voice, rng.randint(25, 75), rng.randint(30, 70), rng.randint(140, 195))
@@ -58,9 +58,7 @@ def draw_speakers(seed: int, n: int) -> list[Speaker]:
 def require_espeak() -> None:
     """Say so if the optional dependency is missing."""
     if importlib.util.find_spec("espeakng_loader") is None:
-        raise CorpusError(
-            "The generated corpus is spoken by eSpeak NG: pip install espeakng-loader"
-        )
+        raise InputError("The generated corpus is spoken by eSpeak NG: pip install espeakng-loader")
 
 
 @functools.cache
@@ -83,9 +81,9 @@ def speak(text: str, speaker: Speaker) -> Speech:
         server.stdin.flush()
         answer = pickle.load(server.stdout)
     except (BrokenPipeError, EOFError) as error:
-        raise CorpusError("The process of eSpeak NG has ended; its message is above.") from error
+        raise InputError("The process of eSpeak NG has ended; its message is above.") from error
     if isinstance(answer, str):
-        raise CorpusError(answer)
+        raise InputError(answer)
     rate, pcm, phonemes = answer
     samples = np.frombuffer(pcm, np.int16).astype(np.float32) / 32768
     return Speech(resample(samples, rate), tuple(phonemes))

@@ -15,7 +15,7 @@ from fairseq.data import Dictionary
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
-from mmpt_fairseq.errors import InputError, exit_on_input_error, leave
+from manifests.errors import InputError, exit_on_input_error, leave
 
 # fairseq #5610: torch 2.6 loads with weights_only=True, which refuses what fairseq's checkpoints
 # hold beside tensors. These are plain containers: none runs code when it is read.

@@ -9,8 +9,8 @@ import sys
 import traceback
 import types
 
+from manifests.errors import leave, write_down
 from mmpt_fairseq.compat.configs import PARTS, check_names, differences, plain, saved_config
-from mmpt_fairseq.errors import leave, write_down
 
 logger = logging.getLogger(__name__)
 

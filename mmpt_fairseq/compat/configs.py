@@ -14,7 +14,7 @@ from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
 from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
 
-from mmpt_fairseq.errors import leave
+from manifests.errors import leave
 
 # What a training can be another by.
 PARTS = "task", "model", "criterion", "optimizer", "lr_scheduler", "optimization", "dataset"

@@ -18,7 +18,7 @@ from fairseq.logging import metrics
 from omegaconf import II
 from torch import Tensor
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.modules.ctc_guide import CtcGuide, guided, heard_at, speech_heard
 
 logger = logging.getLogger(__name__)

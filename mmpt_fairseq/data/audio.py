@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.errors import UnreadableClip
 from mmpt_fairseq.data.waveform import (
     SAMPLE_RATE,
     Waveform,
@@ -21,7 +22,6 @@ from mmpt_fairseq.data.waveform import (
     split_slice,
     zip_member,
 )
-from mmpt_fairseq.errors import UnreadableClip
 
 NUM_MEL_BINS = 80
 FRAME_LENGTH = SAMPLE_RATE * 25 // 1000  # samples in a 25 ms window

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from manifests.errors import InputError, UnreadableClip
 from mmpt_fairseq.data.audio import is_cached
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.waveform import Waveform, read_waveform, resample
-from mmpt_fairseq.errors import InputError, UnreadableClip
 
 logger = logging.getLogger(__name__)
 

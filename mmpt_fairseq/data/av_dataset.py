@@ -9,12 +9,12 @@ from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 from torch import Tensor
 
+from manifests.errors import UnreadableClip
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND, normalise, read_filterbank
 from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
 from mmpt_fairseq.data.rows import longest_first
 from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
-from mmpt_fairseq.errors import UnreadableClip
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, subsampled
 from mmpt_fairseq.modules.masking import random_mask, span_mask, tube_mask
 

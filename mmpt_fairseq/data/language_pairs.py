@@ -9,11 +9,11 @@ from fairseq.data import ConcatDataset
 from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
 from numpy.typing import NDArray
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.rows import longest_first, manifest_datasets
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
-from mmpt_fairseq.errors import InputError
 
 
 class JoinedSplits(ConcatDataset):

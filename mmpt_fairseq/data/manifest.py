@@ -24,13 +24,13 @@ parsed when they are asked for, so that workers share it and start at once.
 import logging
 import mmap
 import os
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mmpt_fairseq.errors import InputError
+from manifests.common import atomic_path
+from manifests.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -279,13 +279,8 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, object]]) -> in
     Raises:
         InputError: a value holds a tab or a line break, or a required column is missing.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Two machines may write the same manifest at the same moment.
-    host = socket.gethostname().replace(".", "-")
-    temporary = path.with_name(f".{path.name}.{host}.{os.getpid()}.part")
-    count = 0
-    with temporary.open("w", encoding="utf-8", newline="\n") as out:
+    path, count = Path(path), 0
+    with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="\n") as out:
         out.write("\t".join(COLUMNS) + "\n")
         for row in rows:
             unknown = set(row) - set(COLUMNS)
@@ -296,7 +291,6 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, object]]) -> in
                 raise InputError(f"row {row['id']!r} for {path} has a tab or line break in a cell")
             out.write("\t".join(cells) + "\n")
             count += 1
-    temporary.replace(path)
     return count
 
 

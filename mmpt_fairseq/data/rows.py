@@ -8,8 +8,8 @@ import numpy as np
 from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.waveform import split_slice
-from mmpt_fairseq.errors import InputError
 
 
 def manifest_datasets(dataset: FairseqDataset) -> Iterator[FairseqDataset]:

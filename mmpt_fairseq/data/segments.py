@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
-from mmpt_fairseq.errors import InputError
 
 SpeakerTurn = tuple[str, float, float]  # speaker, start, end
 

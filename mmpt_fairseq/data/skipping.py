@@ -10,7 +10,7 @@ import logging
 import torch
 from torch.utils.data import get_worker_info
 
-from mmpt_fairseq.errors import InputError, UnreadableClip
+from manifests.errors import InputError, UnreadableClip
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 DESCRIPTION = "states.json"

@@ -8,13 +8,13 @@ from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 from torch import Tensor
 
+from manifests.errors import UnreadableClip
 from mmpt_fairseq.data.audio import FRAME_SHIFT, normalise, read_filterbank, read_states
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.rows import longest_first
 from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.superb_labels import Labels
 from mmpt_fairseq.data.waveform import read_waveform
-from mmpt_fairseq.errors import UnreadableClip
 
 # By what an upstream reads. States come as (T, layers, D), so that all are padded in front.
 READERS = {

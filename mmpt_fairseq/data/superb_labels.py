@@ -20,9 +20,9 @@ from fairseq.data import Dictionary
 from fairseq.data.data_utils import collate_tokens
 from torch import Tensor
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.segments import speaker_activity
-from mmpt_fairseq.errors import InputError
 
 KINDS = (
     "keyword_spotting",

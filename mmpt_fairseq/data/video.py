@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manifests.container import open_container, picture_converter, video_stream
+from manifests.errors import UnreadableClip, reason_of
 from mmpt_fairseq.data.waveform import split_slice
-from mmpt_fairseq.errors import UnreadableClip, reason_of
 
 # Decoding on is cheaper than seeking for gaps of up to this many frames.
 SEEK_GAP = 64

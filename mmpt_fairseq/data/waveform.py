@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.container import TOLERANCE, SoundClock, open_container
-from mmpt_fairseq.errors import UnreadableClip, reason_of
+from manifests.errors import UnreadableClip, reason_of
 
 SAMPLE_RATE = 16_000
 # Decoders of compressed sound need some of what comes before the part that is wanted.

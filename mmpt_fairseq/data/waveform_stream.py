@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from manifests.container import open_container
+from manifests.errors import InputError, UnreadableClip, reason_of
 from mmpt_fairseq.data.waveform import (
     SAMPLE_RATE,
     Waveform,
@@ -22,7 +23,6 @@ from mmpt_fairseq.data.waveform import (
     resampling_ratio,
     soundfile_faults,
 )
-from mmpt_fairseq.errors import InputError, UnreadableClip, reason_of
 
 BLOCK_SECONDS = 10
 READ_SECONDS = 1  # at once: what is before a fault in as much of a file is lost

@@ -11,12 +11,12 @@ from fairseq.dataclass.configs import GenerationConfig
 from numpy.typing import NDArray
 from torch import nn
 
+from manifests.errors import InputError
 from mmpt_fairseq.decoding.ctc import (
     CTCGenerator,
     CTCGreedyGenerator,
     CTCPrefixBeamGenerator,
 )
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import torch
 from fairseq.data import Dictionary
 from torch import Tensor, nn
 
+from manifests.errors import InputError
 from mmpt_fairseq.decoding.prefix_beam import prefix_beam_search
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.speech_to_text import ctc_log_probabilities
 
 

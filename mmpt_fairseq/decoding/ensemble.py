@@ -9,9 +9,9 @@ import torch
 from fairseq.sequence_generator import EnsembleModel
 from torch import Tensor, nn
 
+from manifests.errors import InputError
 from mmpt_fairseq.decoding.ctc import require_ctc
 from mmpt_fairseq.decoding.prefix_score import IMPOSSIBLE, CTCPrefixScorer
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.speech_to_text import ctc_log_probabilities
 from mmpt_fairseq.modules.masking import padding_mask
 

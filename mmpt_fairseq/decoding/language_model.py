@@ -11,8 +11,8 @@ from fairseq.data import Dictionary
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from torch import nn
 
+from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
-from mmpt_fairseq.errors import InputError
 
 logger = logging.getLogger(__name__)
 

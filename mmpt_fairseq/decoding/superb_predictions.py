@@ -11,6 +11,7 @@ from fairseq import checkpoint_utils
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.rows import refuse_unreadable
 from mmpt_fairseq.data.segments import format_segments
@@ -22,7 +23,6 @@ from mmpt_fairseq.decoding.superb import (
     recognised,
     speech_activity,
 )
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.superb import SuperbModel
 from mmpt_fairseq.models.upstreams import check_stored
 from mmpt_fairseq.tasks.superb import Scoring, SuperbTask

@@ -13,8 +13,8 @@ from fairseq.dataclass import ChoiceEnum
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.audio import NUM_MEL_BINS
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder
 from mmpt_fairseq.modules.masking import padding_mask

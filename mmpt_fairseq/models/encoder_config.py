@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fairseq.optim import FairseqOptimizer
 from torch import nn
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 # fairseq's mark on parameters; its 16-bit optimizers hand it on to their 32-bit copies.

@@ -9,7 +9,7 @@ from fairseq.models.speech_to_text.s2t_transformer import S2TTransformerEncoder
 from fairseq.models.transformer import Embedding, TransformerConfig, TransformerDecoderBase
 from torch import Tensor, nn
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
 from mmpt_fairseq.models.freezing import THE_END, Freezing, mark_encoder, without_gradients
 from mmpt_fairseq.modules.conformer import ConformerEncoder, EncodedAudio

@@ -6,7 +6,7 @@ import torch
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.models.upstreams import UpstreamConfig, build_upstream
 from mmpt_fairseq.modules.superb_heads import (
     DiarizationHead,

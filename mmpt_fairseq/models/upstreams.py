@@ -14,8 +14,8 @@ from pathlib import Path
 
 from fairseq import checkpoint_utils
 
+from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_encoder
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
 from mmpt_fairseq.modules.upstreams import (
     ConformerUpstream,

@@ -18,7 +18,7 @@ from fairseq.models.speech_to_text.modules.convolution import Conv1dSubsampler
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
 from mmpt_fairseq.modules.depthwise import DepthwiseConv
 from mmpt_fairseq.modules.dropout import Dropout

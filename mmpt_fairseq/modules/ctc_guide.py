@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 
 # Frames under so much of the range between the quantiles are silence, above the second speech.
 QUANTILES = 0.05, 0.95

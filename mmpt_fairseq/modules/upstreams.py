@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.audio import FRAME_SHIFT, NUM_MEL_BINS
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder
 
 

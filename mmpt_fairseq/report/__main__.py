@@ -6,7 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from mmpt_fairseq.errors import InputError, command_line
+from manifests.errors import InputError, command_line
 from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.report.content import collect
 from mmpt_fairseq.report.discovery import common_folder

@@ -9,8 +9,8 @@ import numpy as np
 import soundfile
 import yaml
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform, read_waveform
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
 from mmpt_fairseq.report.diff import Pair, align, error_shares, worst
 from mmpt_fairseq.report.figures import Picture, alignment

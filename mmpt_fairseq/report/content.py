@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 
 from tqdm import tqdm
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.extensions import why_no_reconstruction
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.clips import ClipsOf, decoded_clips, worst_clips

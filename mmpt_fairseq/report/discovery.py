@@ -12,9 +12,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.decoding.record import decoding_models
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.fingerprint import fingerprint
 from mmpt_fairseq.report.logs import parse_config, read_log
 from mmpt_fairseq.report.runs import (

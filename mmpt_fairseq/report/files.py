@@ -16,6 +16,7 @@ from typing import ClassVar, Optional
 import torch
 from tqdm import tqdm
 
+from manifests.errors import InputError, UnreadableClip, input_error_on_exit
 from manifests.recording import inspect
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.audio import (
@@ -27,7 +28,6 @@ from mmpt_fairseq.data.audio import (
 )
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, check_file, read_waveform
-from mmpt_fairseq.errors import InputError, UnreadableClip, input_error_on_exit
 from mmpt_fairseq.extensions import task_class, why_no_reconstruction
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.alignment import align

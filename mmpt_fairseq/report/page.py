@@ -2,14 +2,14 @@
 
 import html
 import math
-import os
 import re
 from pathlib import Path
 from urllib.parse import quote
 
 import jinja2
 
-from mmpt_fairseq.errors import InputError
+from manifests.common import atomic_path
+from manifests.errors import InputError
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.clips import Sound
 from mmpt_fairseq.report.content import Page, Setup, state_of
@@ -78,9 +78,8 @@ def _write(page: Page | FilesPage, out: Path) -> list[Path]:
     files, markdown = Files(folder), out.with_suffix(".md")
     texts = {out: render_html(page), markdown: render_markdown(page, files)}
     for path, text in texts.items():
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        with atomic_path(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     files.remove_stale()
     return [out, markdown]
 

@@ -11,8 +11,8 @@ from fairseq.data import FairseqDataset
 from fairseq.tasks import FairseqTask
 from omegaconf import OmegaConf, open_dict
 
+from manifests.errors import InputError, UnreadableClip
 from mmpt_fairseq.checkpoint import load_checkpoint
-from mmpt_fairseq.errors import InputError, UnreadableClip
 
 Result = TypeVar("Result")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.intervals import (
     Counts,
     Interval,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fairseq.tasks import TASK_REGISTRY
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.logs import TrainingLog
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask

@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from manifests.errors import InputError, command_line
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError, command_line
 from mmpt_fairseq.scoring import bleu, error_rates, normalise_text
 
 

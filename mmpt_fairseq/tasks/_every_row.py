@@ -12,8 +12,8 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from omegaconf import II
 
+from manifests.errors import InputError, exit_on_input_error
 from mmpt_fairseq.data.rows import check_skipped, dataset_is_training, refuse_unreadable
-from mmpt_fairseq.errors import InputError, exit_on_input_error
 
 logger = logging.getLogger(__name__)
 

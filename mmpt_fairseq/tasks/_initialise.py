@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from fairseq.dataclass import FairseqDataclass
 
+from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint, load_decoder, load_encoder
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.freezing import Freezing
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.tasks._start import restored

@@ -8,8 +8,8 @@ import torch
 from fairseq import utils
 from fairseq.data.iterators import EpochBatchIterator
 
+from manifests.errors import InputError, exit_on_input_error
 from mmpt_fairseq.data.rows import dataset_is_training
-from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.models.freezing import THE_END
 from mmpt_fairseq.tasks._every_row import peak_memory_gb
 

@@ -6,8 +6,8 @@ import numpy as np
 from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 
+from manifests.errors import InputError, exit_on_input_error
 from mmpt_fairseq.data.rows import dataset_is_training, manifest_datasets
-from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.tasks._every_row import EveryRowMixin
 
 logger = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from fairseq.data.audio.feature_transforms import CompositeAudioFeatureTransform
 from fairseq.dataclass import ChoiceEnum
 from omegaconf import II, MISSING
 
+from manifests.errors import InputError, reason_of
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.decoding.choice import Decoding
-from mmpt_fairseq.errors import InputError, reason_of
 from mmpt_fairseq.tasks._every_row import RowsConfig
 
 # Settings of a data folder, not of a model: they stay behind when a checkpoint moves on.

@@ -11,8 +11,8 @@ from fairseq.dataclass.configs import CheckpointConfig
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MissingMandatoryValue
 
+from manifests.errors import InputError
 from mmpt_fairseq.compat import mend_commands
-from mmpt_fairseq.errors import InputError
 
 logger = logging.getLogger(__name__)
 

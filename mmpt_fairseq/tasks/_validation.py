@@ -15,9 +15,9 @@ from fairseq.tasks import FairseqTask
 from numpy.typing import NDArray
 from torch import nn
 
+from manifests.errors import InputError
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS, warn_of_long_targets
 from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.scoring import (
     WITH_SPACES,
     Unit,

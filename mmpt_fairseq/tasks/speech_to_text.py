@@ -12,6 +12,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 
+from manifests.errors import InputError, exit_on_input_error, reason_of
 from mmpt_fairseq.checkpoint import same_vocabulary
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.language_pairs import ManifestDatasetCreator
@@ -27,7 +28,6 @@ from mmpt_fairseq.decoding.choice import (
 )
 from mmpt_fairseq.decoding.ensemble import CTCEnsemble, JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
-from mmpt_fairseq.errors import InputError, exit_on_input_error, reason_of
 from mmpt_fairseq.models.freezing import refuse_decay, scaled_encoder_lr
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.tasks._initialise import initialise

@@ -17,6 +17,7 @@ from fairseq.tasks import FairseqTask, register_task
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
+from manifests.errors import InputError, exit_on_input_error
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.manifest import Manifest
@@ -30,7 +31,6 @@ from mmpt_fairseq.data.superb_labels import (
     make_labels,
     training_labels,
 )
-from mmpt_fairseq.errors import InputError, exit_on_input_error
 from mmpt_fairseq.models.superb import UTTERANCE_KINDS
 from mmpt_fairseq.models.upstreams import fill, settle
 from mmpt_fairseq.modules.upstreams import Upstream

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from manifests.container import open_container, sound_begins
+from manifests.errors import UnreadableClip
 from mmpt_fairseq.data.audio import (
     FRAME_LENGTH,
     ROUNDING_NOISE,
@@ -13,7 +14,6 @@ from mmpt_fairseq.data.audio import (
 )
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform, is_soundfile
 from mmpt_fairseq.data.waveform_stream import Samples, Source, waveform_blocks
-from mmpt_fairseq.errors import UnreadableClip
 from mmpt_fairseq.transcription.segments import SoundSegment, segments
 
 

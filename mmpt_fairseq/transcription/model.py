@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from manifests.errors import InputError, UnreadableClip, input_error_on_exit
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.waveform_stream import Source, as_source, duration
-from mmpt_fairseq.errors import InputError, UnreadableClip, input_error_on_exit
 from mmpt_fairseq.extensions import task_class
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from fairseq.logging import metrics
 
+from manifests.errors import InputError
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSmoothedCrossEntropy
-from mmpt_fairseq.errors import InputError
 from tests.helpers import speech_batch, speech_model, speech_task
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from fairseq.data.audio.feature_transforms.utterance_cmvn import UtteranceCMVN
 
+from manifests.errors import UnreadableClip
 from mmpt_fairseq.data.audio import (
     ROUNDING_NOISE,
     filterbank,
@@ -13,7 +14,6 @@ from mmpt_fairseq.data.audio import (
     read_filterbank,
 )
 from mmpt_fairseq.data.waveform import read_waveform
-from mmpt_fairseq.errors import UnreadableClip
 from tests.helpers import RATE, noise, write_audio, write_video
 
 

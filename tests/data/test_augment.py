@@ -4,10 +4,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from manifests.errors import InputError, UnreadableClip
 from mmpt_fairseq.data.augment import Augmentation, add_noise, change_speed
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.waveform import read_waveform
-from mmpt_fairseq.errors import InputError, UnreadableClip
 from tests.helpers import RATE, clips, noise, write_audio
 
 DEFAULTS = {

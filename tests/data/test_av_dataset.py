@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from manifests.errors import InputError, UnreadableClip
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.av_dataset import AVDataset, Clip, ClipOptions
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.video import read_frames, transform_clip
-from mmpt_fairseq.errors import InputError, UnreadableClip
 from tests.helpers import clips, picture_number, write_clips
 
 SMALL = {"max_frames": 60, "num_frames": 4, "stride": 3, "size": 16, "patch_grid": (2, 4, 4)}

@@ -5,8 +5,8 @@ import pytest
 from fairseq.data.audio.data_cfg import S2TDataConfig
 from fairseq.data.data_utils import numpy_seed
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.language_pairs import ManifestDatasetCreator
-from mmpt_fairseq.errors import InputError
 from tests.helpers import words, write_clips
 
 

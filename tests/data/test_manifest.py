@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import COLUMNS, JoinedManifest, Manifest, write_manifest
-from mmpt_fairseq.errors import InputError
 
 HEADER = "id\taudio\tn_frames\ttgt_text\n"
 

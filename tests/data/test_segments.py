@@ -1,7 +1,7 @@
 import pytest
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.segments import format_segments, parse_segments, speaker_activity
-from mmpt_fairseq.errors import InputError
 
 
 def test_a_cell_is_read_as_it_is_written():

@@ -3,8 +3,8 @@ import logging
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
+from manifests.errors import InputError, UnreadableClip
 from mmpt_fairseq.data.skipping import SkippedClips
-from mmpt_fairseq.errors import InputError, UnreadableClip
 
 
 def counted(tolerate, read, skipped):

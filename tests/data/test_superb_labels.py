@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.superb_labels import (
     check_rows,
     make_labels,
     training_labels,
 )
-from mmpt_fairseq.errors import InputError
 
 
 def manifest(folder, *texts: str, name: str = "train", column: str = "tgt_text") -> Manifest:

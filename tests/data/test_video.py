@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from manifests.errors import UnreadableClip
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
-from mmpt_fairseq.errors import UnreadableClip
 from tests.helpers import picture_number, write_audio, write_video
 from tests.manifests.corpora import hidden, turned
 

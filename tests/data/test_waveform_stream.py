@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from manifests.errors import UnreadableClip
 from mmpt_fairseq.data import waveform_stream
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.data.waveform_stream import duration, resampled_blocks, waveform_blocks
-from mmpt_fairseq.errors import UnreadableClip
 from tests.helpers import noise, write_audio, write_video
 
 SECONDS = 2.3

@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
+from manifests.errors import InputError
 from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
-from mmpt_fairseq.errors import InputError
 from tests.helpers import speech_batch, speech_model, words
 
 DICTIONARY = words("a", "b", "c")

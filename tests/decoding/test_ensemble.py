@@ -7,11 +7,11 @@ import pytest
 import torch
 from fairseq.sequence_generator import SequenceGenerator
 
+from manifests.errors import InputError
 from mmpt_fairseq.decoding.ctc import CTCPrefixBeamGenerator
 from mmpt_fairseq.decoding.ensemble import JointEnsemble
 from mmpt_fairseq.decoding.prefix_beam import prefix_beam_search
 from mmpt_fairseq.decoding.prefix_score import IMPOSSIBLE, CTCPrefixScorer
-from mmpt_fairseq.errors import InputError
 from tests.decoding.alignments import BLANK, EOS, LABELS, PAD, emissions, texts
 from tests.helpers import speech_batch, speech_model, words
 

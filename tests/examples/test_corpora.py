@@ -5,7 +5,7 @@ import pytest
 from examples.corpora import SPEECH, grid_clips, recordings, speech_clips
 from examples.probe.prepare import prepare
 from examples.superb.data import speaker_diarization
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from tests.helpers import noise, write_audio
 
 

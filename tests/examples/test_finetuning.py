@@ -10,9 +10,9 @@ from examples.finetuning import origin
 from examples.finetuning.compare import WAYS, Comparison, share_transcripts, systems
 from examples.finetuning.table import Tables
 from examples.mboshi.s2t_conformer import Size
+from manifests.errors import InputError
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError
 
 TEXTS = ["a red boat", "the cat"]
 

@@ -11,9 +11,9 @@ from examples.mboshi.run import main
 from examples.mboshi.s2t_conformer import Size
 from examples.mboshi.systems import SYSTEMS, Comparison, Settings, levels, updates_within
 from examples.stages import effort
+from manifests.errors import InputError
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.scores import read_hypotheses
 from tests.commands import ROOT
 

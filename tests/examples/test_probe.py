@@ -13,9 +13,9 @@ from examples.probe.controls import CONTROLS
 from examples.probe.prepare import prepare, split, with_words
 from examples.probe.results import tables
 from examples.probe.systems import Probe, Settings
+from manifests.errors import InputError
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.manifest import write_manifest
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.models.upstreams import open_upstream
 from tests.commands import ROOT
 from tests.helpers import noise, write_audio, write_clips

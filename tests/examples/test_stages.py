@@ -9,7 +9,7 @@ import pytest
 
 from examples.demo.run import Demo, Recogniser, Sizes, ablations, levels
 from examples.stages import run_step, side_by_side
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 
 
 def python(code: str, folder, **kwargs) -> None:

@@ -16,12 +16,12 @@ from examples.superb.evaluate import evaluate
 from examples.superb.results import table
 from examples.superb.run import main
 from examples.superb.systems import KINDS, Compared, Settings, System, check, folder_name
+from manifests.errors import InputError, UnreadableClip
 from manifests.features import cache_features
 from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.segments import parse_segments
 from mmpt_fairseq.data.waveform import read_waveform
-from mmpt_fairseq.errors import InputError, UnreadableClip
 from mmpt_fairseq.models.upstreams import open_upstream
 from tests.commands import BIN, ROOT, USER_DIR, run, succeeded
 from tests.helpers import RATE, noise, stage_1_checkpoint, write_audio

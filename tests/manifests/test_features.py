@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from fairseq.data.audio.audio_utils import get_features_or_waveform
 
+from manifests.errors import InputError
 from manifests.features import cache_features
 from manifests.repoint import Files
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.errors import InputError
 from tests.manifests.corpora import sound
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.holdout import RecordingsHeldOut, SpeakersHeldOut, hold_out
 from tests.manifests.corpora import check_lengths, rows, run, sound, text
 
@@ -188,7 +188,7 @@ def test_what_the_user_parted_is_still_checked(tmp_path):
     """The table's own test split shares the speaker; ours, drawn besides, is not what is told."""
     sound(tmp_path / "c/t.wav", 1.0)
     path = write_table(tmp_path, lambda i: "ann", "t.wav,,,ann,test,c")
-    with pytest.raises(CorpusError, match=r"share a speaker .*: 'ann' in train and test; mend"):
+    with pytest.raises(InputError, match=r"share a speaker .*: 'ann' in train and test; mend"):
         run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
 
 
@@ -204,7 +204,7 @@ def test_a_leak_of_the_user_stays_one_where_its_clips_are_drawn(tmp_path):
     """The smallest speaker is drawn for valid, and is in the table's test split."""
     sound(tmp_path / "c/t.wav", 1.0)
     path = write_table(tmp_path, lambda i: "cem" if i == 7 else "ann", "t.wav,,,cem,test,c")
-    with pytest.raises(CorpusError, match=r"share a speaker .*: 'cem' in train and test; mend"):
+    with pytest.raises(InputError, match=r"share a speaker .*: 'cem' in train and test; mend"):
         run("folder", tmp_path / "c", tmp_path / "out", "--csv", path)
 
 
@@ -234,6 +234,40 @@ def test_what_cannot_be_used_is_not_drawn(tmp_path):
         run("folder", tmp_path / "d", tmp_path / f"out{drawn}")
         assert len(rows(tmp_path / f"out{drawn}/valid.tsv")) == 1
         (tmp_path / "d/kept").rename(tmp_path / f"d/{drawn}.wav")
+
+
+@pytest.mark.parametrize("broken", range(5))
+@pytest.mark.parametrize("table", [False, True])
+def test_broken_files_are_not_all_that_is_held_out(tmp_path, broken, table):
+    """Their headers are read only after the draw."""
+    lines = [f"{i}.wav,said {i}" for i in range(5)]
+    for i in range(5):
+        sound(tmp_path / f"c/{i}.wav", 0.3)
+    text(tmp_path / f"c/{broken}.wav", "no sound " * 3000)
+    options = ["--csv", str(text(tmp_path / "t.csv", "file,text", *lines))] if table else []
+    summary = run("folder", tmp_path / "c", tmp_path / "out", *options)
+    assert {s: v["clips"] for s, v in summary["splits"].items()} == {"train": 3, "valid": 1}
+    assert summary["leaks"] == {}
+
+
+def test_where_one_recording_is_left_its_end_is_held_out(tmp_path):
+    sound(tmp_path / "c/a.wav", 4.0)
+    text(tmp_path / "c/b.wav", "no sound")
+    summary = run("folder", tmp_path / "c", tmp_path / "out", "--cut", "1")
+    assert {s: v["clips"] for s, v in summary["splits"].items()} == {"train": 3, "valid": 1}
+    [last] = rows(tmp_path / "out/valid.tsv")
+    assert last["id"] == "a_0003"
+
+
+def test_speakers_whose_files_are_broken_are_replaced_by_others(tmp_path):
+    lines = []
+    for i, who in enumerate(["ann"] * 12 + ["ben"] + ["cem"] * 2):
+        sound(tmp_path / f"c/{i}.wav", 0.3)
+        lines.append(f"{i}.wav,{who},said {i}")
+    text(tmp_path / "c/12.wav", "no sound")
+    path = text(tmp_path / "t.csv", "file,speaker,text", *lines)
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", str(path))
+    assert [row["speaker"] for row in rows(tmp_path / "out/valid.tsv")] == ["cem"] * 2
 
 
 def test_of_one_recording_the_end_is_held_out_beside_a_test_split(tmp_path):

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from tests.helpers import noise, write_audio, write_video
 from tests.manifests.corpora import rows, run, skipped, sound, text, truncated
 from tests.manifests.learning import learn_to_write
@@ -59,11 +59,11 @@ def test_kaldi(tmp_path):
         "ida-1": "one channel of several",
     }
     text(data / "train/text", "ben-1 b", "ann-1 a", "cem-1 c")
-    with pytest.raises(CorpusError, match="is not sorted at ann-1"):
+    with pytest.raises(InputError, match="is not sorted at ann-1"):
         run("kaldi", data / "train", tmp_path / "unsorted")
     text(data / "train/text", "ann-1 a", "ben-1 b")
     text(data / "train/segments", "ben-1 rec1 0 1", "ann-1 rec1 1 2")
-    with pytest.raises(CorpusError, match=r"segments, or .* is not sorted at ann-1"):
+    with pytest.raises(InputError, match=r"segments, or .* is not sorted at ann-1"):
         run("kaldi", data / "train", tmp_path / "unsorted segments")
     learn_to_write(tmp_path / "out")
 
@@ -127,7 +127,7 @@ def test_lhotse(tmp_path):
     run("lhotse", folder / "cuts_dev.jsonl", tmp_path / "broken")
     assert skipped(tmp_path / "broken") == {"cuts_dev.jsonl, line 1": "unusable row"}
     truncated(folder / "corpus_cuts_train-clean.jsonl.gz", 0.7)
-    with pytest.raises(CorpusError, match=r"jsonl.gz is cut off or damaged .*copy it again"):
+    with pytest.raises(InputError, match=r"jsonl.gz is cut off or damaged .*copy it again"):
         run("lhotse", folder, tmp_path / "cut off")
     learn_to_write(tmp_path / "out", "train-clean")
 
@@ -187,6 +187,6 @@ def test_fairseqs_own(tmp_path):
         "train.tsv, line 4": "unusable row",
     }
     text(folder / "train.ltr", "H I |")
-    with pytest.raises(CorpusError, match=r"train.tsv has more rows than its labels"):
+    with pytest.raises(InputError, match=r"train.tsv has more rows than its labels"):
         run("fairseq_manifests", folder, tmp_path / "short")
     learn_to_write(tmp_path / "out")

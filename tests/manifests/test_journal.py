@@ -14,7 +14,7 @@ import pytest
 from manifests import folder
 from manifests.candidate import Candidate, Limits
 from manifests.catalogue import Catalogue
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.journal import Journal, journal_path
 from manifests.prepare import Recipe, look_at_clips, parse, prepare
 from tests.manifests.corpora import candidates, rows, run, run_candidates, sound, text
@@ -33,7 +33,7 @@ def test_a_killed_run_goes_on_without_loss_or_doubles(corpus, tmp_path):
         "from dataclasses import replace\nprepare.CHUNK = 3\n"
         "def slow(args):\n"
         "    for clip in folder.candidates(args):\n        time.sleep(0.05)\n        yield clip\n"
-        "sys.exit(prepare.main(replace(folder.RECIPE, candidates=slow)))"
+        "prepare.main(replace(folder.RECIPE, candidates=slow))"
     )
     command = [sys.executable, "-c", code, str(corpus), str(out), "--jobs", "1"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -67,7 +67,7 @@ def test_a_killed_run_goes_on_without_loss_or_doubles(corpus, tmp_path):
 def test_two_processes_do_not_write_one_journal(corpus, tmp_path):
     with (
         Journal(journal_path(tmp_path / "out", 0, 1), {}),
-        pytest.raises(CorpusError, match="another process writes"),
+        pytest.raises(InputError, match="another process writes"),
     ):
         run("folder", corpus, tmp_path / "out")
 
@@ -100,9 +100,7 @@ def test_shards_and_processes_change_nothing(corpus, tmp_path):
     options = [str(corpus), str(tmp_path / "three"), "--nshard", "3", "--rank", "1", "--jobs", "2"]
     assert prepare(recipe, parse(recipe, options))["clips"] == 38
     assert manifests(tmp_path / "three") == manifests(tmp_path / "one")
-    with pytest.raises(
-        CorpusError, match="begun with --nshard 3; give --rank and --nshard as then"
-    ):
+    with pytest.raises(InputError, match="begun with --nshard 3; give --rank and --nshard as then"):
         run("folder", corpus, tmp_path / "three")
 
 
@@ -113,9 +111,9 @@ def shard(corpus, out, rank, *options):
 def test_shards_of_other_settings_are_not_merged(corpus, tmp_path):
     out = tmp_path / "out"
     shard(corpus, out, 0, "--max-seconds", "0.4")
-    with pytest.raises(CorpusError, match=r"longest 0.4 there, None here.*also --rank 0"):
+    with pytest.raises(InputError, match=r"longest 0.4 there, None here.*also --rank 0"):
         shard(corpus, out, 1)
-    with pytest.raises(CorpusError, match=r"longest None there, 0.4 here.*run --rank 1"):
+    with pytest.raises(InputError, match=r"longest None there, 0.4 here.*run --rank 1"):
         shard(corpus, out, 1, "--restart")
     assert shard(corpus, out, 0, "--restart")["clips"] == 38
 
@@ -125,7 +123,7 @@ def test_shards_of_two_states_of_a_corpus_are_not_merged(corpus, tmp_path):
     assert shard(corpus, out, 0) is None
     assert shard(corpus, out, 1)["clips"] == 38
     sound(corpus / "04b.wav", 0.5)
-    with pytest.raises(CorpusError, match="when --rank 0 and --rank 1 looked at it; run the latt"):
+    with pytest.raises(InputError, match="when --rank 0 and --rank 1 looked at it; run the latt"):
         shard(corpus, out, 0, "--restart")
     assert shard(corpus, out, 1, "--restart")["clips"] == 39
     assert len(rows(out / "train.tsv") + rows(out / "valid.tsv")) == 39
@@ -197,15 +195,15 @@ def test_memory_does_not_grow_with_the_clips(wav, tmp_path):
 
 def test_another_corpus_or_other_settings_are_refused(corpus, tmp_path):
     run("folder", corpus, tmp_path / "out")
-    with pytest.raises(CorpusError, match=r"other settings \(shortest 0.1 there, 0.5 here\)"):
+    with pytest.raises(InputError, match=r"other settings \(shortest 0.1 there, 0.5 here\)"):
         run("folder", corpus, tmp_path / "out", "--min-seconds", "0.5")
     (corpus / "05.wav").unlink()
-    with pytest.raises(CorpusError, match="changed since"):
+    with pytest.raises(InputError, match="changed since"):
         run("folder", corpus, tmp_path / "out")
     options = ("--restart", "--valid-every", "0")
     assert run("folder", corpus, tmp_path / "out", *options)["clips"] == 37
     assert [p.name for p in sorted((tmp_path / "out").glob("[tv]*.tsv"))] == ["train.tsv"]
-    with pytest.raises(CorpusError, match="is the corpus itself"):
+    with pytest.raises(InputError, match="is the corpus itself"):
         run("folder", corpus, corpus)
 
 

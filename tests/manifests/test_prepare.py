@@ -14,7 +14,7 @@ import pytest
 
 from manifests import compact_video, features, folder
 from manifests.candidate import Candidate, Limits
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.inspection import measure
 from manifests.prepare import Recipe, main
 from manifests.recording import inspect
@@ -46,13 +46,13 @@ def test_a_list_that_cannot_be_read_ends_in_a_sentence(wav, tmp_path, capsys, er
         raise error
 
     options = [str(tmp_path), str(tmp_path / "out"), "--jobs", "1"]
-    assert main(Recipe("test", "made up", broken), options) == 1
-    assert "cannot be read, behind the clip a" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="cannot be read, behind the clip a"):
+        main(Recipe("test", "made up", broken), options)
 
 
 def test_a_table_that_is_not_there(corpus, tmp_path):
     run("folder", corpus, tmp_path / "out")
-    with pytest.raises(CorpusError, match=r"there is no .*none.csv, which --csv names"):
+    with pytest.raises(InputError, match=r"there is no .*none.csv, which --csv names"):
         run("folder", corpus, tmp_path / "out", "--csv", str(tmp_path / "none.csv"))
 
 
@@ -83,7 +83,7 @@ def test_a_duplicate_of_an_unusable_clip_is_kept(wav, tmp_path):
 )
 def test_leaks_between_splits_are_refused_unless_allowed(wav, tmp_path, kind, shared):
     clips = [Candidate(s, s, wav, **shared) for s in ("train", "train-other", "test-clean")]
-    with pytest.raises(CorpusError, match=rf"share a {kind} \(1 in all\).*--allow-leaks {kind}"):
+    with pytest.raises(InputError, match=rf"share a {kind} \(1 in all\).*--allow-leaks {kind}"):
         run_candidates(clips, tmp_path)
     assert not (tmp_path / "out/train.tsv").exists()
     summary = run_candidates(clips, tmp_path, "--allow-leaks", kind)
@@ -96,7 +96,7 @@ def test_leaks_between_splits_are_refused_unless_allowed(wav, tmp_path, kind, sh
 def test_a_sentence_with_other_marks_is_the_same(wav, tmp_path):
     texts = {"train": "The cat sat, on the mat.", "test": "the cat sat on the mat"}
     clips = [Candidate(split, split, wav, text=text) for split, text in texts.items()]
-    with pytest.raises(CorpusError, match="share a sentence"):
+    with pytest.raises(InputError, match="share a sentence"):
         run_candidates(clips, tmp_path)
 
 
@@ -107,7 +107,7 @@ def test_short_phrases_are_no_leak(wav, tmp_path):
 
 @pytest.mark.parametrize("split", ["../escaped", "/tmp/x", "skipped", "a b", "train,test", ""])
 def test_a_split_is_a_file_in_the_folder(wav, tmp_path, split):
-    with pytest.raises(CorpusError, match="a split cannot be called"):
+    with pytest.raises(InputError, match="a split cannot be called"):
         run_candidates(candidates("a", audio=wav, split=split), tmp_path)
     assert not list(tmp_path.rglob("*.tsv"))
 
@@ -182,7 +182,7 @@ def test_what_no_longer_points_beside_the_corpus_is_told(tmp_path, capsys):
         if made:
             made.main([f"{tmp_path / made.__name__}.zip", str(tmp_path / "out"), "--jobs", "1"])
         capsys.readouterr()
-        assert main(folder.RECIPE, arguments) == 0
+        main(folder.RECIPE, arguments)
         told.append(re.findall(r"run python -m manifests\.(\w+) once", capsys.readouterr().err))
     assert told == [[], ["features"], ["compact_video"]]
 
@@ -198,10 +198,10 @@ def test_only_the_beginning_of_a_film_is_decoded_for_the_summary(monkeypatch):
 
 
 def test_the_command_ends_with_a_sentence_and_a_loud_warning(corpus, tmp_path, capsys):
-    assert main(folder.RECIPE, [str(tmp_path / "no"), str(tmp_path / "out")]) == 1
-    assert capsys.readouterr().err.startswith("mmpt_fairseq: there is no")
+    with pytest.raises(SystemExit, match=r"^mmpt_fairseq: there is no"):
+        main(folder.RECIPE, [str(tmp_path / "no"), str(tmp_path / "out")])
     empty(corpus / "99.wav")
-    assert main(folder.RECIPE, [str(corpus), str(tmp_path / "out"), "--jobs", "1"]) == 0
+    main(folder.RECIPE, [str(corpus), str(tmp_path / "out"), "--jobs", "1"])
     output = capsys.readouterr()
     assert "38 clips (train " in output.out
     assert "WARNING: 3 of 41 clips (7%), of 3 files, are LEFT OUT" in output.err

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from manifests.candidate import held_out
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
 from tests.helpers import noise, picture_number, write_audio
@@ -127,9 +127,9 @@ def test_mustc_segments_that_are_none_are_left_out(mustc, tmp_path):
 def test_mustc_lists_of_different_lengths_are_refused(mustc, tmp_path):
     path = mustc / "data/train/txt/train.de"
     path.write_text(path.read_text() + "one more\n")
-    with pytest.raises(CorpusError, match="differ in length"):
+    with pytest.raises(InputError, match="differ in length"):
         run("mustc", mustc, tmp_path / "out")
-    with pytest.raises(CorpusError, match="name a folder such as"):
+    with pytest.raises(InputError, match="name a folder such as"):
         run("mustc", mustc.parent, tmp_path / "out2")
 
 
@@ -304,7 +304,7 @@ HEADER = "label,youtube_id,time_start,time_end,split,is_cc"
 
 def test_lists_that_name_no_clip_are_refused(tmp_path):
     text(tmp_path / "k600/annotations/train.csv", "a,b", "1,2")
-    with pytest.raises(CorpusError, match=r"train.csv neither has the columns .* nor names a clip"):
+    with pytest.raises(InputError, match=r"train.csv neither has the columns .* nor names a clip"):
         run("kinetics600", tmp_path / "k600", tmp_path / "out")
 
 
@@ -313,9 +313,9 @@ def test_a_folder_beside_the_corpus_is_told_where_it_lies(tmp_path):
     sound(chapter / "19-198-0000.flac", 1.0)
     (tmp_path / "downloads/music").mkdir()
     for folder in (tmp_path / "downloads", chapter.parents[1]):
-        with pytest.raises(CorpusError, match=r"found no clip in .*; name .*/LibriSpeech, where"):
+        with pytest.raises(InputError, match=r"found no clip in .*; name .*/LibriSpeech, where"):
             run("librispeech", folder, tmp_path / "out", "--restart")
-    with pytest.raises(CorpusError, match=r"it reads: ``<split>/<speaker>/<chapter>/.*\. See"):
+    with pytest.raises(InputError, match=r"it reads: ``<split>/<speaker>/<chapter>/.*\. See"):
         run("librispeech", tmp_path / "downloads/music", tmp_path / "out", "--restart")
 
 

@@ -10,12 +10,12 @@ import torch
 import yaml
 
 import mmpt_fairseq
+from manifests.errors import InputError
 from manifests.states import main, store_states
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint
 from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.states import StoredStates
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.probes import load_probe
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
 from tests.commands import losses, refused, succeeded, train

@@ -2,7 +2,7 @@
 
 import pytest
 
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from tests.manifests.corpora import rows, run, skipped, sound, text
 from tests.manifests.learning import learn_a_task_of_superb
 
@@ -15,7 +15,7 @@ def test_speech_commands(tmp_path):
     sound(corpus / "_background_noise_/pink.wav", 10.5)
     text(corpus / "validation_list.txt", "yes/bb_nohash_0.wav")
     text(corpus / "testing_list.txt", "bed/dd_nohash_1.wav")
-    with pytest.raises(CorpusError, match="SUPERB's test set; say where with --test-set"):
+    with pytest.raises(InputError, match="SUPERB's test set; say where with --test-set"):
         run("speech_commands", corpus, tmp_path / "out")
     for label in ("yes", "_unknown_", "_silence_"):
         sound(tmp_path / f"speech_commands_test_set_v0.01/{label}/ee_nohash_0.wav", 1.0)
@@ -109,7 +109,7 @@ def test_libri2mix(tmp_path):
     for split, who in (("train", "84-1-2"), ("test", "84")):
         with (tmp_path / f"labels/{split}/rttm").open("a") as file:
             file.write(f"SPEAKER lonely 1 1 1 <NA> <NA> {who} <NA> <NA>\n")
-    with pytest.raises(CorpusError, match="1 speakers are in two splits, such as 84 in test and"):
+    with pytest.raises(InputError, match="1 speakers are in two splits, such as 84 in test and"):
         run("libri2mix", tmp_path / "labels", tmp_path / "out", *mixtures, "--restart")
     allowed = ("--restart", "--allow-leaks", "speaker")
     assert run("libri2mix", tmp_path / "labels", tmp_path / "out", *mixtures, *allowed)

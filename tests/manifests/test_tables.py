@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.folder import RECIPE
 from manifests.prepare import main
-from tests.manifests.corpora import rows, run, skipped, sound, text
+from mmpt_fairseq.data.waveform import read_waveform
+from tests.manifests.corpora import film, rows, run, skipped, sound, text, truncated
 
 
 def test_of_two_texts_one_is_chosen_and_what_is_not_used_is_told(tmp_path, capsys):
@@ -17,18 +18,17 @@ def test_of_two_texts_one_is_chosen_and_what_is_not_used_is_told(tmp_path, capsy
     lines = ["a.wav,0,1,moto,feu,train", "b.wav,0,1,mai,eau,valid"]
     table = str(text(tmp_path / "t.csv", header, *lines))
     arguments = [str(tmp_path / "corpus"), str(tmp_path / "out"), "--csv", table]
-    assert main(RECIPE, arguments) == 1
-    told = capsys.readouterr().err
-    assert "has the columns translation and transcript" in told
-    assert "--text-column transcript" in told
+    columns = "has the columns translation and transcript.*--text-column transcript"
+    with pytest.raises(SystemExit, match=columns):
+        main(RECIPE, arguments)
     run("folder", *arguments, "--text-column", "transcript")
     assert "no use for the column stop; known are file" in capsys.readouterr().err
     assert rows(tmp_path / "out/train.tsv")[0]["tgt_text"] == "moto"
     run("folder", *arguments, "--text-column", "translation", "--restart")
     [row] = rows(tmp_path / "out/train.tsv")
     assert (row["src_text"], row["tgt_text"]) == ("moto", "feu")
-    assert main(RECIPE, [*arguments, "--text-column", "words", "--restart"]) == 1
-    assert "has no column words; it has file, start" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="has no column words; it has file, start"):
+        main(RECIPE, [*arguments, "--text-column", "words", "--restart"])
 
 
 def test_a_table_that_is_not_utf_8_is_told(tmp_path, capsys):
@@ -78,7 +78,7 @@ def test_a_file_under_two_spellings_is_one(tmp_path):
 def test_tables_that_are_none(tmp_path, data, complaint):
     sound(tmp_path / "c/a.wav", 1.0)
     (tmp_path / "t.csv").write_bytes(data)
-    with pytest.raises(CorpusError, match=complaint):
+    with pytest.raises(InputError, match=complaint):
         run("folder", tmp_path / "c", tmp_path / "out", "--csv", str(tmp_path / "t.csv"))
 
 
@@ -107,15 +107,56 @@ def test_a_table(tmp_path, delimiter):
     assert skipped(tmp_path / "out") == {"wav/b": "missing file"}
 
 
+def test_splits_that_no_training_takes_are_told(tmp_path, capsys):
+    splits = ["train"] * 3 + ["trian"] * 2 + ["valid", "dev-other", "test"]
+    for i in range(len(splits)):
+        sound(tmp_path / f"c/{i}.wav", 0.3)
+    lines = [f"{i}.wav,said {i},{split}" for i, split in enumerate(splits)]
+    table = text(tmp_path / "t.csv", "file,text,split", *lines)
+    main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "out"), "--csv", str(table), "--jobs", "1"])
+    told = capsys.readouterr().err
+    assert "2 clips are of the split trian, which is none of train, valid and test" in told
+    assert "dev-other" not in told
+
+
+def test_pictures_that_all_go_to_valid_are_warned_of(tmp_path, capsys):
+    sound(tmp_path / "c/train/a.wav", 1.0)
+    film(tmp_path / "c/valid/b.mp4", 1.0)
+    main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "out"), "--jobs", "1"])
+    assert "all clips with pictures outside test went to valid (1)" in capsys.readouterr().err
+
+
+def test_of_a_recording_that_was_cut_off_the_segments_before_are_kept(tmp_path):
+    truncated(sound(tmp_path / "c/a.wav", 4.0))
+    lines = ["a.wav,0,1,one", "a.wav,0.5,1.9,two", "a.wav,1.5,3,three", "a.wav,1,,four"]
+    table = text(tmp_path / "t.csv", "file,start,end,text", *lines)
+    options = ["--csv", str(table), "--valid-every", "0"]
+    run("folder", tmp_path / "c", tmp_path / "out", *options)
+    kept = rows(tmp_path / "out/train.tsv")
+    assert [row["tgt_text"] for row in kept] == ["one", "two"]
+    assert len(read_waveform(kept[1]["audio"])) == 1.4 * 16_000
+    told = (tmp_path / "out/skipped.tsv").read_text()
+    assert "ends at 3.00 s of 2.00 s" in told
+    assert "of the 64000 samples that its header promises are there" in told
+
+
 def test_a_spreadsheets_table(tmp_path, capsys):
     """Its delimiter in a line of its own, and decimal commas; what is no number is quoted."""
     sound(tmp_path / "corpus/a.wav", 3.0)
-    lines = ["sep=;", "file;start;end;text", "a.wav;0,00;1,5;one, two", "a.wav;1,5;x;no"]
+    lines = [
+        "sep=;",
+        "file;start;end;text",
+        "a.wav;0,00;1,5;one, two",
+        "a.wav;1,5;x;no",
+        "a.wav;-1,5;2,0;no",
+    ]
     path = text(tmp_path / "clips.csv", *lines)
     run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
     [row] = rows(tmp_path / "out/train.tsv")
     assert (row["audio"][-8:], row["tgt_text"]) == (":0:24000", "one, two")
-    assert "'x' is not a number" in (tmp_path / "out/skipped.tsv").read_text()
+    told = (tmp_path / "out/skipped.tsv").read_text()
+    assert "'x' is not a number" in told
+    assert "from -1.5 s on, 3.5 s" in told
 
 
 def test_a_table_of_tabs_whose_cells_are_all_quoted(tmp_path):
@@ -164,7 +205,7 @@ def test_a_row_that_cannot_be_used_stops_no_other(tmp_path, row, fault):
 def test_a_table_without_files_is_refused(tmp_path):
     (tmp_path / "corpus").mkdir()
     path = text(tmp_path / "clips.csv", "clip,text", "a.wav,b")
-    with pytest.raises(CorpusError, match=r"clips.csv, line 2 names no file"):
+    with pytest.raises(InputError, match=r"clips.csv, line 2 names no file"):
         run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path))
 
 

@@ -7,10 +7,10 @@ import yaml
 from fairseq.data import Dictionary, encoders
 
 from manifests import vocabulary
+from manifests.errors import InputError
 from manifests.pieces import Pieces
 from manifests.text import clean
 from mmpt_fairseq.data.manifest import write_manifest
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.scoring import error_rates, normalise_text
 
 # Each is changed by the compatibility normalisation that SentencePiece does by default.

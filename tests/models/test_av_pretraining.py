@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 import torch
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.modules.conformer import ConformerLayer
 from mmpt_fairseq.modules.vit import Block
 from tests.helpers import av_batch, av_model

@@ -7,7 +7,7 @@ from fairseq.optim import FP16Optimizer
 from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 from omegaconf import OmegaConf
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.models.freezing import THE_END, Freezing, refuse_decay, scaled_encoder_lr
 from tests.helpers import speech_batch, speech_model, speech_task
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from tests.helpers import speech_batch, speech_model
 
 

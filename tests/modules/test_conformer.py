@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.modules.conformer import ConformerEncoder, ConvolutionModule, subsampled
 
 POSITIONS = ("sinusoidal", "rotary")

@@ -13,7 +13,7 @@ from fairseq.tasks.audio_pretraining import AudioPretrainingConfig
 from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 from omegaconf import OmegaConf
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.models.upstreams import UpstreamConfig, open_upstream, settle
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.modules.superb_heads import (

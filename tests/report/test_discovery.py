@@ -7,7 +7,7 @@ from argparse import Namespace
 
 import pytest
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.report.discovery import find, to_dict
 from mmpt_fairseq.report.results import describe_lineage
 from tests.helpers import save_checkpoint

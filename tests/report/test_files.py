@@ -13,9 +13,9 @@ import soundfile
 import torch
 
 import mmpt_fairseq
+from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.waveform import read_waveform
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report import files
 from mmpt_fairseq.report.__main__ import main, report_files
 from mmpt_fairseq.report.alignment import align_clip

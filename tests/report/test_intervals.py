@@ -6,7 +6,7 @@ import pytest
 import sacrebleu
 from scipy import stats
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.report.intervals import (
     Counts,
     Interval,

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.audio import normalise, read_filterbank
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.__main__ import report
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
 from mmpt_fairseq.report.content import collect, cost

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mmpt_fairseq.errors import InputError
+from manifests.errors import InputError
 from mmpt_fairseq.report.discovery import find
 from mmpt_fairseq.report.intervals import count, mean_interval, relative_difference
 from mmpt_fairseq.report.results import tables

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 from sacrebleu.metrics import BLEU
 
+from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import write_manifest
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.report.intervals import count
 from mmpt_fairseq.report.scores import read_hypotheses, score
 from mmpt_fairseq.scoring import bleu, error_rates, normalise_text

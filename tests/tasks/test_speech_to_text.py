@@ -6,10 +6,10 @@ from argparse import Namespace
 import pytest
 from omegaconf import OmegaConf
 
+from manifests.errors import InputError
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyConfig
 from mmpt_fairseq.decoding.ensemble import JointEnsemble
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.tasks._initialise import initialise
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
 from mmpt_fairseq.tasks._start import restored

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from manifests.errors import UnreadableClip
 from mmpt_fairseq.data.waveform import read_waveform
-from mmpt_fairseq.errors import UnreadableClip
 from mmpt_fairseq.transcription.__main__ import main
 from tests.commands import ROOT
 from tests.helpers import RATE, noise, write_audio, write_video

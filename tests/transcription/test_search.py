@@ -8,8 +8,8 @@ import torch
 from fairseq.data import encoders
 from fairseq.dataclass.configs import GenerationConfig
 
+from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
-from mmpt_fairseq.errors import InputError
 from mmpt_fairseq.transcription.search import Search, SearchOptions
 from tests.helpers import speech_model, speech_task
 from tests.language_models import untrained_language_model

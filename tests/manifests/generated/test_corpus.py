@@ -10,7 +10,7 @@ import av
 import pytest
 import soundfile
 
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.generated.__main__ import main
 from manifests.generated.corpus import Item, Settings, check_plan, plan
 from tests.commands import ROOT
@@ -23,7 +23,7 @@ pytest.importorskip("espeakng_loader")
 def test_plain_speech_and_phrases(tmp_path):
     out = tmp_path / "out"
     options = ["--plain-speech", "--max-words=6", "--phrases=3", "--jobs=1"]
-    assert main(arguments(out, *options)) == 0
+    main(arguments(out, *options))
     translated = rows(out / "st_en-nl/train.tsv")
     assert len(translated) == 4 + 3
     assert all(len(row["src_text"].split()) <= 4 for row in translated[4:])
@@ -35,7 +35,7 @@ def test_plain_speech_and_phrases(tmp_path):
         assert len(row["src_text"].split()) <= 6
     assert all(row["video"] for row in rows(out / "pretrain/train.tsv"))
     before = digests(out)
-    assert main(arguments(out, *options)) == 0
+    main(arguments(out, *options))
     assert digests(out) == before
 
 
@@ -77,39 +77,46 @@ def test_splits_are_disjoint(tmp_path):
 
 
 def test_the_same_bytes_from_one_worker_and_resumed(corpus, tmp_path):
-    assert main([*arguments(tmp_path), "--jobs=1"]) == 0
+    main([*arguments(tmp_path), "--jobs=1"])
     assert digests(tmp_path) == digests(corpus)
     clips = sorted(tmp_path.rglob("*.mp4"))
     clips[0].unlink()
     clips[3].write_bytes(clips[3].read_bytes()[:2000])
     kept = clips[5].stat().st_mtime_ns
-    assert main([*arguments(tmp_path), "--jobs=2"]) == 0
+    main([*arguments(tmp_path), "--jobs=2"])
     assert digests(tmp_path) == digests(corpus)
     assert clips[5].stat().st_mtime_ns == kept
 
 
-def test_other_settings_are_refused(corpus, capsys):
+def test_other_settings_are_refused(corpus):
     before = digests(corpus)
-    assert main(arguments(corpus, "--size=32")) == 1
-    assert "size 64 there, 32 here" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="size 64 there, 32 here"):
+        main(arguments(corpus, "--size=32"))
     assert digests(corpus) == before
 
 
-def test_impossible_settings_are_refused(tmp_path, capsys):
-    assert main([str(tmp_path), "--size=33"]) == 1
-    assert main([str(tmp_path), "--speakers=1"]) == 1
-    assert main([str(tmp_path), "--speakers=1000"]) == 1
-    assert main([str(tmp_path), "--text=nowhere.tsv"]) == 1
-    assert main([str(tmp_path), "--max-words=4"]) == 1
-    assert main([str(tmp_path), f"--text={__file__}", "--phrases=3"]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 6
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--size=33"],
+        ["--speakers=1"],
+        ["--speakers=1000"],
+        ["--text=nowhere.tsv"],
+        ["--max-words=4"],
+        [f"--text={__file__}", "--phrases=3"],
+    ],
+)
+def test_impossible_settings_are_refused(options, tmp_path):
+    with pytest.raises(SystemExit, match=r"^mmpt_fairseq: ") as end:
+        main([str(tmp_path), *options])
+    assert len(str(end.value).splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_espeak_is_named(tmp_path, capsys, monkeypatch):
+def test_a_missing_espeak_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main([str(tmp_path / "out")]) == 1
-    assert "pip install espeakng-loader" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="pip install espeakng-loader"):
+        main([str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
@@ -121,7 +128,7 @@ def test_a_killed_run_is_resumed(corpus, tmp_path):
     process.kill()
     process.wait()
     assert not list(tmp_path.rglob("*.tsv"))
-    assert main([*arguments(tmp_path), "--jobs=2"]) == 0
+    main([*arguments(tmp_path), "--jobs=2"])
     assert digests(tmp_path) == digests(corpus)
 
 
@@ -130,7 +137,7 @@ def test_broken_splits_are_noticed(tmp_path):
     items = plan(tmp_path, settings)
 
     def complaint(changed: list[Item]) -> str:
-        with pytest.raises(CorpusError) as caught:
+        with pytest.raises(InputError) as caught:
             check_plan(changed, settings)
         return str(caught.value)
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.generated import espeak
 from manifests.generated.clauses import Clause
 from manifests.generated.drawing import draw_clause
@@ -226,5 +226,5 @@ def test_a_language_of_few_words():
 
 
 def test_more_sentences_than_there_are_end_in_a_sentence():
-    with pytest.raises(CorpusError, match="no 100 different sentences"):
+    with pytest.raises(InputError, match="no 100 different sentences"):
         phrases(1, 100, words={"the", "a", "cook", "king"})

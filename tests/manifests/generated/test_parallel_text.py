@@ -2,7 +2,7 @@
 
 import pytest
 
-from manifests.common import CorpusError
+from manifests.errors import InputError
 from manifests.generated.__main__ import main
 from manifests.generated.clip import Made
 from manifests.generated.corpus import Settings, check_plan, manifests, plan
@@ -19,11 +19,11 @@ def test_parallel_text(tmp_path):
     text.write_text("\n".join(lines) + "\n")
     counts = dict.fromkeys(COUNTS, 0) | {"translated": 2, "translated-test": 1}
     flags = [f"--text={text}", "--jobs=1"]
-    assert main(arguments(tmp_path / "out", *flags, **counts)) == 0
+    main(arguments(tmp_path / "out", *flags, **counts))
     row = rows(tmp_path / "out/st_en-de/train.tsv")[0]
     assert row["tgt_text"].removeprefix("das ist satz ") == row["src_text"].split()[-1]
     assert not (tmp_path / "out/st_en-it").exists()
-    with pytest.raises(CorpusError, match="5 distinct English lines"):
+    with pytest.raises(InputError, match="5 distinct English lines"):
         plan(tmp_path, Settings(text=text))
 
 
@@ -55,6 +55,6 @@ def test_parallel_texts_that_cannot_serve_are_refused_before_anything_is_spoken(
         ("de\nHallo\n", "no column named en"),
     ]:
         text.write_text(content)
-        assert main(arguments(tmp_path / "out", f"--text={text}", "--jobs=1", **counts)) == 1
-        assert complaint in capsys.readouterr().err
+        with pytest.raises(SystemExit, match=complaint):
+            main(arguments(tmp_path / "out", f"--text={text}", "--jobs=1", **counts))
         assert not (tmp_path / "out").exists()
