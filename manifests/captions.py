@@ -63,7 +63,7 @@ def _read(text: str) -> Iterator[Cue]:
     ends_with_empty = text.lstrip("\ufeff").startswith("WEBVTT")
     times: re.Match | None = None
     texts: list[str] = []
-    before, numbered = "", False
+    before, numbered = "", None  # whether cues have numbers: the first one tells
     for line in re.split(r"\r\n|\n|\r", text):
         match = _TIMES.match(line)
         if times and (match or (ends_with_empty and not line)):
@@ -72,7 +72,8 @@ def _read(text: str) -> Iterator[Cue]:
             yield _cue(times, texts)
             times, texts = None, []
         if match:
-            times, numbered = match, numbered or before.isdecimal()
+            times = match
+            numbered = before.isdecimal() if numbered is None else numbered
         elif times and line.strip():
             texts.append(clean(_TAG.sub("", line)))
         before = line.strip() or before

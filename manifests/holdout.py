@@ -44,10 +44,10 @@ class RecordingsHeldOut:
     A recording's split depends on little but its name, so that where there are many it hardly
     changes as clips are added. Of two or more at least one is held out, and at least one is not;
     none that is more than ``LARGEST_SHARE`` of all, unless there are but two such, of which the
-    smaller one is.
+    smaller one is. Where those that the hash takes would be more than that together, one is.
 
     Args:
-        recordings: those of the clips, in any order; read three times.
+        recordings: those of the clips, in any order; read four times.
         every: 0 holds out nothing.
         clips: how many that can be used each has; asked where those held out are more than
             ``WORTH_WHOLE`` of all.
@@ -66,7 +66,7 @@ class RecordingsHeldOut:
         clips: Callable[[], Iterable[Sized]] = tuple,
     ) -> None:
         sizes, total = Counter(dict.fromkeys(_frequent(recordings()), 0)), 0
-        self._every, self._first, self._last = every, None, None
+        self._every, self._first, self._last, self._alone = every, None, None, False
         for recording, size in recordings():
             key, total = _key(recording), total + size
             self._last = max(self._last or key, key)
@@ -80,8 +80,12 @@ class RecordingsHeldOut:
             self._first = min(self._first or _key(name), _key(name))
         if self._first is None and sizes:
             self._first = _key(min(sizes, key=sizes.__getitem__))
-        held = sum(size for recording, size in recordings() if recording in self) if every else 0
-        if held > WORTH_WHOLE * total:
+
+        def held() -> int:
+            return sum(size for recording, size in recordings() if recording in self)
+
+        self._alone = bool(every) and held() > LARGEST_SHARE * total  # as chance had it
+        if every and held() > WORTH_WHOLE * total:
             parts = Counter()
             for recording, count in clips():
                 parts[recording] += count
@@ -93,7 +97,7 @@ class RecordingsHeldOut:
         if not self._every or not self.possible:
             return False
         key = _key(recording)
-        if key == self._first or recording in self._large:
+        if key == self._first or recording in self._large or self._alone:
             return key == self._first
         return key != self._last and key[0] % self._every == 0
 

@@ -225,49 +225,57 @@ def table_candidates(
         every: one in so many is held out, 0 for none.
     """
 
-    def clips() -> Iterator[tuple[Row, Candidate]]:
-        return ((row, row_candidate(row, at, split, rule, **columns)) for row, at, split in read())
+    def clips() -> Iterator[tuple[Row, Path, Candidate]]:
+        for row, at, split in read():
+            yield row, at, row_candidate(row, at, split, rule, **columns)
 
     splits = {spelt(row.get("split", split)) for row, _, split in read()}
     if not every or "valid" in map(role_of, splits):
-        yield from (clip for _, clip in clips())
+        yield from (clip for _, _, clip in clips())
         return
     held = _held_out(read, clips, every)
     if not held.possible:
-        yield from ends_held_out((clip for _, clip in clips()), every)
+        yield from ends_held_out((clip for _, _, clip in clips()), every)
         return
-    for row, clip in clips():
+    for row, at, clip in clips():
         train = clip.split == "train" and not clip.fault
-        yield drawn(clip) if train and _group(row, held.by_speaker) in held else clip
+        yield drawn(clip) if train and _group(row, at, held.by_speaker) in held else clip
 
 
 def _held_out(
     read: Callable[[], Iterator[Placed]],
-    clips: Callable[[], Iterator[tuple[Row, Candidate]]],
+    clips: Callable[[], Iterator[tuple[Row, Path, Candidate]]],
     every: int,
 ) -> RecordingsHeldOut | SpeakersHeldOut:
     """Which speakers or recordings of ``train`` are held out."""
 
     def groups(by_speaker: bool) -> Iterator[str]:
-        for row, _, split in read():
+        for row, at, split in read():
             usable = "file" in row and row.get("text") != ""
             if usable and spelt(row.get("split", split)) == "train":
-                yield _group(row, by_speaker)
+                yield _group(row, at, by_speaker)
 
     def one_a_row() -> Iterator[tuple[str, int]]:
         return ((recording, 1) for recording in groups(False))
 
     def usable() -> Iterator[tuple[str, int]]:
-        of_train = ((row, clip) for row, clip in clips() if clip.split == "train")
-        return ((_group(row, False), 1) for row, clip in of_train if is_usable(clip))
+        for row, at, clip in clips():
+            if clip.split == "train" and is_usable(clip):
+                yield _group(row, at, False), 1
 
     with_speakers = any("speaker" in row for row, _, _ in read())
     return hold_out(groups(True) if with_speakers else None, one_a_row, every, usable)
 
 
-def _group(row: Row, by_speaker: bool) -> str:
-    """What is held out as a whole."""
-    return (row.get("speaker") if by_speaker else "") or row["file"]
+def _group(row: Row, folder: Path, by_speaker: bool) -> str:
+    """What is held out as a whole; one recording is one, however rows write its path."""
+    return (row.get("speaker") if by_speaker else "") or str(_inside(row, folder))
+
+
+def _inside(row: Row, folder: Path) -> Path:
+    """A row's recording, relative to the folder where it lies in it."""
+    path = Path(os.path.normpath(folder / row["file"]))
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def row_candidate(
@@ -285,7 +293,6 @@ def row_candidate(
     if "fault" in row:
         return Candidate(row["id"], split, audio="", fault=(BAD_ROW, row["fault"]))
     audio, fault = Path(os.path.normpath(folder / row["file"])), None
-    inside = audio.relative_to(folder) if audio.is_relative_to(folder) else Path(row["file"])
     try:
         start, seconds = _times(row)
     except ValueError as error:
@@ -296,7 +303,7 @@ def row_candidate(
     if "src_text" in row:
         columns["src_text"] = rule(row["src_text"])
     return Candidate(
-        id=row.get("id", str(inside.with_suffix("")) + part),
+        id=row.get("id", str(_inside(row, folder).with_suffix("")) + part),
         split=split,
         audio=str(audio),
         video=str(folder / row["video"]) if "video" in row else str(audio),

@@ -5,6 +5,9 @@ Sources: arXiv 2105.01051 and s3prl's downstream experts. Slots' cross entropies
 speakers' permutations in each clip (diarization, after EEND, arXiv 1909.05952).
 """
 
+import math
+from collections.abc import Sequence
+from functools import partial
 from itertools import permutations
 
 import torch
@@ -25,6 +28,12 @@ from mmpt_fairseq.decoding.superb import (
 )
 from mmpt_fairseq.models.superb import SuperbOutput
 from mmpt_fairseq.modules.masking import padding_mask
+
+METRICS = {
+    "accuracy": (("correct",), "clips"),
+    "per": (("phone_errors",), "phones"),
+    "der": (("missed", "false_alarms", "confused"), "spoken"),
+}
 
 
 @register_criterion("mmpt_superb", dataclass=FairseqDataclass)
@@ -97,18 +106,23 @@ class SuperbCriterion(FairseqCriterion):
 
         size = total("sample_size")
         metrics.log_scalar("loss", total("loss") / max(size, 1), size, round=4)
-        for name, wrong, count in (
-            ("accuracy", ("correct",), "clips"),
-            ("per", ("phone_errors",), "phones"),
-            ("der", ("missed", "false_alarms", "confused"), "spoken"),
-        ):
-            if total(count):
-                value = 100 * sum(map(total, wrong)) / total(count)
-                metrics.log_scalar(name, value, total(count), round=2)
+        # A batch in which nobody speaks has false alarms too: sums are logged, not its ratio.
+        for name, (parts, count) in METRICS.items():
+            if any(count in logs for logs in logging_outputs):
+                for key in (*parts, count):
+                    metrics.log_scalar(f"_{key}", total(key))
+                metrics.log_derived(name, partial(_percent, parts=parts, count=count))
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def _percent(meters: dict, parts: Sequence[str], count: str) -> float:
+    """Of a validation's sums; where there is nothing to count by, any error is too much."""
+    found = sum(meters[f"_{part}"].sum for part in parts)
+    told = meters[f"_{count}"].sum
+    return round(100 * found / told, 2) if told else math.inf if found else 0.0
 
 
 def permutation_invariant_loss(logits: Tensor, target: Tensor, lengths: Tensor) -> Tensor:

@@ -127,7 +127,7 @@ class AVDataset(FairseqDataset):
         self.manifest, self.options = manifest, options
         self.video_tokens = options.num_patches if video_tokens is None else video_tokens
         self.training, self.seed, self.root = training, seed, audio_root
-        self.skipped = SkippedClips(tolerate=training)
+        self.skipped = SkippedClips(len(manifest), tolerate=training)
         # Shared memory, because loader workers outlive an epoch.
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
         sound, video = manifest.filled("audio", "video").T
@@ -191,10 +191,10 @@ class AVDataset(FairseqDataset):
         try:
             return self._read(int(index))
         except UnreadableClip as error:
-            return self.skipped.report(self.manifest.where(int(index)), error)
+            return self.skipped.report(int(index), self.manifest.where(int(index)), error)
 
     def _read(self, index: int) -> Clip:
-        self.skipped.count_read()
+        self.skipped.count_read(index)
         rng = np.random.default_rng([self.seed, int(self._epoch), index])
         options = self.options
         clip, features, mask, start = Clip(index), None, None, 0

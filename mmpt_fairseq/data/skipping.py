@@ -2,19 +2,18 @@
 evaluation stops.
 
 A loader worker cannot stop a run with one sentence, so it sends the fault along instead of the
-clip. The counts live in shared memory: workers add to them, the training process reads them.
+clip. What it read is marked in shared memory, which the training process counts.
 """
 
 import logging
 
 import torch
-from torch.utils.data import get_worker_info
 
 from manifests.errors import InputError, UnreadableClip
 
 logger = logging.getLogger(__name__)
 
-SLOTS = 257  # of the training process and its workers
+READ, UNUSABLE = 1, 2  # states of a row
 LONGER = 10  # frames that sound may last beyond what its manifest says: decoders differ
 
 
@@ -28,41 +27,46 @@ def check_length(frames: float, told: int, source: str) -> None:
 
 
 class SkippedClips:
-    """How many clips of a split were read, and how many could not be.
+    """Which rows of a split were read, and which of them could not be.
+
+    A row counts once, however often it is read: a run of many epochs, or of many validations, is
+    not stopped by what its first one passed.
 
     Args:
+        rows: of the split.
         tolerate: go on after an unusable clip (training, and the validations that belong to it).
         share: the largest share of unusable clips.
-        patience: unusable clips before the share is looked at.
+        patience: unusable clips before the share is looked at; half of the rows, where these are
+            fewer and all of them were read.
     """
 
-    def __init__(self, tolerate: bool, share: float = 0.05, patience: int = 10) -> None:
+    def __init__(self, rows: int, tolerate: bool, share: float = 0.05, patience: int = 10) -> None:
         self.tolerate, self.share, self.patience = tolerate, share, patience
-        # Read and skipped, of each worker apart: adding to shared memory is no atomic step.
-        self._counts = torch.zeros(SLOTS, 2, dtype=torch.long).share_memory_()
+        # A byte each in memory that workers share: what two of them write at once is both kept.
+        self._states = torch.zeros(rows, dtype=torch.uint8).share_memory_()
+        self._any = torch.zeros(1, dtype=torch.uint8).share_memory_()
 
     @property
     def read(self) -> int:
-        """Clips asked for so far."""
-        return int(self._counts[:, 0].sum())
+        """Rows asked for so far."""
+        return int(self._states.count_nonzero())
 
     @property
     def skipped(self) -> int:
-        """Clips that could not be used so far."""
-        return int(self._counts[:, 1].sum())
+        """Rows that could not be used so far."""
+        return int((self._states == UNUSABLE).sum())
 
-    def count_read(self) -> None:
-        """One more clip was asked for."""
-        self._count(0)
+    def count_read(self, row: int) -> None:
+        """A row was asked for."""
+        if not self._states[row]:
+            self._states[row] = READ
 
-    def _count(self, what: int) -> None:
-        worker = get_worker_info()
-        self._counts[0 if worker is None else 1 + worker.id % (SLOTS - 1), what] += 1
-
-    def report(self, where: str, error: UnreadableClip) -> UnreadableClip:
-        """Count a clip out and say which and why; the fault takes the clip's place."""
-        self._count(1)
-        if self.tolerate:
+    def report(self, row: int, where: str, error: UnreadableClip) -> UnreadableClip:
+        """Count a clip out and say once which and why; the fault takes the clip's place."""
+        known = self._states[row] == UNUSABLE
+        self._states[row] = UNUSABLE
+        self._any[0] = 1
+        if self.tolerate and not known:
             logger.warning("skipped %s: %s (%d so far)", where, error, self.skipped)
         return UnreadableClip(f"{where}: {error}")
 
@@ -80,8 +84,12 @@ class SkippedClips:
 
     def check(self) -> None:
         """Raise InputError when too large a share of the clips read was unusable."""
-        if self.tolerate and self.skipped > max(self.patience, self.share * self.read):
+        if not self.tolerate or not self._any:
+            return
+        skipped, read, rows = self.skipped, self.read, len(self._states)
+        patience = self.patience if read < rows else min(self.patience, rows // 2)
+        if skipped > max(patience, self.share * read):
             raise InputError(
-                f"{self.skipped} of the first {self.read} clips could not be used, more than "
+                f"{skipped} of the {read} clips read so far could not be used, more than "
                 f"{self.share:.0%}; the warnings above name them. Mend or leave out those rows"
             )

@@ -72,7 +72,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         self.manifest, self.seed, self.augmentation = manifest, seed, augmentation
         self.ctc_from_source, self.stored_states = ctc_from_source, stored_states
         self._unknown: dict[str, tuple[int, int]] = {}  # column -> unknown and all tokens
-        self.skipped = SkippedClips(tolerate=training)
+        self.skipped = SkippedClips(len(manifest), tolerate=training)
         # Shared memory, because loader workers outlive an epoch.
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
         super().__init__(
@@ -248,12 +248,12 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         return functools.partial(self.augmentation, generator=generator)
 
     def __getitem__(self, index: int) -> LabelledItem | UnreadableClip:
-        self.skipped.count_read()
         row = int(index)
+        self.skipped.count_read(row)
         try:
             item = super().__getitem__(row)
         except UnreadableClip as error:
-            return self.skipped.report(self.manifest.where(row), error)
+            return self.skipped.report(row, self.manifest.where(row), error)
         ctc_target = self._ctc_target(row, item.target)
         return LabelledItem(**vars(item), ctc_target=ctc_target, text=self.tgt_texts[row])
 

@@ -62,7 +62,7 @@ class SuperbDataset(FairseqDataset):
         self.manifest, self.reads, self.labels = manifest, reads, labels
         self.training, self.root = training, audio_root
         self.weights = weights if training else None
-        self.skipped = SkippedClips(tolerate=training)
+        self.skipped = SkippedClips(len(manifest), tolerate=training)
         self.sizes = manifest.n_frames
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class SuperbDataset(FairseqDataset):
 
     def __getitem__(self, index: int) -> Example | UnreadableClip:
         index = int(index)
-        self.skipped.count_read()
+        self.skipped.count_read(index)
         try:
             path = self.manifest.resolve("audio", index, self.root)
             source = READERS[self.reads](path)
@@ -101,7 +101,7 @@ class SuperbDataset(FairseqDataset):
                     len(source) * SAMPLES[self.reads] / FRAME_SHIFT, self.sizes[index], path
                 )
         except UnreadableClip as error:
-            return self.skipped.report(self.manifest.where(index), error)
+            return self.skipped.report(index, self.manifest.where(index), error)
         target = self.labels.target(self.manifest, index)
         return Example(index, torch.from_numpy(np.ascontiguousarray(source)), target)
 

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Optional
 
+import torch
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
@@ -197,7 +198,12 @@ class EveryRowMixin:
 
 def uncounted(loss, size, logs: dict) -> tuple:
     """What a step gives, with nothing to be counted; processes need the same names in it."""
-    return loss, 0 * size, {name: 0 * value for name, value in logs.items()}
+    return loss, 0 * size, {name: _nothing(value) for name, value in logs.items()}
+
+
+def _nothing(value: object) -> object:
+    """Zero of the same kind, also of a loss that overflowed."""
+    return torch.zeros_like(value) if isinstance(value, torch.Tensor) else 0 * value
 
 
 def peak_memory_gb() -> float:

@@ -250,7 +250,7 @@ def _decode(heard: list[Piece], batch_size: int, search: Search, bar: tqdm) -> l
         batch = loud[first : first + batch_size]
         found = search([heard[i].features for i in batch])
         for i, said in zip(batch, found, strict=True):
-            words[i] = [word.later(heard[i].start) for word in said]
+            words[i] = [word.later(heard[i].start, heard[i].end) for word in said]
             _advance(bar, heard[i])
     for piece in heard:
         if piece.silent:

@@ -20,11 +20,13 @@ class Word:
     end: float | None
     confidence: float
 
-    def later(self, seconds: float) -> "Word":
-        """The same word with its times moved on."""
+    def later(self, seconds: float, latest: float) -> "Word":
+        """The same word with its times moved on, to ``latest`` at most: the encoder's last frame
+        may end behind the sound."""
         if self.start is None or self.end is None:
             return self
-        return replace(self, start=self.start + seconds, end=self.end + seconds)
+        start, end = (min(time + seconds, latest) for time in (self.start, self.end))
+        return replace(self, start=start, end=end)
 
 
 @dataclass

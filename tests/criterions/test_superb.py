@@ -2,8 +2,10 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 import torch.nn.functional as F
+from fairseq.logging import metrics
 
 from mmpt_fairseq.criterions.superb import SuperbCriterion, permutation_invariant_loss
 from mmpt_fairseq.data.superb_labels import make_labels
@@ -27,6 +29,30 @@ def test_speakers_may_come_in_either_order():
     assert torch.allclose(permutation_invariant_loss(logits, swapped, lengths), loss)
     logits[1, 4:] = 1e4  # padding
     assert torch.allclose(permutation_invariant_loss(logits, target, lengths), loss)
+
+
+BATCHES = {  # of which the first has no speech, nor any phone or clip
+    "der": (
+        {"missed": 0, "false_alarms": 30, "confused": 0, "spoken": 0},
+        {"missed": 5, "false_alarms": 3, "confused": 2, "spoken": 40},
+        100.0,
+    ),
+    "per": ({"phone_errors": 0, "phones": 0}, {"phone_errors": 3, "phones": 12}, 25.0),
+    "accuracy": ({"correct": 0, "clips": 0}, {"correct": 2, "clips": 3}, 66.67),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_metrics_are_those_of_all_batches_together(name):
+    """However fairseq, which reduces batch by batch, is handed them."""
+    *batches, expected = BATCHES[name]
+    common = {"loss": 1.0, "sample_size": 1}
+    logs = [common | batch for batch in batches]
+    for steps in ([logs], [[each] for each in logs], [logs[::-1]]):
+        with metrics.aggregate(new_root=True) as aggregated:
+            for step in steps:
+                SuperbCriterion.reduce_metrics(step)
+        assert aggregated.get_smoothed_values()[name] == expected
 
 
 def criterion(kind: str, inventory: list[list[str]]) -> SuperbCriterion:

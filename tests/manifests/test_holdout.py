@@ -236,6 +236,28 @@ def test_what_cannot_be_used_is_not_drawn(tmp_path):
         (tmp_path / "d/kept").rename(tmp_path / f"d/{drawn}.wav")
 
 
+def test_a_recording_is_one_however_its_path_is_written(tmp_path):
+    for table in range(5):
+        names = [f"r{table}{i}.wav" for i in range(12)]
+        lines = [f"{'./' * (part % 2)}{n},{part},{part + 1},a" for n in names for part in range(4)]
+        for name in names:
+            sound(tmp_path / f"c{table}/{name}", 4.0)
+        path = text(tmp_path / f"{table}.csv", "file,start,end,text", *lines)
+        out = tmp_path / f"o{table}"
+        summary = run("folder", tmp_path / f"c{table}", out, "--csv", str(path))
+        assert "source" not in summary["leaks"]
+        assert 0 < len(rows(out / "valid.tsv")) <= 16
+
+
+@pytest.mark.parametrize("every", [10, 20])
+@pytest.mark.parametrize("count", [6, 10, 20])
+def test_no_more_than_a_third_is_held_out(every, count):
+    for folder in range(300):
+        names = [f"talk{folder}_{i:02}.wav" for i in range(count)]
+        held = RecordingsHeldOut(lambda names=names: [(n, 1) for n in names], every)
+        assert 1 <= sum(name in held for name in names) <= count / 3
+
+
 @pytest.mark.parametrize("broken", range(5))
 @pytest.mark.parametrize("table", [False, True])
 def test_broken_files_are_not_all_that_is_held_out(tmp_path, broken, table):

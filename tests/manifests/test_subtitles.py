@@ -53,6 +53,12 @@ def test_cues_whose_times_are_rounded():
     assert list(read_cues(cues)) == [Cue(1.5, 2.05, "One"), Cue(3, 4.5, "Two")]
 
 
+def test_numbers_that_are_said_stay_where_cues_have_none():
+    said = ["How many?", "42", "When was that?", "1984"]
+    srt = "".join(f"00:00:0{i},000 --> 00:00:0{i + 1},000\n{s}\n\n" for i, s in enumerate(said))
+    assert [cue.text for cue in read_cues(srt)] == said
+
+
 def test_cues_that_no_blank_line_parts():
     cues = "1\n00:00:00,000 --> 00:00:01,000\nOne\n2\n00:00:01,000 --> 00:00:02,000\n2\nTwo\n"
     assert list(read_cues(cues)) == [Cue(0, 1, "One"), Cue(1, 2, "2\nTwo")]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmpt_fairseq.transcription.segments import quietest, segments
+from mmpt_fairseq.transcription.transcript import Word
 from tests.helpers import RATE, noise
 
 
@@ -55,3 +56,12 @@ def test_the_middle_of_silence():
 def test_lengths_that_cannot_be():
     with pytest.raises(ValueError, match="twice"):
         list(segments([noise(1)], longest=8, shortest=5))
+
+
+def test_no_word_ends_behind_its_recording():
+    """The encoder's last frame may."""
+    word = Word("yes", 1.0, 1.04, 0.5)
+    assert word.later(2.0, 9.0) == Word("yes", 3.0, 3.04, 0.5)
+    assert word.later(2.0, 3.025) == Word("yes", 3.0, 3.025, 0.5)
+    unplaced = Word("yes", None, None, 0.5)
+    assert unplaced.later(2.0, 3.0) == unplaced
