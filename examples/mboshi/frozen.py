@@ -25,7 +25,7 @@ from examples.probe.pooling import encoded, open_encoder
 from manifests.errors import InputError, command_line
 from mmpt_fairseq.data.audio import Features, normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.decoding.superb import predict_phones
+from mmpt_fairseq.decoding.ctc import greedy_labels
 from mmpt_fairseq.scoring import error_rates
 
 BATCH = 16  # clips that the head learns from at once
@@ -85,7 +85,7 @@ class Head(nn.Module):
     def write(self, states: Sequence[Tensor]) -> list[str]:
         """Greedy texts."""
         lprobs, lengths = self(states)
-        found = predict_phones(lprobs, lengths, blank=0)
+        found = greedy_labels(lprobs, lengths, blank=0)
         return ["".join(self.letters[label - 1] for label in labels) for labels in found]
 
 

@@ -21,7 +21,7 @@ from mmpt_fairseq.criterions.masked_reconstruction import (
 )
 from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.models.av_pretraining import Embeddings
-from mmpt_fairseq.modules.pooling import gather_from_all_processes
+from mmpt_fairseq.modules.distributed import gather_from_all_processes
 
 
 @register_criterion("mmpt_contrastive", dataclass=FairseqDataclass)

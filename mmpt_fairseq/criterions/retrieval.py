@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mmpt_fairseq.models.av_pretraining import Embeddings
-from mmpt_fairseq.modules.pooling import gather_from_all_processes
+from mmpt_fairseq.modules.distributed import gather_from_all_processes
 
 CHUNK = 1024  # rows of the similarities that are held at a time
 

@@ -20,6 +20,12 @@ def kept_frames(labels: Tensor, blank: int) -> Tensor:
     return starts & (labels != blank)
 
 
+def greedy_labels(logits: Tensor, lengths: Tensor, blank: int) -> list[Tensor]:
+    """The labels of each clip's best path through ``(B, T, V)``, of ``lengths`` ``(B,)`` frames."""
+    labels = [row[:n] for row, n in zip(logits.argmax(dim=-1), lengths.tolist(), strict=True)]
+    return [row[kept_frames(row, blank)] for row in labels]
+
+
 def require_ctc(models: list[nn.Module]) -> nn.Module:
     """The one model, which must have a CTC head.
 

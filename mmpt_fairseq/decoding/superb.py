@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmpt_fairseq.data.superb_labels import ClassLabels, PhoneLabels
-from mmpt_fairseq.decoding.ctc import kept_frames
+from mmpt_fairseq.decoding.ctc import greedy_labels
 
 if TYPE_CHECKING:
     from mmpt_fairseq.models.superb import SuperbOutput
@@ -40,12 +40,6 @@ def correct_clips(predicted: Tensor, target: Tensor) -> int:
     return int((predicted == target).all(dim=-1).sum())
 
 
-def predict_phones(logits: Tensor, lengths: Tensor, blank: int) -> list[Tensor]:
-    """Greedy CTC on ``(B, T, V)``: tokens of each clip."""
-    labels = [row[:n] for row, n in zip(logits.argmax(dim=-1), lengths.tolist(), strict=True)]
-    return [row[kept_frames(row, blank)] for row in labels]
-
-
 def phone_errors(reference: Sequence, hypothesis: Sequence) -> int:
     """Insertions, deletions and substitutions."""
     return int(editdistance.eval(list(reference), list(hypothesis)))
@@ -61,7 +55,7 @@ def recognised(
         found = predict_slots(output.logits, [len(slot) for slot in labels.inventory])
         return list(found), len(found) - correct_clips(found, target), len(found)
     lengths = sample["target_lengths"].tolist()
-    phones = predict_phones(output.logits, output.lengths, labels.dictionary.bos())
+    phones = greedy_labels(output.logits, output.lengths, labels.dictionary.bos())
     clips = zip(target, lengths, phones, strict=True)
     wrong = sum(phone_errors(row[:length].tolist(), said.tolist()) for row, length, said in clips)
     return phones, wrong, sum(lengths)

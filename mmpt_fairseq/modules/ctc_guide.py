@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from manifests.errors import InputError
+from mmpt_fairseq.modules.masking import padding_mask
 
 # Frames under so much of the range between the quantiles are silence, above the second speech.
 QUANTILES = 0.05, 0.95
@@ -66,7 +67,7 @@ def speech_heard(features: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         ``(B, T)`` in 0 to 1, never falling; 1 behind the end. Even, where nothing is louder.
     """
-    behind = _places(features.size(1), lengths) >= lengths[:, None]
+    behind = padding_mask(lengths, features.size(1))
     loudness = features.float().mean(-1).masked_fill(behind, torch.nan)
     quantiles = torch.tensor(QUANTILES, device=features.device)
     low, high = loudness.nanquantile(quantiles, dim=1)[..., None]
@@ -102,7 +103,7 @@ def guided(
         last class; targets ``(B, L)`` among them.
     """
     places = _places(targets.size(1), target_lengths)
-    absent = places >= target_lengths[:, None]
+    absent = padding_mask(target_lengths, targets.size(1))
     blank = targets.new_zeros(len(targets), 1)
     labels = torch.cat([blank, targets.masked_fill(absent, 0)], 1)
     said, numbered = torch.unique(labels, return_inverse=True)

@@ -17,7 +17,7 @@ from mmpt_fairseq.modules.depthwise import DepthwiseConv
 from mmpt_fairseq.modules.masking import VisibleTokens
 from mmpt_fairseq.modules.vit import Transformer
 
-MIN_VARIANCE = 1e-6  # of a patch, as in MAE's code: a constant patch has none
+PATCH_VARIANCE = 1e-6  # of a patch, as in MAE's code: a constant patch has none
 
 
 @dataclass
@@ -150,7 +150,7 @@ def patch_statistics(patches: Tensor, weight: Tensor | None = None) -> tuple[Ten
     count = weight.sum(-1, keepdim=True).clamp(min=1.0)
     mean = (patches * weight).sum(-1, keepdim=True) / count
     variance = ((patches - mean) ** 2 * weight).sum(-1, keepdim=True) / count
-    return mean, (variance + MIN_VARIANCE).sqrt()
+    return mean, (variance + PATCH_VARIANCE).sqrt()
 
 
 def masked_squared_error(

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
 from mmpt_fairseq.modules.masking import VisibleTokens
 
-MIN_VARIANCE = 1e-6  # of a clip's slices: a still picture has none
+SLICE_VARIANCE = 1e-6  # of a clip's slices: a still picture has none
 
 
 def scaled(pixels: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ class VideoEncoder(nn.Module):
             patches = patches - patches.mean(1, keepdim=True)
             x = F.linear(patches.to(weight), weight)
             power = x.float().square().mean((1, 2), keepdim=True)
-            x = x * (power + MIN_VARIANCE).rsqrt().to(x.dtype)
+            x = x * (power + SLICE_VARIANCE).rsqrt().to(x.dtype)
         else:
             x = self.patches.embed(patches.to(weight))
         positions = self.patches.positions(self.dim, x.device).view(1, t, h * w, self.dim).mean(2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from manifests.errors import InputError
-from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator
+from mmpt_fairseq.decoding.ctc import CTCGreedyGenerator, greedy_labels
 from tests.helpers import speech_batch, speech_model, words
 
 DICTIONARY = words("a", "b", "c")
@@ -78,3 +78,11 @@ def test_a_model_without_a_head_is_refused():
         CTCGreedyGenerator([speech_model(ctc=False)], DICTIONARY)
     with pytest.raises(InputError, match="one model"):
         CTCGreedyGenerator([speech_model(), speech_model()], DICTIONARY)
+
+
+def test_greedy_labels_are_merged_and_without_blanks_within_each_length():
+    best = torch.tensor([[0, 5, 5, 0, 5, 6, 6, 7], [4, 0, 0, 0, 9, 9, 9, 9]])
+    logits = torch.nn.functional.one_hot(best, 10).float()
+    found = greedy_labels(logits, torch.tensor([7, 4]), blank=0)
+    assert [row.tolist() for row in found] == [[5, 5, 6], [4]]
+    assert greedy_labels(logits[:, 3:4], torch.tensor([1, 1]), blank=0)[0].tolist() == []

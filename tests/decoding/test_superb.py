@@ -16,7 +16,6 @@ from mmpt_fairseq.decoding.superb import (
     in_frames,
     near_boundaries,
     phone_errors,
-    predict_phones,
     predict_slots,
     speech_activity,
 )
@@ -127,14 +126,6 @@ def test_per_is_jiwers():
         edits = expected.insertions + expected.deletions + expected.substitutions
         assert phone_errors(reference, hypothesis) == edits
     assert phone_errors(["a", "b"], []) == 2
-
-
-def test_greedy_ctc_merges_and_drops_blanks_within_each_length():
-    best = torch.tensor([[0, 5, 5, 0, 5, 6, 6, 7], [4, 0, 0, 0, 9, 9, 9, 9]])
-    logits = torch.nn.functional.one_hot(best, 10).float()
-    found = predict_phones(logits, torch.tensor([7, 4]), blank=0)
-    assert [row.tolist() for row in found] == [[5, 5, 6], [4]]
-    assert predict_phones(logits[:, 3:4], torch.tensor([1, 1]), blank=0)[0].tolist() == []
 
 
 def test_a_clip_is_right_when_every_slot_is():
