@@ -123,10 +123,23 @@ def _write(folder: Path, model: bytes, tags: list[str]) -> int:
         "dict.txt": "".join(f"{piece} 1\n" for piece in pieces).encode(),
         CONFIG: yaml.safe_dump(config, sort_keys=False).encode(),
     }
+    _tell_replaced(folder / "dict.txt", files["dict.txt"])
     for name, content in files.items():
         with atomic_path(folder / name) as partial:
             partial.write_bytes(content)
     return len(pieces)
+
+
+def _tell_replaced(path: Path, content: bytes) -> None:
+    """A training that goes on wants the vocabulary that it began with."""
+    before = path.read_bytes() if path.is_file() else content
+    if before != content:
+        entries = before.count(b"\n")
+        print(
+            f"{path} was another vocabulary, of {entries} entries: what was trained with it can "
+            "be decoded, but cannot go on until it is made again",
+            file=sys.stderr,
+        )
 
 
 def _config(path: Path, tags: list[str]) -> dict:

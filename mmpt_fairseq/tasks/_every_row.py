@@ -8,13 +8,20 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 import torch
+from fairseq.data import FairseqDataset
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from omegaconf import II
 
 from manifests.errors import InputError, exit_on_input_error
-from mmpt_fairseq.data.rows import check_skipped, dataset_is_training, refuse_unreadable
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.rows import (
+    check_skipped,
+    dataset_is_training,
+    manifest_datasets,
+    refuse_unreadable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +61,18 @@ class MarkingIterator(EpochBatchIterator):
             gc.freeze()  # what was imported: searching it took a quarter of a second an epoch
         return super()._get_iterator_for_epoch(*args, **kwargs)
 
+    def state_dict(self) -> dict:
+        """fairseq's, and how much data it goes through."""
+        return {**super().state_dict(), "data": amount(self.dataset)}
+
     @exit_on_input_error()
     def load_state_dict(self, state_dict: dict) -> None:
-        """fairseq's; where the epoch has fewer batches by now it ends in a traceback."""
+        """fairseq's; where the epoch has fewer batches by now it ends in a traceback. Other data
+        than before are told."""
+        now = amount(self.dataset)
+        if (before := state_dict.get("data", now)) != now:
+            sentence = "this training goes on with other data: %s, where there were %s"
+            logger.warning(sentence, _told(now), _told(before))
         try:
             super().load_state_dict(state_dict)
         except RuntimeError as error:
@@ -194,6 +210,17 @@ class EveryRowMixin:
                     f"{len(sample['id'])} rows gave {len(hypotheses)} hypotheses: a search failed"
                 )
             return hypotheses
+
+
+def amount(dataset: FairseqDataset) -> list[int]:
+    """Rows, and filterbank frames in all."""
+    parts = [part.manifest for part in manifest_datasets(dataset)]
+    return [sum(map(len, parts)), sum(int(manifest.n_frames.sum()) for manifest in parts)]
+
+
+def _told(data: list[int]) -> str:
+    rows, frames = data
+    return f"{rows} rows of {frames / FRAMES_A_SECOND / 60:.1f} minutes"
 
 
 def uncounted(loss, size, logs: dict) -> tuple:

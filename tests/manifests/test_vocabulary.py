@@ -69,9 +69,12 @@ def test_again_it_changes_nothing_but_the_vocabulary(tmp_path, capsys):
     vocabulary.build_vocabulary(tmp_path)
     del first["shuffle"]
     assert yaml.safe_load(config.read_text()) == {**first, "sampling_alpha": 0.5}
-    assert "config.yaml stays as it is but for the vocabulary" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "config.yaml stays as it is but for the vocabulary" in told
+    assert "another vocabulary" not in told
     write_manifest(tmp_path / "train.tsv", rows[:1])
     vocabulary.build_vocabulary(tmp_path)
+    assert "dict.txt was another vocabulary, of 4 entries" in capsys.readouterr().err
     assert "prepend_tgt_lang_tag" not in yaml.safe_load(config.read_text())
     for content in ("- a\n", "\ta: b\n"):
         config.write_text(content)

@@ -103,6 +103,7 @@ def test_resumed_training_is_the_uninterrupted_one(name, corpora, tmp_path):
     output = train(name, data, tmp_path / "resumed", *common, "dataset.num_workers=2")
     assert "Loaded checkpoint" in succeeded(output)
     assert "other settings than before" not in output.stdout
+    assert "other data" not in output.stdout
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
@@ -140,6 +141,16 @@ def test_other_settings_of_a_training_that_goes_on_are_told(stages, corpora, tmp
     assert "optimization.lr=[0.0123] (there [" in told
     assert "optimization.max_update=3 (there 2)" in told
     assert "model." not in told.replace("model.init_encoder_from", "")
+
+
+def test_other_data_of_a_training_that_goes_on_are_told(stages, corpora, tmp_path):
+    shutil.copytree(stages / "finetuning", tmp_path / "run")
+    data = shutil.copytree(corpora / "asr", tmp_path / "data")
+    lines = (data / "train.tsv").read_text().splitlines(keepends=True)
+    (data / "train.tsv").write_text("".join(lines[:-1]))
+    output = succeeded(train("finetuning", data, tmp_path / "run", "optimization.max_update=3"))
+    rows = len(lines) - 1
+    assert re.search(f"other data: {rows - 1} rows of .* where there were {rows} rows", output)
 
 
 def test_the_plugin_may_be_imported_before_fairseqs_commands(stages, corpora, tmp_path):
