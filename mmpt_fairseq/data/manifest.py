@@ -52,7 +52,11 @@ REQUIRED = ("id", "audio", "n_frames")
 
 
 class Column(Sequence[str]):
-    """One text column of a manifest as a read-only sequence; ``absent`` columns are empty."""
+    """One text column of a manifest as a read-only sequence.
+
+    Args:
+        index: of the column, None where the manifest does not have it: all cells are empty.
+    """
 
     def __init__(self, manifest: "Manifest", index: int | None) -> None:
         self._manifest = manifest
@@ -233,10 +237,12 @@ class Manifest:
 
 
 class JoinedManifest:
-    """Several manifests as one, the rows of each behind those before; see :class:`Manifest`.
+    """Several manifests as one, the rows of each behind those before.
 
-    Paths are relative to the manifest that they stand in. For a dataset that orders and batches all
-    rows by what they have, which fairseq's ``ConcatDataset`` would leave to each of several.
+    It has what stage 1 asks of a :class:`Manifest`: ``n_frames``, ``video_frames``, ``filled``,
+    ``where`` and ``resolve``. Paths are relative to the manifest that they stand in. For a dataset
+    that orders and batches all rows by what they have, which fairseq's ``ConcatDataset`` would
+    leave to each of several.
     """
 
     def __init__(self, parts: Sequence[Manifest]) -> None:
@@ -250,13 +256,16 @@ class JoinedManifest:
         return int(self._ends[-1])
 
     def filled(self, *names: str) -> np.ndarray:
+        """As :meth:`Manifest.filled`."""
         return np.concatenate([part.filled(*names) for part in self.parts])
 
     def where(self, row: int) -> str:
+        """As :meth:`Manifest.where`."""
         part, row = self._place(row)
         return part.where(row)
 
     def resolve(self, name: str, row: int, root: str | Path | None = None) -> str:
+        """As :meth:`Manifest.resolve`."""
         part, row = self._place(row)
         return part.resolve(name, row, root)
 

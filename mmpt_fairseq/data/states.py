@@ -30,7 +30,11 @@ class StoredStates:
 
     @classmethod
     def describing(cls, folder: Path) -> "StoredStates | None":
-        """Of a folder of manifests; None where they are of sound or filterbanks."""
+        """Of a folder of manifests; None where they are of sound or filterbanks.
+
+        Raises:
+            InputError: the description is none.
+        """
         path = folder / DESCRIPTION
         if not path.is_file():
             return None

@@ -56,7 +56,11 @@ class ClassLabels:
         return cls(kind, [sorted(set(slot)) for slot in zip(*rows, strict=True)])
 
     def target(self, manifest: Manifest, row: int) -> Tensor:
-        """``(slots,)`` class indices."""
+        """``(slots,)`` class indices.
+
+        Raises:
+            InputError: a label that does not occur in training, or too many or few.
+        """
         words = _words(manifest, row, self.column)
         _check_slots(self.kind, len(words), len(self.inventory), manifest.where(row))
         for word, slot in zip(words, self._index, strict=True):
@@ -101,7 +105,11 @@ class PhoneLabels:
 
     @classmethod
     def from_rows(cls, kind: str, manifest: Manifest) -> "PhoneLabels":
-        """The phones that occur, sorted."""
+        """The phones that occur, sorted.
+
+        Raises:
+            InputError: the rows are those of another task.
+        """
         rows = [_words(manifest, row, cls.column) for row in range(len(manifest))]
         if max(map(len, rows)) == 1:
             raise InputError(
@@ -116,7 +124,11 @@ class PhoneLabels:
         return cls(kind, [sorted({phone for words in rows for phone in words})])
 
     def target(self, manifest: Manifest, row: int) -> Tensor:
-        """``(L,)`` tokens."""
+        """``(L,)`` tokens.
+
+        Raises:
+            InputError: a phone does not occur in training.
+        """
         words = _words(manifest, row, self.column)
         unknown = [w for w in words if self.dictionary.index(w) == self.dictionary.unk()]
         if unknown:
@@ -152,7 +164,11 @@ class SpeakerLabels:
 
     @classmethod
     def from_rows(cls, kind: str, manifest: Manifest) -> "SpeakerLabels":
-        """Speakers are told apart within a clip alone: there is nothing to collect."""
+        """Speakers are told apart within a clip alone: there is nothing to collect.
+
+        Raises:
+            InputError: nobody speaks in any row.
+        """
         if not any(manifest.column(cls.column)):
             raise InputError(
                 f"nobody speaks in {manifest.path}: its column segments is empty in every row. Is "
@@ -161,7 +177,11 @@ class SpeakerLabels:
         return cls(kind, [])
 
     def target(self, manifest: Manifest, row: int) -> Tensor:
-        """``(T, 2)``, 1.0 where a speaker speaks."""
+        """``(T, 2)``, 1.0 where a speaker speaks.
+
+        Raises:
+            InputError: the cell cannot be read, or has more speakers than the task.
+        """
         where = manifest.where(row)
         cell = manifest.column(self.column)[row]
         active = speaker_activity(cell, int(manifest.n_frames[row]), where)

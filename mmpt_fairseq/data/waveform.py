@@ -82,6 +82,11 @@ def split_slice(source: str) -> tuple[str, int, int]:
 
 
 def zip_member(path: str, offset: int, length: int) -> bytes:
+    """What lies in an archive, uncompressed, from byte ``offset`` on.
+
+    Raises:
+        UnreadableClip: there are no such bytes, or none are named.
+    """
     if length < 0:
         raise UnreadableClip(f"{path} needs :offset:length behind it to name a member")
     with open(path, "rb") as file:

@@ -144,6 +144,14 @@ class ConformerLayer(nn.Module):
         positions: Tensor,
         visible: VisibleTokens | None = None,
     ) -> Tensor:
+        """``(B, N, D)`` -> ``(B, N, D)``.
+
+        Args:
+            x: all tokens, or the visible ones of each clip.
+            padding: ``(B, N)``, True = padded.
+            positions: of the tokens in time, for rotary attention.
+            visible: where visible tokens stand, which the convolution must know.
+        """
         x = x + 0.5 * self.ffn1(x)
         attended = self.attention(self.attention_norm(x), padding, positions)
         x = x + self.dropout(attended)
@@ -181,6 +189,9 @@ class ConformerEncoder(nn.Module):
         positions: ``sinusoidal`` (added once at the input) or ``rotary`` (in every attention).
         checkpoint_activations: recompute layers in the backward pass to save memory.
         features: mel bins F.
+
+    Raises:
+        InputError: no such ``positions``.
     """
 
     def __init__(

@@ -93,6 +93,11 @@ class StoredUpstream(Upstream):
         super().__init__("states", layers, dim, stride)
 
     def forward(self, source: Tensor, lengths: Tensor) -> HiddenStates:
+        """``(B, T, layers, D)`` as stored.
+
+        Raises:
+            InputError: they are another upstream's.
+        """
         if source.shape[2:] != (self.layers, self.dim):
             raise InputError(
                 f"the stored states have {tuple(source.shape[2:])} layers and width and the model "

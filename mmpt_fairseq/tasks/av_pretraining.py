@@ -166,7 +166,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         return iterator
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        """fairseq's."""
+        """fairseq's; TensorBoard's pictures are numbered by the update that was the last."""
         self.updates = update_num + 1
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
