@@ -257,13 +257,13 @@ class Effort:
 
 def effort(folder: Path) -> Effort:
     """Of the training in ``folder``, from its last checkpoint and its log."""
-    from mmpt_fairseq.checkpoint import load_checkpoint
+    from mmpt_fairseq.checkpoint import load_checkpoint, updates_of
 
     state = load_checkpoint(folder / "checkpoint_last.pt")
     log = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     parameters = re.findall(r"num\. shared model params: ([\d,]+)", log)
     return Effort(
-        updates=state["optimizer_history"][-1]["num_updates"],
+        updates=updates_of(state),
         seconds=float(state["extra_state"]["previous_training_time"]),
         parameters=int(parameters[-1].replace(",", "")),
     )

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from manifests.common import atomic_path
 from manifests.errors import InputError, command_line, reason_of
-from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.checkpoint import load_checkpoint, settings_of, updates_of
 
 MARK = "mean_of"  # an average's own key, which fairseq does not look at: names of its members
 
@@ -64,8 +64,7 @@ def find_checkpoints(run: Path, leave_out: Path) -> list[Saved]:
         state = load_checkpoint(path)
         if MARK in state:
             continue
-        settings = (state.get("cfg") or {}).get("checkpoint") or {}
-        updates = int(state["optimizer_history"][-1]["num_updates"])
+        settings, updates = settings_of(state, "checkpoint"), updates_of(state)
         value = (state.get("extra_state") or {}).get("val_loss")
         maximise = bool(settings.get("maximize_best_checkpoint_metric", False))
         known = found.get(updates)

@@ -1,4 +1,5 @@
-"""Checkpoints: taking encoder or decoder of one stage over to the next, strictly."""
+"""Checkpoints: what they say of their training, and taking encoder or decoder of one stage over to
+the next, strictly."""
 
 import logging
 from collections import Counter
@@ -31,6 +32,17 @@ def load_checkpoint(path: str | Path) -> dict:
     return load_checkpoint_to_cpu(str(path))
 
 
+def settings_of(checkpoint: dict, part: str) -> dict:
+    """What a training was told of its ``task``, ``model`` and so on; empty where it is not known,
+    as in fairseq's checkpoints of old."""
+    return (checkpoint.get("cfg") or {}).get(part) or {}
+
+
+def updates_of(checkpoint: dict) -> int:
+    """How many a training had made."""
+    return int(checkpoint["optimizer_history"][-1]["num_updates"])
+
+
 def encoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The audio encoder's tensors of any stage's model, with names as inside the encoder."""
     return {
@@ -60,7 +72,7 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int 
         "encoder_attention_heads": encoder.layers[0].attention.heads,
         "encoder_positions": encoder.positions,
     }
-    _compare_settings("encoder", settings, checkpoint.get("cfg"), path)
+    _compare_settings("encoder", settings, settings_of(checkpoint, "model"), path)
     fresh = _last_layers(wanted, fresh_layers)
     encoder.load_state_dict({**taken, **fresh}, strict=True)
     taken = {name: tensor for name, tensor in taken.items() if name not in fresh}
@@ -111,7 +123,7 @@ def load_decoder(model: nn.Module, path: str | Path, task_state: dict) -> None:
         )
     if model.has_decoder:
         settings = {"decoder_attention_heads": model.decoder.layers[0].self_attn.num_heads}
-        _compare_settings("decoder", settings, checkpoint.get("cfg"), path)
+        _compare_settings("decoder", settings, settings_of(checkpoint, "model"), path)
     model.load_state_dict({**states[0], **taken}, strict=True)
     head = {
         (True, True): "with its CTC head",
@@ -163,10 +175,9 @@ def _compare(wanted: dict[str, Tensor], taken: dict[str, Tensor], path: str | Pa
 
 
 def _compare_settings(
-    part: str, ours: dict[str, object], cfg: dict | None, path: str | Path
+    part: str, ours: dict[str, object], saved: dict[str, object], path: str | Path
 ) -> None:
     """What no tensor's shape shows: another number of heads is another function."""
-    saved = (cfg or {}).get("model") or {}
     for name, value in ours.items():
         if name in saved and str(saved[name]) != str(value):
             raise InputError(

@@ -12,7 +12,7 @@ from fairseq.tasks.language_modeling import LanguageModelingTask
 from torch import nn
 
 from manifests.errors import InputError
-from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.checkpoint import load_checkpoint, settings_of
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def load_language_model(path: str | Path, dictionary: Dictionary) -> nn.Module:
             on is gone, one of the same size passes.
     """
     state = load_checkpoint(path)
-    cfg = (state.get("cfg") or {}).get("task") or {}
+    cfg = settings_of(state, "task")
     if cfg.get("_name") != "language_modeling":
         raise InputError(
             f"{path} is of the task {cfg.get('_name')}, and no language model; train one with "
@@ -122,8 +122,7 @@ def _check_dictionary(path: str | Path, state: dict, dictionary: Dictionary) -> 
     Raises:
         InputError: it is another one.
     """
-    data = ((state.get("cfg") or {}).get("task") or {}).get("data")
-    learnt = Path(str(data)) / "dict.txt"
+    learnt = Path(str(settings_of(state, "task").get("data"))) / "dict.txt"
     if learnt.is_file() and Dictionary.load(str(learnt)).symbols != dictionary.symbols:
         raise InputError(
             f"the language model {path} was trained on {learnt}, which is not the recogniser's "

@@ -15,7 +15,7 @@ from pathlib import Path
 from fairseq import checkpoint_utils
 
 from manifests.errors import InputError
-from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_encoder
+from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_encoder, settings_of
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
 from mmpt_fairseq.modules.upstreams import (
     ConformerUpstream,
@@ -125,7 +125,7 @@ def check_stored(cfg: UpstreamConfig, folder: Path) -> None:
 
 def _settle_checkpoint(cfg: UpstreamConfig, path: str, sizes_alone: bool) -> None:
     checkpoint = load_checkpoint(path)
-    saved = (checkpoint.get("cfg") or {}).get("model") or {}
+    saved = settings_of(checkpoint, "model")
     kind = str(saved.get("_name", ""))
     if kind in THEIRS and not sizes_alone:
         cfg.upstream_kind = "fairseq"

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from manifests.errors import InputError, UnreadableClip, input_error_on_exit
 from manifests.recording import inspect
-from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.checkpoint import load_checkpoint, settings_of
 from mmpt_fairseq.data.audio import (
     FRAME_LENGTH,
     FRAME_SHIFT,
@@ -121,9 +121,8 @@ def collect_files(checkpoint: Path, paths: Sequence[Path], language: str | None)
 
 def refuse_without_reconstruction(checkpoint: Path) -> None:
     """Raise InputError for a checkpoint of stage 1 that has never learnt to reconstruct."""
-    cfg = load_checkpoint(checkpoint).get("cfg") or {}
-    name = str(cfg.get("task", {}).get("_name"))
-    criterion = str(cfg.get("criterion", {}).get("_name"))
+    state = load_checkpoint(checkpoint)
+    name, criterion = (str(settings_of(state, p).get("_name")) for p in ("task", "criterion"))
     if not issubclass(task_class(name, checkpoint), AVPretrainingTask):
         return
     if why_not := why_no_reconstruction(criterion):

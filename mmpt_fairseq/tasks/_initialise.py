@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fairseq.dataclass import FairseqDataclass
 
 from manifests.errors import InputError
-from mmpt_fairseq.checkpoint import load_checkpoint, load_decoder, load_encoder
+from mmpt_fairseq.checkpoint import load_checkpoint, load_decoder, load_encoder, settings_of
 from mmpt_fairseq.models.freezing import Freezing
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.tasks._start import restored
@@ -96,7 +96,7 @@ def _tell_what_is_not_looked_at(cfg: FairseqDataclass, path: str, checkpoint: di
 
     Its further checkpoints say, as those before, where it did.
     """
-    began = (checkpoint.get("cfg") or {}).get("model") or {}
+    began = settings_of(checkpoint, "model")
     for name in ("init_encoder_from", "init_decoder_from"):
         told = getattr(cfg, name)
         before = began.get(name) or ""

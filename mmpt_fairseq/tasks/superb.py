@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from manifests.errors import InputError, exit_on_input_error
-from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.checkpoint import load_checkpoint, settings_of
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.rows import begin_validation
@@ -170,7 +170,7 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 "head of this kind, or give each training a checkpoint.save_dir of its own"
             )
         self.load_state_dict(checkpoint["task_state"])
-        before = checkpoint["cfg"]["model"]
+        before = settings_of(checkpoint, "model")
         weights = {n: w for n, w in checkpoint["model"].items() if n.startswith("upstream.")}
         now = {f"upstream.{name}": w for name, w in upstream.state_dict().items()}
         # An untrained encoder is drawn anew: the checkpoint brings its own.

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from manifests.errors import InputError, UnreadableClip, input_error_on_exit
-from mmpt_fairseq.checkpoint import load_checkpoint
+from mmpt_fairseq.checkpoint import load_checkpoint, settings_of
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.waveform_stream import Source, as_source, duration
 from mmpt_fairseq.extensions import task_class
@@ -49,7 +49,7 @@ def load(checkpoint: AnyPath, device: Optional[str] = None) -> "SpeechModel":
         InputError: no checkpoint of ours, or one that holds code (none is run).
     """
     state = load_checkpoint(checkpoint)
-    name = (state.get("cfg") or {}).get("task", {}).get("_name")
+    name = settings_of(state, "task").get("_name")
     if not issubclass(task_class(str(name), checkpoint), OURS):
         remedy = "; it is for fairseq-generate's --lm-path" if name == "language_modeling" else ""
         raise InputError(f"{checkpoint} is of the task {name}, not of mmpt_fairseq{remedy}")
