@@ -140,11 +140,11 @@ class Catalogue:
         )
         return dict(found)
 
-    def files_left_out(self) -> int:
-        """Distinct files of the clips left out."""
-        return self._database.execute(
-            "SELECT COUNT(DISTINCT path) FROM clips WHERE reason != ''"
-        ).fetchone()[0]
+    def files(self, left_out: bool = False) -> int:
+        """Distinct files of all clips, or of those left out."""
+        where = " WHERE reason != ''" if left_out else ""
+        found = self._database.execute(f"SELECT COUNT(DISTINCT path) FROM clips{where}")
+        return found.fetchone()[0]
 
     def speakers(self, split: str) -> int:
         """Distinct speakers of a split."""

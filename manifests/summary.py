@@ -79,7 +79,7 @@ def write_summary(out: Path, command: str, tallies: dict[str, Tally], checks: di
 
     Args:
         command: that wrote the manifests, as it was typed.
-        checks: ``skipped`` (reason -> clips), ``files_left_out`` (their number) and ``leaks``.
+        checks: ``skipped`` (reason -> clips), ``files_left_out`` of ``files``, and ``leaks``.
     """
     splits = {split: tally.figures() for split, tally in tallies.items()}
     clips, left_out = sum(t.clips for t in tallies.values()), sum(checks["skipped"].values())

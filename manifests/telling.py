@@ -43,9 +43,8 @@ def _warn_of_skipped(summary: dict, out: Path) -> None:
     told = ", ".join(f"{count} {reason}" for reason, count in summary["skipped"].items())
     if skipped > TOO_MANY * (skipped + clips):
         line = "!" * 78
-        files = summary["files_left_out"]
         share = f"{skipped} of {skipped + clips} clips ({skipped / (skipped + clips):.0%})"
-        share += f", of {files} file{'s' * (files != 1)},"
+        share += f", of {summary['files_left_out']} of {summary['files']} files,"
         print(f"{line}\nWARNING: {share} are LEFT OUT: {told}\n{line}", file=sys.stderr)
     elif skipped:
         print(f"left out: {told}; see {out / 'skipped.tsv'}", file=sys.stderr)

@@ -60,8 +60,9 @@ def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dic
             f"manifests.{command} once more, which computes nothing twice",
             file=sys.stderr,
         )
-    left_out = {"skipped": catalogue.reasons(), "files_left_out": catalogue.files_left_out()}
-    return write_summary(args.out, args.command, tallies, {**left_out, "leaks": leaks})
+    left_out = {"skipped": catalogue.reasons(), "files_left_out": catalogue.files(left_out=True)}
+    found = {"files": catalogue.files(), **left_out, "leaks": leaks}
+    return write_summary(args.out, args.command, tallies, found)
 
 
 def _first_row(path: Path) -> dict[str, str]:
