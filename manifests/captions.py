@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -60,11 +61,13 @@ def _unrolled(cues: list[Cue]) -> list[Cue]:
 
 
 def _read(text: str) -> Iterator[Cue]:
-    ends_with_empty = text.lstrip("\ufeff").startswith("WEBVTT")
+    text = text.lstrip("\ufeff")
+    ends_with_empty = text.startswith("WEBVTT")
     times: re.Match | None = None
     texts: list[str] = []
-    before, numbered = "", None  # whether cues have numbers: the first one tells
-    for line in re.split(r"\r\n|\n|\r", text):
+    before, lines = "", re.split(r"\r\n|\n|\r", text)
+    numbered = _have_numbers(lines)
+    for line in lines:
         match = _TIMES.match(line)
         if times and (match or (ends_with_empty and not line)):
             if match and numbered and texts and texts[-1].isdecimal():
@@ -73,12 +76,22 @@ def _read(text: str) -> Iterator[Cue]:
             times, texts = None, []
         if match:
             times = match
-            numbered = before.isdecimal() if numbered is None else numbered
         elif times and line.strip():
             texts.append(clean(_TAG.sub("", line)))
         before = line.strip() or before
     if times:
         yield _cue(times, texts)
+
+
+def _have_numbers(lines: list[str]) -> bool:
+    """Whether cues do: before most of their times a number stands. One alone may be what is said in
+    the cue before, and the first one is often spoilt."""
+    before, counts = "", Counter()
+    for line in lines:
+        if _TIMES.match(line):
+            counts[before.isdecimal()] += 1
+        before = line.strip() or before
+    return counts[True] > counts[False]
 
 
 def _cue(times: re.Match, texts: list[str]) -> Cue:

@@ -10,6 +10,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 
 from manifests.candidate import DUPLICATE, piece_id
@@ -39,7 +40,8 @@ class Catalogue:
     Args:
         journals: of all shards.
         roles: split -> ``train``, ``valid`` or ``test``; a leak is between different ones.
-        every: one in so many is held out where nothing that was drawn for ``valid`` can be used.
+        every: one in so many is held out anew where what was drawn for ``valid``, or what was left
+            in ``train``, cannot be used at all; 0 for never.
     """
 
     def __init__(self, journals: Iterable[Path], roles: Mapping[str, str], every: int = 0) -> None:
@@ -80,22 +82,34 @@ class Catalogue:
         )
 
     def _drawn_in_vain(self) -> bool:
-        """Whether clips were drawn for ``valid`` before they were read, and none is usable."""
-        query = "SELECT COUNT(*), SUM(drawn), SUM(reason = '') FROM clips WHERE split = 'valid'"
-        count, drawn, usable = self._database.execute(query).fetchone()
-        return bool(count and drawn == count and not usable)
+        """Whether ``valid`` is all drawn, before clips were read, and it or ``train`` has none that
+        can be used."""
+        query = "SELECT COUNT(*), SUM(drawn), SUM(reason = '') FROM clips WHERE split = ?"
+        count, drawn, usable = self._database.execute(query, ("valid",)).fetchone()
+        left = self._database.execute(query, ("train",)).fetchone()[2]
+        return bool(count and drawn == count and not (usable and left))
 
     def _draw_again(self, every: int) -> None:
         """Hold out of what can be used."""
+        self._database.execute("UPDATE clips SET split = 'train', drawn = 0 WHERE split = 'valid'")
+        self._drop_duplicates()
         usable = "FROM clips WHERE split = 'train' AND reason = ''"
+        ends = self._database.execute(f"SELECT MIN(source), MAX(source) {usable}").fetchone()
+        alike = takewhile(
+            lambda pair: pair[0] == pair[1], zip(*(e or "" for e in ends), strict=False)
+        )
+        # Without what all begin with: the draw is the same wherever the corpus lies.
+        source = f"SUBSTR(source, {1 + sum(1 for _ in alike)})"
+        speaker = f"COALESCE(NULLIF(speaker, ''), {source})"
+        known = f"SELECT 1 {usable} AND speaker != '' LIMIT 1"
+        speakers = (name for (name,) in self._database.execute(f"SELECT {speaker} {usable}"))
 
         def sized(size: str) -> Iterator[tuple[str, int]]:
-            return self._database.execute(f"SELECT source, {size} {usable}")
+            return self._database.execute(f"SELECT {source}, {size} {usable}")
 
-        speakers = [name for (name,) in self._database.execute(f"SELECT speaker {usable}")]
-        known = speakers if all(speakers) else None
+        known = speakers if self._database.execute(known).fetchone() else None
         held = hold_out(known, lambda: sized("samples"), every, lambda: sized("1"))
-        chosen = f"held({'speaker' if held.by_speaker else 'source'})"
+        chosen = f"held({speaker if held.by_speaker else source})"
         if not held.possible:
             chosen = f"""(n, piece) IN (SELECT n, piece FROM (SELECT n, piece,
                 ROW_NUMBER() OVER (PARTITION BY source ORDER BY n DESC, piece DESC) AS from_end,

@@ -171,7 +171,8 @@ def _clips(recording: Recording, args: argparse.Namespace, sidecars: Sidecars | 
         clips = sidecars.clips(recording, _base(recording, args, "train", {}))
         return sum(map(is_usable, clips))
     sound = inspect(str(recording.sound)) if args.cut else None
-    return int(sound.samples / sound.rate / args.cut) if sound and sound.rate else 1
+    whole = sound and sound.rate and not sound.cut_off
+    return int(sound.samples / sound.rate / args.cut) if whole else 1
 
 
 def _size(path: Path) -> int:

@@ -42,7 +42,7 @@ from manifests.telling import tell
 
 CHUNK = 32  # clips that a worker gets at a time
 SAME_RECORDING = 512  # at most, where they are segments of one recording
-FORMAT = 3  # raised when older journals no longer hold
+FORMAT = 4  # raised when older journals no longer hold
 
 # Options that change no finding, or that Limits holds.
 SHARED = {"out", "jobs", "rank", "restart", "allow_leaks", "command"}

@@ -69,7 +69,7 @@ def _word(path: Path, split: str, label: str) -> Candidate:
 def _silences(folder: Path) -> Iterator[Candidate]:
     for path in sorted(folder.glob("*.wav")):
         found = inspect(str(path))
-        seconds = found.samples // found.rate if found.rate else 1
+        seconds = found.samples // found.rate if found.rate and not found.cut_off else 1
         for second in range(seconds):
             yield Candidate(
                 id=f"{folder.name}/{path.stem}_{second:03d}",

@@ -273,9 +273,11 @@ def _group(row: Row, folder: Path, by_speaker: bool) -> str:
 
 
 def _inside(row: Row, folder: Path) -> Path:
-    """A row's recording, relative to the folder where it lies in it."""
+    """A row's recording, relative to the folder where it lies in it or the row says it so: ids and
+    draws are the same wherever the corpus lies."""
     path = Path(os.path.normpath(folder / row["file"]))
-    return path.relative_to(folder) if path.is_relative_to(folder) else path
+    within = path.is_relative_to(folder) or not os.path.isabs(row["file"])
+    return Path(os.path.relpath(path, folder)) if within else path
 
 
 def row_candidate(

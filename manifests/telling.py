@@ -34,7 +34,8 @@ def tell(summary: dict, args: argparse.Namespace, roles: Mapping[str, str]) -> N
     if getattr(args, "csv", None):
         _tell_of_other_splits(summary["splits"])
     _warn_of_one_split(summary, args, roles)
-    _warn_of_pictures(summary["splits"])
+    if getattr(args, "valid_every", 0):
+        _warn_of_pictures(summary["splits"], roles)
 
 
 def _warn_of_skipped(summary: dict, out: Path) -> None:
@@ -90,10 +91,13 @@ def _tell_of_other_splits(splits: Mapping[str, dict]) -> None:
         )
 
 
-def _warn_of_pictures(splits: Mapping[str, dict]) -> None:
+def _warn_of_pictures(splits: Mapping[str, dict], roles: Mapping[str, str]) -> None:
     """A validation on pictures says nothing of a training that sees none."""
-    with_video = {name: split["with_video"] for name, split in splits.items()}
-    if with_video.get("valid") and not with_video.get("train", 1):
+    with_video: dict[str, int] = {}
+    for name, split in splits.items():
+        role = roles.get(name) or role_of(name)
+        with_video[role] = with_video.get(role, 0) + split["with_video"]
+    if with_video.get("valid") and with_video.get("train") == 0:
         print(
             f"WARNING: all clips with pictures outside test went to valid ({with_video['valid']}); "
             "say another --valid-every and --restart, or put them into a folder train",

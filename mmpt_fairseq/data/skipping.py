@@ -14,6 +14,7 @@ from manifests.errors import InputError, UnreadableClip
 logger = logging.getLogger(__name__)
 
 READ, UNUSABLE = 1, 2  # states of a row
+PASSES, FEW = 3, 50  # readings of each row, and of all rows, after which few rows are all there are
 LONGER = 10  # frames that sound may last beyond what its manifest says: decoders differ
 
 
@@ -36,15 +37,16 @@ class SkippedClips:
         rows: of the split.
         tolerate: go on after an unusable clip (training, and the validations that belong to it).
         share: the largest share of unusable clips.
-        patience: unusable clips before the share is looked at; half of the rows, where these are
-            fewer and all of them were read.
+        patience: unusable clips before the share is looked at; a quarter of those read, where these
+            are few and have been read some times over.
     """
 
     def __init__(self, rows: int, tolerate: bool, share: float = 0.05, patience: int = 10) -> None:
         self.tolerate, self.share, self.patience = tolerate, share, patience
         # A byte each in memory that workers share: what two of them write at once is both kept.
         self._states = torch.zeros(rows, dtype=torch.uint8).share_memory_()
-        self._any = torch.zeros(1, dtype=torch.uint8).share_memory_()
+        self._reads = torch.zeros(1, dtype=torch.long).share_memory_()  # about: two may be one
+        self._news = torch.zeros(1, dtype=torch.uint8).share_memory_()  # since the last check
 
     @property
     def read(self) -> int:
@@ -58,6 +60,7 @@ class SkippedClips:
 
     def count_read(self, row: int) -> None:
         """A row was asked for."""
+        self._reads += 1
         if not self._states[row]:
             self._states[row] = READ
 
@@ -65,7 +68,7 @@ class SkippedClips:
         """Count a clip out and say once which and why; the fault takes the clip's place."""
         known = self._states[row] == UNUSABLE
         self._states[row] = UNUSABLE
-        self._any[0] = 1
+        self._news[0] = 1
         if self.tolerate and not known:
             logger.warning("skipped %s: %s (%d so far)", where, error, self.skipped)
         return UnreadableClip(f"{where}: {error}")
@@ -83,13 +86,19 @@ class SkippedClips:
         return usable, None if usable else {}
 
     def check(self) -> None:
-        """Raise InputError when too large a share of the clips read was unusable."""
-        if not self.tolerate or not self._any:
+        """Raise InputError when too large a share of the clips read was unusable.
+
+        All rows are looked through only where one was unusable since the last time.
+        """
+        if not self.tolerate or not self._news:
             return
-        skipped, read, rows = self.skipped, self.read, len(self._states)
-        patience = self.patience if read < rows else min(self.patience, rows // 2)
+        self._news[0] = 0
+        skipped, read, patience = self.skipped, self.read, self.patience
+        if self._reads > max(FEW, PASSES * read):
+            patience = min(patience, read // 4)
         if skipped > max(patience, self.share * read):
+            self._news[0] = 1
             raise InputError(
-                f"{skipped} of the {read} clips read so far could not be used, more than "
-                f"{self.share:.0%}; the warnings above name them. Mend or leave out those rows"
+                f"{skipped} of {read} clips could not be used so far, more than {self.share:.0%}; "
+                "the warnings above name them. Mend or leave out those rows"
             )

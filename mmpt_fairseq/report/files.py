@@ -169,8 +169,8 @@ def manifest_row(path: Path, frames: int) -> dict[str, object]:
     """
     check_file(str(path))
     recording = inspect(str(path.resolve()))
-    if recording.fault:
-        reason, detail = recording.fault
+    if recording.fault or recording.cut_off:
+        reason, detail = recording.fault or ("", recording.cut_off)
         raise UnreadableClip(f"{path} cannot be used: {detail or reason}")
     samples = round(recording.samples * SAMPLE_RATE / recording.rate) if recording.rate else 0
     audio = video = ""

@@ -112,25 +112,8 @@ class Search:
                     "lm_weight": self.lm_weight,
                 },
             )
-        self._keep_encoded()
+        self.encoded = _encoded_by(self.generator)
         self.text = Detokeniser(task, self.generator)
-
-    def _keep_encoded(self) -> None:
-        """Have what a search encodes at hand in ``encoded``, so that nothing is encoded twice."""
-        encoding = self.generator if self.by_ctc_alone else self.generator.model
-        forward = encoding.forward_encoder
-
-        def keep(net_input: dict[str, Tensor]) -> list[dict[str, list[Tensor]]]:
-            outputs = forward(net_input)
-            [self.encoded] = outputs
-            return outputs
-
-        encoding.forward_encoder = keep
-
-    @property
-    def by_ctc_alone(self) -> bool:
-        """Whether the search is one of CTC's own, not fairseq's."""
-        return isinstance(self.generator, CTC_SEARCHES)
 
     def _language_model(self, options: SearchOptions) -> tuple[nn.Module | None, float]:
         """What is to be added to the model's word, and its weight."""
@@ -150,7 +133,7 @@ class Search:
 
         How long it may be depends on its own piece, not on what shares the batch.
         """
-        if self.by_ctc_alone:
+        if isinstance(self.generator, CTC_SEARCHES):
             return self._found(batch)
         together: dict[int, list[int]] = {}
         for row, features in enumerate(batch):
@@ -176,6 +159,7 @@ class Search:
             self._take_language_model_out(best)
         if (self.aligns or self.by_ctc) and "frames" not in best[0]:
             self._align(best, score=self.by_ctc)
+        self.encoded.clear()
         return best
 
     def _take_language_model_out(self, hypotheses: list[dict[str, Tensor]]) -> None:
@@ -197,7 +181,7 @@ class Search:
             score: what these frames say of the tokens is the tokens' score too, for a search that
                 has but one for all of them.
         """
-        found, lengths = ctc_log_probabilities(self.encoded)
+        found, lengths = ctc_log_probabilities(self.encoded[0])
         lprobs, lengths = found.cpu().numpy(), lengths.tolist()
         for row, hypothesis in enumerate(hypotheses):
             tokens = hypothesis["tokens"].tolist()
@@ -249,6 +233,19 @@ class Search:
             )
             for spelled, places in zip(text.split(), words, strict=True)
         ]
+
+
+def _encoded_by(generator: nn.Module) -> list[dict[str, list[Tensor]]]:
+    """What a search encodes from now on, at hand for others: nothing is to be encoded twice."""
+    encoding = generator if isinstance(generator, CTC_SEARCHES) else generator.model
+    forward, kept = encoding.forward_encoder, []
+
+    def keep(net_input: dict[str, Tensor]) -> list[dict[str, list[Tensor]]]:
+        kept[:] = forward(net_input)
+        return list(kept)
+
+    encoding.forward_encoder = keep
+    return kept
 
 
 @contextlib.contextmanager

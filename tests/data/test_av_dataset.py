@@ -188,12 +188,9 @@ def test_bad_clips_are_skipped_and_counted_in_training(tmp_path):
     assert (data.skipped.read, data.skipped.skipped) == (3, 1)
     assert isinstance(data[1], UnreadableClip)
     assert data.collater([data[1]]) == {}
-    for _ in range(30):  # as many validations
+    for _ in range(100):
         data[1]
-    data.skipped.check()
-    (tmp_path / "0.mp4").write_text("no film")
-    data[0]
-    with pytest.raises(InputError, match="2 of the 3 clips"):
+    with pytest.raises(InputError, match="1 of 3 clips could not be used"):
         data.skipped.check()
 
 

@@ -7,8 +7,8 @@ from manifests.errors import InputError, UnreadableClip
 from mmpt_fairseq.data.skipping import SkippedClips
 
 
-def counted(tolerate, read, skipped, rows=2000):
-    clips = SkippedClips(rows, tolerate)
+def counted(tolerate, read, skipped):
+    clips = SkippedClips(2000, tolerate)
     for i in range(read):
         clips.count_read(i)
     for i in range(skipped):
@@ -67,31 +67,40 @@ def test_evaluation_names_the_fault():
 
 
 @pytest.mark.parametrize(
-    ("rows", "read", "skipped", "stops"),
+    ("read", "skipped", "passes", "stops"),
     [
-        (2000, 10, 10, False),
-        (2000, 11, 11, True),
-        (2000, 1000, 50, False),
-        (2000, 1000, 51, True),
-        (2000, 0, 0, False),
-        (15, 14, 8, False),
-        (15, 15, 7, False),
-        (15, 15, 8, True),
-        (1, 1, 1, True),
+        (10, 10, 1, False),
+        (11, 11, 1, True),
+        (1000, 50, 1, False),
+        (1000, 51, 1, True),
+        (0, 0, 1, False),
+        (7, 7, 1, False),
+        (7, 7, 9, True),
+        (15, 3, 9, False),
+        (15, 4, 9, True),
+        (40, 10, 9, False),
+        (5, 3, 3, False),
     ],
 )
-def test_too_large_a_share_stops_training(rows, read, skipped, stops):
-    clips = counted(True, read, skipped, rows)
+def test_too_large_a_share_stops_training(read, skipped, passes, stops):
+    """Of few rows too, once they have been read some times over."""
+    clips = SkippedClips(2000, True)
+    for _ in range(passes):
+        for row in range(read):
+            clips.count_read(row)
+            if row < skipped:
+                clips.report(row, f"a.tsv, line {row}", UnreadableClip("gone"))
     if stops:
-        with pytest.raises(InputError, match=f"{skipped} of the {read} clips read so far"):
-            clips.check()
+        for _ in range(2):
+            with pytest.raises(InputError, match=f"{skipped} of {read} clips could not be used"):
+                clips.check()
     else:
         clips.check()
         assert clips.skipped == skipped
 
 
 def test_validation_after_validation_is_passed_as_the_first_one_was():
-    clips = counted(True, 15, 1, rows=15)
+    clips = counted(True, 15, 1)
     for _ in range(100):
         for row in range(15):
             clips.count_read(row)

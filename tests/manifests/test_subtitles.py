@@ -59,6 +59,13 @@ def test_numbers_that_are_said_stay_where_cues_have_none():
     assert [cue.text for cue in read_cues(srt)] == said
 
 
+@pytest.mark.parametrize("first", ["", "1.\n", "\ufeff1\n"])
+def test_one_number_that_is_spoilt_leaves_the_others_numbers(first):
+    cues = "00:00:00,000 --> 00:00:01,000\nOne\n\n2\n00:00:01,000 --> 00:00:02,000\nTwo\n\n"
+    cues += "3\n00:00:02,000 --> 00:00:03,000\nThree\n"
+    assert [cue.text for cue in read_cues("\ufeff" + first + cues)] == ["One", "Two", "Three"]
+
+
 def test_cues_that_no_blank_line_parts():
     cues = "1\n00:00:00,000 --> 00:00:01,000\nOne\n2\n00:00:01,000 --> 00:00:02,000\n2\nTwo\n"
     assert list(read_cues(cues)) == [Cue(0, 1, "One"), Cue(1, 2, "2\nTwo")]

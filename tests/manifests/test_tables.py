@@ -124,6 +124,9 @@ def test_pictures_that_all_go_to_valid_are_warned_of(tmp_path, capsys):
     film(tmp_path / "c/valid/b.mp4", 1.0)
     main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "out"), "--jobs", "1"])
     assert "all clips with pictures outside test went to valid (1)" in capsys.readouterr().err
+    film(tmp_path / "c/train/c.mp4", 1.0)
+    main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "two"), "--jobs", "1"])
+    assert "with pictures" not in capsys.readouterr().err
 
 
 def test_of_a_recording_that_was_cut_off_the_segments_before_are_kept(tmp_path):
