@@ -65,7 +65,7 @@ def _read(text: str) -> Iterator[Cue]:
     ends_with_empty = text.startswith("WEBVTT")
     times: re.Match | None = None
     texts: list[str] = []
-    before, lines = "", re.split(r"\r\n|\n|\r", text)
+    lines = re.split(r"\r\n|\n|\r", text)
     numbered = _have_numbers(lines)
     for line in lines:
         match = _TIMES.match(line)
@@ -78,7 +78,6 @@ def _read(text: str) -> Iterator[Cue]:
             times = match
         elif times and line.strip():
             texts.append(clean(_TAG.sub("", line)))
-        before = line.strip() or before
     if times:
         yield _cue(times, texts)
 

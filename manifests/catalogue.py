@@ -11,6 +11,7 @@ import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
+from operator import eq
 from pathlib import Path
 
 from manifests.candidate import DUPLICATE, piece_id
@@ -95,20 +96,18 @@ class Catalogue:
         self._drop_duplicates()
         usable = "FROM clips WHERE split = 'train' AND reason = ''"
         ends = self._database.execute(f"SELECT MIN(source), MAX(source) {usable}").fetchone()
-        alike = takewhile(
-            lambda pair: pair[0] == pair[1], zip(*(e or "" for e in ends), strict=False)
-        )
+        alike = takewhile(bool, map(eq, *(end or "" for end in ends)))
         # Without what all begin with: the draw is the same wherever the corpus lies.
-        source = f"SUBSTR(source, {1 + sum(1 for _ in alike)})"
+        source = f"SUBSTR(source, {1 + sum(alike)})"
         speaker = f"COALESCE(NULLIF(speaker, ''), {source})"
-        known = f"SELECT 1 {usable} AND speaker != '' LIMIT 1"
+        known = self._database.execute(f"SELECT 1 {usable} AND speaker != '' LIMIT 1").fetchone()
         speakers = (name for (name,) in self._database.execute(f"SELECT {speaker} {usable}"))
 
         def sized(size: str) -> Iterator[tuple[str, int]]:
             return self._database.execute(f"SELECT {source}, {size} {usable}")
 
-        known = speakers if self._database.execute(known).fetchone() else None
-        held = hold_out(known, lambda: sized("samples"), every, lambda: sized("1"))
+        named = speakers if known else None
+        held = hold_out(named, lambda: sized("samples"), every, lambda: sized("1"))
         chosen = f"held({speaker if held.by_speaker else source})"
         if not held.possible:
             chosen = f"""(n, piece) IN (SELECT n, piece FROM (SELECT n, piece,

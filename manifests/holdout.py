@@ -84,8 +84,11 @@ class RecordingsHeldOut:
         def held() -> int:
             return sum(size for recording, size in recordings() if recording in self)
 
-        self._alone = bool(every) and held() > LARGEST_SHARE * total  # as chance had it
-        if every and held() > WORTH_WHOLE * total:
+        size = held() if every else 0
+        if size > LARGEST_SHARE * total:  # as chance had it
+            self._alone = True
+            size = held()
+        if size > WORTH_WHOLE * total:
             parts = Counter()
             for recording, count in clips():
                 parts[recording] += count
