@@ -4,8 +4,9 @@ import csv
 from pathlib import Path
 
 from manifests.errors import InputError, UnreadableClip
+from manifests.headers import is_soundfile
 from mmpt_fairseq.data.audio import num_frames
-from mmpt_fairseq.data.waveform import is_soundfile, read_waveform
+from mmpt_fairseq.data.waveform import read_waveform
 
 # Read speech, without its text; any folders below, as LibriSpeech's speakers and chapters.
 SPEECH = ("librispeech/train-clean-100", "arctic/audio")

@@ -29,6 +29,8 @@ ONE_CHANNEL = "one channel of several"
 NOT_TWO_SPEAKERS = "not two speakers"
 SHARED_VIDEO = "video of a speaker held out"
 
+LONGEST_WITH_TEXT = 60.0  # seconds: the default task.max_source_positions of stages 2 and 3
+
 
 def held_out(name: str, every: int) -> bool:
     """Whether a speaker or a video is of the one in ``every`` that is kept for validation."""

@@ -25,6 +25,7 @@ _WORKERS = multiprocessing.get_context("forkserver")
 _READY = ["manifests.prepare", "soundfile", "av"]
 _HOST = socket.gethostname().replace(".", "-")
 
+SAMPLE_RATE = 16_000  # of what the models hear
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

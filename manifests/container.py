@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, VideoFrame, VideoStream
     from av.container import InputContainer
 
+# FFmpeg's names of formats.
+MP4, MATROSKA, MPEG_TS = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts"
 # Two decoders may count a compressed recording's last frames differently, and a segment may end
 # this much after its recording (rounded times).
 TOLERANCE = 0.1  # seconds

@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from manifests.candidate import BAD_ROW, Candidate
+from manifests.candidate import BAD_ROW, LONGEST_WITH_TEXT, Candidate
 from manifests.errors import InputError
 from manifests.prepare import Recipe, main
 from manifests.text import clean, read_lines
@@ -78,7 +78,7 @@ RECIPE = Recipe(
     description=__doc__,
     candidates=candidates,
     add_options=add_options,
-    longest=60.0,
+    longest=LONGEST_WITH_TEXT,
     corpus="FOLDER",
 )
 

@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from manifests.candidate import Candidate
+from manifests.candidate import LONGEST_WITH_TEXT, Candidate
 from manifests.catalogue import role_of
 from manifests.holdout import (
     RecordingsHeldOut,
@@ -254,7 +254,7 @@ RECIPE = Recipe(
     candidates=candidates,
     add_options=add_options,
     allowed=("sentence",),
-    longest=60.0,
+    longest=LONGEST_WITH_TEXT,
     corpus="DIR",
 )
 

@@ -13,6 +13,7 @@ import struct
 from functools import lru_cache
 from stat import S_ISREG
 
+SOUNDFILE_SUFFIXES = {".wav", ".aif", ".aiff", ".flac", ".ogg", ".oga", ".opus", ".mp3"}
 # What a WAV's header says of its size where it was written to a pipe (FFmpeg, SoX) or is longer
 # than the field can tell.
 UNKNOWN_SIZE = 0x7FFF0000
@@ -22,14 +23,15 @@ MP3_TAGS = 4096  # bytes at the end that need be no sound
 MP3_LENGTH = re.compile(rb"(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI", re.DOTALL)
 
 
-def sndfile_reads_all(path: str) -> bool:
-    """Whether libsndfile, which seeks exactly and is fast, reads all of a file of a kind it knows.
+def is_soundfile(path: str) -> bool:
+    """Whether libsndfile, which seeks exactly and is fast, reads all of a file; else FFmpeg does.
 
     It does not read an mp3 that goes on behind what its first frame tells, as several that were
     joined do, or one of varying bit rate that tells nothing; nor FLAC that tells no length.
     """
-    if os.path.splitext(path)[1].lower() not in (".mp3", ".flac"):
-        return True
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in (".mp3", ".flac"):
+        return suffix in SOUNDFILE_SUFFIXES
     try:
         status = os.stat(path)
         return not S_ISREG(status.st_mode) or _reads_all(path, status.st_mtime_ns)
@@ -71,7 +73,7 @@ def data_promised(path: str) -> float:
             name, length = struct.unpack(f"{order}4sI", head)
             if name in (b"data", b"SSND"):
                 there = size - file.tell()
-                return length / there if there < length < UNKNOWN_SIZE else 1.0
+                return length / there if 0 < there < length < UNKNOWN_SIZE else 1.0
             file.seek(length + length % 2, os.SEEK_CUR)
     return 1.0
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from manifests.candidate import Candidate
+from manifests.candidate import LONGEST_WITH_TEXT, Candidate
 from manifests.prepare import Recipe, add_valid_every, main
 from manifests.tables import Placed, read_table, table_candidates
 from manifests.text import clean
@@ -57,7 +57,7 @@ RECIPE = Recipe(
     description=__doc__,
     candidates=candidates,
     add_options=add_options,
-    longest=60.0,
+    longest=LONGEST_WITH_TEXT,
     corpus="FOLDER",
 )
 

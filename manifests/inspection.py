@@ -26,10 +26,10 @@ from manifests.candidate import (
     Limits,
     Measured,
 )
+from manifests.common import SAMPLE_RATE
 from manifests.container import TOLERANCE
 from manifests.recording import Recording, inspect
 
-SAMPLE_RATE = 16_000  # of what the models hear
 # A cue's time is in milliseconds, a picture's is finer: one that is about to appear is there.
 CLOCK = 0.001  # seconds
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from manifests.candidate import (
     BAD_ROW,
+    LONGEST_WITH_TEXT,
     MISSING,
     NO_FILE,
     NO_TEXT,
@@ -187,7 +188,7 @@ RECIPE = Recipe(
     description=__doc__,
     candidates=candidates,
     add_options=add_options,
-    longest=60.0,
+    longest=LONGEST_WITH_TEXT,
     corpus="DATA_DIR",
 )
 

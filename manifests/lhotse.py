@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from manifests.candidate import BAD_ROW, NO_FILE, ONE_CHANNEL, Candidate
+from manifests.candidate import BAD_ROW, LONGEST_WITH_TEXT, NO_FILE, ONE_CHANNEL, Candidate
 from manifests.errors import InputError
 from manifests.prepare import Recipe, main
 from manifests.text import clean
@@ -147,7 +147,7 @@ RECIPE = Recipe(
     description=__doc__,
     candidates=candidates,
     add_options=add_options,
-    longest=60.0,
+    longest=LONGEST_WITH_TEXT,
     corpus="CUTS",
 )
 

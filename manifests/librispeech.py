@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from manifests.candidate import MISSING, NO_TEXT, Candidate
+from manifests.candidate import LONGEST_WITH_TEXT, MISSING, NO_TEXT, Candidate
 from manifests.prepare import Recipe, main
 from manifests.text import librispeech as clean
 from manifests.text import read_lines
@@ -70,7 +70,7 @@ RECIPE = Recipe(
     description=__doc__,
     candidates=candidates,
     allowed=("sentence",),
-    longest=60.0,
+    longest=LONGEST_WITH_TEXT,
 )
 
 if __name__ == "__main__":

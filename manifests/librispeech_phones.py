@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from manifests.candidate import OUT_OF_LEXICON, Candidate
+from manifests.candidate import LONGEST_WITH_TEXT, OUT_OF_LEXICON, Candidate
 from manifests.common import atomic_path
 from manifests.errors import InputError
 from manifests.librispeech import chapter_candidates
@@ -87,7 +87,7 @@ RECIPE = Recipe(
     candidates=candidates,
     add_options=add_options,
     allowed=("sentence",),
-    longest=60.0,
+    longest=LONGEST_WITH_TEXT,
 )
 
 if __name__ == "__main__":

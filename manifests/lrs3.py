@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from manifests.candidate import NO_TEXT, Candidate, held_out
+from manifests.candidate import LONGEST_WITH_TEXT, NO_TEXT, Candidate, held_out
 from manifests.prepare import Recipe, add_valid_every, main
 from manifests.text import lrs3 as clean
 from manifests.text import read_lines
@@ -101,7 +101,7 @@ RECIPE = Recipe(
     candidates=candidates,
     add_options=lambda parser: add_valid_every(parser, 100, "videos"),
     allowed=("sentence",),
-    longest=60.0,
+    longest=LONGEST_WITH_TEXT,
 )
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from manifests.candidate import BAD_ROW, Candidate
+from manifests.candidate import BAD_ROW, LONGEST_WITH_TEXT, Candidate
 from manifests.errors import InputError
 from manifests.prepare import Recipe, main
 from manifests.text import clean, read_lines, spoken
@@ -117,7 +117,7 @@ RECIPE = Recipe(
     roles={"tst-COMMON": "test", "tst-HE": "test"},
     # Splits are by talk; who spoke twice at TED may be in two.
     allowed=("sentence", "speaker"),
-    longest=60.0,
+    longest=LONGEST_WITH_TEXT,
     corpus="MUSTC/en-XX",
 )
 

@@ -23,6 +23,7 @@ from functools import lru_cache
 
 from manifests.candidate import MISSING, NO_AUDIO, UNREADABLE
 from manifests.container import (
+    MP4,
     TOLERANCE,
     SoundClock,
     beginning,
@@ -30,11 +31,8 @@ from manifests.container import (
     sound_begins,
     video_stream,
 )
-from manifests.headers import data_promised, is_chained, mp3_tells_length, sndfile_reads_all
+from manifests.headers import data_promised, is_chained, is_soundfile, mp3_tells_length
 
-PLAIN = {".wav", ".aif", ".aiff"}
-COMPRESSED = {".flac", ".ogg", ".oga", ".opus", ".mp3"}
-INDEXED = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of the format
 BLOCK = 1 << 20
 
 
@@ -75,7 +73,7 @@ def inspect(path: str, decode: bool = False, timed: bool = False) -> Recording:
             return Recording(fault=(UNREADABLE, "zero bytes"))
     except (OSError, ValueError):  # a name that no file can have
         return Recording(fault=(MISSING, ""))
-    if os.path.splitext(path)[1].lower() in PLAIN | COMPRESSED and sndfile_reads_all(path):
+    if is_soundfile(path):
         return _soundfile(path, decode)
     return _container(path, decode, timed)
 
@@ -149,7 +147,7 @@ def _container(path: str, decode: bool, timed: bool) -> Recording:
             if sound is None and video is None:
                 return Recording(fault=(NO_AUDIO, "neither sound nor pictures"))
             found = None
-            if container.format.name == INDEXED:
+            if container.format.name == MP4:
                 found = _from_index(container, sound, video, timed and not decode)
             if decode or found is None:
                 found = _checked(_by_decoding(container, sound, video), found)

@@ -14,12 +14,12 @@ import numpy as np
 
 from manifests.common import atomic_path
 from manifests.errors import InputError
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.video import read_frames
-from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform, split_slice
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform, split_slice, to_flac
 from mmpt_fairseq.data.waveform_stream import waveform_blocks
 
-FRAMES_PER_HOUR = 360_000
 BINS = 40
 EXAMPLES = 6  # clips on the page
 HEARD = 6  # seconds of each
@@ -60,8 +60,8 @@ class Tally:
         """As they stand in ``summary.json``."""
         return {
             "clips": self.clips,
-            "hours": round(self.frames / FRAMES_PER_HOUR, 4),
-            "longest_seconds": self.longest / 100,
+            "hours": round(self.frames / FRAMES_A_SECOND / 3600, 4),
+            "longest_seconds": self.longest / FRAMES_A_SECOND,
             "with_video": self.with_video,
             "without_sound": self.without_sound,
             "speakers": self.speakers,
@@ -87,7 +87,7 @@ def write_summary(out: Path, command: str, tallies: dict[str, Tally], checks: di
         "name": out.name,
         "command": command,
         "clips": clips,
-        "hours": round(sum(t.frames for t in tallies.values()) / FRAMES_PER_HOUR, 4),
+        "hours": round(sum(t.frames for t in tallies.values()) / FRAMES_A_SECOND / 3600, 4),
         "left_out_share": left_out / (clips + left_out),
         **checks,
         "splits": splits,
@@ -118,7 +118,7 @@ def histogram(tallies: dict[str, Tally]) -> str:
     """Lengths of the clips of each split, as SVG."""
     from mmpt_fairseq.report.figures import COLOURS, drawing, to_picture
 
-    longest = max(t.longest for t in tallies.values()) / 100
+    longest = max(t.longest for t in tallies.values()) / FRAMES_A_SECOND
     edges = np.linspace(0, max(longest, 0.1), BINS + 1)
     with drawing(7.0, 2.4) as figure:
         axes = figure.subplots()
@@ -151,7 +151,7 @@ def _example(manifest: Manifest, split: str, row: int) -> dict:
         "id": manifest.column("id")[row],
         "split": split,
         "text": manifest.column("tgt_text")[row],
-        "seconds": manifest.n_frames[row] / 100,
+        "seconds": manifest.n_frames[row] / FRAMES_A_SECOND,
         "sound": "",
         "picture": "",
         "why_not": "",
@@ -170,8 +170,6 @@ def _example(manifest: Manifest, split: str, row: int) -> dict:
 
 
 def _sound(source: str) -> str:
-    import soundfile
-
     # A whole recording may be hours long: only its beginning is decoded.
     whole = split_slice(source)[1:] == (0, -1)
     blocks = waveform_blocks(source) if whole else iter([read_waveform(source)])
@@ -180,10 +178,7 @@ def _sound(source: str) -> str:
         if len(waveform) >= HEARD * SAMPLE_RATE:
             break
         waveform = np.concatenate([waveform, block])
-    waveform = waveform[: HEARD * SAMPLE_RATE]
-    buffer = io.BytesIO()
-    soundfile.write(buffer, waveform.clip(-1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _as_uri(to_flac(waveform[: HEARD * SAMPLE_RATE]), "audio/flac")
 
 
 def _picture(source: str, index: int) -> str:
@@ -193,4 +188,8 @@ def _picture(source: str, index: int) -> str:
     image.thumbnail((4 * HEIGHT, HEIGHT))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _as_uri(buffer.getvalue(), "image/jpeg")
+
+
+def _as_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

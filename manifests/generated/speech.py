@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common import SAMPLE_RATE
 from ..errors import InputError
 from . import espeak
 
-SAMPLE_RATE = 16_000
 # The accents and variants that repeat from process to process; f2, f3, f5 and whisper do not.
 ACCENTS = ("en-us", "en-us-nyc", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-029")
 MALE, FEMALE = ("m1", "m2", "m3", "m4", "m5", "m6", "m7"), ("f1", "f4")

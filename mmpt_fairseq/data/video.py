@@ -10,16 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manifests.container import open_container, picture_converter, video_stream
+from manifests.container import MATROSKA, MP4, open_container, picture_converter, video_stream
 from manifests.errors import UnreadableClip, reason_of
 from mmpt_fairseq.data.waveform import split_slice
 
 # Decoding on is cheaper than seeking for gaps of up to this many frames.
 SEEK_GAP = 64
 TOO_MANY = 3  # pictures more than there are that headers promise now and then
-MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's names of containers
 # Where packets carry the time of their picture; not so in MPEG program streams and AVI.
-SEEKABLE = {MP4, "matroska,webm"}
+SEEKABLE = {MP4, MATROSKA}
 
 # What the index of a film says, which of two hours takes a tenth of a second to read.
 _even: dict[tuple[str, int], bool] = {}

@@ -7,19 +7,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from math import gcd
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.container import TOLERANCE, SoundClock, open_container
+from manifests.common import SAMPLE_RATE
+from manifests.container import MATROSKA, MPEG_TS, TOLERANCE, SoundClock, open_container
 from manifests.errors import UnreadableClip, reason_of
+from manifests.headers import is_soundfile
 
-SAMPLE_RATE = 16_000
 # Decoders of compressed sound need some of what comes before the part that is wanted.
 PREROLL = 0.5  # seconds
-TIMED = {"matroska,webm", "mpegts"}  # FFmpeg's names of containers whose sound is sought by time
-SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".aif", ".aiff"}
+TIMED = {MATROSKA, MPEG_TS}  # whose sound is sought by time
 
 Waveform = NDArray[np.float32]
 
@@ -114,13 +113,6 @@ def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Wave
     decoded = list(container_blocks(file, name, start, frames))
     rate = decoded[0][1] if decoded else SAMPLE_RATE
     return np.concatenate([np.zeros(0, np.float32), *(block for block, _ in decoded)]), rate
-
-
-def is_soundfile(path: str) -> bool:
-    """Whether libsndfile reads all of a file; FFmpeg reads the others."""
-    from manifests.headers import sndfile_reads_all
-
-    return Path(path).suffix.lower() in SOUNDFILE_SUFFIXES and sndfile_reads_all(path)
 
 
 @contextlib.contextmanager
@@ -259,6 +251,15 @@ def _places(container, stream) -> Callable[[int], int] | None:
         return exact if abs(exact - rough) <= max(unit, 1) else round(rough)
 
     return place
+
+
+def to_flac(waveform: Waveform) -> bytes:
+    """``(samples,)`` at 16 kHz as a file of 16 bits."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform.clip(-1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
 
 
 def resampling_ratio(rate: int) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 import math
 import numbers
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,13 @@ import numpy as np
 
 from manifests.container import open_container
 from manifests.errors import InputError, UnreadableClip, reason_of
+from manifests.headers import data_promised, is_soundfile
 from mmpt_fairseq.data.waveform import (
     SAMPLE_RATE,
     Waveform,
     check_file,
     check_finite,
     container_blocks,
-    is_soundfile,
     resample,
     resampling_ratio,
     soundfile_faults,
@@ -27,7 +26,6 @@ from mmpt_fairseq.data.waveform import (
 BLOCK_SECONDS = 10
 READ_SECONDS = 1  # at once: what is before a fault in as much of a file is lost
 FULL_SCALE = 32768  # of 16-bit samples
-UNTOLD = 0x7FFF_0000  # bytes: who writes to a pipe cannot know, and says as much as there could be
 
 
 @dataclass(frozen=True)
@@ -130,8 +128,9 @@ def duration(source: Source) -> float | None:
         import soundfile
 
         try:
-            return _promised(soundfile.info(os.fsencode(source), verbose=True))
-        except (soundfile.LibsndfileError, RuntimeError):
+            # libsndfile counts what is there of a WAV or AIFF that was cut off.
+            return soundfile.info(os.fsencode(source)).duration * data_promised(source)
+        except (soundfile.LibsndfileError, RuntimeError, OSError):
             return None
     import av
 
@@ -140,14 +139,6 @@ def duration(source: Source) -> float | None:
             return container.duration and container.duration / av.time_base
     except (av.error.FFmpegError, OSError):
         return None
-
-
-def _promised(info) -> float:
-    """Of a WAV or AIFF that was cut off, what it announces; libsndfile counts what is there."""
-    cut = re.search(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", info.extra_info, re.MULTILINE)
-    if cut is None or int(cut[1]) >= UNTOLD or not int(cut[2]):
-        return info.duration
-    return info.duration * int(cut[1]) / int(cut[2])
 
 
 def _soundfile_blocks(path: str) -> Iterator[tuple[Waveform, int]]:

@@ -1,16 +1,15 @@
 """Decoded clips as the page shows them: with sound, words aligned, and pictures of the model."""
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile
 import yaml
 
 from manifests.errors import InputError
-from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform, read_waveform
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform, to_flac
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
 from mmpt_fairseq.report.diff import Pair, align, error_shares, worst
 from mmpt_fairseq.report.figures import Picture, alignment
@@ -19,6 +18,7 @@ from mmpt_fairseq.report.results import Row, Scored, Table
 from mmpt_fairseq.report.runs import RECOGNITION
 
 LONGEST = 20  # seconds of sound that a page holds of one clip
+SHORT = 10  # seconds of a clip that is shown as an example
 WORST = 10
 WITH_SOUND = 3  # of the worst
 EASY_TYPICAL_HARD = (0.1, 0.5, 0.9)  # quantiles of the word error rate
@@ -90,9 +90,9 @@ def decoded_clips(tables: Sequence[Table]) -> list[ClipsOf]:
 
 
 def choose(scored: Scored, quantiles: Sequence[float]) -> list[int]:
-    """Rows at these quantiles of the word error rate, among clips of 10 s at most if there are."""
+    """Rows at these quantiles of the word error rate, among short clips if there are."""
     shares = error_shares(scored.references, scored.hypotheses)[:, 1]
-    short = np.flatnonzero(scored.manifest.n_frames <= 1000)
+    short = np.flatnonzero(scored.manifest.n_frames <= SHORT * FRAMES_A_SECOND)
     rows = short if len(short) else np.arange(len(shares))
     order = rows[np.argsort(shares[rows], kind="stable")]
     places = [round(q * (len(order) - 1)) for q in quantiles]
@@ -127,13 +127,6 @@ def _flac(scored: Scored, row: int) -> bytes:
     if seconds > LONGEST:
         raise InputError(f"its {seconds:.0f} s would make the page heavy")
     return to_flac(waveform)
-
-
-def to_flac(waveform: Waveform) -> bytes:
-    """``(samples,)`` at 16 kHz as a file."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, waveform.clip(-1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()
 
 
 def _audio_root(scored: Scored) -> str | None:

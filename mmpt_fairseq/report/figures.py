@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.modules.conformer import SUBSAMPLING
 from mmpt_fairseq.report.alignment import Alignment
 from mmpt_fairseq.report.reconstruction import GREY, MaskedClip
@@ -25,7 +26,7 @@ from mmpt_fairseq.report.reconstruction import GREY, MaskedClip
 INK = "#010203"
 # With normalised targets the model says what a patch looks like, not how bright it is.
 TOLD = ", on the true mean and scale of each patch"
-FRAME_SECONDS = 0.01 * SUBSAMPLING  # of the encoder
+FRAME_SECONDS = SUBSAMPLING / FRAMES_A_SECOND  # of the encoder
 SOUND, CTC, ATTENTION = "the sound", "CTC posteriors", "decoder attention"
 TALLEST = 4.5  # inches of one part of an alignment
 NAME_POINTS = 7.5  # size of the names of its rows, which are this much apart:
@@ -177,7 +178,7 @@ def spectrogram(
     colours = colours[..., :3]
     if masked is not None:
         colours[:, masked] = GREY
-    extent = (0, 0.01 * len(features), 0, features.shape[1])
+    extent = (0, len(features) / FRAMES_A_SECOND, 0, features.shape[1])
     axis.imshow(colours, origin="lower", aspect="auto", extent=extent, interpolation="nearest")
     axis.set_title(title)
     axis.set_ylabel("mel bin")
@@ -291,7 +292,7 @@ def draw_alignment(figure: Figure, clip: Alignment) -> list[str]:
         title = "attention of the decoder (last layer)"
         heatmap(axes[ATTENTION], clip.attention, clip.tokens, title, heights[ATTENTION])
     subplots[-1].set_xlabel("seconds")
-    subplots[-1].set_xlim(0, 0.01 * len(clip.sound))
+    subplots[-1].set_xlim(0, len(clip.sound) / FRAMES_A_SECOND)
     return list(heights)[1:]
 
 

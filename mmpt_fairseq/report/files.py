@@ -27,11 +27,11 @@ from mmpt_fairseq.data.audio import (
     num_frames,
 )
 from mmpt_fairseq.data.manifest import write_manifest
-from mmpt_fairseq.data.waveform import SAMPLE_RATE, check_file, read_waveform
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, check_file, read_waveform, to_flac
 from mmpt_fairseq.extensions import task_class, why_no_reconstruction
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.alignment import align
-from mmpt_fairseq.report.clips import Sound, to_flac
+from mmpt_fairseq.report.clips import Sound
 from mmpt_fairseq.report.figures import Picture, alignment, reconstruction
 from mmpt_fairseq.report.probes import Probe
 from mmpt_fairseq.report.reconstruction import reconstruct_row

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from manifests.errors import InputError, UnreadableClip, command_line
-from mmpt_fairseq.data.waveform import is_soundfile
+from manifests.headers import is_soundfile
 from mmpt_fairseq.data.waveform_stream import duration
 from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig

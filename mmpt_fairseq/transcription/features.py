@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from manifests.container import open_container, sound_begins
 from manifests.errors import UnreadableClip
+from manifests.headers import is_soundfile
 from mmpt_fairseq.data.audio import (
     FRAME_LENGTH,
     ROUNDING_NOISE,
@@ -12,7 +13,7 @@ from mmpt_fairseq.data.audio import (
     floored_filterbank,
     normalise,
 )
-from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform, is_soundfile
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform
 from mmpt_fairseq.data.waveform_stream import Samples, Source, waveform_blocks
 from mmpt_fairseq.transcription.segments import SoundSegment, segments
 
