@@ -33,9 +33,10 @@ from manifests.common import atomic_path
 from manifests.errors import InputError, UnreadableClip, command_line
 from manifests.features import add_member, npy_bytes
 from manifests.repoint import open_manifests, rows
+from mmpt_fairseq.checkpoint import encoder_digest
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.data.states import DESCRIPTION, StoredStates, encoder_digest
+from mmpt_fairseq.data.states import DESCRIPTION, StoredStates
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 CONFIG = "config.yaml"

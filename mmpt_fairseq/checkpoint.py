@@ -1,6 +1,7 @@
 """Checkpoints: what they say of their training, and taking encoder or decoder of one stage over to
 the next, strictly."""
 
+import hashlib
 import logging
 from collections import Counter
 from pathlib import Path
@@ -68,11 +69,7 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int 
         raise InputError(f"{path} holds no audio encoder; give a checkpoint of stage 1 or 2")
     wanted = encoder.state_dict()
     _compare(wanted, taken, path)
-    settings = {
-        "encoder_attention_heads": encoder.layers[0].attention.heads,
-        "encoder_positions": encoder.positions,
-    }
-    _compare_settings("encoder", settings, settings_of(checkpoint, "model"), path)
+    _compare_settings("encoder", _shapeless(encoder), settings_of(checkpoint, "model"), path)
     fresh = _last_layers(wanted, fresh_layers)
     encoder.load_state_dict({**taken, **fresh}, strict=True)
     taken = {name: tensor for name, tensor in taken.items() if name not in fresh}
@@ -85,6 +82,29 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int 
         "left behind: %s",
         ", ".join(f"{name} ({count})" for name, count in sorted(left.items())) or "nothing",
     )
+
+
+def _shapeless(encoder: ConformerEncoder) -> dict[str, object]:
+    """What it computes with and no tensor's shape shows, by the names of ``model``'s settings."""
+    return {
+        "encoder_attention_heads": encoder.layers[0].attention.heads,
+        "encoder_positions": encoder.positions,
+    }
+
+
+def encoder_digest(encoder: ConformerEncoder) -> str:
+    """A hash of what the encoder computes with: every weight to the bit, heads and positions."""
+    return weights_digest(encoder, " ".join(map(str, _shapeless(encoder).values())))
+
+
+def weights_digest(module: nn.Module, settings: str = "") -> str:
+    """A hash of every weight to the bit, and of settings beside them."""
+    digest = hashlib.sha256()
+    digest.update(settings.encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_decoder(model: nn.Module, path: str | Path, task_state: dict) -> None:

@@ -21,11 +21,12 @@ from mmpt_fairseq.data.audio import (
     MIN_VARIANCE,
     NUM_MEL_BINS,
     ROUNDING_NOISE,
+    SUBSAMPLING,
 )
 from mmpt_fairseq.data.waveform import SAMPLE_RATE
 from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer
-from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder
+from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.transcription import SpeechModel, load
 
 WEIGHTS, CONFIG, GRAPH = "encoder.safetensors", "config.json", "encoder.onnx"

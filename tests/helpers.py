@@ -11,9 +11,9 @@ from fairseq.data import Dictionary
 
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.data.masks import random_mask
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel, AVPretrainingModelConfig
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel, SpeechToTextModelConfig
-from mmpt_fairseq.modules.masking import random_mask
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
 

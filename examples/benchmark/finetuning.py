@@ -28,7 +28,7 @@ from torch import nn
 from examples.benchmark.models import FRAMES, build_fairseqs, build_ours, parse, vocabulary
 from examples.benchmark.timing import machine, paired
 from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSmoothedCrossEntropy
-from mmpt_fairseq.modules.conformer import subsampled
+from mmpt_fairseq.data.audio import subsampled
 
 CLIP = 10.0  # largest norm of the gradient, as in fairseq's recipes
 SINGLE = "fairseq's in float32"

@@ -18,10 +18,9 @@ from fairseq.utils import clip_grad_norm_
 from torch import Tensor
 
 from examples.benchmark.timing import Clock, Paired, add_clock, machine, paired
-from mmpt_fairseq.data.audio import NUM_MEL_BINS
+from mmpt_fairseq.data.audio import NUM_MEL_BINS, SUBSAMPLING
+from mmpt_fairseq.data.masks import random_mask
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel, AVPretrainingModelConfig
-from mmpt_fairseq.modules.conformer import SUBSAMPLING
-from mmpt_fairseq.modules.masking import random_mask
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
 
 KERNEL = 5  # of both convolutions of the subsampling

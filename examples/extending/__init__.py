@@ -23,7 +23,7 @@ from mmpt_fairseq.criterions.masked_reconstruction import (
     MaskedReconstructionCriterion,
 )
 from mmpt_fairseq.data.av_dataset import ClipOptions
-from mmpt_fairseq.modules.masking import masked_count
+from mmpt_fairseq.data.masks import masked_count
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
 
 

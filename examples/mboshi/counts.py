@@ -36,7 +36,7 @@ def too_long_for_ctc(folder: Path, split: str) -> int:
     """Rows of a split that CTC cannot align: more tokens and repetitions than encoder frames."""
     import sentencepiece
 
-    from mmpt_fairseq.modules.conformer import subsampled
+    from mmpt_fairseq.data.audio import subsampled
 
     model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spm.model"))
     manifest = Manifest(folder / f"{split}.tsv", needs=["tgt_text"])

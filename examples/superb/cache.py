@@ -25,9 +25,9 @@ from manifests.common import atomic_path
 from manifests.errors import InputError, UnreadableClip, command_line
 from manifests.repoint import manifests_in
 from manifests.states import store_split, take_texts
+from mmpt_fairseq.checkpoint import weights_digest
 from mmpt_fairseq.data.audio import is_cached
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.states import weights_digest
 from mmpt_fairseq.data.superb_dataset import READERS
 from mmpt_fairseq.models.upstreams import DESCRIPTION, open_upstream
 from mmpt_fairseq.modules.upstreams import Upstream

@@ -83,7 +83,10 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
                 max_update,
                 ctc_guide_updates,
             )
-        self.guide = CtcGuide(ctc_guide_updates, ctc_guide_width)
+        try:
+            self.guide = CtcGuide(ctc_guide_updates, ctc_guide_width)
+        except ValueError as error:
+            raise InputError(f"criterion.{error}") from None
 
     def forward(self, model, sample: dict, reduce: bool = True) -> tuple:
         """fairseq's; see :class:`FairseqCriterion`."""

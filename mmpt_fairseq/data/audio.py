@@ -27,6 +27,7 @@ NUM_MEL_BINS = 80
 FRAME_LENGTH = SAMPLE_RATE * 25 // 1000  # samples in a 25 ms window
 FRAME_SHIFT = SAMPLE_RATE * 10 // 1000  # samples between frames
 FRAMES_A_SECOND = SAMPLE_RATE // FRAME_SHIFT
+SUBSAMPLING = 4  # filterbank frames to one frame of the Conformer
 MIN_VARIANCE = 0.1  # of log energies; speech has 4 to 20
 # Log energy that 16-bit rounding alone leaves, on average over the mel bins. What lies below is
 # digital silence, as codecs leave at a clip's ends: it says nothing and would skew the variance.
@@ -38,6 +39,11 @@ Features = NDArray[np.float32]
 def num_frames(num_samples: int) -> int:
     """Filterbank frames that ``num_samples`` at 16 kHz give."""
     return max(0, 1 + (num_samples - FRAME_LENGTH) // FRAME_SHIFT)
+
+
+def subsampled(frames):  # type: (Tensor | int) -> Tensor | int
+    """The Conformer's frames that ``frames`` filterbank frames give: a quarter, rounded up."""
+    return (frames + SUBSAMPLING - 1) // SUBSAMPLING
 
 
 def read_filterbank(source: str, change: Callable[[Waveform], Waveform] | None = None) -> Features:

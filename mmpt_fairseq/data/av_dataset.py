@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manifests.errors import UnreadableClip
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND, normalise, read_filterbank
+from mmpt_fairseq.data.audio import (
+    FRAMES_A_SECOND,
+    SUBSAMPLING,
+    normalise,
+    read_filterbank,
+    subsampled,
+)
 from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
+from mmpt_fairseq.data.masks import random_mask, span_mask, tube_mask
 from mmpt_fairseq.data.rows import longest_first
 from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
-from mmpt_fairseq.modules.conformer import SUBSAMPLING, subsampled
-from mmpt_fairseq.modules.masking import random_mask, span_mask, tube_mask
 
 SAME = 0.2  # seconds between the ends of sound and pictures that are as long, but for rounding
 

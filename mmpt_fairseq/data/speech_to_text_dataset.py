@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manifests.errors import InputError, UnreadableClip
-from mmpt_fairseq.data.audio import is_cached, normalise, read_filterbank, read_states
+from mmpt_fairseq.data.audio import is_cached, normalise, read_filterbank, read_states, subsampled
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.rows import longest_first
 from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.waveform import Waveform
-from mmpt_fairseq.modules.conformer import subsampled
 
 logger = logging.getLogger(__name__)
 

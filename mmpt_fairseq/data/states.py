@@ -3,15 +3,11 @@
 ``python -m manifests.states`` writes folders of such states; stage 3 trains on them as on sound.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torch import nn
-
 from manifests.errors import InputError
-from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 DESCRIPTION = "states.json"
 
@@ -22,7 +18,7 @@ class StoredStates:
 
     Attributes:
         checkpoint: where the encoder was taken from.
-        encoder: its :func:`encoder_digest`.
+        encoder: its :func:`~mmpt_fairseq.checkpoint.encoder_digest`.
     """
 
     checkpoint: str
@@ -66,26 +62,11 @@ class StoredStates:
                 "was trained on, or start in another checkpoint.save_dir"
             )
 
-    def check(self, encoder: ConformerEncoder) -> None:
-        """Raise InputError unless ``encoder`` is the one that the states are of."""
-        if encoder_digest(encoder) != self.encoder:
+    def check(self, encoder: str) -> None:
+        """Raise InputError unless the states are of the encoder with this digest."""
+        if encoder != self.encoder:
             raise InputError(
                 f"the data folder holds states of the encoder in {self.checkpoint}, and this "
                 "model's is another; take that one, store this one's with python -m "
                 "manifests.states, or give the manifests of the sound"
             )
-
-
-def encoder_digest(encoder: ConformerEncoder) -> str:
-    """A hash of what the encoder computes with: every weight to the bit, heads and positions."""
-    return weights_digest(encoder, f"{encoder.layers[0].attention.heads} {encoder.positions}")
-
-
-def weights_digest(module: nn.Module, settings: str = "") -> str:
-    """A hash of every weight to the bit, and of settings beside them."""
-    digest = hashlib.sha256()
-    digest.update(settings.encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.float().cpu().numpy().tobytes())
-    return digest.hexdigest()

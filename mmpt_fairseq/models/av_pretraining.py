@@ -14,9 +14,9 @@ from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from manifests.errors import InputError
-from mmpt_fairseq.data.audio import NUM_MEL_BINS
+from mmpt_fairseq.data.audio import NUM_MEL_BINS, SUBSAMPLING
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
-from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder
+from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.modules.masking import padding_mask
 from mmpt_fairseq.modules.pooling import AttentionPooling, masked_mean
 from mmpt_fairseq.modules.reconstruction import (

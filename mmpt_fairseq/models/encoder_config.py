@@ -33,8 +33,13 @@ def build_conformer(cfg: ConformerConfig) -> ConformerEncoder:
     Raises:
         InputError: sizes that do not fit together.
     """
-    share = check_heads(cfg, "encoder")
-    if str(cfg.encoder_positions) == "rotary" and share % 2:
+    share, positions = check_heads(cfg, "encoder"), str(cfg.encoder_positions)
+    kernel = cfg.depthwise_conv_kernel_size
+    if kernel < 1 or kernel % 2 == 0:
+        raise InputError(f"model.depthwise_conv_kernel_size={kernel} must be odd, as 31 is")
+    if positions not in ("sinusoidal", "rotary"):
+        raise InputError(f"model.encoder_positions={positions} must be sinusoidal or rotary")
+    if positions == "rotary" and share % 2:
         raise InputError(
             f"model.encoder_positions=rotary turns pairs of channels, and each head has {share}; "
             "set model.encoder_embed_dim to an even multiple of model.encoder_attention_heads"
@@ -44,9 +49,9 @@ def build_conformer(cfg: ConformerConfig) -> ConformerEncoder:
         layers=cfg.encoder_layers,
         heads=cfg.encoder_attention_heads,
         ffn_dim=cfg.encoder_ffn_embed_dim,
-        kernel=cfg.depthwise_conv_kernel_size,
+        kernel=kernel,
         dropout=cfg.dropout,
-        positions=str(cfg.encoder_positions),
+        positions=positions,
         checkpoint_activations=cfg.checkpoint_activations,
     )
 

@@ -18,18 +18,11 @@ from fairseq.models.speech_to_text.modules.convolution import Conv1dSubsampler
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from manifests.errors import InputError
+from mmpt_fairseq.data.audio import NUM_MEL_BINS, SUBSAMPLING, subsampled
 from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
 from mmpt_fairseq.modules.depthwise import DepthwiseConv
 from mmpt_fairseq.modules.dropout import Dropout
 from mmpt_fairseq.modules.masking import VisibleTokens, padding_mask
-
-SUBSAMPLING = 4  # filterbank frames per encoder frame
-
-
-def subsampled(frames):  # type: (Tensor | int) -> Tensor | int
-    """Encoder frames that ``frames`` filterbank frames give: a quarter, rounded up."""
-    return (frames + SUBSAMPLING - 1) // SUBSAMPLING
 
 
 class MaskedSubsampler(Conv1dSubsampler):
@@ -99,7 +92,7 @@ class ConvolutionModule(nn.Module):
     def __init__(self, dim: int, kernel: int, dropout: float) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
-            raise InputError(f"model.depthwise_conv_kernel_size={kernel} must be odd, as 31 is")
+            raise ValueError(f"a kernel of {kernel} is not odd")
         self.norm = nn.LayerNorm(dim)
         self.pointwise_in = nn.Linear(dim, 2 * dim)
         self.depthwise = DepthwiseConv(dim, kernel)
@@ -191,7 +184,7 @@ class ConformerEncoder(nn.Module):
         features: mel bins F.
 
     Raises:
-        InputError: no such ``positions``.
+        ValueError: ``kernel`` is even, or there are no such ``positions``.
     """
 
     def __init__(
@@ -204,11 +197,11 @@ class ConformerEncoder(nn.Module):
         dropout: float = 0.1,
         positions: str = "sinusoidal",
         checkpoint_activations: bool = False,
-        features: int = 80,
+        features: int = NUM_MEL_BINS,
     ) -> None:
         super().__init__()
         if positions not in ("sinusoidal", "rotary"):
-            raise InputError(f"model.encoder_positions={positions} must be sinusoidal or rotary")
+            raise ValueError(f"positions are sinusoidal or rotary, not {positions}")
         self.positions, self.checkpoint_activations = positions, checkpoint_activations
         self.subsample = MaskedSubsampler(features, 2 * dim, dim, [5, 5])
         self.dropout = Dropout(dropout)

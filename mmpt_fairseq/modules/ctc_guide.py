@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from manifests.errors import InputError
 from mmpt_fairseq.modules.masking import padding_mask
 
 # Frames under so much of the range between the quantiles are silence, above the second speech.
@@ -34,7 +33,7 @@ class CtcGuide:
         width: its standard deviation, a share of the speech.
 
     Raises:
-        InputError: neither can be.
+        ValueError: neither can be.
     """
 
     updates: int
@@ -42,10 +41,10 @@ class CtcGuide:
 
     def __post_init__(self) -> None:
         if self.updates < 0:
-            raise InputError(f"criterion.ctc_guide_updates={self.updates} must be 0 (off) or more")
+            raise ValueError(f"ctc_guide_updates={self.updates} must be 0 (off) or more")
         if self.width < NARROWEST:
-            raise InputError(
-                f"criterion.ctc_guide_width={self.width} must be {NARROWEST} or more; a label's "
+            raise ValueError(
+                f"ctc_guide_width={self.width} must be {NARROWEST} or more; a label's "
                 "place is not known that well (0.06 serves speech)"
             )
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from manifests.errors import InputError
-from mmpt_fairseq.data.audio import FRAME_SHIFT, NUM_MEL_BINS
-from mmpt_fairseq.modules.conformer import SUBSAMPLING, ConformerEncoder
+from mmpt_fairseq.data.audio import FRAME_SHIFT, NUM_MEL_BINS, SUBSAMPLING
+from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 
 @dataclass

@@ -18,8 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND
-from mmpt_fairseq.modules.conformer import SUBSAMPLING
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND, SUBSAMPLING
 from mmpt_fairseq.report.alignment import Alignment
 from mmpt_fairseq.report.reconstruction import GREY, MaskedClip
 

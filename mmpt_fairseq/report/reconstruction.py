@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manifests.errors import InputError
-from mmpt_fairseq.data.audio import MIN_VARIANCE, read_filterbank
+from mmpt_fairseq.data.audio import MIN_VARIANCE, SUBSAMPLING, read_filterbank, subsampled
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel
-from mmpt_fairseq.modules.conformer import SUBSAMPLING, subsampled
 from mmpt_fairseq.modules.vit import VideoPatches, scaled
 from mmpt_fairseq.report.probes import Probe, load_probe, usable
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from fairseq.dataclass import FairseqDataclass
 
 from manifests.errors import InputError
-from mmpt_fairseq.checkpoint import load_checkpoint, load_decoder, load_encoder, settings_of
+from mmpt_fairseq.checkpoint import (
+    encoder_digest,
+    load_checkpoint,
+    load_decoder,
+    load_encoder,
+    settings_of,
+)
 from mmpt_fairseq.models.freezing import Freezing
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.tasks._start import restored
@@ -62,7 +68,7 @@ def initialise(
     else:
         logger.info("the encoder starts from scratch (model.init_encoder_from is not set)")
     if task.states is not None:
-        task.states.check(model.encoder.audio_encoder)
+        task.states.check(encoder_digest(model.encoder.audio_encoder))
     if cfg.init_decoder_from:
         load_decoder(model, cfg.init_decoder_from, task.state_dict())
 

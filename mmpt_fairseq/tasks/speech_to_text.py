@@ -13,7 +13,7 @@ from fairseq.tasks import FairseqTask, register_task
 from fairseq.tasks.speech_to_text import SpeechToTextTask
 
 from manifests.errors import InputError, exit_on_input_error, reason_of
-from mmpt_fairseq.checkpoint import same_vocabulary
+from mmpt_fairseq.checkpoint import encoder_digest, same_vocabulary
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.language_pairs import ManifestDatasetCreator
 from mmpt_fairseq.data.rows import begin_validation, dataset_is_training, manifest_datasets
@@ -286,7 +286,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         """
         if set(self.trained_on) != {self.states.encoder}:
             for model in models:
-                self.states.check(model.encoder.audio_encoder)
+                self.states.check(encoder_digest(model.encoder.audio_encoder))
 
     def _tell_unheard_weight(self) -> None:
         """A training's is for the decodes that come after it."""

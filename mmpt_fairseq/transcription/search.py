@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from manifests.errors import InputError, input_error_on_exit
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND, Features
+from mmpt_fairseq.data.audio import FRAMES_A_SECOND, SUBSAMPLING, Features
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS, DECODINGS
 from mmpt_fairseq.decoding.ctc_alignment import token_spans
 from mmpt_fairseq.decoding.language_model import load_language_model
 from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.models.speech_to_text import ctc_log_probabilities
-from mmpt_fairseq.modules.conformer import SUBSAMPLING
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.transcript import Word
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmpt_fairseq.data.audio import FRAME_SHIFT
+from mmpt_fairseq.data.audio import FRAME_SHIFT, SUBSAMPLING
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform
-from mmpt_fairseq.modules.conformer import SUBSAMPLING
 
 # Samples to a frame of the encoder. Pieces of whole frames join without losing any: a piece of n
 # frames is n frames in the encoder too, though its last 25 ms windows reach past its end.

@@ -145,6 +145,12 @@ def test_the_guide_holds_labels_in_training_until_its_updates_are_over():
     assert ctc(held, 0) == free
 
 
+@pytest.mark.parametrize(("key", "value"), [("updates", -1), ("width", 0.0)])
+def test_a_guide_that_cannot_be_is_named_by_its_key(key, value):
+    with pytest.raises(InputError, match=rf"criterion\.ctc_guide_{key}={value} must be"):
+        criterion(**{f"ctc_guide_{key}": value})
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float, torch.bfloat16])

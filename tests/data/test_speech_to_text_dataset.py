@@ -11,11 +11,10 @@ from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
 from torch.utils.data import DataLoader
 
 from manifests.errors import InputError, UnreadableClip
-from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.data.audio import normalise, read_filterbank, subsampled
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
-from mmpt_fairseq.modules.conformer import subsampled
 from tests.helpers import clips, words, write_clips
 
 PLAIN = "vocab_filename: dict.txt\n"

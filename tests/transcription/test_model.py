@@ -11,11 +11,10 @@ from omegaconf import OmegaConf
 
 import mmpt_fairseq
 from manifests.errors import InputError, UnreadableClip
-from mmpt_fairseq.data.audio import normalise, num_frames, read_filterbank
+from mmpt_fairseq.data.audio import normalise, num_frames, read_filterbank, subsampled
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.data.waveform_stream import waveform_blocks
-from mmpt_fairseq.modules.conformer import subsampled
 from mmpt_fairseq.report.probes import load_probe
 from mmpt_fairseq.transcription.search import Search, SearchOptions, longest_text
 from mmpt_fairseq.transcription.segments import segments
