@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from manifests.errors import InputError
-from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
+from mmpt_fairseq.data.manifest import COLUMNS, Manifest, splits_in, write_manifest
 from mmpt_fairseq.data.states import DESCRIPTION
 
 Row = dict[str, str]
@@ -72,8 +72,7 @@ def manifests_in(folder: Path) -> list[Path]:
         InputError: there is none, they point to an encoder's states already, or the folder's config
             moves the root of the paths.
     """
-    # skipped.tsv tells which clips a recipe left out.
-    found = sorted(path for path in folder.glob("*.tsv") if path.name != "skipped.tsv")
+    found = [folder / f"{split}.tsv" for split in splits_in(folder)]
     if not found:
         raise InputError(f"there is no manifest (*.tsv) in {folder}")
     if (folder / DESCRIPTION).is_file():

@@ -19,7 +19,7 @@ from manifests.prepare import Recipe, allowed_leaks
 from manifests.sidecars import SUFFIXES
 from manifests.summary import Tally, write_summary
 from mmpt_fairseq.data.audio import num_frames
-from mmpt_fairseq.data.manifest import write_manifest
+from mmpt_fairseq.data.manifest import first_row, write_manifest
 
 TEXTS = {*SUFFIXES, ".csv", ".tsv", ".json"}  # beside recordings, called as they are
 LOOKED_AT = 100  # folders below one that is not the corpus
@@ -51,9 +51,9 @@ def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dic
                 yield row
 
         path = args.out / f"{split}.tsv"
-        before = _first_row(path)
+        before = _made_beside(path)
         write_manifest(path, rows())
-        pointed_back |= _made_beside(before) - _made_beside(_first_row(path))
+        pointed_back |= before - _made_beside(path)
     for command in sorted(pointed_back):
         print(
             f"{args.out}: the manifests name the corpus's own files again; run python -m "
@@ -65,17 +65,12 @@ def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dic
     return write_summary(args.out, args.command, tallies, found)
 
 
-def _first_row(path: Path) -> dict[str, str]:
-    """Of a manifest, if there is one with as many cells as columns."""
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", errors="replace") as file:
-        header, row = (file.readline().rstrip("\r\n").split("\t") for _ in range(2))
-    return dict(zip(header, row, strict=True)) if len(row) == len(header) else {}
-
-
-def _made_beside(row: dict[str, str]) -> set[str]:
-    """Commands whose archives or copies a row points to instead of the corpus's own files."""
+def _made_beside(manifest: Path) -> set[str]:
+    """Commands whose archives or copies a manifest points to, not to the corpus's own files."""
+    try:
+        row = first_row(manifest)
+    except (OSError, UnicodeDecodeError):
+        return set()
     video = Path(row.get("video", ""))
     found = {"features"} if ".zip:" in row.get("audio", "") else set()
     # Copies lie in folders that are called as they begin (compact_video.copy_path).

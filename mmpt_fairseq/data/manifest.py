@@ -26,11 +26,13 @@ import mmap
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from manifests.common import atomic_path
 from manifests.errors import InputError
+from mmpt_fairseq.data.tsv import Cells, begin_in_space, line_starts
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ COLUMNS = (
     "segments",
 )
 REQUIRED = ("id", "audio", "n_frames")
+AT_ONCE = 1 << 16  # rows that are looked at together
 
 
 class Column(Sequence[str]):
@@ -75,8 +78,20 @@ class Column(Sequence[str]):
         return self._manifest.fields(row)[self._index]
 
 
+def first_row(path: Path) -> dict[str, str]:
+    """The first row of a manifest, unchecked; empty if it has none with as many cells as columns.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        header, row = (file.readline().rstrip("\r\n").split("\t") for _ in range(2))
+    return dict(zip(header, row, strict=True)) if len(row) == len(header) else {}
+
+
 def splits_in(folder: Path) -> list[str]:
     """Names of the manifests in a folder."""
+    # skipped.tsv tells which clips a recipe left out.
     return sorted({path.stem for path in folder.glob("*.tsv")} - {"skipped"})
 
 
@@ -107,19 +122,19 @@ class Manifest:
                 "--gen-subset)"
             )
         self._bytes = _map_file(self.path)
-        starts = _line_starts(self._bytes)
-        header = self._line_at(0, starts) if len(starts) > 1 else ""
+        lines = line_starts(self._bytes)
+        header = self._line_at(0, lines) if len(lines) > 1 else ""
         self.columns = header.split("\t")
         self._check_header(header, needs)
-        # Blank lines, such as one at the end, hold no row.
-        rows = np.array([i for i in range(1, len(starts) - 1) if self._line_at(i, starts).strip()])
-        if not len(rows):
-            raise InputError(f"manifest {self.path} has a header but no rows")
-        self._starts, self._ends = starts[rows], starts[rows + 1]
+        rows = self._lines_with_rows(lines)
+        self._starts, self._ends = lines[rows], lines[rows + 1]
         self._line_numbers = rows + 1
-        self.n_frames = self._count_column("n_frames")
-        self.video_frames = self._count_column("video_frames")
-        self._check_ids()
+        self.n_frames, self.video_frames = np.zeros((2, len(rows)), np.int32)
+        self._filled = np.zeros(len(rows), np.uint16)  # a bit for each of COLUMNS
+        hashes = np.zeros(len(rows), np.int64)
+        for begin in range(0, len(rows), AT_ONCE):
+            self._read_rows(slice(begin, min(begin + AT_ONCE, len(rows))), hashes)
+        self._check_ids(hashes)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -144,12 +159,7 @@ class Manifest:
 
     def filled(self, *names: str) -> np.ndarray:
         """``(rows, names)`` bool: whether a row has something in these columns."""
-        places = [self.columns.index(name) if name in self.columns else None for name in names]
-        table = np.zeros((len(self), len(names)), dtype=bool)
-        for row in range(len(self)):
-            cells = self.fields(row)
-            table[row] = [place is not None and bool(cells[place]) for place in places]
-        return table
+        return (self._filled[:, None] >> [COLUMNS.index(name) for name in names] & 1).astype(bool)
 
     def where(self, row: int) -> str:
         """``file, line N (id)`` for messages."""
@@ -165,9 +175,12 @@ class Manifest:
         try:
             return raw.decode("utf-8-sig" if line == 0 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise InputError(
-                f"{self.path}, line {line + 1} is not UTF-8 ({error.reason}); save it as UTF-8"
-            ) from None
+            raise self._not_utf8(line + 1, error) from None
+
+    def _not_utf8(self, line: int, error: UnicodeDecodeError) -> InputError:
+        return InputError(
+            f"{self.path}, line {line} is not UTF-8 ({error.reason}); save it as UTF-8"
+        )
 
     def _check_header(self, header: str, needs: Iterable[str]) -> None:
         if not header.strip():
@@ -185,47 +198,73 @@ class Manifest:
         if repeated:
             raise InputError(f"manifest {self.path} has the column {', '.join(repeated)} twice")
 
-    def _count_column(self, name: str) -> np.ndarray:
-        counts = np.zeros(len(self), dtype=np.int32)
-        if name not in self.columns:
-            return counts
-        index = self.columns.index(name)
-        for row in range(len(self)):
-            cells = self.fields(row)
-            self._check_cells(row, cells)
-            if not cells[index]:
-                continue
-            try:
-                counts[row] = int(cells[index])
-            except (ValueError, OverflowError):
-                counts[row] = -1
-            if counts[row] < 0:
-                raise InputError(
-                    f"{self.path}, line {self._line_numbers[row]}, column {name}: "
-                    f"{cells[index]!r} is not a number of frames"
-                )
-        return counts
+    def _lines_with_rows(self, lines: np.ndarray) -> np.ndarray:
+        """Numbers of the lines below the header that are not blank, as one at the end may be."""
+        rows = np.arange(1, len(lines) - 1)
+        blank = begin_in_space(self._bytes, lines[rows]) if len(rows) else rows == 0
+        for place in np.flatnonzero(blank):
+            blank[place] = not self._line_at(rows[place], lines).strip()
+        if blank.all():
+            raise InputError(f"manifest {self.path} has a header but no rows")
+        return rows[~blank]
 
-    def _check_cells(self, row: int, cells: list[str]) -> None:
+    def _read_rows(self, block: slice, hashes: np.ndarray) -> None:
+        """Fill in what is known of a block of rows, and see that all of them are as they must be.
+
+        Args:
+            hashes: ``(rows,)`` of the ids.
+        """
+        begin, end = int(self._starts[block.start]), int(self._ends[block.stop - 1])
+        text = self._bytes[begin:end]
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            row = np.searchsorted(self._starts, begin + error.start, side="right") - 1
+            raise self._not_utf8(self._line_numbers[row], error) from None
+        starts, ends = self._starts[block] - begin, self._ends[block] - begin
+        cells = Cells(text, starts, ends, len(self.columns))
+        if cells.odd.any():
+            self._refuse(block.start + int(cells.odd.argmax()))
+        for place, name in enumerate(self.columns):
+            if name in COLUMNS:
+                bit = np.uint16(1 << COLUMNS.index(name))
+                self._filled[block] |= bit * cells.filled[:, place]
+        named, sound, counted, video = self.filled(*REQUIRED, "video")[block].T
+        complete = named & np.where(sound, counted, video & self._silent)
+        if not complete.all():
+            self._refuse(block.start + int(complete.argmin()))
+        for name in ("n_frames", "video_frames"):
+            if name in self.columns:
+                self._count(name, block, cells)
+        hashes[block] = [hash(cell) for cell in cells.column(self.columns.index("id"))]
+
+    def _count(self, name: str, block: slice, cells: Cells) -> None:
+        place = self.columns.index(name)
+        counts = getattr(self, name)[block] = cells.counts(place)
+        if (counts < 0).any():
+            row = block.start + int((counts < 0).argmax())
+            raise InputError(
+                f"{self.path}, line {self._line_numbers[row]}, column {name}: "
+                f"{self.fields(row)[place]!r} is not a number of frames"
+            )
+
+    def _refuse(self, row: int) -> NoReturn:
+        cells, line = self.fields(row), f"{self.path}, line {self._line_numbers[row]}"
         if len(cells) != len(self.columns):
             raise InputError(
-                f"{self.path}, line {self._line_numbers[row]} has {len(cells)} cells where the "
-                f"header has {len(self.columns)}; is there a tab or a line break in a text?"
+                f"{line} has {len(cells)} cells where the header has {len(self.columns)}; is there "
+                "a tab or a line break in a text?"
             )
         filled = dict(zip(self.columns, cells, strict=True))
-        missing = missing_cells(filled, self._silent)
-        if missing:
-            remedy = ""
-            if missing[0] == "audio" and filled.get("video"):
-                remedy = "; pictures without sound serve stage 1 alone, with task.use_video=true"
-            raise InputError(
-                f"{self.path}, line {self._line_numbers[row]}, column {missing[0]} is empty{remedy}"
-            )
+        [missing, *_] = missing_cells(filled, self._silent)
+        remedy = ""
+        if missing == "audio" and filled.get("video"):
+            remedy = "; pictures without sound serve stage 1 alone, with task.use_video=true"
+        raise InputError(f"{line}, column {missing} is empty{remedy}")
 
-    def _check_ids(self) -> None:
+    def _check_ids(self, hashes: np.ndarray) -> None:
         # Hashes keep a million ids in eight megabytes; only equal hashes are compared as text.
         ids = self.column("id")
-        hashes = np.fromiter((hash(i) for i in ids), dtype=np.int64, count=len(self))
         order = np.argsort(hashes, kind="stable")
         for k in np.flatnonzero(np.diff(hashes[order]) == 0):
             first, second = order[k], order[k + 1]
@@ -308,13 +347,3 @@ def _map_file(path: Path) -> mmap.mmap | bytes:
         return b""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _line_starts(data: mmap.mmap | bytes) -> np.ndarray:
-    """Offsets at which lines start, and the end of the data."""
-    if not len(data):
-        return np.zeros(1, dtype=np.int64)
-    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n")).astype(np.int64) + 1
-    if not len(ends) or ends[-1] != len(data):
-        ends = np.append(ends, len(data))
-    return np.insert(ends, 0, 0)

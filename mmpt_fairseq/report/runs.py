@@ -10,7 +10,7 @@ from pathlib import Path
 from fairseq.tasks import TASK_REGISTRY
 
 from manifests.errors import InputError
-from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.manifest import Manifest, first_row
 from mmpt_fairseq.report.logs import TrainingLog
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
@@ -208,11 +208,9 @@ def kind_of(run: Run) -> str:
 def text_kind(manifest: Path) -> str:
     """Translation or recognition by a manifest's first row, empty where there is no telling."""
     try:
-        with manifest.open(encoding="utf-8-sig") as file:
-            names, cells = (file.readline().rstrip("\r\n").split("\t") for _ in range(2))
+        row = first_row(manifest)
     except (OSError, UnicodeDecodeError):
         return ""
-    row = dict(zip(names, cells, strict=False))
     source, target = row.get("src_lang", ""), row.get("tgt_lang", "")
     if source and target:
         return TRANSLATION if source != target else RECOGNITION

@@ -128,6 +128,19 @@ def test_faults_name_file_line_and_column(tmp_path, text, parts):
     assert "\n" not in str(caught.value)
 
 
+def test_faults_are_found_behind_the_first_block(tmp_path, monkeypatch):
+    """Each in a block of its own, which begins and ends with blank lines."""
+    monkeypatch.setattr("mmpt_fairseq.data.manifest.AT_ONCE", 2)
+    good = [f"{c}\t{c}.wav\t{i}\tx\n\n" for i, c in enumerate("abcd")]
+    assert manifest(tmp_path, HEADER + "\n".join(good)).n_frames.tolist() == [0, 1, 2, 3]
+    faults = {"e\te.wav\t9\n": "3 cells", "e\t\t9\tx\n": "audio is empty", "a\te\t9\tx\n": "'a'"}
+    for row, told in faults.items():
+        with pytest.raises(InputError, match=f"line 10.*{told}"):
+            manifest(tmp_path, HEADER + "".join(good) + row)
+    with pytest.raises(InputError, match="line 10 is not UTF-8"):
+        manifest(tmp_path, (HEADER + "".join(good) + "e\te.wav\t9\t").encode() + b"\xff\n")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=str(tmp_path / "none.tsv")):
         Manifest(tmp_path / "none.tsv")
