@@ -196,7 +196,8 @@ def _write_archive(
 def _index(path: Path) -> Iterator[tuple[str, str]]:
     """(recording, ``offset:length``) of what an archive holds."""
     with zipfile.ZipFile(path) as archive:
-        for line in archive.read(INDEX).decode().splitlines():
+        # Not splitlines: names may hold what Unicode counts among line breaks.
+        for line in archive.read(INDEX).decode().split("\n")[:-1]:
             source, _, part = line.rpartition("\t")
             yield source, part
 

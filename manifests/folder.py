@@ -35,6 +35,7 @@ from pathlib import Path
 
 from manifests.candidate import LONGEST_WITH_TEXT, Candidate
 from manifests.catalogue import role_of
+from manifests.headers import SOUNDFILE_SUFFIXES
 from manifests.holdout import (
     RecordingsHeldOut,
     SpeakersHeldOut,
@@ -44,12 +45,12 @@ from manifests.holdout import (
     is_usable,
 )
 from manifests.prepare import Recipe, add_keep_silent, add_valid_every, main
-from manifests.recording import COMPRESSED, PLAIN, inspect
+from manifests.recording import inspect
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
 from manifests.tables import Placed, describe, read_table, table_candidates
 from manifests.text import clean, plain, spoken
 
-SOUND = {*PLAIN, *COMPRESSED, ".m4a", ".aac", ".wma", ".ac3", ".amr", ".caf", ".mka", ".weba"}
+SOUND = {*SOUNDFILE_SUFFIXES, ".m4a", ".aac", ".wma", ".ac3", ".amr", ".caf", ".mka", ".weba"}
 SOUND |= {".mp2", ".m4b", ".au", ".w64", ".sph", ".wv", ".ape"}
 VIDEO = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp"}
 VIDEO |= {".ts", ".mts", ".m2ts", ".ogv", ".vob"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from manifests.captions import Cue, read_cues
 from manifests.text import encoding_of
 
 SUFFIXES = (*CAPTIONS, ".txt")
+AS_LONG = 0.1  # seconds between the ends of cues in two languages that are one: rounded times
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,11 @@ class Sidecars:
         if path.suffix.lower() not in CAPTIONS:
             yield Candidate(id=name, **base, text=self._rule(text))
             return
-        number = -1
+        number, alone = -1, 0
         for number, cue in enumerate(read_cues(text)):
-            source = {"src_text": spoken[_key(cue)]} if _key(cue) in spoken else {}
+            said = _nearest(spoken, cue) if spoken else None
+            source = {"src_text": self._rule(said.text)} if said else {}
+            alone += not said
             yield Candidate(
                 id=f"{name}_{number:04d}",
                 **{**base, "columns": {**base["columns"], **source}},
@@ -102,17 +106,23 @@ class Sidecars:
                 seconds=cue.end - cue.start,
                 text=self._rule(cue.text),
             )
+        if spoken and alone:
+            self._tell(
+                "alone",
+                f"{alone} of {number + 1} cues of {path.name} have none at their times in the "
+                "subtitles of what is said, and no src_text",
+            )
         if number < 0:
             yield Candidate(id=name, **base, fault=(EMPTY_TEXT, f"no cue in {path.name}"))
 
-    def _source_cues(self, recording: Recording, target: Path) -> dict[tuple[int, int], str]:
-        """What is said, by times, where further subtitles tell it."""
+    def _source_cues(self, recording: Recording, target: Path) -> list[Cue]:
+        """What is said, in order of time, where further subtitles tell it."""
         if self._source in ("", self._target):
-            return {}
+            return []
         path = _beside(recording, self._source, CAPTIONS) or _beside(recording, "", CAPTIONS)
         if path in (None, target):
-            return {}
-        return {_key(cue): self._rule(cue.text) for cue in read_cues(self._read(path))}
+            return []
+        return sorted(read_cues(self._read(path)), key=lambda cue: cue.start)
 
     def _read(self, path: Path) -> str:
         """By its byte order mark, as UTF-8, or in the encoding of the others.
@@ -139,6 +149,9 @@ def _beside(recording: Recording, language: str, suffixes: tuple[str, ...]) -> P
     return next((recording.texts[name + s] for s in suffixes if name + s in recording.texts), None)
 
 
-def _key(cue: Cue) -> tuple[int, int]:
-    """Times in tenths of a second: translators keep those of the original."""
-    return round(10 * cue.start), round(10 * cue.end)
+def _nearest(cues: list[Cue], wanted: Cue) -> Cue | None:
+    """Of ``cues``, in order of time, the one at the times of another; translators keep them."""
+    first = bisect_left(cues, wanted.start - AS_LONG, key=lambda cue: cue.start)
+    behind = bisect_right(cues, wanted.start + AS_LONG, key=lambda cue: cue.start)
+    near = [cue for cue in cues[first:behind] if abs(cue.end - wanted.end) <= AS_LONG]
+    return min(near, key=lambda cue: abs(cue.start - wanted.start), default=None)

@@ -21,6 +21,8 @@ from pathlib import Path
 
 _INVISIBLE = {"Cc", "Cf"}  # control and format characters
 _JOINERS = "\u200c\u200d"  # letters of Persian and of Indian scripts depend on them
+# Format characters that are drawn, around the digits behind them (Prepended_Concatenation_Mark).
+_DRAWN = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
 # Within words: "don't", "rock-and-roll", Catalan's "col·lecció", Hebrew's abbreviations.
 _INSIDE = "'-·׳״"
 _WITHIN = {**dict.fromkeys("’ʼ‘′´＇", "'"), **dict.fromkeys("\u2010\u2011", "-")}
@@ -92,7 +94,7 @@ def _seen(character: str) -> str:
     """What has no width goes, white space is a space."""
     if character.isspace():
         return " "
-    invisible = unicodedata.category(character) in _INVISIBLE and character not in _JOINERS
+    invisible = unicodedata.category(character) in _INVISIBLE and character not in _JOINERS + _DRAWN
     return "" if invisible else character
 
 

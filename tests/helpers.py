@@ -65,6 +65,7 @@ def write_video(
     times: np.ndarray | None = None,
     audio: np.ndarray | None = None,
     late: float = 0.0,
+    size: int = 64,
 ) -> Path:
     """``count`` numbered pictures, at ``times`` in milliseconds if given; and 16 kHz sound.
 
@@ -73,13 +74,13 @@ def write_video(
     options = {"sc_threshold": "0"} if codec == "libx264" else {}
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options)
-        stream.width = stream.height = 64
+        stream.width = stream.height = size
         stream.pix_fmt, stream.gop_size, stream.bit_rate = "yuv420p", gop, 800_000
         if times is not None:
             stream.time_base = stream.codec_context.time_base = MILLISECOND
         sound = None if audio is None else container.add_stream("aac", rate=RATE, layout="mono")
         for i in range(count):
-            frame = av.VideoFrame.from_ndarray(numbered_picture(i), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(numbered_picture(i, size), format="rgb24")
             if times is not None:
                 frame.pts, frame.time_base = int(times[i]), MILLISECOND
             container.mux(stream.encode(frame))

@@ -9,15 +9,15 @@ masked ones would tell the encoder about them.
 import io
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.errors import UnreadableClip
+from manifests.errors import UnreadableClip, reason_of
 from mmpt_fairseq.data.waveform import (
     SAMPLE_RATE,
     Waveform,
+    file_bytes,
     read_waveform,
     split_slice,
     zip_member,
@@ -152,7 +152,7 @@ def _read_array(source: str) -> NDArray[np.float32] | None:
     """A ``.npy`` file or ZIP member as float32; None where the source is something else."""
     path, offset, length = split_slice(source)
     if path.endswith(".npy"):
-        data = Path(path).read_bytes() if os.path.isfile(path) else b""
+        data = file_bytes(path) if os.path.isfile(path) else b""
     elif path.endswith(".zip") and os.path.isfile(path):
         data = zip_member(path, offset, length)
     else:
@@ -161,8 +161,8 @@ def _read_array(source: str) -> NDArray[np.float32] | None:
         return None
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UnreadableClip(f"{source} is not a readable .npy array ({error})") from None
+    except Exception as error:  # NumPy raises many kinds over damaged headers
+        raise UnreadableClip(f"{source} is not a readable .npy array: {reason_of(error)}") from None
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         raise UnreadableClip(f"{source} holds values that are not finite floating-point numbers")
     return array.astype(np.float32)

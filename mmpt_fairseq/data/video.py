@@ -71,19 +71,20 @@ def read_frames(source: str, indices: Indices | Callable[[float | None], Indices
                 indices = indices(float(stream.average_rate) if stream.average_rate else None)
             indices = first + (indices if count < 0 else np.minimum(indices, count - 1))
             pictures = _decode_pictures(path, container, stream, {int(i) for i in indices})
+            if not pictures:
+                raise UnreadableClip(f"{path} holds no decodable picture")
+            final = max(pictures)
+            clip = np.stack([pictures.get(int(i), pictures[final]) for i in indices])
     except UnreadableClip:
         raise
     except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
         raise UnreadableClip(f"{path} cannot be read as video: {reason_of(error)}") from None
-    if not pictures:
-        raise UnreadableClip(f"{path} holds no decodable picture")
-    final = max(pictures)
     if indices[-1] > final + TOO_MANY:
         raise UnreadableClip(
             f"{path} ends after {final + 1} pictures, and number {indices[-1] + 1} was to be read; "
             "it was cut off or is damaged, or video_frames is wrong"
         )
-    return np.stack([pictures.get(int(i), pictures[final]) for i in indices])
+    return clip
 
 
 def _decode_pictures(path: str, container, stream, wanted: set[int]) -> Pictures:
@@ -141,25 +142,33 @@ def _packet_stamps(path: str, changed: int) -> NDArray[np.int64]:
 def _collect(frames: Iterable, wanted: set[int], index: int) -> Pictures:
     """RGB of the wanted pictures, and of the last one decoded should the file end early.
 
+    All have the size of the first of them: a film that was joined, or sent, may change it.
+
     Args:
         index: number of the first of ``frames``.
     """
-    pictures, newest, final, convert = {}, None, max(wanted), picture_converter()
+    pictures, newest, final, upright = {}, None, max(wanted), _Upright()
     for frame in frames:
         if index in wanted:
-            pictures[index] = _upright(frame, convert)
+            pictures[index] = upright(frame)
         if index >= final:
             return pictures
         newest, index = (index, frame), index + 1
     if newest is not None:
-        pictures[newest[0]] = _upright(newest[1], convert)
+        pictures[newest[0]] = upright(newest[1])
     return pictures
 
 
-def _upright(frame, convert: Callable) -> NDArray[np.uint8]:
-    """``(height, width, 3)``, turned as players turn what a telephone took."""
-    # FFmpeg's angle is anticlockwise, as numpy's.
-    return np.rot90(convert(frame, format="rgb24").to_ndarray(), round(frame.rotation / 90))
+class _Upright:
+    """A film's pictures, ``(height, width, 3)``, turned as players turn what a telephone took."""
+
+    def __init__(self) -> None:
+        self._convert, self._size = picture_converter(), None
+
+    def __call__(self, frame) -> NDArray[np.uint8]:
+        self._size = self._size or (frame.width, frame.height)
+        picture = self._convert(frame, *self._size, "rgb24").to_ndarray()
+        return np.rot90(picture, round(frame.rotation / 90))  # anticlockwise in FFmpeg too
 
 
 def transform_clip(

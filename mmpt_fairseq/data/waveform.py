@@ -75,7 +75,7 @@ def check_finite(waveform: Waveform, name: str) -> None:
 def split_slice(source: str) -> tuple[str, int, int]:
     """``path[:offset:length]`` as (path, offset, length), length -1 for the whole file."""
     parts = source.rsplit(":", 2)
-    if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
+    if len(parts) == 3 and all(part.isascii() and part.isdigit() for part in parts[1:]):
         return parts[0], int(parts[1]), int(parts[2])
     return source, 0, -1
 
@@ -88,12 +88,24 @@ def zip_member(path: str, offset: int, length: int) -> bytes:
     """
     if length < 0:
         raise UnreadableClip(f"{path} needs :offset:length behind it to name a member")
-    with open(path, "rb") as file:
-        file.seek(offset)
-        data = file.read(length)
+    data = file_bytes(path, offset, length)
     if len(data) != length:
         raise UnreadableClip(f"{path}:{offset}:{length} reaches past the end of the archive")
     return data
+
+
+def file_bytes(path: str, offset: int = 0, length: int = -1) -> bytes:
+    """``length`` bytes of a file, or all, from ``offset`` on; fewer where it ends before.
+
+    Raises:
+        UnreadableClip: the disk, or who may read it, is against it.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(length)
+    except OSError as error:
+        raise UnreadableClip(f"{path} cannot be read: {reason_of(error)}") from None
 
 
 def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Waveform, int]:
@@ -122,6 +134,10 @@ def soundfile_faults(name: str) -> Iterator[None]:
 
     try:
         yield
+    except MemoryError:  # a damaged header promises terabytes
+        raise UnreadableClip(
+            f"{name} cannot be read as audio: by its header it is longer than memory holds"
+        ) from None
     except (soundfile.LibsndfileError, ValueError, RuntimeError) as error:
         if isinstance(error, UnreadableClip):
             raise

@@ -166,3 +166,6 @@ def scaled_encoder_lr(optimizer: FairseqOptimizer, scale: float) -> Iterator[Non
         yield
     finally:
         inner.param_groups = groups
+        for group, part in zip(groups, parts[1::2], strict=True):
+            # Some optimizers count their steps there.
+            group.update({k: v for k, v in part.items() if k not in ("params", "lr")})

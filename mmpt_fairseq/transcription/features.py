@@ -13,7 +13,7 @@ from mmpt_fairseq.data.audio import (
     floored_filterbank,
     normalise,
 )
-from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform, check_file
 from mmpt_fairseq.data.waveform_stream import Samples, Source, waveform_blocks
 from mmpt_fairseq.transcription.segments import SoundSegment, segments
 
@@ -41,8 +41,10 @@ def pieces(source: Source, longest: float) -> Iterator[Piece]:
         UnreadableClip: some of it cannot be read, when all that can be was given; or it is shorter
             than one frame.
     """
-    in_memory = isinstance(source, Samples)
-    begins = 0.0 if in_memory or is_soundfile(source) else first_sound(source)
+    begins = 0.0
+    if not isinstance(source, Samples):
+        check_file(source)
+        begins = 0.0 if is_soundfile(source) else first_sound(source)
     for segment in cuts(source, longest):
         yield heard(segment, str(source), begins)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Optional
 
@@ -30,6 +30,7 @@ ENCODER_FRAME = SUBSAMPLING / FRAMES_A_SECOND  # seconds
 # It grows in steps, so that pieces of about the same length are searched together.
 LENGTH_STEP = 500  # filterbank frames
 FRAMES = ("frames", "last_frames")  # of each token, where a search tells them
+OPEN = 2  # last words of a text that the next token may still change
 LM_WEIGHT = 0.5  # of a language model, where nothing else is said
 
 
@@ -212,17 +213,11 @@ class Search:
         told = "frames" in hypothesis
         first, last = (hypothesis[name].tolist() if told else [] for name in FRAMES)
         kept = [i for i, token in enumerate(tokens) if token not in self.text.ignored]
-        words: list[list[int]] = []
-        text = ""
-        for count, i in enumerate(kept, start=1):
-            longer = self.text([tokens[j] for j in kept[:count]], unknown=UNKNOWN)
-            if longer == text:
-                continue  # a space is no part of a word
-            text = longer
-            begun: list[list[int]] = [[] for _ in range(len(text.split()) - len(words))]
-            words += begun
-            for word in begun or words[-1:]:
-                word.append(i)
+
+        def spell(begin: int, end: int) -> list[str]:
+            return self.text([tokens[i] for i in kept[begin:end]], unknown=UNKNOWN).split()
+
+        words = [(text, [kept[i] for i in places]) for text, places in grown(len(kept), spell)]
         return [
             Word(
                 text=spelled,
@@ -230,8 +225,33 @@ class Search:
                 end=(last[places[-1]] + 1) * ENCODER_FRAME if told else None,
                 confidence=math.exp(sum(scores[i] for i in places) / len(places)),
             )
-            for spelled, places in zip(text.split(), words, strict=True)
+            for spelled, places in words
         ]
+
+
+def grown(count: int, spell: Callable[[int, int], list[str]]) -> list[tuple[str, list[int]]]:
+    """Words, each with the places of the tokens by which it has grown.
+
+    Args:
+        count: of the tokens.
+        spell: the words that tokens from one place up to another make.
+    """
+    closed: list[tuple[str, list[int]]] = []
+    begin, texts, words = 0, [], []  # of those that are still looked at
+    for end in range(1, count + 1):
+        longer = spell(begin, end)
+        if longer == texts:
+            continue  # a space is no part of a word
+        texts = longer
+        begun: list[list[int]] = [[] for _ in range(len(texts) - len(words))]
+        words += begun
+        for word in begun or words[-1:]:
+            word.append(end - 1)
+        # To spell all of a long text anew for each token would take longer than to recognise it.
+        if len(texts) > OPEN and spell(words[-OPEN][0], end) == texts[-OPEN:]:
+            closed += zip(texts[:-OPEN], words[:-OPEN], strict=True)
+            begin, texts, words = words[-OPEN][0], texts[-OPEN:], words[-OPEN:]
+    return [*closed, *zip(texts, words, strict=True)]
 
 
 def _encoded_by(generator: nn.Module) -> list[dict[str, list[Tensor]]]:

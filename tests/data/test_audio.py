@@ -13,7 +13,7 @@ from mmpt_fairseq.data.audio import (
     num_frames,
     read_filterbank,
 )
-from mmpt_fairseq.data.waveform import read_waveform
+from mmpt_fairseq.data.waveform import file_bytes, read_waveform
 from tests.helpers import RATE, noise, write_audio, write_video
 
 
@@ -184,6 +184,8 @@ def test_unusable_files_say_why(tmp_path):
     np.save(tmp_path / "letters.npy", np.full((5, 80), "a"))
     np.save(tmp_path / "nan.npy", np.full((5, 80), np.nan))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "narrow.npy").read_bytes()[:200])
+    header = (tmp_path / "narrow.npy").read_bytes()
+    (tmp_path / "header.npy").write_bytes(header.replace(b"}", b"(", 1))
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "text.wav").write_text("hello " * 50)
     (tmp_path / "text.mp4").write_text("hello " * 50)
@@ -203,6 +205,8 @@ def test_unusable_files_say_why(tmp_path):
         "letters.npy": "finite",
         "nan.npy": "finite",
         "cut.npy": "not a readable .npy",
+        "header.npy": "not a readable .npy",
+        "long.wav:\u00b2:5": "there is no audio file",
         "empty.wav": "zero bytes",
         "text.wav": "cannot be read as audio",
         "text.mp4": "cannot be read as audio",
@@ -222,6 +226,23 @@ def test_unusable_files_say_why(tmp_path):
             read_filterbank(f"{tmp_path}/{name}")
         assert name.split(":")[0] in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_an_mp3_that_says_it_lasts_for_years(tmp_path):
+    path = write_audio(tmp_path / "a.mp3", noise(2.0))
+    data = bytearray(path.read_bytes())
+    frames = data.index(b"Xing") + 8  # behind the flags
+    data[frames : frames + 4] = b"\x7f\xff\xff\xff"
+    path.write_bytes(data)
+    with pytest.raises(UnreadableClip, match=r"a\.mp3 cannot .* longer than memory"):
+        read_waveform(str(path))
+
+
+def test_what_may_not_be_read_is_a_bad_clip(tmp_path):
+    """As a disk in the network may answer; root may read anything, but no folder."""
+    (tmp_path / "a.npy").mkdir()
+    with pytest.raises(UnreadableClip, match=r"a\.npy cannot be read: Is a directory"):
+        file_bytes(str(tmp_path / "a.npy"))
 
 
 @pytest.mark.real_data

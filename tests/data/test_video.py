@@ -73,6 +73,15 @@ def test_pictures_of_a_telephone_are_turned_upright(tmp_path, matrix):
         assert np.array_equal(found[int(down + 31.5), int(right + 31.5)], picture[y, x])
 
 
+def test_pictures_of_a_joined_film_have_the_size_of_the_first(tmp_path):
+    parts = [write_video(tmp_path / f"{size}.ts", 20, size=size) for size in (64, 96)]
+    (tmp_path / "a.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    clip = read_frames(str(tmp_path / "a.ts"), np.array([3, 19, 20, 38]))
+    assert clip.shape == (4, 64, 64, 3)
+    assert [picture_number(picture) for picture in clip] == [3, 19, 0, 18]
+    assert read_frames(str(tmp_path / "a.ts"), np.array([25])).shape == (1, 96, 96, 3)
+
+
 def test_the_last_picture_stands_in_for_those_promised(tmp_path):
     for name in ("a.mp4", "a.mpg"):
         codec = "mpeg1video" if name.endswith("mpg") else "libx264"

@@ -12,7 +12,8 @@ from manifests.errors import InputError
 from manifests.features import cache_features
 from manifests.repoint import Files
 from mmpt_fairseq.data.audio import read_filterbank
-from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from tests.helpers import noise, write_audio
 from tests.manifests.corpora import sound
 
 
@@ -111,6 +112,16 @@ def test_an_unreadable_clip_keeps_its_path(folders, tmp_path, capsys):
     assert (stored, left) == (7, 1)
     assert broken in capsys.readouterr().err
     assert sources(folders[0] / "train.tsv")[0] == broken
+
+
+def test_names_may_hold_what_unicode_counts_among_line_breaks(tmp_path):
+    names = ["plain.wav", "with\u2028separator.wav", "next\x85line.wav"]
+    for name in names:
+        write_audio(tmp_path / name, noise(0.5))
+    rows = [{"id": str(i), "audio": name, "n_frames": 48} for i, name in enumerate(names)]
+    write_manifest(tmp_path / "train.tsv", rows)
+    assert cache_features(tmp_path / "features.zip", [tmp_path]) == (3, 0)
+    assert all(".zip:" in source for source in sources(tmp_path / "train.tsv"))
 
 
 def test_an_archive_of_other_folders_is_not_replaced(folders, tmp_path):

@@ -199,6 +199,19 @@ def test_source_texts_from_a_second_subtitle(tmp_path):
     assert second["src_text"] == second["tgt_text"] == "♪ (music) ♪"
 
 
+def test_translators_may_round_times(tmp_path, capsys):
+    """Two milliseconds are none, whatever digits they change; half a second is another cue."""
+    cue = "1\n00:00:00,{} --> 00:00:02,{}\n{}\n"
+    for name, times in (("a", (251, 549)), ("b", (749, 551))):
+        film(tmp_path / f"c/{name}.mp4", 3.0)
+        text(tmp_path / f"c/{name}.en.srt", cue.format(249, 551, "Hello"), end="")
+        text(tmp_path / f"c/{name}.de.srt", cue.format(*times, "Hallo"), end="")
+    languages = ("--target-lang", "de", "--source-lang", "en", "--valid-every", "0")
+    run("folder", tmp_path / "c", tmp_path / "out", *languages)
+    assert [row["src_text"] for row in rows(tmp_path / "out/train.tsv")] == ["Hello", ""]
+    assert "1 of 1 cues of b.de.srt have none at their times" in capsys.readouterr().err
+
+
 def test_a_film_without_texts_among_others(tmp_path):
     """What was never transcribed is neither learnt nor scored as if nothing were said there."""
     for name in ("a", "b", "c"):

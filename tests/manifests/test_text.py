@@ -21,6 +21,7 @@ from mmpt_fairseq.scoring import normalise_text
         ),
         ("AT&amp;amp;T &amp;quot;", 'AT&T "'),
         ("e\u200b\u0301", "\u00e9"),
+        ("\u0600123 \u06dd45", "\u0600123 \u06dd45"),  # Arabic's signs around numbers are seen
         ("", ""),
     ],
 )

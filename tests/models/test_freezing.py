@@ -152,6 +152,20 @@ def test_the_encoder_learns_at_its_own_rate():
         assert step.any() or "version" in name or "_float_tensor" in name, name
 
 
+def test_an_optimizer_may_count_its_steps_in_the_groups():
+    """As fairseq's fused Adam does, which runs on GPUs alone."""
+    model = speech_model(encoder_lr_scale=0.1)
+    optimizer, steps = adam(model.parameters()), []
+    for _ in range(3):
+        with scaled_encoder_lr(optimizer, 0.1):
+            for group in optimizer.optimizer.param_groups:
+                group["step"] = group.get("step", 0) + 1
+                steps.append(group["step"])
+    assert steps == [1, 1, 2, 2, 3, 3]
+    assert optimizer.get_lr() == 0.01
+    assert len(optimizer.param_groups[0]["params"]) == sum(1 for _ in model.parameters())
+
+
 def test_flattened_gradients_are_refused():
     flat = torch.nn.Parameter(torch.zeros(3))
     lower = scaled_encoder_lr(adam([flat]), 0.1)

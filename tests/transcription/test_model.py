@@ -1,6 +1,7 @@
 """Files in, words and features out: the same as training's data path gives, in any batch."""
 
 import itertools
+import os
 import tracemalloc
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from mmpt_fairseq.report.probes import load_probe
+from mmpt_fairseq.transcription.features import pieces
 from mmpt_fairseq.transcription.search import Search, SearchOptions, longest_text
 from mmpt_fairseq.transcription.segments import segments
 from tests.helpers import RATE, noise, write_audio, write_video
@@ -171,6 +173,13 @@ def test_sound_that_begins_after_the_pictures(recogniser, tmp_path, monkeypatch)
     assert read_frames("12:30.mkv", np.array([3])).shape[0] == 1
     assert transcript.segments[0].start == pytest.approx(1.5, abs=0.1)  # AAC begins a bit early
     assert transcript.duration == pytest.approx(3.5, abs=0.05)
+
+
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
+    """Nobody writes into it, so that whoever opens it waits for ever."""
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(UnreadableClip, match="is a pipe or a device"):
+        next(pieces(str(tmp_path / "a.mp4"), 20.0))
 
 
 def test_a_bad_file_among_good_ones(recogniser, tmp_path):

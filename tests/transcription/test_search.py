@@ -10,7 +10,7 @@ from fairseq.dataclass.configs import GenerationConfig
 
 from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
-from mmpt_fairseq.transcription.search import Search, SearchOptions
+from mmpt_fairseq.transcription.search import Search, SearchOptions, grown
 from tests.helpers import speech_model, speech_task
 from tests.language_models import untrained_language_model
 
@@ -73,6 +73,34 @@ def test_words_and_times(labels, expected):
         assert word.start == pytest.approx(0.04 * start)
         assert word.end == pytest.approx(0.04 * end)
         assert word.confidence == pytest.approx(SHARE, abs=1e-5)
+
+
+def test_words_of_a_long_text_are_those_of_its_beginnings():
+    """Spelling no more than the last words for each token: against all that came before."""
+    rng = np.random.default_rng(0)
+    for symbols in (
+        ["\u2581", "a", "b"],
+        ["\u2581a", "b", "\u2581", "\u2581\u2581"],
+        ["a", "b\u2581c", "\u2581"],
+    ):
+        tokens = rng.choice(symbols, 60).tolist()
+        lengths = []
+
+        def spell(begin, end, tokens=tokens, lengths=lengths):
+            lengths.append(end - begin)
+            return Pieces.decode(" ".join(tokens[begin:end])).split()
+
+        found = grown(len(tokens), spell)
+        assert [text for text, _ in found] == spell(0, len(tokens))
+        expected, before = [[] for _ in found], []
+        for place in range(len(tokens)):
+            after = spell(0, place + 1)
+            begun = range(len(before), len(after)) or range(len(after) - 1, len(after))
+            for word in begun if after != before else ():
+                expected[word].append(place)
+            before = after
+        assert [places for _, places in found] == expected
+        assert max(lengths[: len(tokens)]) < 40
 
 
 def test_what_the_vocabulary_lacks_is_shown_and_padding_is_not_written():
