@@ -92,7 +92,8 @@ def choose(saved: list[Saved], last: int | None, best: int | None) -> list[Path]
     if not 1 <= wanted <= len(saved):
         raise InputError(
             f"--{kind} {wanted} is not between 1 and the {len(saved)} different checkpoints "
-            f"{there}; train with checkpoint.keep_best_checkpoints or keep_last_epochs set higher"
+            f"{there}; train with checkpoint.keep_best_checkpoints or keep_last_epochs set higher "
+            "(of checkpoints with equal scores fairseq may keep one)"
         )
     chosen = saved[-wanted:] if best is None else saved[:wanted]
     return [s.path for s in sorted(chosen, key=lambda s: s.updates)]

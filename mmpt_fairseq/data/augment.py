@@ -67,7 +67,13 @@ class Augmentation:
             )
         if set(speeds) == {1.0} and not cfg.noise_manifest:
             return None
-        noises = Manifest(Path(cfg.noise_manifest)) if cfg.noise_manifest else None
+        path = Path(cfg.noise_manifest) if cfg.noise_manifest else None
+        if path is not None and not path.is_file():
+            raise InputError(
+                f"there is no task.noise_manifest={path}; name a manifest of noises, such as "
+                "python -m manifests.folder writes of a folder"
+            )
+        noises = Manifest(path) if path is not None else None
         # The first row tells what a manifest holds.
         if noises is not None and is_cached(noises.resolve("audio", 0)):
             raise InputError(

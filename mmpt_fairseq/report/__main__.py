@@ -67,8 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line; prints where the page is."""
     parser = argparse.ArgumentParser(
         prog="mmpt-report",
-        usage="%(prog)s [-h] [--out OUT] RUN...\n"
-        "       %(prog)s [-h] [--out OUT] [--language LANGUAGE] CHECKPOINT FILE...",
+        usage="%(prog)s [-h] [--out OUT] [--user-dir DIR] RUN...\n"
+        "       %(prog)s [-h] [--out OUT] [--user-dir DIR] [--language L] CHECKPOINT FILE...",
         description="Write one HTML page, and the same in Markdown: about trainings and decodes, "
         "or about what a checkpoint makes of files. Of stage 1: spectrogram and frames as input, "
         "masked and reconstructed; of stages 2 and 3: the text, aligned with the sound.",
@@ -86,7 +86,9 @@ def main(arguments: list[str] | None = None) -> None:
         type=Path,
         help="default: report.html in the deepest folder that all RUNs share; beside CHECKPOINT",
     )
-    parser.add_argument("--language", help="of the text, where CHECKPOINT writes several")
+    parser.add_argument(
+        "--language", metavar="L", help="of the text, where CHECKPOINT writes several"
+    )
     add_user_dir(parser)
     args = parser.parse_args(arguments)
     # Loading models for the pictures logs and warns like a training would.

@@ -12,6 +12,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from fairseq.tasks import TASK_REGISTRY
+
 from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.decoding.record import decoding_models
@@ -112,6 +114,13 @@ def _read_run(folder: Path, name: str) -> Run | None:
             "its checkpoints are no longer here" if log.finished else "no checkpoint was saved yet"
         )
         run.notes.append(f"{gone}, so there are no pictures of its model")
+    task = run.get("task._name")
+    if task and task not in TASK_REGISTRY:
+        package = run.get("common.user_dir") or "DIR"
+        run.notes.append(
+            f"its task {task} is registered by a package of its own, so its clips are not drawn; "
+            f"give --user-dir {package}"
+        )
     run.start_path = run.get("model.init_encoder_from")
     run.kind = kind_of(run)
     return run

@@ -86,6 +86,18 @@ class SpeechToTextConfig(RowsConfig):
     gen_subset: str = II("dataset.gen_subset")
     lm_path: Optional[str] = II("generation.lm_path")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
+    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
+
+
+def check_metric(cfg: SpeechToTextConfig) -> None:
+    """Raise InputError where checkpoints are to be chosen by a score that is not measured."""
+    metric = str(cfg.best_checkpoint_metric)
+    measured = {"wer": "eval_wer", "cer": "eval_wer", "bleu": "eval_bleu"}.get(metric)
+    if measured and not getattr(cfg, measured):
+        raise InputError(
+            f"checkpoint.best_checkpoint_metric={metric} is not measured; set "
+            f"++task.{measured}=true"
+        )
 
 
 class TravellingDataConfig(S2TDataConfig):

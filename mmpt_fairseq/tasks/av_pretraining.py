@@ -98,6 +98,7 @@ class AVPretrainingConfig(RowsConfig):
         metadata={"help": "draw a reconstruction for TensorBoard after every validation"},
     )
     tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
+    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
 
 
 @register_task("mmpt_av_pretraining", dataclass=AVPretrainingConfig)
@@ -112,7 +113,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     contrasts = reconstructs = False  # what the criterion does
     contrasts_masked = False  # what the model does
     retrieval: Optional[Retrieval] = None
-    updates = 0
+    updates, told_few = 0, False
     shown: Optional[dict] = None  # the validation batch that a picture is drawn of
 
     @classmethod
@@ -147,6 +148,12 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                     "task.audio_mask_ratio or task.video_mask_ratio above 0, or "
                     "criterion._name=mmpt_contrastive"
                 )
+            metric = str(self.cfg.best_checkpoint_metric)
+            if not self.contrasts and metric.rpartition("_")[0].endswith("_recall"):
+                raise InputError(
+                    f"checkpoint.best_checkpoint_metric={metric} is not measured by {cfg._name}; "
+                    "choose an objective that contrasts, or checkpoint.best_checkpoint_metric=loss"
+                )
         criterion = super().build_criterion(cfg)
         self.retrieval = getattr(criterion, "retrieval", None)
         return criterion
@@ -154,7 +161,8 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """The other bases'; tells where contrast has next to nothing to choose among."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
-        if self.contrasts and dataset_is_training(dataset) and iterator.epoch == 1:
+        if self.contrasts and dataset_is_training(dataset) and not self.told_few:
+            self.told_few = True
             sizes = [len(rows) for rows in iterator.frozen_batches if dataset.kinds[rows[0]] == 0]
             together = int(np.median(sizes or [0])) * get_data_parallel_world_size()
             if len(sizes) > 1 and together < FEW_CLIPS:
@@ -275,6 +283,13 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 "criterion._name=mmpt_masked_reconstruction_and_contrastive learns from them",
                 split,
                 sum(counts[1:]),
+            )
+        if not dataset.training and 0 < counts[0] < FEW_CLIPS:
+            logger.warning(
+                "%s: no more than %d clips are contrasted with one another, so that loss, accuracy "
+                "and recall of this split say little; hold out more (manifests: --valid-every)",
+                split,
+                counts[0],
             )
         if not counts[0] and (dataset.training or not self.reconstructs):
             raise InputError(

@@ -37,6 +37,7 @@ from mmpt_fairseq.tasks._speech_to_text_config import (
     LOCAL_SETTINGS,
     SpeechToTextConfig,
     TravellingDataConfig,
+    check_metric,
     read_data_config,
 )
 from mmpt_fairseq.tasks._start import check_start, is_training_split, is_validation_split
@@ -82,6 +83,8 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         with exit_on_input_error():
             from_checkpoint = kwargs.get("from_checkpoint", False)
             check_start(cfg, from_checkpoint)
+            if not from_checkpoint:
+                check_metric(cfg)
             return cls(cfg, from_checkpoint)
 
     def _read_data_folder(self, path: Path) -> None:

@@ -115,7 +115,7 @@ def test_nothing_asked_for_is_nothing():
         ({"noise_snr": [20, 0]}, "lowest and the highest"),
         ({"noise_probability": 2.0}, "between 0 and 1"),
         ({"noise_sources": 0}, "at least 1"),
-        ({"noise_manifest": "nowhere.tsv"}, "no manifest nowhere.tsv"),
+        ({"noise_manifest": "nowhere.tsv"}, "no task.noise_manifest=nowhere.tsv"),
     ],
 )
 def test_bad_settings_are_refused(options, message):

@@ -43,6 +43,10 @@ def test_a_task_and_a_criterion_of_ones_own(corpora, tmp_path):
     assert load_checkpoint(checkpoint)["cfg"]["task"]["_name"] == "gap_pretraining"
     [known], _ = find([tmp_path / "own"])  # this process has imported the package
     assert known.kind == "pre-training"
+    both = tmp_path / "folders.html"
+    succeeded(run([BIN / "mmpt-report", tmp_path / "own", "--out", both]))
+    told = "task gap_pretraining is registered by a package of its own, so its clips are not drawn"
+    assert told in both.read_text()
     assert mmpt_fairseq.load(checkpoint).encoder
     export = [sys.executable, "-m", "mmpt_fairseq.export", checkpoint, tmp_path / "exported"]
     assert "of the task gap_pretraining, which nothing here registers" in refused(run(export))

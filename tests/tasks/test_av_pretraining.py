@@ -85,6 +85,24 @@ def test_a_contrast_of_few_clips_is_told(folder, caplog, monkeypatch):
         assert ("half of the batches contrast no more than 2 clips" in caplog.text) is told
 
 
+def test_a_validation_that_contrasts_few_clips_is_told(folder, caplog):
+    """Of a single one the loss is 0 and every partner is found."""
+    (folder / "valid.tsv").write_text((folder / "train.tsv").read_text())
+    for contrasts in (False, True):
+        task = loaded(folder)
+        task.contrasts = contrasts
+        task.load_dataset("valid")
+        told = "valid: no more than 4 clips are contrasted with one another"
+        assert (told in caplog.text) is contrasts
+    assert "train: no more than" not in caplog.text
+
+
+def test_recall_is_measured_where_clips_are_contrasted(folder):
+    task = loaded(folder, best_checkpoint_metric="audio_to_video_recall_1")
+    with pytest.raises(SystemExit, match="recall_1 is not measured by mmpt_masked_reconstruction;"):
+        task.build_criterion(OmegaConf.create(MAE))
+
+
 def test_splits_are_trained_on_together(folder):
     one = loaded(folder).dataset("train")
     task = AVPretrainingTask.setup_task(config(folder, train_subset="train,more"))

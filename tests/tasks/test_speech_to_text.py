@@ -206,6 +206,16 @@ def load(data, splits, **options):
     return task
 
 
+@pytest.mark.parametrize(("metric", "option"), [("wer", "eval_wer"), ("bleu", "eval_bleu")])
+def test_what_chooses_checkpoints_is_measured(tmp_path, metric, option):
+    write_clips(tmp_path, [0.3], tgt_text=["ja"])
+    build_vocabulary(tmp_path)
+    told = rf"best_checkpoint_metric={metric} is not measured; set \+\+task\.{option}=true"
+    with pytest.raises(SystemExit, match=told):
+        load(tmp_path, "train", best_checkpoint_metric=metric)
+    load(tmp_path, "train", best_checkpoint_metric=metric, **{option: True})
+
+
 def test_a_vocabulary_may_cover_the_source(tmp_path):
     write_clips(tmp_path, [0.3, 0.3], tgt_text=["ja", "nein"], src_text=["yes", "no"])
     build_vocabulary(tmp_path)

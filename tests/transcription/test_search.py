@@ -279,6 +279,10 @@ def test_what_ctc_has_no_place_for_is_told(caplog):
     task.build_generator([model], GenerationConfig(lenpen=0, sampling=True))
     assert "--decoding ctc_beam is not changed by --lenpen, --sampling" in caplog.text
     assert "--nbest" not in caplog.text
+    task.build_generator([model], GenerationConfig(nbest=5))
+    assert "--nbest" not in caplog.text
+    task.build_generator([model], GenerationConfig(nbest=6))
+    assert "--nbest 6 is more than --beam 5 keeps" in caplog.text
     task.cfg.decoding, task.cfg.ctc_decoding_weight, task.cfg.decodes_with = "ctc", 0.9, None
     task.build_generator([model], GenerationConfig())  # in training it is for later decodes
     assert "--ctc-decoding-weight" not in caplog.text
