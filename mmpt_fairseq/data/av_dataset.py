@@ -1,11 +1,12 @@
 """Stage 1's dataset: filterbanks and pictures of a clip, with their masks, from a manifest."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from fairseq.data import FairseqDataset
+from fairseq.dataclass import FairseqDataclass
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,36 +29,43 @@ SAME = 0.2  # seconds between the ends of sound and pictures that are as long, b
 
 @dataclass
 class ClipOptions:
-    """How a clip becomes tensors.
+    """How a clip becomes tensors; the task's config has what is said here under the same names.
 
     Attributes:
-        max_frames: filterbank frames kept of a clip (paper: 1000).
+        max_audio_frames: filterbank frames kept of a clip (paper: 1000).
         random_start: keep them from anywhere in the clip, in training, and as large a part of its
             pictures; otherwise from its start (paper).
-        video: read pictures at all.
-        num_frames, stride, size: pictures per clip, frames between them, pixels on a side.
-        patch_grid: patches of a clip in time, rows and columns.
+        use_video: read pictures at all.
+        video_num_frames, video_stride, video_size: pictures per clip, frames of the video from one
+            to the next, pixels on a side.
+        patch_grid: patches of a clip in time, rows and columns; the model says it.
         audio_mask_ratio, video_mask_ratio: shares masked (paper: 0.6).
         audio_mask_span: masked encoder frames (40 ms) come in runs of so many (paper: 1).
         video_tubes: mask the same places in all pictures (paper: no).
         modality_dropout: share of the clips with sound and pictures in which all of the one or
             all of the other is masked, in training.
-        crop_scale: smallest share of the picture that a random crop keeps.
+        video_crop_scale: smallest share of the picture that a random crop keeps.
     """
 
-    max_frames: int = 1000
+    max_audio_frames: int = 1000
     random_start: bool = False
-    video: bool = True
-    num_frames: int = 16
-    stride: int = 4
-    size: int = 224
+    use_video: bool = True
+    video_num_frames: int = 16
+    video_stride: int = 4
+    video_size: int = 224
     patch_grid: tuple[int, int, int] = (8, 14, 14)
     audio_mask_ratio: float = 0.6
     video_mask_ratio: float = 0.6
     audio_mask_span: int = 1
     video_tubes: bool = False
     modality_dropout: float = 0.0
-    crop_scale: float = 0.5
+    video_crop_scale: float = 0.5
+
+    @classmethod
+    def from_config(cls, cfg: FairseqDataclass, patch_grid: tuple[int, int, int]) -> "ClipOptions":
+        """What a task's config says of clips."""
+        named = (f.name for f in fields(cls) if f.name != "patch_grid")
+        return cls(patch_grid=patch_grid, **{name: getattr(cfg, name) for name in named})
 
     @property
     def num_patches(self) -> int:
@@ -116,7 +124,7 @@ class AVDataset(FairseqDataset):
     Attributes:
         kinds: ``(rows,)``, 0 with sound and video, 1 with sound alone, 2 with video alone.
         modality_counts: rows with sound and video, with sound alone, with video alone.
-        hours: of sound in all rows that are drawn, and of what ``max_frames`` keeps of it.
+        hours: of sound in all rows that are drawn, and of what ``max_audio_frames`` keeps of it.
     """
 
     def __init__(
@@ -136,7 +144,7 @@ class AVDataset(FairseqDataset):
         # Shared memory, because loader workers outlive an epoch.
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
         sound, video = manifest.filled("audio", "video").T
-        video &= options.video
+        video &= options.use_video
         kinds = (sound & video, sound & ~video, video & ~sound)
         self.kinds = np.argmax(kinds, axis=0)
         self.modality_counts = tuple(int(kind.sum()) for kind in kinds)
@@ -145,7 +153,7 @@ class AVDataset(FairseqDataset):
         heard, in_hours = manifest.n_frames[drawn].astype(np.int64), 3600 * FRAMES_A_SECOND
         self.hours = (
             float(heard.sum() / in_hours),
-            float(np.minimum(heard, options.max_frames).sum() / in_hours),
+            float(np.minimum(heard, options.max_audio_frames).sum() / in_hours),
         )
         self._pairs = np.flatnonzero(sound & video) if pairs_alone and training else None
 
@@ -165,7 +173,7 @@ class AVDataset(FairseqDataset):
         Args:
             sound, video: ``(rows,)``, whether a clip has it.
         """
-        audio = np.minimum(self.manifest.n_frames, self.options.max_frames).astype(np.int64)
+        audio = np.minimum(self.manifest.n_frames, self.options.max_audio_frames).astype(np.int64)
         return audio * sound + video * self.video_tokens * SUBSAMPLING
 
     def num_tokens(self, index: int) -> int:
@@ -210,11 +218,11 @@ class AVDataset(FairseqDataset):
             check_length(len(features), told, sound)  # windows are drawn by it too
         if options.random_start and self.training:
             frames = int(self.manifest.n_frames[index]) if features is None else len(features)
-            start = int(rng.integers(max(0, frames - options.max_frames) + 1))
+            start = int(rng.integers(max(0, frames - options.max_audio_frames) + 1))
         if sound:
-            features = features[start : start + options.max_frames]
+            features = features[start : start + options.max_audio_frames]
             mask = options.mask_audio(subsampled(len(features)), rng)
-        path = self.manifest.resolve("video", index, self.root) if options.video else ""
+        path = self.manifest.resolve("video", index, self.root) if options.use_video else ""
         if path:
             chance = rng if self.training else None
             clip.video = self._read_video(index, path, chance, start, bool(sound))
@@ -241,14 +249,27 @@ class AVDataset(FairseqDataset):
 
         def wanted(rate: float | None) -> NDArray[np.int64]:
             first, kept = shown(
-                available, frames, start, options.max_frames, rate if heard else None
+                available, frames, start, options.max_audio_frames, rate if heard else None
             )
-            return first + sample_frame_indices(kept, options.num_frames, options.stride, rng)
+            return first + sample_frame_indices(
+                kept, options.video_num_frames, options.video_stride, rng
+            )
 
-        return transform_clip(read_frames(path, wanted), options.size, rng, options.crop_scale)
+        return transform_clip(
+            read_frames(path, wanted), options.video_size, rng, options.video_crop_scale
+        )
 
     def collater(self, samples: list[Clip | UnreadableClip]) -> dict:
-        """Batch of the usable clips, in fairseq's form."""
+        """Batch of the usable clips, of which A have audio and V have video.
+
+        Returns:
+            ``id`` ``(B,)`` rows of the manifest, ``nsentences`` B, ``ntokens`` of both modalities,
+            and ``net_input``, the arguments of the model: ``audio``, ``audio_unmasked``
+            ``(A, T, F)``, ``audio_lengths`` ``(A,)``, ``audio_mask`` ``(A, ceil(T / 4))``,
+            ``audio_rows`` ``(A,)``; ``video`` ``(V, 3, T, H, W)``, ``video_mask`` ``(V, L)``,
+            ``video_rows`` ``(V,)``. Nothing of a modality that no clip has; an empty batch, or one
+            that stops an evaluation, where clips cannot be used.
+        """
         clips, replacement = self.skipped.sort_out(samples)
         if replacement is not None:
             return replacement

@@ -130,7 +130,17 @@ class AVPretrainingModel(BaseFairseqModel):
         joint_decoding: bool = False,
         contrast_masked: bool = False,
     ) -> None:
-        """``pooling_heads``: of attention pooling of sound and of pictures; None for averages."""
+        """
+        Args:
+            audio_encoder, audio_dim: the Conformer and its width.
+            video_encoder: the ViT, which knows its width and its patches.
+            decoder: reconstructs both modalities.
+            contrastive_dim: width of the space in which audio and video are compared.
+            pooling_heads: of attention pooling of audio and of video; None for averages.
+            normalise_targets: reconstruct patches of zero mean and unit variance.
+            joint_decoding: decode both modalities in one sequence.
+            contrast_masked: contrast what masked autoencoding has encoded, not unmasked clips.
+        """
         super().__init__()
         self.normalise_targets, self.joint_decoding = normalise_targets, joint_decoding
         self.contrast_masked = contrast_masked
@@ -238,7 +248,8 @@ class AVPretrainingModel(BaseFairseqModel):
         reconstruct: bool = True,
         contrast: bool = False,
     ) -> tuple[Reconstruction | None, Embeddings | None]:
-        """
+        """Reconstruct what is masked, embed the clips that have both modalities, or both.
+
         Args:
             audio: ``(A, T, F)`` of the A clips that have sound, normalised by what the mask
                 leaves visible.
@@ -249,6 +260,9 @@ class AVPretrainingModel(BaseFairseqModel):
             audio_rows, video_rows: ``(A,)``, ``(V,)`` which clips of the batch those are.
             audio_unmasked: ``(A, T, F)``, normalised by the whole clip: CLR's input.
             reconstruct, contrast: which objectives to compute.
+
+        Returns:
+            None in place of the one that is not asked for.
         """
         reconstruction = embeddings = None
         encoded: dict[str, Encoded] = {}

@@ -41,7 +41,7 @@ class AVPretrainingConfig(RowsConfig):
         default=None, metadata={"help": "what paths in manifests are relative to (their folder)"}
     )
     max_audio_frames: int = field(
-        default=ClipOptions.max_frames,
+        default=ClipOptions.max_audio_frames,
         metadata={"help": "filterbank frames kept per clip (10 ms each)"},
     )
     random_start: bool = field(
@@ -52,17 +52,17 @@ class AVPretrainingConfig(RowsConfig):
         },
     )
     use_video: bool = field(
-        default=ClipOptions.video, metadata={"help": "read pictures where rows have them"}
+        default=ClipOptions.use_video, metadata={"help": "read pictures where rows have them"}
     )
     video_num_frames: int = field(
-        default=ClipOptions.num_frames, metadata={"help": "pictures per clip"}
+        default=ClipOptions.video_num_frames, metadata={"help": "pictures per clip"}
     )
     video_stride: int = field(
-        default=ClipOptions.stride, metadata={"help": "frames from one picture to the next"}
+        default=ClipOptions.video_stride, metadata={"help": "frames from one picture to the next"}
     )
-    video_size: int = field(default=ClipOptions.size, metadata={"help": "pixels on a side"})
+    video_size: int = field(default=ClipOptions.video_size, metadata={"help": "pixels on a side"})
     video_crop_scale: float = field(
-        default=ClipOptions.crop_scale,
+        default=ClipOptions.video_crop_scale,
         metadata={"help": "smallest share of the picture in a random crop"},
     )
     audio_mask_ratio: float = field(
@@ -229,21 +229,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:
         cfg = self.cfg
-        options = self.clip_options(
-            max_frames=cfg.max_audio_frames,
-            random_start=cfg.random_start,
-            video=cfg.use_video,
-            num_frames=cfg.video_num_frames,
-            stride=cfg.video_stride,
-            size=cfg.video_size,
-            patch_grid=self.patch_grid,
-            audio_mask_ratio=cfg.audio_mask_ratio,
-            video_mask_ratio=cfg.video_mask_ratio,
-            audio_mask_span=cfg.audio_mask_span,
-            video_tubes=cfg.video_tubes,
-            modality_dropout=cfg.modality_dropout,
-            crop_scale=cfg.video_crop_scale,
-        )
+        options = self.clip_options.from_config(cfg, self.patch_grid)
         with exit_on_input_error():
             paths = [os.path.join(cfg.data, f"{name}.tsv") for name in split.split(",")]
             manifests = [Manifest(path, silent=cfg.use_video) for path in paths]

@@ -12,7 +12,13 @@ from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.video import read_frames, transform_clip
 from tests.helpers import clips, picture_number, write_clips
 
-SMALL = {"max_frames": 60, "num_frames": 4, "stride": 3, "size": 16, "patch_grid": (2, 4, 4)}
+SMALL = {
+    "max_audio_frames": 60,
+    "video_num_frames": 4,
+    "video_stride": 3,
+    "video_size": 16,
+    "patch_grid": (2, 4, 4),
+}
 FIELDS = ("audio", "audio_unmasked", "audio_mask", "video", "video_mask")
 
 
@@ -115,7 +121,7 @@ def test_masked_frames_never_reach_visible_ones(tmp_path):
         np.save(tmp_path / f"{i}.npy", read_filterbank(manifest.resolve("audio", i)))
         text += "\t".join([row[0], f"{i}.npy", *row[2:]]) + "\n"
     (tmp_path / "cached.tsv").write_text(text)
-    data = dataset(Manifest(tmp_path / "cached.tsv"), max_frames=1000)
+    data = dataset(Manifest(tmp_path / "cached.tsv"), max_audio_frames=1000)
     for i in range(2):
         before = data[i]
         hidden = before.audio_mask.repeat_interleave(4)[: len(before.audio)].numpy()
@@ -130,7 +136,7 @@ def test_masked_frames_never_reach_visible_ones(tmp_path):
 
 
 def test_batches(manifest):
-    data = dataset(manifest, max_frames=1000)
+    data = dataset(manifest, max_audio_frames=1000)
     samples = [data[i] for i in (1, 3, 2)]
     samples[1].video = samples[1].video_mask = None
     batch = data.collater(samples)
@@ -152,7 +158,7 @@ def test_batches(manifest):
 
 
 def test_without_video(manifest):
-    data = dataset(manifest, video=False)
+    data = dataset(manifest, use_video=False)
     batch = data.collater([data[0]])
     assert "video" not in batch["net_input"]
     assert data.sizes.tolist() == [28, 48, 60, 18]
@@ -300,7 +306,7 @@ def test_a_batch_costs_no_more_than_its_limit_whatever_its_clips_have(tmp_path):
         for i, kind in enumerate(rng.choice(["both", "audio", "video"], 400))
     ]
     write_manifest(tmp_path / "train.tsv", rows)
-    options = ClipOptions(**{**SMALL, "max_frames": 800, "patch_grid": (2, 10, 10)})
+    options = ClipOptions(**{**SMALL, "max_audio_frames": 800, "patch_grid": (2, 10, 10)})
     data = AVDataset(Manifest(tmp_path / "train.tsv", silent=True), options, training=True)
     batches = data.batch_by_size(data.ordered_indices(), max_tokens=5000)
     assert sorted(row for batch in batches for row in batch) == list(range(400))

@@ -30,7 +30,7 @@ def test_a_length_without_sound_bounds_the_pictures_and_costs_nothing(tmp_path, 
     monkeypatch.setattr("mmpt_fairseq.data.av_dataset.read_frames", read)
     assert manifest.n_frames.tolist() == [88, 88]
     assert dataset(manifest).sizes.tolist() == [60 + 128, 128]
-    assert dataset(manifest, video=False).sizes.tolist() == [60, 0]
+    assert dataset(manifest, use_video=False).sizes.tolist() == [60, 0]
     both, pictures = (dataset(manifest, training=False)[i] for i in range(2))
     assert torch.equal(both.video, pictures.video)
     for random_start in (False, True):

@@ -1,5 +1,6 @@
 """Two processes train as one does, and go on from their checkpoints."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -100,11 +101,17 @@ def test_two_processes_contrast_like_one_with_the_whole_batch(criterion, corpora
 
 @pytest.mark.parametrize("name", DATA)
 def test_two_processes_resume(name, corpora, tmp_path):
-    data = corpora / DATA[name]
-    succeeded(train(name, data, tmp_path, processes=2))
-    output = succeeded(train(name, data, tmp_path, "optimization.max_update=4", processes=2))
+    """Where they had come half-way, as if nothing had been between."""
+    data, common = corpora / DATA[name], ["optimization.max_update=4"]
+    saved = [*common, "checkpoint.save_interval_updates=3"]
+    succeeded(train(name, data, tmp_path / "whole", *saved, processes=2))
+    [middle] = (tmp_path / "whole").glob("checkpoint_*_3.pt")
+    (tmp_path / "resumed").mkdir()
+    shutil.copy(middle, tmp_path / "resumed" / "checkpoint_last.pt")
+    output = succeeded(train(name, data, tmp_path / "resumed", *common, processes=2))
     assert "Loaded checkpoint" in output
     assert losses(output, "train_num_updates")[-1] == "4"
+    assert largest_difference(weights(tmp_path / "whole"), weights(tmp_path / "resumed")) == 0
 
 
 @pytest.mark.parametrize(
