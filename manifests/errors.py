@@ -21,14 +21,14 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or lines[0]
 
 
-def leave(sentence: str) -> NoReturn:
+def exit_with_message(sentence: str) -> NoReturn:
     """End the process with a sentence, which the log of a training is to have too."""
     said = f"mmpt_fairseq: {sentence}"
-    write_down(said)
+    write_to_logs(said)
     raise SystemExit(said) from None
 
 
-def write_down(text: str) -> None:
+def write_to_logs(text: str) -> None:
     """Into the log files of this process, of which Hydra keeps one; stderr is forgotten."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler) and handler.stream:
@@ -46,7 +46,7 @@ def exit_on_input_error() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        leave(str(error))
+        exit_with_message(str(error))
 
 
 @contextlib.contextmanager
@@ -63,7 +63,7 @@ def command_line(interrupted: str = "interrupted") -> Iterator[None]:
         raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        leave(f"{where}{reason_of(error)}")
+        exit_with_message(f"{where}{reason_of(error)}")
     except KeyboardInterrupt:
         print(f"\nmmpt_fairseq: {interrupted}", file=sys.stderr)
         raise SystemExit(130) from None

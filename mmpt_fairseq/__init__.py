@@ -4,11 +4,10 @@ Use it as ``common.user_dir`` of fairseq's commands, or import it: either way it
 and criterions are registered once.
 """
 
-from mmpt_fairseq import light_fairseq  # isort: skip  (before anything imports fairseq)
-from mmpt_fairseq import compat  # isort: skip  (next: it mends what the rest imports)
+from mmpt_fairseq import compat  # isort: skip  (first: it imports fairseq and mends it)
 from mmpt_fairseq import criterions, models, scoring, tasks
 from mmpt_fairseq.transcription import load
 
 __path__ = compat.package_paths(__path__[0])
 __version__ = "0.1.0"
-__all__ = ["compat", "criterions", "light_fairseq", "load", "models", "scoring", "tasks"]
+__all__ = ["compat", "criterions", "load", "models", "scoring", "tasks"]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mmpt_fairseq.light_fairseq import import_fairseq
+from mmpt_fairseq.compat.light_fairseq import import_fairseq
 from tests.commands import run, succeeded
 
 SCRIPT = """

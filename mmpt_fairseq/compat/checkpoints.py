@@ -15,7 +15,7 @@ from fairseq.data import Dictionary
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 
-from manifests.errors import InputError, exit_on_input_error, leave
+from manifests.errors import InputError, exit_on_input_error, exit_with_message
 
 # fairseq #5610: torch 2.6 loads with weights_only=True, which refuses what fairseq's checkpoints
 # hold beside tensors. These are plain containers: none runs code when it is read.
@@ -91,7 +91,7 @@ def _ensemble_or_exit(filenames: list[str], *args, **kwargs) -> tuple:
         _, missing, path = str(error).partition("Model file not found: ")
         if not missing:
             raise
-        leave(f"there is no checkpoint {path}; mend --path")
+        exit_with_message(f"there is no checkpoint {path}; mend --path")
 
 
 checkpoint_utils.load_model_ensemble_and_task = _ensemble_or_exit

@@ -9,7 +9,7 @@ import sys
 import traceback
 import types
 
-from manifests.errors import leave, write_down
+from manifests.errors import exit_with_message, write_to_logs
 from mmpt_fairseq.compat.configs import PARTS, check_names, differences, plain, saved_config
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def _tell_other_settings(trainer, filename: str) -> None:
         logger.warning("this training goes on with other settings than before: %s", other)
 
 
-def _go_on_as_before(train: types.ModuleType) -> None:
+def _mend_resuming(train: types.ModuleType) -> None:
     """fairseq counts the validations without a better one in attributes of a function, which a
     resumed training starts anew: they travel in the checkpoint's ``extra_state``. And it ends in a
     traceback where the checkpoint in ``save_dir`` is of another training."""
@@ -66,7 +66,7 @@ def _go_on_as_before(train: types.ModuleType) -> None:
         except Exception as error:  # fairseq raises just that
             if not str(error).startswith(faults):
                 raise
-            leave(_refusal(trainer, filename, error))
+            exit_with_message(_refusal(trainer, filename, error))
         if extra_state is not None and not (reset_optimizer or reset_meters):
             counted.update(extra_state.get("early_stopping", {}))
             if trainer.is_data_parallel_master:
@@ -77,7 +77,7 @@ def _go_on_as_before(train: types.ModuleType) -> None:
     train.Trainer.load_checkpoint = load_checkpoint
 
 
-def _known_names_alone(train: types.ModuleType) -> None:
+def _check_registered_names(train: types.ModuleType) -> None:
     add_defaults = train.add_defaults
 
     def with_names(cfg) -> None:
@@ -87,7 +87,7 @@ def _known_names_alone(train: types.ModuleType) -> None:
     train.add_defaults = with_names
 
 
-def _score_before_the_best(train: types.ModuleType) -> None:
+def _mend_validation_scores(train: types.ModuleType) -> None:
     """fairseq looks the best checkpoint's metric up before a task can add to what was measured:
     ``validation_scores`` of a task that has it comes first."""
     get_valid_stats = train.get_valid_stats
@@ -99,7 +99,7 @@ def _score_before_the_best(train: types.ModuleType) -> None:
     train.get_valid_stats = with_scores
 
 
-def _empty_batches_first(train: types.ModuleType) -> None:
+def _mend_empty_batches(train: types.ModuleType) -> None:
     """An update's last batch tells fairseq whether all of them are empty: where a process's batches
     have come to an end, or hold no clip that can be used, it would forget how many clips those
     before were, and keep their gradients."""
@@ -111,7 +111,7 @@ def _empty_batches_first(train: types.ModuleType) -> None:
     train.Trainer.train_step = sorted_train_step
 
 
-def _end_in_the_log(train: types.ModuleType) -> None:
+def _log_failures(train: types.ModuleType) -> None:
     """What ends a training is not lost with the terminal. Where gradients are not finite fairseq
     repeats the step to look for the place, by hooks that cannot take our modules' outputs and end
     in a fault of their own: it is repeated without them."""
@@ -125,7 +125,7 @@ def _end_in_the_log(train: types.ModuleType) -> None:
             if not re.search("gradients are Nan|loss scale", str(error)):
                 raise
             reason, updates = str(error).splitlines()[0], trainer.get_num_updates()
-            leave(
+            exit_with_message(
                 f"update {updates + 1}: {reason.rstrip('.')}; lower optimization.lr, or lengthen "
                 "lr_scheduler.warmup_updates (crash.pt in checkpoint.save_dir has the weights "
                 "before it)"
@@ -135,13 +135,13 @@ def _end_in_the_log(train: types.ModuleType) -> None:
         try:
             return train_epoch(*args, **kwargs)
         except Exception:
-            write_down(traceback.format_exc())
+            write_to_logs(traceback.format_exc())
             raise
 
     train.train, train.Trainer.train_step = train_and_tell, train_or_exit
 
 
-def _pieces_or_exit() -> None:
+def _explain_missing_pieces() -> None:
     """fairseq's task for language models ends in a traceback where its folder holds none."""
     task = sys.modules["fairseq.tasks.language_modeling"].LanguageModelingTask
     load, read_dictionary = task.load_dataset, task.setup_dictionary
@@ -151,7 +151,7 @@ def _pieces_or_exit() -> None:
         try:
             yield
         except FileNotFoundError:
-            leave(
+            exit_with_message(
                 f"{args.data} does not hold what a language model learns from; write it with "
                 "python -m manifests.pieces, and give its folder as task.data"
             )
@@ -167,7 +167,7 @@ def _pieces_or_exit() -> None:
     task.load_dataset, task.setup_dictionary = load_dataset, classmethod(setup_dictionary)
 
 
-def _manifests_or_exit() -> None:
+def _explain_wrong_task() -> None:
     """fairseq-generate's default task, which is for text, ends in a traceback at our manifests."""
     task = sys.modules["fairseq.tasks.translation"].TranslationTask
     set_up = task.setup_task.__func__
@@ -175,7 +175,7 @@ def _manifests_or_exit() -> None:
     def setup_task(cls, cfg, **kwargs):
         folder = pathlib.Path(cfg.data)
         if any(folder.glob("*.tsv")) and not any(folder.glob("dict.*.txt")):
-            leave(
+            exit_with_message(
                 f"{folder} holds manifests, which fairseq-generate's default task does not read; "
                 "add --task mmpt_speech_to_text"
             )
@@ -184,7 +184,7 @@ def _manifests_or_exit() -> None:
     task.setup_task = classmethod(setup_task)
 
 
-def _stop_when_done(train: types.ModuleType) -> None:
+def _stop_when_finished(train: types.ModuleType) -> None:
     """fairseq asks whether a training is over behind an update or a validation alone: one that had
     ended, started again, would make one more and keep it as its best."""
     train_epoch = train.train
@@ -208,7 +208,7 @@ def _stop_when_done(train: types.ModuleType) -> None:
     train.train = train_unless_done
 
 
-def _interrupted_in_a_sentence(sentence: str) -> None:
+def _explain_interrupts(sentence: str) -> None:
     """Ctrl-C ends fairseq's commands with a traceback through all of it; the exit status stays."""
     report = sys.excepthook
 
@@ -232,20 +232,20 @@ def mend_commands() -> None:
     new = {"fairseq_cli.generate", "fairseq_cli.train"} & sys.modules.keys() - _mended
     _mended.update(new)
     if "fairseq_cli.generate" in new:
-        _interrupted_in_a_sentence("interrupted")
-        _manifests_or_exit()
+        _explain_interrupts("interrupted")
+        _explain_wrong_task()
     if "fairseq_cli.train" in new:
-        _interrupted_in_a_sentence(
+        _explain_interrupts(
             "interrupted; the same command goes on from the last checkpoint, if one was written"
         )
         train = sys.modules["fairseq_cli.train"]
-        _known_names_alone(train)
-        _go_on_as_before(train)
-        _score_before_the_best(train)
-        _empty_batches_first(train)
-        _stop_when_done(train)
-        _pieces_or_exit()
-        _end_in_the_log(train)
+        _check_registered_names(train)
+        _mend_resuming(train)
+        _mend_validation_scores(train)
+        _mend_empty_batches(train)
+        _stop_when_finished(train)
+        _explain_missing_pieces()
+        _log_failures(train)
 
 
 mend_commands()

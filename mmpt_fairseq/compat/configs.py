@@ -14,7 +14,7 @@ from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_REGISTRY
 from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
 
-from manifests.errors import leave
+from manifests.errors import exit_with_message
 
 # What a training can be another by.
 PARTS = "task", "model", "criterion", "optimizer", "lr_scheduler", "optimization", "dataset"
@@ -39,8 +39,8 @@ def _merge_or_exit(dc: FairseqDataclass, cfg: omegaconf.DictConfig, *args, **kwa
         if isinstance(error, omegaconf.errors.ConfigKeyError):
             near = difflib.get_close_matches(str(key), dc.__dataclass_fields__, n=1)
             remedy = f"; did you mean {near[0]}?" if near else "; leave it out"
-            leave(f"{part} has no key {key}{remedy}")
-        leave(f"{part} cannot take its {key}{remedy}")
+            exit_with_message(f"{part} has no key {key}{remedy}")
+        exit_with_message(f"{part} cannot take its {key}{remedy}")
     _check_cosine(merged)
     return merged
 
@@ -52,7 +52,7 @@ def _check_cosine(cfg: omegaconf.DictConfig) -> None:
         sentence = "all %d updates lie in the warm-up of %d; set lr_scheduler.warmup_updates lower"
         logger.warning(sentence, cfg.max_update, cfg.warmup_updates)
     if cosine and cfg.max_update == cfg.warmup_updates:
-        leave(
+        exit_with_message(
             f"optimization.max_update={cfg.max_update} ends with the warm-up; set "
             "lr_scheduler.warmup_updates lower"
         )
@@ -76,7 +76,7 @@ def check_names(cfg: omegaconf.DictConfig) -> None:
             near = difflib.get_close_matches(name, names, n=1)
             ours = sorted(n for n in names if n.startswith("mmpt_"))
             remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(ours or names)}"
-            leave(f"{part}._name={name} is none that there is; {remedy}")
+            exit_with_message(f"{part}._name={name} is none that there is; {remedy}")
 
 
 def _as_dict(part: object) -> dict:

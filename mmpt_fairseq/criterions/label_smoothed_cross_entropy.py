@@ -19,7 +19,7 @@ from omegaconf import II
 from torch import Tensor
 
 from manifests.errors import InputError
-from mmpt_fairseq.modules.ctc_guide import CtcGuide, guided, heard_at, speech_heard
+from mmpt_fairseq.modules.ctc_guide import CtcGuide, apply_prior, progress_at, speech_progress
 
 logger = logging.getLogger(__name__)
 
@@ -158,9 +158,9 @@ class _Guided:
         features, frames = (sample["net_input"][name] for name in ("src_tokens", "src_lengths"))
         if self.model.encoder.given_states:  # of which none tells how loud it is
             features = torch.zeros_like(features)
-        heard = speech_heard(features, frames)
-        heard = heard_at(heard, frames, len(lprobs), lengths)
-        lprobs, numbered = guided(
+        heard = speech_progress(features, frames)
+        heard = progress_at(heard, frames, len(lprobs), lengths)
+        lprobs, numbered = apply_prior(
             lprobs.transpose(0, 1), targets, target_lengths, heard, self.width, self.strength
         )
         self.targets = numbered, target_lengths

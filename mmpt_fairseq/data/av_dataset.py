@@ -24,7 +24,9 @@ from mmpt_fairseq.data.rows import longest_first
 from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
 
-SAME = 0.2  # seconds between the ends of sound and pictures that are as long, but for rounding
+SAME_LENGTH = (
+    0.2  # seconds between the ends of sound and pictures that are as long, but for rounding
+)
 
 
 @dataclass
@@ -248,7 +250,7 @@ class AVDataset(FairseqDataset):
         frames = max(1, int(self.manifest.n_frames[index]))
 
         def wanted(rate: float | None) -> NDArray[np.int64]:
-            first, kept = shown(
+            first, kept = frame_window(
                 available, frames, start, options.max_audio_frames, rate if heard else None
             )
             return first + sample_frame_indices(
@@ -270,7 +272,7 @@ class AVDataset(FairseqDataset):
             ``video_rows`` ``(V,)``. Nothing of a modality that no clip has; an empty batch, or one
             that stops an evaluation, where clips cannot be used.
         """
-        clips, replacement = self.skipped.sort_out(samples)
+        clips, replacement = self.skipped.split_usable(samples)
         if replacement is not None:
             return replacement
         with_audio = [i for i, c in enumerate(clips) if c.audio is not None]
@@ -296,7 +298,7 @@ class AVDataset(FairseqDataset):
         }
 
 
-def shown(
+def frame_window(
     available: int, frames: int, start: int, most: int, rate: float | None
 ) -> tuple[int, int]:
     """First and number of the pictures that are shown with a part of a clip's sound.
@@ -305,11 +307,11 @@ def shown(
         available: pictures of the clip.
         frames: of 10 ms, of its sound.
         start, most: the part's first frame, and how many there are of it at most.
-        rate: pictures a second. Where both last as long within ``SAME``, or none is known, the
-            part of the pictures is that of the sound.
+        rate: pictures a second. Where both last as long within ``SAME_LENGTH``, or none is known,
+            the part of the pictures is that of the sound.
     """
     seconds = frames / FRAMES_A_SECOND
-    if not rate or abs(available / rate - seconds) <= SAME:
+    if not rate or abs(available / rate - seconds) <= SAME_LENGTH:
         rate = available / seconds
     a_frame = rate / FRAMES_A_SECOND
     first = min(round(a_frame * start), available - 1)

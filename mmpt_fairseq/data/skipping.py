@@ -14,13 +14,16 @@ from manifests.errors import InputError, UnreadableClip
 logger = logging.getLogger(__name__)
 
 READ, UNUSABLE = 1, 2  # states of a row
-PASSES, FEW = 3, 50  # readings of each row, and of all rows, after which few rows are all there are
-LONGER = 10  # frames that sound may last beyond what its manifest says: decoders differ
+MIN_PASSES, MIN_READS = (
+    3,
+    50,
+)  # readings of each row, and of all rows, after which few rows are all there are
+LENGTH_TOLERANCE = 10  # frames that sound may last beyond what its manifest says: decoders differ
 
 
 def check_length(frames: float, told: int, source: str) -> None:
     """Raise UnreadableClip for sound longer than ``n_frames``, by which batches are made."""
-    if frames > told + LONGER:
+    if frames > told + LENGTH_TOLERANCE:
         raise UnreadableClip(
             f"{source} lasts {frames:.0f} frames of 10 ms, not {told} as column n_frames says; "
             "write its manifest again"
@@ -73,7 +76,7 @@ class SkippedClips:
             logger.warning("skipped %s: %s (%d so far)", where, error, self.skipped)
         return UnreadableClip(f"{where}: {error}")
 
-    def sort_out(self, samples: list) -> tuple[list, dict | None]:
+    def split_usable(self, samples: list) -> tuple[list, dict | None]:
         """The usable samples of a batch, and what to hand on instead if there is no using them.
 
         An empty dict makes fairseq train on a dummy batch; ``unreadable`` makes the task stop.
@@ -94,7 +97,7 @@ class SkippedClips:
             return
         self._news[0] = 0
         skipped, read, patience = self.skipped, self.read, self.patience
-        if self._reads > max(FEW, PASSES * read):
+        if self._reads > max(MIN_READS, MIN_PASSES * read):
             patience = min(patience, read // 4)
         if skipped > max(patience, self.share * read):
             self._news[0] = 1

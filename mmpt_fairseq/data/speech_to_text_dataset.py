@@ -258,7 +258,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
 
     def collater(self, samples: list[LabelledItem | UnreadableClip]) -> dict:
         """fairseq's batch plus ``ctc_target``: targets with neither EOS nor language tag."""
-        samples, replacement = self.skipped.sort_out(samples)
+        samples, replacement = self.skipped.split_usable(samples)
         if replacement is not None:
             return replacement
         batch = super().collater(samples, return_order=True)

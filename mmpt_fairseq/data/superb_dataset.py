@@ -107,7 +107,7 @@ class SuperbDataset(FairseqDataset):
 
     def collater(self, samples: list[Example | UnreadableClip]) -> dict:
         """Batch of the usable clips, in fairseq's form."""
-        examples, replacement = self.skipped.sort_out(samples)
+        examples, replacement = self.skipped.split_usable(samples)
         if replacement is not None:
             return replacement
         sources = [e.source for e in examples]

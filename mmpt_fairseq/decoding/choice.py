@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 CTC_GENERATORS = {"ctc": CTCGreedyGenerator, "ctc_beam": CTCPrefixBeamGenerator}
 DECODINGS = ("attention", "joint", *CTC_GENERATORS)
 Decoding = ChoiceEnum(list(DECODINGS))
-UNHEARD = (
+IGNORED_BY_CTC = (
     *("lenpen", "unkpen", "temperature", "min_len", "no_repeat_ngram_size", "sampling"),
     *("diverse_beam_groups", "diversity_rate", "constraints", "match_source_len", "unnormalized"),
 )
@@ -44,7 +44,7 @@ def ctc_generator(
     """One of CTC's own searches; warns of settings of fairseq's search that it has no place for."""
     known = GenerationConfig.__dataclass_fields__
     # The best path is one, and no other is kept.
-    unheard = (*UNHEARD, "nbest", "beam") if decoding == "ctc" else UNHEARD
+    unheard = (*IGNORED_BY_CTC, "nbest", "beam") if decoding == "ctc" else IGNORED_BY_CTC
     given = [n for n in unheard if getattr(args, n, known[n].default) != known[n].default]
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)

@@ -20,7 +20,7 @@ from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.modules.masking import padding_mask
 from mmpt_fairseq.modules.pooling import AttentionPooling, masked_mean
 from mmpt_fairseq.modules.reconstruction import (
-    Encoded,
+    DecoderInput,
     SharedDecoder,
     audio_patches,
     masked_squared_error,
@@ -201,7 +201,7 @@ class AVPretrainingModel(BaseFairseqModel):
             audio_kernel=cfg.decoder_audio_kernel,
             interpolate=cfg.decoder_interpolates,
             zero_first=cfg.predict_zero_first,
-            recompute=cfg.checkpoint_activations,
+            checkpoint_activations=cfg.checkpoint_activations,
         )
         heads = (cfg.encoder_attention_heads, cfg.video_attention_heads)
         return cls(
@@ -265,7 +265,7 @@ class AVPretrainingModel(BaseFairseqModel):
             None in place of the one that is not asked for.
         """
         reconstruction = embeddings = None
-        encoded: dict[str, Encoded] = {}
+        encoded: dict[str, DecoderInput] = {}
         if reconstruct or self.contrast_masked:
             if audio is not None:
                 encoded["audio"] = self.encode_audio(audio, audio_lengths, audio_mask, audio_rows)
@@ -286,21 +286,23 @@ class AVPretrainingModel(BaseFairseqModel):
                 embeddings = self.embed(audio_unmasked[sound], lengths, video[pictures])
         return reconstruction, embeddings
 
-    def encode_audio(self, audio: Tensor, lengths: Tensor, mask: Tensor, rows: Tensor) -> Encoded:
+    def encode_audio(
+        self, audio: Tensor, lengths: Tensor, mask: Tensor, rows: Tensor
+    ) -> DecoderInput:
         """The visible frames of the clips that have sound."""
         encoded = self.audio_encoder(audio, lengths, mask)
         padding = padding_mask(encoded.lengths, mask.size(1))
-        return Encoded(encoded.states, encoded.visible, padding, None, rows)
+        return DecoderInput(encoded.states, encoded.visible, padding, None, rows)
 
-    def encode_video(self, video: Tensor, mask: Tensor, rows: Tensor) -> Encoded:
+    def encode_video(self, video: Tensor, mask: Tensor, rows: Tensor) -> DecoderInput:
         """The visible patches of the clips that have video."""
         states, visible = self.video_encoder(video, mask)
         positions = self.video_encoder.patches.positions(self.decoder.dim, video.device)
-        return Encoded(states, visible, None, positions, rows)
+        return DecoderInput(states, visible, None, positions, rows)
 
     def reconstruct(
         self,
-        encoded: dict[str, Encoded],
+        encoded: dict[str, DecoderInput],
         audio: Tensor | None,
         lengths: Tensor | None,
         audio_mask: Tensor | None,
@@ -344,7 +346,7 @@ class AVPretrainingModel(BaseFairseqModel):
         a = self.pool_audio(encoded.states, encoded.padding)
         return self._project(a, self.pool_video(self.video_encoder.encode_slices(video)))
 
-    def embed_visible(self, audio: Encoded, video: Encoded) -> Embeddings:
+    def embed_visible(self, audio: DecoderInput, video: DecoderInput) -> Embeddings:
         """Pairs by their visible tokens alone; a clip with none in a modality is no pair."""
         sound, pictures = pairs(audio.rows, video.rows)
         unseen = audio.visible.padding[sound].all(1) | video.visible.padding[pictures].all(1)

@@ -14,7 +14,7 @@ from mmpt_fairseq.modules.conformer import ConformerEncoder
 ENCODER_GROUP = "encoder"
 
 # An update at which all that waits has thawed. What is tried as if it were, is told as nothing.
-THE_END = 10**9
+AFTER_LAST_UPDATE = 10**9
 
 
 @dataclass

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from manifests.errors import InputError
 from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
-from mmpt_fairseq.models.freezing import THE_END, Freezing, mark_encoder, without_gradients
+from mmpt_fairseq.models.freezing import (
+    AFTER_LAST_UPDATE,
+    Freezing,
+    mark_encoder,
+    without_gradients,
+)
 from mmpt_fairseq.modules.conformer import ConformerEncoder, EncodedAudio
 from mmpt_fairseq.modules.masking import padding_mask
 
@@ -99,7 +104,7 @@ class SpeechEncoder(FairseqEncoder):
         """Thaw when it is time; fairseq says so after it has set the mode of training."""
         super().set_num_updates(num_updates)
         waited, self.num_updates = self.thaws, num_updates
-        if waited and not self.thaws and num_updates != THE_END:
+        if waited and not self.thaws and num_updates != AFTER_LAST_UPDATE:
             logger.info("update %d: what of the encoder waited learns from now on", num_updates)
         self.train(self.training)
 

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 DESCRIPTION = "upstream.json"  # beside stored states: of what they are
 STORED = ("layers", "dim", "stride", "mean", "weights")
-THEIRS = ("wav2vec2", "hubert")
+FAIRSEQ_MODELS = ("wav2vec2", "hubert")
 SIZES = [f.name for f in fields(ConformerConfig) if f.name not in ("_name", "dropout")]
 
 
@@ -60,24 +60,24 @@ def open_upstream(name: str, folder: Path | None = None) -> Upstream:
         InputError: no such file, a checkpoint of something else.
     """
     cfg = UpstreamConfig(upstream=name)
-    settle(cfg, folder)
+    resolve_upstream(cfg, folder)
     upstream = build_upstream(cfg)
-    fill(upstream, cfg)
+    load_upstream_weights(upstream, cfg)
     return upstream.eval().requires_grad_(False)
 
 
-def settle(cfg: UpstreamConfig, folder: Path | None) -> None:
+def resolve_upstream(cfg: UpstreamConfig, folder: Path | None) -> None:
     """Write into ``cfg`` what its upstream is; ``folder`` holds the manifests."""
     name = str(cfg.upstream)
     if name == "fbank":
         cfg.upstream_kind = "fbank"
     elif name == "cached":
         cfg.upstream_kind = "stored"
-        _settle_stored(cfg, folder)
+        _resolve_stored(cfg, folder)
     elif name == "random":
         cfg.upstream_kind = "conformer"
     else:
-        _settle_checkpoint(cfg, name.removeprefix("random:"), name.startswith("random:"))
+        _resolve_checkpoint(cfg, name.removeprefix("random:"), name.startswith("random:"))
 
 
 def build_upstream(cfg: UpstreamConfig) -> Upstream:
@@ -87,17 +87,17 @@ def build_upstream(cfg: UpstreamConfig) -> Upstream:
     if cfg.upstream_kind == "stored":
         return StoredUpstream(cfg.upstream_layers, cfg.upstream_dim, cfg.upstream_stride)
     if cfg.upstream_kind == "fairseq":
-        return _fairseqs(str(cfg.upstream))
+        return _load_fairseq_upstream(str(cfg.upstream))
     return ConformerUpstream(build_conformer(cfg), cfg.encoder_embed_dim)
 
 
-def fill(upstream: Upstream, cfg: UpstreamConfig) -> None:
+def load_upstream_weights(upstream: Upstream, cfg: UpstreamConfig) -> None:
     """Load the weights of a checkpoint of ours; an untrained encoder stays untrained."""
     if isinstance(upstream, ConformerUpstream) and not str(cfg.upstream).startswith("random"):
         load_encoder(upstream.encoder, cfg.upstream)
 
 
-def _settle_stored(cfg: UpstreamConfig, folder: Path | None) -> None:
+def _resolve_stored(cfg: UpstreamConfig, folder: Path | None) -> None:
     path = Path(folder or ".") / DESCRIPTION
     if not path.is_file():
         raise InputError(
@@ -115,7 +115,7 @@ def check_stored(cfg: UpstreamConfig, folder: Path) -> None:
     """Raise InputError where a head would be given the states of another upstream than its own."""
     if cfg.upstream_kind == "stored" and cfg.get("upstream_weights"):
         found = UpstreamConfig(upstream="cached")
-        settle(found, folder)
+        resolve_upstream(found, folder)
         if found.upstream_weights != cfg.upstream_weights:
             raise InputError(
                 f"{folder} holds the states of another upstream than the head was trained on; give "
@@ -123,11 +123,11 @@ def check_stored(cfg: UpstreamConfig, folder: Path) -> None:
             )
 
 
-def _settle_checkpoint(cfg: UpstreamConfig, path: str, sizes_alone: bool) -> None:
+def _resolve_checkpoint(cfg: UpstreamConfig, path: str, sizes_alone: bool) -> None:
     checkpoint = load_checkpoint(path)
     saved = settings_of(checkpoint, "model")
     kind = str(saved.get("_name", ""))
-    if kind in THEIRS and not sizes_alone:
+    if kind in FAIRSEQ_MODELS and not sizes_alone:
         cfg.upstream_kind = "fairseq"
         return
     if not encoder_state(checkpoint["model"]):
@@ -141,7 +141,7 @@ def _settle_checkpoint(cfg: UpstreamConfig, path: str, sizes_alone: bool) -> Non
             setattr(cfg, name, saved[name])
 
 
-def _fairseqs(path: str) -> FairseqUpstream:
+def _load_fairseq_upstream(path: str) -> FairseqUpstream:
     if not Path(path).is_file():
         raise InputError(f"the upstream {path} is gone; model.upstream must name its checkpoint")
     models, _, task = checkpoint_utils.load_model_ensemble_and_task([path])

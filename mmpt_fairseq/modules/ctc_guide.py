@@ -53,7 +53,7 @@ class CtcGuide:
         return max(0.0, 1 - update / self.updates) if self.updates else 0.0
 
 
-def speech_heard(features: Tensor, lengths: Tensor) -> Tensor:
+def speech_progress(features: Tensor, lengths: Tensor) -> Tensor:
     """Share of a clip's speech that has been heard by the middle of each frame, by loudness.
 
     What SpecAugment has masked counts as loud as the clip's mean, which it was given: where pauses
@@ -76,7 +76,7 @@ def speech_heard(features: Tensor, lengths: Tensor) -> Tensor:
     return heard.clamp_max(1.0).masked_fill(behind, 1.0)
 
 
-def guided(
+def apply_prior(
     lprobs: Tensor,
     targets: Tensor,
     target_lengths: Tensor,
@@ -93,7 +93,7 @@ def guided(
         lprobs: ``(B, T, V)`` log probabilities; 0 is the blank.
         targets: ``(B, L)``, none of them the blank.
         target_lengths: ``(B,)``.
-        heard: ``(B, T)``, see :func:`speech_heard`.
+        heard: ``(B, T)``, see :func:`speech_progress`.
         width: standard deviation of the prior.
         strength: 0 leaves the loss as it is.
 
@@ -120,7 +120,7 @@ def guided(
     return torch.cat([spoken, rest], -1), numbered
 
 
-def heard_at(heard: Tensor, lengths: Tensor, steps: int, step_lengths: Tensor) -> Tensor:
+def progress_at(heard: Tensor, lengths: Tensor, steps: int, step_lengths: Tensor) -> Tensor:
     """``heard``, ``(B, T)`` of clips of ``lengths``, at an encoder's coarser frames.
 
     Args:

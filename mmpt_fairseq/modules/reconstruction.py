@@ -21,7 +21,7 @@ PATCH_VARIANCE = 1e-6  # of a patch, as in MAE's code: a constant patch has none
 
 
 @dataclass
-class Encoded:
+class DecoderInput:
     """What an encoder made of the visible tokens of the clips that have its modality.
 
     Attributes:
@@ -51,7 +51,7 @@ class SharedDecoder(nn.Module):
         interpolate: masked tokens of sound begin as what lies between their visible neighbours, so
             that neither encoder nor blocks have to learn to carry those over.
         zero_first: predictions start out as zero, not at random.
-        recompute: blocks are recomputed in the backward pass, to save memory.
+        checkpoint_activations: blocks are recomputed in the backward pass, to save memory.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class SharedDecoder(nn.Module):
         audio_kernel: int = 0,
         interpolate: bool = False,
         zero_first: bool = False,
-        recompute: bool = False,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         self.dim, self.interpolate = dim, interpolate
@@ -78,7 +78,7 @@ class SharedDecoder(nn.Module):
             {name: nn.Parameter(0.02 * torch.randn(dim)) for name in ("audio", "video")}
         )
         self.mask_token = nn.Parameter(0.02 * torch.randn(dim))
-        self.transformer = Transformer(dim, layers, heads, recompute)
+        self.transformer = Transformer(dim, layers, heads, checkpoint_activations)
         self.predict = nn.ModuleDict(
             {"audio": nn.Linear(dim, audio_patch), "video": nn.Linear(dim, video_patch)}
         )
@@ -86,7 +86,7 @@ class SharedDecoder(nn.Module):
             for parameter in self.predict.parameters():
                 nn.init.zeros_(parameter)
 
-    def forward(self, encoded: dict[str, Encoded], jointly: bool = False) -> dict[str, Tensor]:
+    def forward(self, encoded: dict[str, DecoderInput], jointly: bool = False) -> dict[str, Tensor]:
         """Predict every patch of ``audio`` and ``video``, whichever there are: ``(A, L, patch)``.
 
         Args:
@@ -99,7 +99,7 @@ class SharedDecoder(nn.Module):
             decoded = {n: self.transformer(x, encoded[n].padding) for n, x in tokens.items()}
         return {name: self.predict[name](x) for name, x in decoded.items()}
 
-    def tokens(self, modality: str, part: Encoded) -> Tensor:
+    def tokens(self, modality: str, part: DecoderInput) -> Tensor:
         """``(A, L, dim)``: encoded tokens among mask tokens, with their positions."""
         shown, visible = self.project[modality](part.states), part.visible
         if modality == "audio" and self.interpolate:
@@ -117,7 +117,7 @@ class SharedDecoder(nn.Module):
             x = x + self.near(real)
         return x
 
-    def _together(self, tokens: dict[str, Tensor], encoded: dict[str, Encoded]) -> dict:
+    def _together(self, tokens: dict[str, Tensor], encoded: dict[str, DecoderInput]) -> dict:
         """One sequence a clip; a modality that a clip lacks is padding there."""
         clips = 1 + max(int(part.rows.max()) for part in encoded.values())
         sequence, hidden = [], []

@@ -157,12 +157,14 @@ class VideoEncoder(nn.Module):
         dim: int,
         layers: int,
         heads: int,
-        recompute: bool,
+        checkpoint_activations: bool,
         normalise_slices: bool = False,
     ) -> None:
         super().__init__()
         self.patches, self.normalise_slices = patches, normalise_slices
-        self.transformer = Transformer(dim, layers, heads, checkpoint_activations=recompute)
+        self.transformer = Transformer(
+            dim, layers, heads, checkpoint_activations=checkpoint_activations
+        )
         self.dim = dim
 
     def forward(self, video: Tensor, hidden: Tensor) -> tuple[Tensor, VisibleTokens]:

@@ -10,7 +10,7 @@ from fairseq.data.iterators import EpochBatchIterator
 
 from manifests.errors import InputError, exit_on_input_error
 from mmpt_fairseq.data.rows import dataset_is_training
-from mmpt_fairseq.models.freezing import THE_END
+from mmpt_fairseq.models.freezing import AFTER_LAST_UPDATE
 from mmpt_fairseq.tasks._every_row import peak_memory_gb
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,9 @@ class LargestBatchFirstMixin:
         what = f"the most expensive batch ({len(rows)} clips, {batch['ntokens']} tokens)"
         try:
             with torch.random.fork_rng(devices):
-                super().train_step(batch, model, criterion, optimizer, THE_END, ignore_grad=True)
+                super().train_step(
+                    batch, model, criterion, optimizer, AFTER_LAST_UPDATE, ignore_grad=True
+                )
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise

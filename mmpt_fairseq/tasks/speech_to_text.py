@@ -291,7 +291,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             for model in models:
                 self.states.check(encoder_digest(model.encoder.audio_encoder))
 
-    def _tell_unheard_weight(self) -> None:
+    def _warn_of_ignored_weight(self) -> None:
         """A training's is for the decodes that come after it."""
         weight, decoding = self.cfg.ctc_decoding_weight, str(self.cfg.decoding)
         given = weight != SpeechToTextConfig.ctc_decoding_weight
@@ -307,7 +307,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
         with exit_on_input_error():
             check_search(decoding, models, self.ctc_text, self.ctc_learnt, args)
-            self._tell_unheard_weight()
+            self._warn_of_ignored_weight()
             if self.states is not None and self.cfg.decodes_with:
                 self._check_states(models)
             fusion = extra_gen_cls_kwargs or {}

@@ -32,7 +32,7 @@ from mmpt_fairseq.data.superb_labels import (
     training_labels,
 )
 from mmpt_fairseq.models.superb import UTTERANCE_KINDS
-from mmpt_fairseq.models.upstreams import fill, settle
+from mmpt_fairseq.models.upstreams import load_upstream_weights, resolve_upstream
 from mmpt_fairseq.modules.upstreams import Upstream
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
@@ -144,10 +144,10 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         """The model; when training starts, the upstream's weights go into it."""
         with exit_on_input_error():
             if not from_checkpoint:
-                settle(cfg, Path(self.cfg.data))
+                resolve_upstream(cfg, Path(self.cfg.data))
             model = super().build_model(cfg, from_checkpoint)
             if not from_checkpoint:
-                fill(model.upstream, cfg)
+                load_upstream_weights(model.upstream, cfg)
                 self._check_goes_on(cfg, model.upstream)
         self.reads = model.upstream.reads
         upstream = model.upstream

@@ -52,18 +52,18 @@ def test_workers_lose_no_count_to_each_other(start):
 def test_training_uses_the_others():
     clips = counted(True, 3, 0)
     fault = clips.report(1, "line 2", UnreadableClip("gone"))
-    assert clips.sort_out([1, fault, 3]) == ([1, 3], None)
-    assert clips.sort_out([fault]) == ([], {})
-    assert clips.sort_out([]) == ([], {})
+    assert clips.split_usable([1, fault, 3]) == ([1, 3], None)
+    assert clips.split_usable([fault]) == ([], {})
+    assert clips.split_usable([]) == ([], {})
 
 
 def test_evaluation_names_the_fault():
     clips = counted(False, 3, 0)
     fault = clips.report(1, "a.tsv, line 2", UnreadableClip("gone"))
-    usable, instead = clips.sort_out([1, fault, 3])
+    usable, instead = clips.split_usable([1, fault, 3])
     assert usable == []
     assert instead["unreadable"] == ["a.tsv, line 2: gone"]
-    assert clips.sort_out([1, 3]) == ([1, 3], None)
+    assert clips.split_usable([1, 3]) == ([1, 3], None)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,12 @@ from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 from omegaconf import OmegaConf
 
 from manifests.errors import InputError
-from mmpt_fairseq.models.freezing import THE_END, Freezing, refuse_decay, scaled_encoder_lr
+from mmpt_fairseq.models.freezing import (
+    AFTER_LAST_UPDATE,
+    Freezing,
+    refuse_decay,
+    scaled_encoder_lr,
+)
 from tests.helpers import speech_batch, speech_model, speech_task
 
 BATCH = speech_batch([40, 21], [[4], [5]])
@@ -76,7 +81,7 @@ def test_the_encoder_thaws_after_so_many_updates(caplog):
         assert changed(before, model) == set()
         assert torch.equal(states(model), states(model))  # no dropout either
     assert not torch.equal(head, model.encoder.ctc_projection.weight)
-    model.set_num_updates(THE_END)  # as the largest batch is tried
+    model.set_num_updates(AFTER_LAST_UPDATE)  # as the largest batch is tried
     model.set_num_updates(2)
     assert "learns from now on" not in caplog.text
     update(task, model, optimizer, 3)

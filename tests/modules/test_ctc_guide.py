@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmpt_fairseq.modules.ctc_guide import CtcGuide, guided, heard_at, speech_heard
+from mmpt_fairseq.modules.ctc_guide import CtcGuide, apply_prior, progress_at, speech_progress
 
 
 def clip(*parts, bins=80, seed=1):
@@ -49,7 +49,7 @@ def test_the_loss_and_its_gradient_are_those_of_all_weighted_paths(strength):
     table = torch.tensor([[1, 2, 1], [2, 3, 3]])  # what stands behind a target is not read
 
     lengths = torch.tensor([3, 1])
-    lprobs, numbered = guided(logits.log_softmax(-1), table, lengths, heard, 0.2, strength)
+    lprobs, numbered = apply_prior(logits.log_softmax(-1), table, lengths, heard, 0.2, strength)
     loss = F.ctc_loss(
         lprobs.transpose(0, 1), numbered, torch.tensor(steps), lengths, reduction="sum"
     )
@@ -68,7 +68,7 @@ def test_the_loss_and_its_gradient_are_those_of_all_weighted_paths(strength):
 def test_pauses_take_none_of_the_text():
     """Silence before, between and after: speech alone moves the clock, evenly."""
     features = clip((40, -5.0), (30, 2.0), (50, -5.0), (30, 2.0), (20, -5.0))
-    heard = speech_heard(features[None], torch.tensor([170]))[0]
+    heard = speech_progress(features[None], torch.tensor([170]))[0]
     assert heard[:40].max() < 0.01
     assert (heard[70:120] - 0.5).abs().max() < 0.02
     assert heard[150:].min() > 0.99
@@ -78,33 +78,33 @@ def test_pauses_take_none_of_the_text():
 
 def test_a_click_is_little_speech():
     features = clip((40, -5.0), (2, 6.0), (40, -5.0), (60, 1.0))
-    assert speech_heard(features[None], torch.tensor([142]))[0, 80] < 0.05
+    assert speech_progress(features[None], torch.tensor([142]))[0, 80] < 0.05
 
 
 def test_the_clock_knows_neither_padding_nor_gain():
     short, long = clip((20, -3.0), (40, 1.0)), clip((30, 0.0), (20, -4.0), (60, 0.5), seed=2)
     batch = torch.full((2, 110, 80), 9.0)
     batch[0, :60], batch[1] = short, long
-    heard = speech_heard(batch, torch.tensor([60, 110]))
-    alone = speech_heard(short[None], torch.tensor([60]))[0]
+    heard = speech_progress(batch, torch.tensor([60, 110]))
+    alone = speech_progress(short[None], torch.tensor([60]))[0]
     torch.testing.assert_close(heard[0, :60], alone)
     assert (heard[0, 60:] == 1).all()
-    louder = speech_heard(3.0 * long[None] + 7, torch.tensor([110]))[0]
+    louder = speech_progress(3.0 * long[None] + 7, torch.tensor([110]))[0]
     torch.testing.assert_close(louder, heard[1], rtol=1e-4, atol=1e-5)
 
 
 def test_without_anything_louder_time_is_the_clock():
-    heard = speech_heard(torch.zeros(1, 10, 80), torch.tensor([8]))[0]
+    heard = speech_progress(torch.zeros(1, 10, 80), torch.tensor([8]))[0]
     expected = torch.tensor([(t + 0.5) / 8 for t in range(8)] + [1.0, 1.0])
     torch.testing.assert_close(heard, expected)
-    coarse = heard_at(heard[None], torch.tensor([8]), 3, torch.tensor([2]))[0]
+    coarse = progress_at(heard[None], torch.tensor([8]), 3, torch.tensor([2]))[0]
     torch.testing.assert_close(coarse[:2], torch.tensor([2.5 / 8, 6.5 / 8]))
 
 
 def test_a_batch_without_any_text():
     lprobs = torch.randn(1, 3, 4).log_softmax(-1)
     none = torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, dtype=torch.long)
-    given, numbered = guided(lprobs, *none, torch.rand(1, 3), 0.1, 1.0)
+    given, numbered = apply_prior(lprobs, *none, torch.rand(1, 3), 0.1, 1.0)
     blank = lprobs[..., :1].exp()
     torch.testing.assert_close(given.exp(), torch.cat([blank, 1 - blank], -1))
     assert numbered.shape == (1, 0)

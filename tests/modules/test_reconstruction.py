@@ -4,7 +4,7 @@ import torch
 
 from mmpt_fairseq.modules.masking import VisibleTokens
 from mmpt_fairseq.modules.reconstruction import (
-    Encoded,
+    DecoderInput,
     SharedDecoder,
     audio_patches,
     masked_squared_error,
@@ -91,9 +91,9 @@ def decoder():
 
 
 def part(states, hidden, padding=None, positions=None, rows=None):
-    """Encoded tokens of the clips ``rows``, all of them by default."""
+    """DecoderInput tokens of the clips ``rows``, all of them by default."""
     rows = torch.arange(len(states)) if rows is None else torch.tensor(rows)
-    return Encoded(states, VisibleTokens.from_hidden(hidden), padding, positions, rows)
+    return DecoderInput(states, VisibleTokens.from_hidden(hidden), padding, positions, rows)
 
 
 AUDIO_HIDDEN = torch.tensor([[False, True, True, False, True], [False, False, True, True, True]])

@@ -14,7 +14,7 @@ from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 from omegaconf import OmegaConf
 
 from manifests.errors import InputError
-from mmpt_fairseq.models.upstreams import UpstreamConfig, open_upstream, settle
+from mmpt_fairseq.models.upstreams import UpstreamConfig, open_upstream, resolve_upstream
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.modules.superb_heads import (
     DiarizationHead,
@@ -161,7 +161,7 @@ def test_what_is_no_upstream(tmp_path):
     with pytest.raises(InputError, match=r"x.pt \(x\) is no upstream"):
         open_upstream(str(tmp_path / "x.pt"))
     with pytest.raises(InputError, match=r"upstream=cached but there is no .*upstream.json"):
-        settle(UpstreamConfig(upstream="cached"), tmp_path)
+        resolve_upstream(UpstreamConfig(upstream="cached"), tmp_path)
 
 
 def test_stored_states_of_another_upstream():

@@ -102,7 +102,8 @@ def test_two_processes_contrast_like_one_with_the_whole_batch(criterion, corpora
 @pytest.mark.parametrize("name", DATA)
 def test_two_processes_resume(name, corpora, tmp_path):
     """Where they had come half-way, as if nothing had been between."""
-    data, common = corpora / DATA[name], ["optimization.max_update=4"]
+    data, common = corpora / DATA[name], ["dataset.max_tokens=null", "+dataset.batch_size=2"]
+    common.append("optimization.max_update=4")
     saved = [*common, "checkpoint.save_interval_updates=3"]
     succeeded(train(name, data, tmp_path / "whole", *saved, processes=2))
     [middle] = (tmp_path / "whole").glob("checkpoint_*_3.pt")

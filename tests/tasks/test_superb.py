@@ -15,7 +15,7 @@ from mmpt_fairseq.criterions.superb import SuperbCriterion
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.decoding.superb_predictions import choose_scoring, diarization_score, predict
 from mmpt_fairseq.models.superb import SuperbModelConfig
-from mmpt_fairseq.models.upstreams import check_stored, settle
+from mmpt_fairseq.models.upstreams import check_stored, resolve_upstream
 from mmpt_fairseq.tasks.superb import SuperbConfig, SuperbTask, class_weights
 from tests.helpers import save_checkpoint, stage_1_checkpoint
 
@@ -157,7 +157,7 @@ def test_stored_states_are_those_of_one_upstream(superb, tmp_path):
     model, path = stage_1_checkpoint(tmp_path / "stage1.pt")
     store_states(str(path), data, tmp_path / "states")
     cfg = model_config(upstream="cached")
-    settle(cfg, tmp_path / "states")
+    resolve_upstream(cfg, tmp_path / "states")
     check_stored(cfg, tmp_path / "states")
     text = (data / "train.tsv").read_text()
     (data / "train.tsv").write_text(text.replace("\txa\t", "\txc\t"))
