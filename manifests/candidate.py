@@ -6,7 +6,6 @@ Nothing here imports fairseq, because spawned workers read this file.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from zlib import crc32
 
 # Why a clip is left out; the words that stand in skipped.tsv.
 MISSING = "missing file"
@@ -30,11 +29,6 @@ NOT_TWO_SPEAKERS = "not two speakers"
 SHARED_VIDEO = "video of a speaker held out"
 
 LONGEST_WITH_TEXT = 60.0  # seconds: the default task.max_source_positions of stages 2 and 3
-
-
-def held_out(name: str, every: int) -> bool:
-    """Whether a speaker or a video is of the one in ``every`` that is kept for validation."""
-    return every > 0 and crc32(name.encode("utf-8", "surrogateescape")) % every == 0
 
 
 def piece_id(name: str, place: int) -> str:

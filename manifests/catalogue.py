@@ -7,7 +7,6 @@ there are.
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
@@ -15,17 +14,13 @@ from operator import eq
 from pathlib import Path
 
 from manifests.candidate import DUPLICATE, piece_id
-from manifests.errors import InputError
 from manifests.holdout import at_the_end, hold_out
 from manifests.journal import read_entries
+from manifests.splits import role_of
 from manifests.text import sentence_key
 
 LEAKS = ("speaker", "source", "sentence")
 SHOWN = 5  # examples of a leak in a message
-SPLIT = re.compile(r"\w[\w.+-]{0,99}")
-# What fairseq calls them, however they are written.
-SPELLINGS = {name: name for name in ("train", "valid", "dev", "test")}
-SPELLINGS |= {"training": "train", "validation": "valid"}
 _TABLE = """
 CREATE TABLE clips (
     n INTEGER, piece INTEGER, split TEXT, drawn INTEGER, id TEXT, path TEXT,
@@ -183,34 +178,6 @@ class Catalogue:
             if len(shown) < SHOWN:
                 shown.append(f"{value!r} in {splits.replace(',', ' and ')}")
         return count, shown
-
-
-def role_of(split: str) -> str:
-    """What a split is for, by its name."""
-    name = split.lower()
-    if name.startswith(("valid", "dev", "val")):
-        return "valid"
-    return "test" if name.startswith(("test", "tst", "eval")) else "train"
-
-
-def spelt(split: str) -> str:
-    """A split's usual name: ``training`` is train, ``validation`` valid, ``Test`` test."""
-    return SPELLINGS.get(split.lower(), split)
-
-
-def checked_split(name: str) -> str:
-    """A split's usual name, as that of a file in OUT_DIR.
-
-    Raises:
-        InputError: the name would lead out of the folder, or is that of another file there.
-    """
-    name = spelt(name)
-    if not SPLIT.fullmatch(name) or name.lower() == "skipped":
-        raise InputError(
-            f"a split cannot be called {name!r}; take letters, digits, '-', '_', '+' or '.', and "
-            "not 'skipped'"
-        )
-    return name
 
 
 def leak_key(text: str) -> str:

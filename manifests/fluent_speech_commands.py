@@ -16,7 +16,8 @@ from collections.abc import Iterator
 
 from manifests.candidate import BAD_ROW, Candidate
 from manifests.errors import InputError
-from manifests.prepare import Recipe, main
+from manifests.prepare import main
+from manifests.recipe import Recipe
 from manifests.text import clean
 
 SLOTS = ("action", "object", "location")

@@ -34,7 +34,6 @@ from functools import partial
 from pathlib import Path
 
 from manifests.candidate import LONGEST_WITH_TEXT, Candidate
-from manifests.catalogue import role_of
 from manifests.headers import SOUNDFILE_SUFFIXES
 from manifests.holdout import (
     RecordingsHeldOut,
@@ -44,9 +43,11 @@ from manifests.holdout import (
     hold_out,
     is_usable,
 )
-from manifests.prepare import Recipe, add_keep_silent, add_valid_every, main
+from manifests.prepare import main
+from manifests.recipe import Recipe, add_keep_silent, add_valid_every
 from manifests.recording import inspect
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
+from manifests.splits import FOLDERS, role_of
 from manifests.tables import Placed, describe, read_table, table_candidates
 from manifests.text import clean, plain, spoken
 
@@ -56,7 +57,6 @@ VIDEO = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".flv
 VIDEO |= {".ts", ".mts", ".m2ts", ".ogv", ".vob"}
 OTHERS = {"", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".md", ".xml", ".html", ".pdf", ".log"}
 OTHERS |= {".jpg", ".jpeg", ".png", ".gif", ".nfo", ".yaml", ".zip"}
-SPLIT_FOLDERS = {"train", "training", "valid", "validation", "val", "dev", "test", "eval"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -226,7 +226,7 @@ def _loops(parent: str, name: str) -> bool:
 def _split(recording: Recording, corpus: Path) -> str:
     """As a folder at the top says; empty where none does."""
     top = recording.sound.relative_to(corpus).parts[0]
-    return role_of(top) if top.lower() in SPLIT_FOLDERS else ""
+    return role_of(top) if top.lower() in FOLDERS else ""
 
 
 def _name(recording: Recording, corpus: Path) -> str:

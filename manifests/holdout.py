@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from zlib import crc32
 
 from manifests.candidate import Candidate
 from manifests.container import TOLERANCE
 from manifests.recording import inspect
+from manifests.splits import name_hash
 
 LARGEST_SHARE = 1 / 3  # that whole speakers, or one recording, may take to ``valid``
 WORTH_WHOLE = 1 / 6  # that whole recordings take, where the ends of all would be less
@@ -150,7 +150,7 @@ class SpeakersHeldOut:
 
 
 def _key(group: str) -> tuple[int, str]:
-    return crc32(group.encode("utf-8", "surrogateescape")), group
+    return name_hash(group), group
 
 
 def drawn(clip: Candidate) -> Candidate:

@@ -17,12 +17,13 @@ from functools import partial
 from pathlib import Path
 
 from manifests.candidate import LONGEST_WITH_TEXT, Candidate
-from manifests.prepare import Recipe, add_valid_every, main
+from manifests.prepare import main
+from manifests.recipe import Recipe, add_valid_every
+from manifests.splits import FOLDERS
 from manifests.tables import Placed, read_table, table_candidates
 from manifests.text import clean
 
 PLACES = ("metadata.*", "*/metadata.*", "data/*/metadata.*")
-SPLITS = {"train", "training", "validation", "valid", "val", "dev", "test", "eval"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,7 @@ def placed_rows(corpus: Path) -> Iterator[Placed]:
             default = next((name for name in folders if name != "data"), "train")
             for row in read_table(path):
                 parts = (*folders, *Path(row.get("file", "")).parts[:-1])
-                split = next((name for name in parts if name.lower() in SPLITS), default)
+                split = next((name for name in parts if name.lower() in FOLDERS), default)
                 yield row, path.parent, split
 
 

@@ -29,7 +29,8 @@ from manifests.candidate import (
     Candidate,
 )
 from manifests.errors import InputError
-from manifests.prepare import Recipe, main
+from manifests.prepare import main
+from manifests.recipe import Recipe
 from manifests.text import clean, read_lines
 
 _FLAC = re.compile(r"flac\s+(?:-\w+\s+)*(\S+\.flac)\s*\|")

@@ -25,7 +25,8 @@ from pathlib import Path
 
 from manifests.candidate import BAD_ROW, Candidate
 from manifests.errors import InputError
-from manifests.prepare import Recipe, add_keep_silent, main
+from manifests.prepare import main
+from manifests.recipe import Recipe, add_keep_silent
 from manifests.text import read_lines
 
 SPLITS = {"train": ("train",), "val": ("val", "validate"), "test": ("test",)}

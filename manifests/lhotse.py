@@ -21,7 +21,8 @@ from pathlib import Path
 
 from manifests.candidate import BAD_ROW, LONGEST_WITH_TEXT, NO_FILE, ONE_CHANNEL, Candidate
 from manifests.errors import InputError
-from manifests.prepare import Recipe, main
+from manifests.prepare import main
+from manifests.recipe import Recipe
 from manifests.text import clean
 
 SUFFIXES = (".jsonl", ".jsonl.gz")

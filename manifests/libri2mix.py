@@ -19,7 +19,8 @@ from pathlib import Path
 from manifests.candidate import NOT_TWO_SPEAKERS, Candidate
 from manifests.errors import InputError
 from manifests.kaldi import read_pairs
-from manifests.prepare import Recipe, main
+from manifests.prepare import main
+from manifests.recipe import Recipe
 from manifests.text import read_lines
 
 OFFICIAL = {"train": "train-100", "dev": "dev", "test": "test"}

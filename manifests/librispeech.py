@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from manifests.candidate import LONGEST_WITH_TEXT, MISSING, NO_TEXT, Candidate
-from manifests.prepare import Recipe, main
+from manifests.prepare import main
+from manifests.recipe import Recipe
 from manifests.text import librispeech as clean
 from manifests.text import read_lines
 

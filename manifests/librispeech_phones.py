@@ -23,7 +23,8 @@ from manifests.candidate import LONGEST_WITH_TEXT, OUT_OF_LEXICON, Candidate
 from manifests.common import atomic_path
 from manifests.errors import InputError
 from manifests.librispeech import chapter_candidates
-from manifests.prepare import Recipe, main
+from manifests.prepare import main
+from manifests.recipe import Recipe
 from manifests.text import read_lines
 
 SPLITS = {"train-clean-100": "train", "dev-clean": "valid", "test-clean": "test"}

@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from manifests.candidate import LONGEST_WITH_TEXT, NO_TEXT, Candidate, held_out
-from manifests.prepare import Recipe, add_valid_every, main
+from manifests.candidate import LONGEST_WITH_TEXT, NO_TEXT, Candidate
+from manifests.prepare import main
+from manifests.recipe import Recipe, add_valid_every
+from manifests.splits import is_held_out
 from manifests.text import lrs3 as clean
 from manifests.text import read_lines
 
@@ -34,7 +36,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """Utterances of all splits, sorted by video and number."""
     for split in SPLITS:
         for video in sorted((args.corpus / split).glob("*/")):
-            held = split != "test" and held_out(video.name, args.valid_every)
+            held = split != "test" and is_held_out(video.name, args.valid_every)
             names = {path.stem for path in video.iterdir() if path.suffix in (".mp4", ".txt")}
             for name in sorted(names):
                 yield from clip_candidates(video / f"{name}.mp4", split, "valid" if held else split)

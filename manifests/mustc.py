@@ -21,7 +21,8 @@ import yaml
 
 from manifests.candidate import BAD_ROW, LONGEST_WITH_TEXT, Candidate
 from manifests.errors import InputError
-from manifests.prepare import Recipe, main
+from manifests.prepare import main
+from manifests.recipe import Recipe
 from manifests.text import clean, read_lines, spoken
 
 SPLITS = ("train", "dev", "tst-COMMON", "tst-HE")

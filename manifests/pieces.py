@@ -22,6 +22,7 @@ from fairseq.data import Dictionary
 from manifests.common import atomic_path
 from manifests.errors import InputError, command_line
 from manifests.text import clean, sentence_key
+from mmpt_fairseq.data.data_folder import DICTIONARY, SENTENCEPIECE
 from mmpt_fairseq.data.manifest import Manifest, splits_in
 
 
@@ -38,7 +39,7 @@ class Pieces:
     def __init__(self, folder: Path) -> None:
         import sentencepiece
 
-        model, dictionary = folder / "spm.model", folder / "dict.txt"
+        model, dictionary = folder / SENTENCEPIECE, folder / DICTIONARY
         for path in (model, dictionary):
             if not path.is_file():
                 raise InputError(
@@ -132,8 +133,8 @@ def write_corpus(folder: Path, out: Path, train: str, valid: str, texts: Sequenc
             for line in pieces(sentences):
                 file.write(line + "\n")
                 counts[name] += 1
-    with atomic_path(out / "dict.txt") as partial:
-        shutil.copyfile(folder / "dict.txt", partial)
+    with atomic_path(out / DICTIONARY) as partial:
+        shutil.copyfile(folder / DICTIONARY, partial)
     told = (
         f"{counts['train']} sentences to train on, {len(learnt)} of them transcripts, "
         f"{counts['valid']} to validate; {left} lines that other splits of {folder} say were left "

@@ -11,12 +11,11 @@ import argparse
 import csv
 import json
 import os
-import shlex
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -24,7 +23,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from manifests.candidate import UNREADABLE, Candidate, Limits, Measured
-from manifests.catalogue import LEAKS, Catalogue, checked_split
+from manifests.catalogue import Catalogue
 from manifests.common import parallel_stream, remove_stale, run_alone
 from manifests.errors import InputError, command_line
 from manifests.inspection import measure_all, stamp_of
@@ -38,6 +37,8 @@ from manifests.journal import (
     journal_path,
     read_settings,
 )
+from manifests.recipe import Recipe, parse
+from manifests.splits import checked_split
 from manifests.telling import tell
 
 CHUNK = 32  # clips that a worker gets at a time
@@ -50,93 +51,6 @@ SHARED |= {"decode", "min_seconds", "max_seconds"}
 PATHS = ("audio", "audio_else", "video")
 
 Numbered = tuple[int, Candidate, str]  # place in the corpus, the clip, its key
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A corpus.
-
-    Attributes:
-        name: of the module.
-        description: what its release looks like.
-        candidates: (parsed options) -> clips, sorted, lazily; raises InputError where the folder
-            is not such a corpus.
-        add_options: further options of the command.
-        roles: what splits are for where their names do not tell.
-        allowed: leaks that the official release is known to have; counted, not refused.
-        longest: seconds of the longest clip with a text that is kept by default.
-        corpus: what the first argument is called in the help.
-    """
-
-    name: str
-    description: str
-    candidates: Callable[[argparse.Namespace], Iterable[Candidate]]
-    add_options: Callable[[argparse.ArgumentParser], None] | None = None
-    roles: dict[str, str] = field(default_factory=dict)
-    allowed: tuple[str, ...] = ()
-    longest: float | None = None
-    corpus: str = "CORPUS_DIR"
-
-
-def add_valid_every(parser: argparse.ArgumentParser, default: int, what: str) -> None:
-    """The option of recipes whose release has no validation split."""
-    parser.add_argument(
-        "--valid-every",
-        type=int,
-        default=default,
-        metavar="N",
-        help=f"one in N {what} goes to valid (%(default)s; 0: none)",
-    )
-
-
-def add_keep_silent(parser: argparse.ArgumentParser) -> None:
-    """The option of recipes of videos for stage 1, where some may have no sound."""
-    parser.add_argument(
-        "--keep-silent",
-        action="store_true",
-        help="keep videos without sound, where there are no texts: MAE learns from their pictures",
-    )
-
-
-def parse(recipe: Recipe, arguments: list[str] | None = None) -> argparse.Namespace:
-    """The shared options and the recipe's own."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m manifests.{recipe.name}",
-        description=recipe.description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("corpus", type=Path, metavar=recipe.corpus)
-    add("out", type=Path, metavar="OUT_DIR", help="an unfinished one is resumed")
-    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
-    add("--rank", type=int, default=0, help="this machine's share of the work, from 0")
-    add("--nshard", type=int, default=1, help="machines; the last to end writes the manifests")
-    add("--decode", action="store_true", help="decode also what a header tells exactly")
-    add("--min-seconds", type=float, default=Limits.shortest, help="shortest clip (%(default)s)")
-    longest = f"{recipe.longest:g} with a text, else any" if recipe.longest else "any"
-    add("--max-seconds", type=float, help=f"longest clip ({longest})")
-    add("--allow-leaks", default="", metavar="KINDS", help=f"of {', '.join(LEAKS)}; or all")
-    add("--restart", action="store_true", help="forget what an earlier run found")
-    if recipe.add_options:
-        recipe.add_options(parser)
-    args = parser.parse_args(arguments)
-    if not 0 <= args.rank < args.nshard:
-        parser.error(f"--rank must be from 0 to {args.nshard - 1}")
-    if args.jobs < 1:
-        parser.error("--jobs must be at least 1")
-    unknown = set(allowed_leaks(args)) - set(LEAKS)
-    if unknown:
-        parser.error(f"--allow-leaks knows {', '.join(LEAKS)} and all, not {', '.join(unknown)}")
-    args.corpus, args.out = (Path(os.path.abspath(p)) for p in (args.corpus, args.out))
-    typed = sys.argv[1:] if arguments is None else arguments
-    args.command = shlex.join(["python", "-m", f"manifests.{recipe.name}", *typed])
-    return args
-
-
-def allowed_leaks(args: argparse.Namespace) -> list[str]:
-    """Kinds of leaks that the user accepts."""
-    kinds = [kind for kind in args.allow_leaks.split(",") if kind]
-    return list(LEAKS) if kinds == ["all"] else kinds
 
 
 def prepare(recipe: Recipe, args: argparse.Namespace) -> dict | None:

@@ -9,9 +9,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import yaml
-
 from manifests.errors import InputError
+from mmpt_fairseq.data.data_folder import DATA_CONFIG, audio_root
 from mmpt_fairseq.data.manifest import COLUMNS, Manifest, splits_in, write_manifest
 from mmpt_fairseq.data.states import DESCRIPTION
 
@@ -77,11 +76,10 @@ def manifests_in(folder: Path) -> list[Path]:
         raise InputError(f"there is no manifest (*.tsv) in {folder}")
     if (folder / DESCRIPTION).is_file():
         raise InputError(f"{folder} holds an encoder's states; give the manifests of the sound")
-    config = folder / "config.yaml"
-    if config.is_file() and "audio_root" in (yaml.safe_load(config.read_text("utf-8")) or {}):
+    if audio_root(folder):
         raise InputError(
-            f"{config} sets audio_root, from which what is made beside the manifests cannot be "
-            "reached; make the paths relative to the manifests and remove it"
+            f"{folder / DATA_CONFIG} sets audio_root, from which what is made beside the manifests "
+            "cannot be reached; make the paths relative to the manifests and remove it"
         )
     return found
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from manifests.candidate import Candidate
 from manifests.errors import InputError
-from manifests.prepare import Recipe, main
+from manifests.prepare import main
+from manifests.recipe import Recipe
 from manifests.recording import inspect
 
 WORDS = {"yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"}

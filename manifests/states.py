@@ -35,11 +35,10 @@ from manifests.features import add_member, npy_bytes
 from manifests.repoint import open_manifests, rows
 from mmpt_fairseq.checkpoint import encoder_digest
 from mmpt_fairseq.data.audio import normalise, read_filterbank
+from mmpt_fairseq.data.data_folder import DATA_CONFIG, read_config
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.states import DESCRIPTION, StoredStates
 from mmpt_fairseq.modules.conformer import ConformerEncoder
-
-CONFIG = "config.yaml"
 
 
 def store_states(
@@ -133,16 +132,15 @@ def _pointing(
 
 def _config(data: Path, without_specaugment: bool) -> dict | None:
     """fairseq's data config of ``data`` without SpecAugment; None where there is none."""
-    path = data / CONFIG
-    if not path.is_file():
+    config = read_config(data)
+    if config is None:
         return None
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     transforms = config.get("feature_transforms") or {}
     augmented = any("specaugment" in names for names in transforms.values())
     if augmented and not without_specaugment:
         raise InputError(
-            f"{path} asks for SpecAugment in training, which stored states cannot have; give "
-            "--without-specaugment to train without it, or train on the sound"
+            f"{data / DATA_CONFIG} asks for SpecAugment in training, which stored states cannot "
+            "have; give --without-specaugment to train without it, or train on the sound"
         )
     left = {k: [n for n in names if n != "specaugment"] for k, names in transforms.items()}
     return {**config, "feature_transforms": left} if augmented else config
@@ -155,7 +153,7 @@ def _take_config(config: dict, data: Path, out: Path) -> None:
     for name in filter(None, names):
         if (data / name).is_file() and not os.path.isabs(name):
             (out / name).write_bytes((data / name).read_bytes())
-    with atomic_path(out / CONFIG) as temporary:
+    with atomic_path(out / DATA_CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 

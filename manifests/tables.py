@@ -11,7 +11,6 @@ from itertools import chain
 from pathlib import Path
 
 from manifests.candidate import BAD_ROW, BAD_TIMES, Candidate
-from manifests.catalogue import role_of, spelt
 from manifests.errors import InputError
 from manifests.holdout import (
     RecordingsHeldOut,
@@ -21,6 +20,7 @@ from manifests.holdout import (
     hold_out,
     is_usable,
 )
+from manifests.splits import canonical_split, role_of
 from manifests.text import clean, encoding_of
 
 # Our name -> names that it goes by (Hugging Face, Common Voice, Kaldi exports, spreadsheets).
@@ -229,7 +229,7 @@ def table_candidates(
         for row, at, split in read():
             yield row, at, row_candidate(row, at, split, rule, **columns)
 
-    splits = {spelt(row.get("split", split)) for row, _, split in read()}
+    splits = {canonical_split(row.get("split", split)) for row, _, split in read()}
     if not every or "valid" in map(role_of, splits):
         yield from (clip for _, _, clip in clips())
         return
@@ -252,7 +252,7 @@ def _held_out(
     def groups(by_speaker: bool) -> Iterator[str]:
         for row, at, split in read():
             usable = "file" in row and row.get("text") != ""
-            if usable and spelt(row.get("split", split)) == "train":
+            if usable and canonical_split(row.get("split", split)) == "train":
                 yield _group(row, at, by_speaker)
 
     def one_a_row() -> Iterator[tuple[str, int]]:
@@ -291,7 +291,7 @@ def row_candidate(
         rule: how texts are cleaned.
         columns: of the manifest, where the row does not say otherwise.
     """
-    split = spelt(row.get("split", split))
+    split = canonical_split(row.get("split", split))
     if "fault" in row:
         return Candidate(row["id"], split, audio="", fault=(BAD_ROW, row["fault"]))
     audio, fault = Path(os.path.normpath(folder / row["file"])), None

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from manifests.candidate import NO_AUDIO
-from manifests.catalogue import role_of
+from manifests.splits import is_usual, role_of
 from manifests.tables import NAMES
 
-USUAL = ("train", "valid", "val", "dev", "test", "tst", "eval")  # how names of splits begin
 TOO_MANY = 0.05  # share of clips left out that calls for a loud warning
 
 
@@ -83,7 +82,7 @@ def _tell_leaks(leaks: dict, out: Path) -> None:
 
 def _tell_of_other_splits(splits: Mapping[str, dict]) -> None:
     """Names that no training takes by itself: one may be misspelt."""
-    for split in (name for name in splits if not name.lower().startswith(USUAL)):
+    for split in (name for name in splits if not is_usual(name)):
         print(
             f"{splits[split]['clips']} clips are of the split {split}, which is none of train, "
             f"valid and test: only dataset.train_subset={split} or the like reads them",

@@ -19,6 +19,7 @@ import yaml
 
 from manifests.common import atomic_path
 from manifests.errors import InputError, command_line
+from mmpt_fairseq.data.data_folder import DATA_CONFIG, DICTIONARY, SENTENCEPIECE, read_config
 from mmpt_fairseq.data.manifest import Manifest
 
 # SpecAugment without time warping (arXiv 1904.08779), one mask of each kind as in fairseq's S2T
@@ -31,7 +32,6 @@ SPECAUGMENT = {
     "time_mask_p": 0.2,
     "time_warp_W": 0,
 }
-CONFIG = "config.yaml"
 LONGEST_TEXT = 1 << 24  # bytes: SentencePiece leaves out longer ones
 # fairseq's dictionary begins with these; their pieces do not stand in dict.txt.
 SPECIAL = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3}
@@ -117,13 +117,13 @@ def _write(folder: Path, model: bytes, tags: list[str]) -> int:
 
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     pieces = [processor.id_to_piece(i) for i in range(len(SPECIAL), len(processor))]
-    config = _config(folder / CONFIG, tags)
+    config = _config(folder, tags)
     files = {
-        "spm.model": model,
-        "dict.txt": "".join(f"{piece} 1\n" for piece in pieces).encode(),
-        CONFIG: yaml.safe_dump(config, sort_keys=False).encode(),
+        SENTENCEPIECE: model,
+        DICTIONARY: "".join(f"{piece} 1\n" for piece in pieces).encode(),
+        DATA_CONFIG: yaml.safe_dump(config, sort_keys=False).encode(),
     }
-    _tell_replaced(folder / "dict.txt", files["dict.txt"])
+    _tell_replaced(folder / DICTIONARY, files[DICTIONARY])
     for name, content in files.items():
         with atomic_path(folder / name) as partial:
             partial.write_bytes(content)
@@ -142,34 +142,28 @@ def _tell_replaced(path: Path, content: bytes) -> None:
         )
 
 
-def _config(path: Path, tags: list[str]) -> dict:
+def _config(folder: Path, tags: list[str]) -> dict:
     """fairseq's S2T data config; what one that is there says beside the vocabulary stays.
 
     Raises:
         InputError: it is no YAML of keys.
     """
-    before: dict | None = None
-    if path.is_file():
-        try:
-            before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            before.pop("prepend_tgt_lang_tag", None)
-        except (yaml.YAMLError, UnicodeError, AttributeError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path} cannot be read ({reason}); mend or remove it") from None
+    before = read_config(folder)
     default = {
         "shuffle": True,
         "feature_transforms": {"_train": ["specaugment"]},
         "specaugment": SPECAUGMENT,
     }
     vocabulary = {
-        "vocab_filename": "dict.txt",
-        "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": "spm.model"},
+        "vocab_filename": DICTIONARY,
+        "bpe_tokenizer": {"bpe": "sentencepiece", "sentencepiece_model": SENTENCEPIECE},
         **({"prepend_tgt_lang_tag": True} if tags else {}),
     }
     if before is None:
         return vocabulary | default
+    before.pop("prepend_tgt_lang_tag", None)
     if {**vocabulary, **default} != {**vocabulary, **before, **vocabulary}:
-        print(f"{path} stays as it is but for the vocabulary", file=sys.stderr)
+        print(f"{folder / DATA_CONFIG} stays as it is but for the vocabulary", file=sys.stderr)
     return {**vocabulary, **before, **vocabulary}
 
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from manifests.candidate import SHARED_VIDEO, Candidate, held_out
-from manifests.prepare import Recipe, add_valid_every, main
+from manifests.candidate import SHARED_VIDEO, Candidate
+from manifests.prepare import main
+from manifests.recipe import Recipe, add_valid_every
+from manifests.splits import is_held_out
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
@@ -24,7 +26,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     shared = held_out_videos(args)
     for part in ("dev", "test"):
         for speaker in sorted((args.corpus / part / "mp4").glob("id*/")):
-            held = part == "dev" and held_out(speaker.name, args.valid_every)
+            held = part == "dev" and is_held_out(speaker.name, args.valid_every)
             for path in sorted(speaker.glob("*/*.mp4")):
                 name, video = f"{speaker.name}/{path.parent.name}/{path.stem}", path.parent.name
                 beside = args.corpus / part / "aac" / f"{name}.m4a"
@@ -46,7 +48,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
 def held_out_videos(args: argparse.Namespace) -> set[str]:
     """Videos of the speakers of ``valid``; who else is seen in them cannot be in ``dev``."""
     speakers = (args.corpus / "dev/mp4").glob("id*/")
-    held = (speaker for speaker in speakers if held_out(speaker.name, args.valid_every))
+    held = (speaker for speaker in speakers if is_held_out(speaker.name, args.valid_every))
     return {video.name for speaker in held for video in speaker.glob("*/")}
 
 

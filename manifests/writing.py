@@ -15,7 +15,7 @@ from manifests.candidate import BAD_TIMES, MISSING, PAST_END
 from manifests.catalogue import LEAKS, Catalogue
 from manifests.common import atomic_path
 from manifests.errors import InputError
-from manifests.prepare import Recipe, allowed_leaks
+from manifests.recipe import Recipe, allowed_leaks
 from manifests.sidecars import SUFFIXES
 from manifests.summary import Tally, write_summary
 from mmpt_fairseq.data.audio import num_frames

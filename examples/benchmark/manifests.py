@@ -64,7 +64,8 @@ def _of_kind(paths: list[Path], timed: bool) -> dict[str, float]:
 
 def handing_out(folder: Path, clips: int) -> dict[str, float]:
     """Microseconds of this process for each clip, beside those of the workers."""
-    from manifests.prepare import Recipe, parse, prepare
+    from manifests.prepare import prepare
+    from manifests.recipe import Recipe, parse
 
     for name in "ab":
         soundfile.write(folder / f"{name}.wav", np.zeros(8000), 16_000)

@@ -37,7 +37,6 @@ CURRICULUM = [
     "dataset.max_tokens=3000",
 ]
 GUIDED_TRANSLATION = ["+criterion.ctc_guide_updates=1000"]
-GUIDED = ["+criterion.ctc_guide_updates=300"]
 # The last layer knows how translations are spelt; what it knows stands in the way.
 TAKEN_OVER = ["+model.fresh_encoder_layers=1"]
 FROZEN = ["+model.freeze_encoder=true"]
@@ -84,7 +83,8 @@ class Recogniser:
 
 @dataclass
 class Sizes:
-    """How much of everything: clips, updates."""
+    """How much of everything: clips, updates; of stage 3 also the filterbank frames of a batch and
+    the first updates in which CTC is guided."""
 
     pretrain: int = 500
     translated: int = 3000
@@ -94,6 +94,8 @@ class Sizes:
     pretraining_updates: int = 100
     midtraining_updates: int = 2000
     finetuning_updates: int = 600
+    finetuning_frames: int = 4000
+    guided_updates: int = 300
 
     def command(self) -> list[str]:
         """Options of the generator."""
@@ -219,13 +221,20 @@ class Demo:
                 f"model.init_encoder_from={self.checkpoint(seed, recogniser.start)}",
                 *([f"optimization.lr=[{recogniser.rate}]"] if recogniser.rate else []),
                 *(FROZEN if recogniser.frozen else TAKEN_OVER if recogniser.start else []),
-                *GUIDED,
-                *CHOICE,
+                *self.every_finetuning(),
                 *self.overrides,
             ],
         )
         options = ["--decoding", "ctc"]
         decode(checkpoint, self.corpus / "asr", "test", folder / "decoded", "wer", options)
+
+    def every_finetuning(self) -> list[str]:
+        """What stage 3 is told whatever it starts from."""
+        return [
+            f"dataset.max_tokens={self.sizes.finetuning_frames}",
+            f"+criterion.ctc_guide_updates={self.sizes.guided_updates}",
+            *CHOICE,
+        ]
 
     def checkpoint(self, seed: int, name: str | None) -> str:
         """Where to take an encoder from, as the configs want it."""

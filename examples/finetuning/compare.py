@@ -35,9 +35,10 @@ from manifests.errors import InputError
 from manifests.repoint import rows
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq import average
+from mmpt_fairseq.data.data_folder import DATA_CONFIG, DICTIONARY, SENTENCEPIECE
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 
-VOCABULARY = ("dict.txt", "spm.model", "config.yaml")
+VOCABULARY = (DICTIONARY, SENTENCEPIECE, DATA_CONFIG)
 WEIGHTS = (0.3, 0.5, 0.7)  # of CTC in joint decoding; the best on the validation split is taken
 CHECKPOINTS = 20  # of a training, evenly spread
 AVERAGED = 5  # of them
@@ -112,7 +113,7 @@ class Comparison:
             share_transcripts(origin.asr, self.out / f"asr_{share}", share, origin.test)
             _take_vocabulary(origin.asr, self.out / f"asr_{share}")
         share_transcripts(origin.st, self.out / "st_both", 100, origin.test)
-        if not (self.out / "st_both" / "config.yaml").is_file():
+        if not (self.out / "st_both" / DATA_CONFIG).is_file():
             build_vocabulary(self.out / "st_both", "char", with_source=True)
         share_transcripts(origin.asr, self.out / "asr_both", origin.share, origin.test)
         _take_vocabulary(self.out / "st_both", self.out / "asr_both")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from examples.demo.run import CHOICE, GUIDED, TAKEN_OVER, Demo, Sizes
+from examples.demo.run import TAKEN_OVER, Demo, Sizes
 from examples.mboshi import systems as mboshi_systems
 from examples.mboshi.s2t_conformer import warmup
 
@@ -69,8 +69,8 @@ def demo(out: Path, language: str) -> Origin:
         continued=500,
         search=["--beam", "5", "--max-len-b", "100"],
         continuing=["dataset.max_tokens=3000"],
-        from_scratch=[*GUIDED, *CHOICE],
-        taken_over=[*GUIDED, *CHOICE],
+        from_scratch=made.every_finetuning(),
+        taken_over=made.every_finetuning(),
         curve_taken_over=TAKEN_OVER,
     )
 

@@ -49,7 +49,7 @@ def ctc_generator(
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         logger.warning("--decoding %s is not changed by %s", decoding, names)
-    if decoding != "ctc" and args.nbest > args.beam:
+    if decoding != "ctc" and getattr(args, "nbest", 1) > args.beam:
         logger.warning("--nbest %d is more than --beam %d keeps; raise it", args.nbest, args.beam)
     return CTC_GENERATORS[decoding](models, dictionary, tags, args.beam)
 

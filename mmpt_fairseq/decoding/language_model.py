@@ -13,6 +13,7 @@ from torch import nn
 
 from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint, settings_of
+from mmpt_fairseq.data.data_folder import DICTIONARY
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +27,12 @@ def check_files(path: str, data: str) -> None:
     """
     if not Path(path).is_file():
         raise InputError(f"there is no language model {path}; check --lm-path")
-    if not (Path(data) / "dict.txt").is_file():
+    if not (Path(data) / DICTIONARY).is_file():
         raise InputError(
             f"--lm-path needs the language model's dict.txt in {data}; copy it there from the "
             "folder that the recogniser was trained on"
         )
-    _check_dictionary(path, load_checkpoint(path), Dictionary.load(str(Path(data) / "dict.txt")))
+    _check_dictionary(path, load_checkpoint(path), Dictionary.load(str(Path(data) / DICTIONARY)))
 
 
 def check_language_model(
@@ -122,7 +123,7 @@ def _check_dictionary(path: str | Path, state: dict, dictionary: Dictionary) -> 
     Raises:
         InputError: it is another one.
     """
-    learnt = Path(str(settings_of(state, "task").get("data"))) / "dict.txt"
+    learnt = Path(str(settings_of(state, "task").get("data"))) / DICTIONARY
     if learnt.is_file() and Dictionary.load(str(learnt)).symbols != dictionary.symbols:
         raise InputError(
             f"the language model {path} was trained on {learnt}, which is not the recogniser's "

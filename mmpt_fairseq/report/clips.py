@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import yaml
 
 from manifests.errors import InputError
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.data_folder import audio_root
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform, to_flac
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
 from mmpt_fairseq.report.diff import Pair, align, error_shares, worst
@@ -122,20 +122,12 @@ def _flac(scored: Scored, row: int) -> bytes:
     """Raises InputError where the clip is gone, long, or known by its features alone."""
     # Where audio holds cached features, the clip itself is elsewhere.
     column = "recording" if scored.manifest.column("recording")[row] else "audio"
-    waveform = read_waveform(scored.manifest.resolve(column, row, _audio_root(scored)))
+    manifest = scored.manifest
+    waveform = read_waveform(manifest.resolve(column, row, audio_root(manifest.path.parent)))
     seconds = len(waveform) / SAMPLE_RATE
     if seconds > LONGEST:
         raise InputError(f"its {seconds:.0f} s would make the page heavy")
     return to_flac(waveform)
-
-
-def _audio_root(scored: Scored) -> str | None:
-    """What paths in the manifest are relative to, where the data folder's config says it."""
-    path = scored.manifest.path.parent / "config.yaml"
-    if not path.is_file():
-        return None
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return (content or {}).get("audio_root") or None
 
 
 def _picture(probe: Probe, row: int, tokens: dict[int, list[str]], name: str) -> Picture:

@@ -11,6 +11,7 @@ from omegaconf import II, MISSING
 
 from manifests.errors import InputError, reason_of
 from mmpt_fairseq.data.augment import Augmentation
+from mmpt_fairseq.data.data_folder import DATA_CONFIG
 from mmpt_fairseq.decoding.choice import Decoding
 from mmpt_fairseq.tasks._every_row import RowsConfig
 
@@ -24,7 +25,7 @@ class SpeechToTextConfig(RowsConfig):
 
     data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})
     config_yaml: str = field(
-        default="config.yaml", metadata={"help": "fairseq's S2T data config, in that folder"}
+        default=DATA_CONFIG, metadata={"help": "fairseq's S2T data config, in that folder"}
     )
     max_source_positions: int = field(
         default=6000, metadata={"help": "longest clip in filterbank frames (10 ms each)"}

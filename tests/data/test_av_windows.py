@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmpt_fairseq.data.audio import normalise, read_filterbank
-from mmpt_fairseq.data.av_dataset import shown
+from mmpt_fairseq.data.av_dataset import frame_window
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.video import read_frames
 from tests.data.test_av_dataset import dataset
@@ -55,7 +55,7 @@ def test_pictures_are_those_beside_the_sound_however_long_each_lasts(
     sound, pictures, start, expected
 ):
     """At 25 pictures a second, of the 400 frames that are kept from ``start`` on."""
-    first, kept = shown(pictures, round(100 * sound), start, 400, 25.0)
+    first, kept = frame_window(pictures, round(100 * sound), start, 400, 25.0)
     assert range(first, first + kept) == expected
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import av
 
 from manifests.candidate import Candidate
-from manifests.prepare import Recipe, parse, prepare
+from manifests.prepare import prepare
+from manifests.recipe import Recipe, parse
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.waveform import read_waveform, split_slice

@@ -16,7 +16,8 @@ from manifests.candidate import Candidate, Limits
 from manifests.catalogue import Catalogue
 from manifests.errors import InputError
 from manifests.journal import Journal, journal_path
-from manifests.prepare import Recipe, look_at_clips, parse, prepare
+from manifests.prepare import look_at_clips, prepare
+from manifests.recipe import Recipe, parse
 from tests.manifests.corpora import candidates, rows, run, run_candidates, sound, text
 
 

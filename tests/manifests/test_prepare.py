@@ -16,7 +16,8 @@ from manifests import compact_video, features, folder
 from manifests.candidate import Candidate, Limits
 from manifests.errors import InputError
 from manifests.inspection import measure
-from manifests.prepare import Recipe, main
+from manifests.prepare import main
+from manifests.recipe import Recipe
 from manifests.recording import inspect
 from tests.manifests.corpora import (
     candidates,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from manifests.candidate import held_out
 from manifests.errors import InputError
+from manifests.splits import is_held_out
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
 from tests.helpers import noise, picture_number, write_audio
@@ -212,8 +212,8 @@ def test_voxceleb2(tmp_path):
 def test_voxceleb2_shares_no_video_between_dev_and_valid(tmp_path):
     dev = tmp_path / "vox2/dev/mp4"
     names = [f"id{i:05d}" for i in range(40)]
-    held = next(name for name in names if held_out(name, 3))
-    other, third = [name for name in names if not held_out(name, 3)][:2]
+    held = next(name for name in names if is_held_out(name, 3))
+    other, third = [name for name in names if not is_held_out(name, 3)][:2]
     for clip in (f"{held}/vidX", f"{other}/vidX", f"{other}/vidY"):
         film(dev / clip / "00001.mp4", 0.5)
     film(tmp_path / f"vox2/test/mp4/{third}/vidY/00001.mp4", 0.5)
