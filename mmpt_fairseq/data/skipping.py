@@ -14,10 +14,9 @@ from manifests.errors import InputError, UnreadableClip
 logger = logging.getLogger(__name__)
 
 READ, UNUSABLE = 1, 2  # states of a row
-MIN_PASSES, MIN_READS = (
-    3,
-    50,
-)  # readings of each row, and of all rows, after which few rows are all there are
+MAX_SHARE = 0.05  # of the rows read that cannot be used, looked at when so many could not be:
+PATIENCE = 10  # or a quarter of those read, where these are few and were read some times over:
+MIN_PASSES, MIN_READS = 3, 50  # each of them so often, and all together so often
 LENGTH_TOLERANCE = 10  # frames that sound may last beyond what its manifest says: decoders differ
 
 
@@ -39,13 +38,10 @@ class SkippedClips:
     Args:
         rows: of the split.
         tolerate: go on after an unusable clip (training, and the validations that belong to it).
-        share: the largest share of unusable clips.
-        patience: unusable clips before the share is looked at; a quarter of those read, where these
-            are few and have been read some times over.
     """
 
-    def __init__(self, rows: int, tolerate: bool, share: float = 0.05, patience: int = 10) -> None:
-        self.tolerate, self.share, self.patience = tolerate, share, patience
+    def __init__(self, rows: int, tolerate: bool) -> None:
+        self.tolerate = tolerate
         # A byte each in memory that workers share: what two of them write at once is both kept.
         self._states = torch.zeros(rows, dtype=torch.uint8).share_memory_()
         self._reads = torch.zeros(1, dtype=torch.long).share_memory_()  # about: two may be one
@@ -96,12 +92,12 @@ class SkippedClips:
         if not self.tolerate or not self._news:
             return
         self._news[0] = 0
-        skipped, read, patience = self.skipped, self.read, self.patience
+        skipped, read, patience = self.skipped, self.read, PATIENCE
         if self._reads > max(MIN_READS, MIN_PASSES * read):
             patience = min(patience, read // 4)
-        if skipped > max(patience, self.share * read):
+        if skipped > max(patience, MAX_SHARE * read):
             self._news[0] = 1
             raise InputError(
-                f"{skipped} of {read} clips could not be used so far, more than {self.share:.0%}; "
+                f"{skipped} of {read} clips could not be used so far, more than {MAX_SHARE:.0%}; "
                 "the warnings above name them. Mend or leave out those rows"
             )

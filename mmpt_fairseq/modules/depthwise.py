@@ -1,7 +1,5 @@
 """Depthwise convolution in time over ``(B, T, D)``, as the layers around it hold their states."""
 
-from typing import Optional
-
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -38,7 +36,7 @@ class _OnCPU(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Optional[Tensor], Tensor, Tensor]:
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         of_x = None
         if ctx.needs_input_grad[0]:
@@ -65,7 +63,7 @@ def _of_kernels(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
     return taps.sum(1)
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``(B, T, D)`` by ``(D, 1, kernel)`` -> ``(B, T, D)``.
 
     On a CPU torch brings every input of conv1d into an order with time innermost, for which oneDNN

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar, Optional
+from typing import ClassVar
 
 import torch
 from tqdm import tqdm
@@ -57,8 +57,8 @@ class Shown:
     """
 
     name: str
-    text: Optional[str] = None
-    sound: Optional[Sound] = None
+    text: str | None = None
+    sound: Sound | None = None
     pictures: list[Picture] = field(default_factory=list)
     note: str = ""
 

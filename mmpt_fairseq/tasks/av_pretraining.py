@@ -112,9 +112,9 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     clip_options = ClipOptions  # its methods draw the masks; a task built on this may have others
     contrasts = reconstructs = False  # what the criterion does
     contrasts_masked = False  # what the model does
-    retrieval: Optional[Retrieval] = None
+    retrieval: Retrieval | None = None
     updates, told_few = 0, False
-    shown: Optional[dict] = None  # the validation batch that a picture is drawn of
+    shown: dict | None = None  # the validation batch that a picture is drawn of
 
     @classmethod
     def setup_task(cls, cfg: AVPretrainingConfig, **kwargs) -> "AVPretrainingTask":

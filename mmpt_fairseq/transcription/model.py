@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ LONGEST_PIECE = 20.0  # seconds
 BATCHES_AHEAD = 4  # pieces of so many batches are sorted by length, so that little is padded
 
 
-def load(checkpoint: AnyPath, device: Optional[str] = None) -> "SpeechModel":
+def load(checkpoint: AnyPath, device: str | None = None) -> "SpeechModel":
     """The model in a checkpoint of any stage; nothing but the file is needed.
 
     Args:
@@ -125,7 +124,7 @@ class SpeechModel:
         batch_size: int = 8,
         longest: float = LONGEST_PIECE,
         progress: bool = False,
-        rate: Optional[int] = None,
+        rate: int | None = None,
         **search,
     ) -> Iterator[Transcript | UnreadableClip]:
         """The transcript of each recording in the order given, or why there is none.
@@ -185,7 +184,7 @@ class SpeechModel:
                     said = []
 
     def extract_features(
-        self, sound: Sound, layer: Optional[int] = None, rate: Optional[int] = None
+        self, sound: Sound, layer: int | None = None, rate: int | None = None
     ) -> NDArray[np.float32]:
         """What the encoder makes of sound: ``(frames, width)``, frame i at ``0.04 * i`` s of it.
 

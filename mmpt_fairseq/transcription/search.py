@@ -4,7 +4,6 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Optional
 
 import torch
 from fairseq.dataclass.configs import GenerationConfig
@@ -56,12 +55,12 @@ class SearchOptions:
             says (``task.ctc_decoding_weight``).
     """
 
-    decoding: Optional[str] = None
+    decoding: str | None = None
     beam: int = 5
-    language: Optional[str] = None
-    lm_path: Optional[str] = None
-    lm_weight: Optional[float] = None
-    ctc_weight: Optional[float] = None
+    language: str | None = None
+    lm_path: str | None = None
+    lm_weight: float | None = None
+    ctc_weight: float | None = None
 
 
 class Search:
