@@ -26,8 +26,7 @@ demo: $(STAMP) ## run the three stages on generated speech
 
 demo-full: $(STAMP) ## the same at larger size with three seeds (two hours on two cores)
 	$(VENV)/bin/python -m examples.demo.run --out runs/demo-full --compare full --seeds 1 2 3 \
-	    --midtraining-updates 4500 --finetuning-updates 3200 --finetuning-frames 1000 \
-	    --guided-updates 1200 $(ARGS)
+	    --midtraining-updates 4500 --finetuning-updates 3200 --guided-updates 1200 $(ARGS)
 
 test: $(STAMP) ## run the tests; ARGS="-k name" goes to pytest, MMPT_REAL_DATA to the tests
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \

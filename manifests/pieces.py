@@ -79,7 +79,7 @@ def read_text(path: Path) -> Iterator[str]:
 
 
 def targets(folder: Path, split: str) -> Iterator[str]:
-    """Those of a manifest.
+    """The target texts of a split's manifest.
 
     Raises:
         InputError: it is at fault, or has none.

@@ -40,7 +40,7 @@ def settings_of(checkpoint: dict, part: str) -> dict:
 
 
 def updates_of(checkpoint: dict) -> int:
-    """How many a training had made."""
+    """How many updates a training had made when it wrote this checkpoint."""
     return int(checkpoint["optimizer_history"][-1]["num_updates"])
 
 

@@ -30,12 +30,15 @@ OBJECTIVES = {
 # A language that can be learnt in minutes: few words, short sentences.
 LANGUAGE = ["--vocabulary=200", "--max-words=5", "--plain-speech", "--transcribed-valid=100"]
 # Until words are found, sentences cost time and teach nothing: phrases first, and CTC guided.
-# Smaller batches than fine-tuning's give more updates in the same time.
+TRANSLATED_FRAMES = 3000  # of a batch of stage 2
 CURRICULUM = [
     "+task.short_first_epochs=4",
     "+task.short_first_frames=125",
-    "dataset.max_tokens=3000",
+    f"dataset.max_tokens={TRANSLATED_FRAMES}",
 ]
+PRETRAINING_FRAMES = (
+    17_500  # that the other stages hear while stage 1 makes an update, side by side
+)
 GUIDED_TRANSLATION = ["+criterion.ctc_guide_updates=1000"]
 # The last layer knows how translations are spelt; what it knows stands in the way.
 TAKEN_OVER = ["+model.fresh_encoder_layers=1"]
@@ -93,9 +96,9 @@ class Sizes:
     test: int = 300
     pretraining_updates: int = 100
     midtraining_updates: int = 2000
-    finetuning_updates: int = 600
-    finetuning_frames: int = 4000
-    guided_updates: int = 300
+    finetuning_updates: int = 2400
+    finetuning_frames: int = 1000
+    guided_updates: int = 900
 
     def command(self) -> list[str]:
         """Options of the generator."""
@@ -125,9 +128,9 @@ def full(language: str) -> dict[str, Recogniser]:
 def ablations(language: str, sizes: Sizes) -> dict[str, Recogniser]:
     """Besides: other rates, every choice of stages 1 and 2, the same compute spent otherwise."""
     others = [lang for lang in ("it", "de", "nl") if lang != language]
-    stage_2 = sizes.midtraining_updates / sizes.finetuning_updates
-    # Measured side by side: an update of stage 1 takes as long as five of the other stages.
-    stage_1 = 5 * sizes.pretraining_updates / sizes.finetuning_updates
+    heard = sizes.finetuning_updates * sizes.finetuning_frames
+    stage_2 = sizes.midtraining_updates * TRANSLATED_FRAMES / heard
+    stage_1 = sizes.pretraining_updates * PRETRAINING_FRAMES / heard
     return {
         **full(language),
         **{f"scratch at a rate of {rate}": Recogniser(rate=rate) for rate in (0.001, 0.006)},
@@ -136,7 +139,7 @@ def ablations(language: str, sizes: Sizes) -> dict[str, Recogniser]:
         "midtrained without stage 1": Recogniser(None, language),
         "midtrained without CTC": Recogniser("mae", language, ctc=False),
         **{f"midtrained en-{lang}": Recogniser("mae", lang) for lang in others},
-        "pretrained, as many updates": Recogniser("mae", longer=1 + stage_2),
+        "pretrained, as much sound": Recogniser("mae", longer=1 + stage_2),
         "scratch, as much compute": Recogniser(longer=1 + stage_2 + stage_1),
     }
 

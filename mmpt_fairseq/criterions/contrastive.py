@@ -16,7 +16,7 @@ from torch import Tensor
 from mmpt_fairseq.criterions.masked_reconstruction import (
     MaskedReconstructionConfig,
     PretrainingCriterion,
-    log,
+    logging_output,
     reconstruction_loss,
 )
 from mmpt_fairseq.criterions.retrieval import Retrieval
@@ -50,7 +50,7 @@ class ContrastiveCriterion(PretrainingCriterion):
         _, embeddings = model(**sample["net_input"], reconstruct=False, contrast=True)
         loss, logs = self.contrast(embeddings, sample)
         pairs = logs["clr_clips"]
-        return loss, pairs, log(sample, loss, pairs, logs)
+        return loss, pairs, logging_output(sample, loss, pairs, logs)
 
 
 @dataclass
@@ -81,7 +81,7 @@ class ReconstructionAndContrastiveCriterion(ContrastiveCriterion):
         clr, clr_logs = self.contrast(embeddings, sample)
         loss = mae + self.contrastive_weight * clr
         clips = sample["nsentences"]
-        return loss, clips, log(sample, loss, clips, {**mae_logs, **clr_logs})
+        return loss, clips, logging_output(sample, loss, clips, {**mae_logs, **clr_logs})
 
 
 def contrastive_loss(embeddings: Embeddings, is_dummy: bool = False) -> tuple[Tensor, dict]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
+from torch import Tensor
 
 from mmpt_fairseq.models.av_pretraining import Reconstruction
 
@@ -56,11 +57,13 @@ class MaskedReconstructionCriterion(PretrainingCriterion):
         """fairseq's (loss, sample size, logging output)."""
         reconstruction, _ = model(**sample["net_input"], reconstruct=True)
         loss, logs = reconstruction_loss(reconstruction, self.video_weight)
-        return loss, sample["nsentences"], log(sample, loss, sample["nsentences"], logs)
+        return loss, sample["nsentences"], logging_output(sample, loss, sample["nsentences"], logs)
 
 
-def reconstruction_loss(reconstruction: Reconstruction, video_weight: float):
-    """Sum of the clips' errors, and what to log."""
+def reconstruction_loss(
+    reconstruction: Reconstruction, video_weight: float
+) -> tuple[Tensor, dict[str, Tensor | int]]:
+    """The sum of all clips' errors, and what of it is logged: sums, and numbers of clips."""
     audio, video = reconstruction.audio_error.sum(), reconstruction.video_error.sum()
     logs = {
         "mae_audio": audio.detach(),
@@ -71,8 +74,8 @@ def reconstruction_loss(reconstruction: Reconstruction, video_weight: float):
     return audio + video_weight * video, logs
 
 
-def log(sample: dict, loss, sample_size: int, logs: dict) -> dict:
-    """One logging output, of sums alone: fairseq may add those of several processes."""
+def logging_output(sample: dict, loss: Tensor, sample_size: int, logs: dict) -> dict:
+    """What fairseq is told of a batch, of sums alone: it may add those of several processes."""
     return {
         "loss": loss.detach(),
         "sample_size": sample_size,

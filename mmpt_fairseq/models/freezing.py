@@ -35,7 +35,7 @@ class Freezing:
 
     @classmethod
     def from_config(cls, cfg) -> "Freezing":
-        """From a model's config.
+        """What a model's config says of it.
 
         Raises:
             InputError: the options contradict one another, or would freeze untrained layers.

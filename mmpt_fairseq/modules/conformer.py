@@ -142,7 +142,7 @@ class ConformerLayer(nn.Module):
         Args:
             x: all tokens, or the visible ones of each clip.
             padding: ``(B, N)``, True = padded.
-            positions: of the tokens in time, for rotary attention.
+            positions: ``(B, N)`` of the tokens in time, for rotary attention.
             visible: where visible tokens stand, which the convolution must know.
         """
         x = x + 0.5 * self.ffn1(x)

@@ -27,7 +27,8 @@ class DepthwiseConv(nn.Conv1d):
 
 
 class _OnCPU(torch.autograd.Function):
-    """The convolution, its kernels' gradient as matrix products: oneDNN's own is slow."""
+    """``y[b, t, d] = bias[d] + sum_k weight[d, k] x[b, t + k - K // 2, d]``, K the kernel's length,
+    and its gradients: the kernels' by matrix products, for oneDNN's own is slow."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class _OnCPU(torch.autograd.Function):
 
 
 def _of_kernels(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
-    """``(D, kernel)``: over clips and time, the sum of gradients times what each tap had met.
+    """``g[d, k] = sum_bt gradient[b, t, d] x[b, t + k - K // 2, d]``, ``(D, K)``.
 
     For each channel every frame of a block is multiplied with every frame that one of the block
     had met; block by block, that is a matrix product. A tap's own are a diagonal of it.

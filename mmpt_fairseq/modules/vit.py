@@ -148,6 +148,9 @@ class VideoEncoder(nn.Module):
     """ViT over the visible space-time patches, or over one embedding per slice of time.
 
     Args:
+        patches: cuts clips and embeds what it cuts.
+        dim, layers, heads: width D, blocks, and attention heads of each.
+        checkpoint_activations: recompute blocks in the backward pass to save memory.
         normalise_slices: see :meth:`encode_slices`.
     """
 
@@ -168,7 +171,14 @@ class VideoEncoder(nn.Module):
         self.dim = dim
 
     def forward(self, video: Tensor, hidden: Tensor) -> tuple[Tensor, VisibleTokens]:
-        """``video`` ``(V, 3, T, H, W)``, ``hidden`` ``(V, L)`` True = masked -> ``(V, N, D)``."""
+        """Encode what is visible of ``video`` ``(V, 3, T, H, W)``, 8 bit or in [-1, 1].
+
+        Args:
+            hidden: ``(V, L)``, True = masked.
+
+        Returns:
+            ``(V, N, D)``, and where those N tokens stand among the L patches.
+        """
         visible = VisibleTokens.from_hidden(hidden)
         # Gathering before embedding: masked pixels never enter a product.
         patches = scaled(visible.gather(self.patches.cut(video))).to(self.patches.embed.weight)

@@ -53,7 +53,7 @@ def reconstruct(checkpoint: Path, manifest: Path) -> MaskedClip:
 
 
 def reconstruct_row(probe: Probe, row: int) -> MaskedClip:
-    """The same of one row, its sound as log mel energies.
+    """A row of a split as its model reconstructs it, its sound as log mel energies.
 
     Raises:
         UnreadableClip: the clip cannot be used.

@@ -76,7 +76,7 @@ class LargestBatchFirstMixin:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether it is; on a CPU torch raises no error of its own for it."""
+    """Whether memory did not suffice, for which torch has no error of its own on a CPU."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(
         error
     )
