@@ -1,6 +1,7 @@
 """A whole update of stage 1's sound (MAE): which share of the matrix products' own rate it keeps.
 
     python -m examples.benchmark.step
+    python -m examples.benchmark.step --compile inductor    # against the same layers compiled
 
 An update is forward, backward, clipping and Adam. Only multiplications that cannot be left out
 are counted: of visible tokens in the encoder, of all tokens in the decoder, of masked ones in the
@@ -9,6 +10,7 @@ activations. The rate is that of square matrix products, timed in turn with the 
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +19,13 @@ from fairseq.optim.adam import Adam
 from fairseq.utils import clip_grad_norm_
 from torch import Tensor
 
-from examples.benchmark.timing import Clock, Paired, add_clock, machine, paired
+from examples.benchmark.timing import Clock, Paired, add_clock, machine, paired, seconds
 from mmpt_fairseq.data.audio import NUM_MEL_BINS, SUBSAMPLING
 from mmpt_fairseq.data.masks import random_mask
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel, AVPretrainingModelConfig
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 KERNEL = 5  # of both convolutions of the subsampling
 PRODUCT = 1024  # rows and columns of the matrices whose product is the measure
 PRODUCTS = 20  # in a row
@@ -84,11 +87,35 @@ def batch(clips: int, frames: int, ratio: float) -> dict[str, Tensor]:
     rng, tokens = np.random.default_rng(0), -(-frames // SUBSAMPLING)
     masks = np.stack([random_mask(tokens, ratio, rng) for _ in range(clips)])
     return {
-        "audio": torch.randn(clips, frames, NUM_MEL_BINS),
-        "audio_lengths": torch.full((clips,), frames),
-        "audio_mask": torch.from_numpy(masks),
-        "audio_rows": torch.arange(clips),
+        "audio": torch.randn(clips, frames, NUM_MEL_BINS, device=DEVICE),
+        "audio_lengths": torch.full((clips,), frames, device=DEVICE),
+        "audio_mask": torch.from_numpy(masks).to(DEVICE),
+        "audio_rows": torch.arange(clips, device=DEVICE),
     }
+
+
+def build(cfg: AVPretrainingModelConfig, compiled_by: str = "") -> AVPretrainingModel:
+    """The model, its layers compiled by this backend of torch's if one is named."""
+    # No picture is seen, so the smallest will do.
+    task = AVPretrainingTask(AVPretrainingConfig(video_num_frames=2, video_size=16))
+    model = AVPretrainingModel.build_model(cfg, task).to(DEVICE)
+    if compiled_by:
+        model.compile_layers(compiled_by)
+    return model
+
+
+def updates(model: AVPretrainingModel, net_input: dict[str, Tensor]) -> Callable[[], None]:
+    """Makes an update of masked autoencoding each time that it is called."""
+    optimiser = Adam(model.parameters(), lr=1e-4)
+
+    def update() -> None:
+        optimiser.zero_grad()
+        reconstruction, _ = model(**net_input)
+        reconstruction.audio_error.sum().backward()
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+
+    return update
 
 
 def share(
@@ -100,26 +127,14 @@ def share(
     ratio: float = 0.6,
 ) -> tuple[float, float, Paired]:
     """Share of the products' rate, that rate in FLOP/s, and the times."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    # No picture is seen, so the smallest will do.
-    task = AVPretrainingTask(AVPretrainingConfig(video_num_frames=2, video_size=16))
-    model = AVPretrainingModel.build_model(cfg, task).to(device)
-    net_input = {name: x.to(device) for name, x in batch(clips, frames, ratio).items()}
-    optimiser = Adam(model.parameters(), lr=1e-4)
-    matrix = torch.randn(PRODUCT, PRODUCT, device=device)
-
-    def update() -> None:
-        optimiser.zero_grad()
-        reconstruction, _ = model(**net_input)
-        reconstruction.audio_error.sum().backward()
-        clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+    net_input = batch(clips, frames, ratio)
+    matrix = torch.randn(PRODUCT, PRODUCT, device=DEVICE)
 
     def products() -> None:
         for _ in range(PRODUCTS):
             matrix @ matrix
 
-    found = paired(update, products, pairs, "updates", clock)
+    found = paired(updates(build(cfg), net_input), products, pairs, "updates", clock)
     masked = int(net_input["audio_mask"][0].sum())
     flops = clips * necessary(cfg, frames, masked).flops
     theirs = 2 * PRODUCTS * PRODUCT**3
@@ -133,19 +148,32 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--frames", type=int, default=1000, help="of 10 ms")
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--compile", default="", metavar="BACKEND", help="of torch.compile")
     add_clock(parser)
     args = parser.parse_args()
     cfg = AVPretrainingModelConfig(
         encoder_layers=args.layers,
-        dropout=0.0,
+        dropout=args.dropout,
         # of pictures, which nobody sees here
         video_layers=1,
         video_embed_dim=64,
         video_attention_heads=4,
     )
     torch.manual_seed(0)
-    kept, rate, found = share(cfg, args.clips, args.frames, args.pairs, args.clock)
     print(f"{machine()}; base with {args.layers} layers, {args.clips} x {args.frames} frames")
+    if args.compile:
+        net_input = batch(args.clips, args.frames, 0.6)
+        plain, compiled = (updates(build(cfg, name), net_input) for name in ("", args.compile))
+        begun = seconds(compiled)
+        found = paired(plain, compiled, args.pairs, "updates", args.clock)
+        print(
+            f"update {found.first:.2f} s, compiled by {args.compile} {found.second:.2f} s: "
+            f"{found.ratio:.2f} times as fast, after {begun:.0f} s of the first (median of "
+            f"{args.pairs} pairs)"
+        )
+        return
+    kept, rate, found = share(cfg, args.clips, args.frames, args.pairs, args.clock)
     print(
         f"update {found.first:.2f} s: {kept:.0%} of the {rate / 1e9:.0f} GFLOP/s of "
         f"{PRODUCT} x {PRODUCT} matrix products (median of {args.pairs} pairs)"
