@@ -15,7 +15,7 @@ from manifests.captions import Cue, read_cues
 from manifests.text import encoding_of
 
 SUFFIXES = (*CAPTIONS, ".txt")
-AS_LONG = 0.1  # seconds between the ends of cues in two languages that are one: rounded times
+SAME_TIME = 0.1  # seconds: cues in two languages that begin and end within so much are one
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Sidecars:
             self._tell(
                 "alone",
                 f"{alone} of {number + 1} cues of {path.name} have none at their times in the "
-                "subtitles of what is said, and no src_text",
+                "subtitles of what is said, and no src_text; further files are not named",
             )
         if number < 0:
             yield Candidate(id=name, **base, fault=(EMPTY_TEXT, f"no cue in {path.name}"))
@@ -151,7 +151,7 @@ def _beside(recording: Recording, language: str, suffixes: tuple[str, ...]) -> P
 
 def _nearest(cues: list[Cue], wanted: Cue) -> Cue | None:
     """Of ``cues``, in order of time, the one at the times of another; translators keep them."""
-    first = bisect_left(cues, wanted.start - AS_LONG, key=lambda cue: cue.start)
-    behind = bisect_right(cues, wanted.start + AS_LONG, key=lambda cue: cue.start)
-    near = [cue for cue in cues[first:behind] if abs(cue.end - wanted.end) <= AS_LONG]
+    first = bisect_left(cues, wanted.start - SAME_TIME, key=lambda cue: cue.start)
+    behind = bisect_right(cues, wanted.start + SAME_TIME, key=lambda cue: cue.start)
+    near = [cue for cue in cues[first:behind] if abs(cue.end - wanted.end) <= SAME_TIME]
     return min(near, key=lambda cue: abs(cue.start - wanted.start), default=None)

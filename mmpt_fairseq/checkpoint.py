@@ -69,7 +69,7 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int 
         raise InputError(f"{path} holds no audio encoder; give a checkpoint of stage 1 or 2")
     wanted = encoder.state_dict()
     _compare(wanted, taken, path)
-    _compare_settings("encoder", _shapeless(encoder), settings_of(checkpoint, "model"), path)
+    _compare_settings("encoder", _unseen_settings(encoder), settings_of(checkpoint, "model"), path)
     fresh = _last_layers(wanted, fresh_layers)
     encoder.load_state_dict({**taken, **fresh}, strict=True)
     taken = {name: tensor for name, tensor in taken.items() if name not in fresh}
@@ -84,8 +84,11 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int 
     )
 
 
-def _shapeless(encoder: ConformerEncoder) -> dict[str, object]:
-    """What it computes with and no tensor's shape shows, by the names of ``model``'s settings."""
+def _unseen_settings(encoder: ConformerEncoder) -> dict[str, object]:
+    """What it computes with and no tensor's shape shows, by the names of ``model``'s settings.
+
+    Their values are part of :func:`encoder_digest`: one more would make all stored states others.
+    """
     return {
         "encoder_attention_heads": encoder.layers[0].attention.heads,
         "encoder_positions": encoder.positions,
@@ -94,7 +97,7 @@ def _shapeless(encoder: ConformerEncoder) -> dict[str, object]:
 
 def encoder_digest(encoder: ConformerEncoder) -> str:
     """A hash of what the encoder computes with: every weight to the bit, heads and positions."""
-    return weights_digest(encoder, " ".join(map(str, _shapeless(encoder).values())))
+    return weights_digest(encoder, " ".join(map(str, _unseen_settings(encoder).values())))
 
 
 def weights_digest(module: nn.Module, settings: str = "") -> str:

@@ -21,7 +21,7 @@ PARTS = "task", "model", "criterion", "optimizer", "lr_scheduler", "optimization
 # Keys of these that change nothing of what is learnt, or nothing of a training that goes on.
 NO_MATTER = (
     *("num_workers", "num_workers_valid", "data_buffer_size", "tensorboard_logdir", "save_dir"),
-    *("init_encoder_from", "init_decoder_from"),
+    *("init_encoder_from", "init_decoder_from", "best_checkpoint_metric", "disable_validation"),
 )
 
 logger = logging.getLogger(__name__)

@@ -158,10 +158,10 @@ class _Guided:
         features, frames = (sample["net_input"][name] for name in ("src_tokens", "src_lengths"))
         if self.model.encoder.given_states:  # of which none tells how loud it is
             features = torch.zeros_like(features)
-        heard = speech_progress(features, frames)
-        heard = progress_at(heard, frames, len(lprobs), lengths)
+        progress = speech_progress(features, frames)
+        progress = progress_at(progress, frames, len(lprobs), lengths)
         lprobs, numbered = apply_prior(
-            lprobs.transpose(0, 1), targets, target_lengths, heard, self.width, self.strength
+            lprobs.transpose(0, 1), targets, target_lengths, progress, self.width, self.strength
         )
         self.targets = numbered, target_lengths
         return lprobs.transpose(0, 1), lengths

@@ -24,9 +24,8 @@ from mmpt_fairseq.data.rows import longest_first
 from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
 
-SAME_LENGTH = (
-    0.2  # seconds between the ends of sound and pictures that are as long, but for rounding
-)
+# Seconds between the ends of sound and pictures that are as long, but for rounding.
+SAME_LENGTH = 0.2
 
 
 @dataclass
@@ -65,9 +64,9 @@ class ClipOptions:
 
     @classmethod
     def from_config(cls, cfg: FairseqDataclass, patch_grid: tuple[int, int, int]) -> "ClipOptions":
-        """What a task's config says of clips."""
-        named = (f.name for f in fields(cls) if f.name != "patch_grid")
-        return cls(patch_grid=patch_grid, **{name: getattr(cfg, name) for name in named})
+        """What a task's config says of clips; what it does not mention keeps its default."""
+        known = (f.name for f in fields(cls) if hasattr(cfg, f.name))
+        return cls(**{name: getattr(cfg, name) for name in known}, patch_grid=patch_grid)
 
     @property
     def num_patches(self) -> int:

@@ -20,8 +20,10 @@ def read_config(folder: Path) -> dict | None:
         return None
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return dict(config or {})
-    except (yaml.YAMLError, UnicodeError, TypeError, ValueError) as error:
+        if not isinstance(config, dict | None):
+            raise TypeError(f"it is a {type(config).__name__}, not keys with values")
+        return config or {}
+    except (yaml.YAMLError, UnicodeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} cannot be read ({reason}); mend or remove it") from None
 

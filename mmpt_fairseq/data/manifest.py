@@ -32,7 +32,7 @@ import numpy as np
 
 from manifests.common import atomic_path
 from manifests.errors import InputError
-from mmpt_fairseq.data.tsv import Cells, begin_in_space, line_starts
+from mmpt_fairseq.data.tsv import Cells, OddLine, line_starts, may_be_blank
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ class Manifest:
 
     def filled(self, *names: str) -> np.ndarray:
         """``(rows, names)`` bool: whether a row has something in these columns."""
-        return (self._filled[:, None] >> [COLUMNS.index(name) for name in names] & 1).astype(bool)
+        return _bits(self._filled, *names)
 
     def where(self, row: int) -> str:
         """``file, line N (id)`` for messages."""
@@ -201,7 +201,7 @@ class Manifest:
     def _lines_with_rows(self, lines: np.ndarray) -> np.ndarray:
         """Numbers of the lines below the header that are not blank, as one at the end may be."""
         rows = np.arange(1, len(lines) - 1)
-        blank = begin_in_space(self._bytes, lines[rows]) if len(rows) else rows == 0
+        blank = may_be_blank(self._bytes, lines[rows]) if len(rows) else rows == 0
         for place in np.flatnonzero(blank):
             blank[place] = not self._line_at(rows[place], lines).strip()
         if blank.all():
@@ -222,14 +222,15 @@ class Manifest:
             row = np.searchsorted(self._starts, begin + error.start, side="right") - 1
             raise self._not_utf8(self._line_numbers[row], error) from None
         starts, ends = self._starts[block] - begin, self._ends[block] - begin
-        cells = Cells(text, starts, ends, len(self.columns))
-        if cells.odd.any():
-            self._refuse(block.start + int(cells.odd.argmax()))
+        try:
+            cells = Cells(text, starts, ends, len(self.columns))
+        except OddLine as odd:
+            self._refuse(block.start + odd.line)
         for place, name in enumerate(self.columns):
             if name in COLUMNS:
                 bit = np.uint16(1 << COLUMNS.index(name))
                 self._filled[block] |= bit * cells.filled[:, place]
-        named, sound, counted, video = self.filled(*REQUIRED, "video")[block].T
+        named, sound, counted, video = _bits(self._filled[block], *REQUIRED, "video").T
         complete = named & np.where(sound, counted, video & self._silent)
         if not complete.all():
             self._refuse(block.start + int(complete.argmin()))
@@ -340,6 +341,11 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, object]]) -> in
             out.write("\t".join(cells) + "\n")
             count += 1
     return count
+
+
+def _bits(filled: np.ndarray, *names: str) -> np.ndarray:
+    """``(rows, names)`` bool of ``(rows,)`` numbers that have a bit for each of ``COLUMNS``."""
+    return (filled[:, None] >> [COLUMNS.index(name) for name in names] & 1).astype(bool)
 
 
 def _map_file(path: Path) -> mmap.mmap | bytes:

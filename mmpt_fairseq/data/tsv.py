@@ -8,7 +8,7 @@ import mmap
 import numpy as np
 from numpy.typing import NDArray
 
-TAB, NEWLINE, RETURN, SPACE, ZERO = b"\t\n\r 0"
+TAB, NEWLINE, RETURN, SPACE, ZERO, ASCII = b"\t\n\r 0\x7f"
 AT_ONCE = 1 << 24  # bytes
 DIGITS = 9  # numbers of so many fit into 32 bits
 
@@ -25,9 +25,22 @@ def line_starts(data: mmap.mmap | bytes) -> Offsets:
     return starts if starts[-1] == len(data) else np.append(starts, len(data))
 
 
-def begin_in_space(data: mmap.mmap | bytes, starts: Offsets) -> NDArray[np.bool_]:
-    """``(lines,)``: whether a line's first byte is one of white space, as in all blank lines."""
-    return np.frombuffer(data, np.uint8)[starts] <= SPACE
+def may_be_blank(data: mmap.mmap | bytes, starts: Offsets) -> NDArray[np.bool_]:
+    """``(lines,)``: whether a line begins as one of white space alone does, Unicode's included."""
+    first = np.frombuffer(data, np.uint8)[starts]
+    return (first <= SPACE) | (first > ASCII)
+
+
+class OddLine(ValueError):
+    """A line has more or fewer cells than there are columns.
+
+    Attributes:
+        line: its number among those looked at, from 0.
+    """
+
+    def __init__(self, line: int) -> None:
+        super().__init__(f"line {line} has another number of cells")
+        self.line = line
 
 
 class Cells:
@@ -39,24 +52,28 @@ class Cells:
         columns: how many cells a line has.
 
     Attributes:
-        odd: ``(lines,)`` bool: it has more or fewer. If there is one, nothing else is known.
         filled: ``(lines, columns)`` bool: there is something in the cell.
+
+    Raises:
+        OddLine: the first that has more or fewer.
     """
 
     def __init__(self, text: bytes, starts: Offsets, ends: Offsets, columns: int) -> None:
         self.text, self._bytes = text, np.frombuffer(text, np.uint8)
-        for mark in (NEWLINE, RETURN):
-            ends = ends - (self._bytes[ends - 1] == mark)
+        # Some files end their lines with several of them.
+        while (broken := (ends > starts) & np.isin(self._bytes[ends - 1], (NEWLINE, RETURN))).any():
+            ends = ends - broken
         tabs = np.flatnonzero(self._bytes == TAB)
         line = np.searchsorted(starts, tabs, side="right") - 1
         inside = tabs < ends[line]  # those in blank lines are not
         tabs, line = tabs[inside], line[inside]
-        self.odd = np.bincount(line, minlength=len(starts)) != columns - 1
-        if not self.odd.any():
-            tabs = tabs.reshape(len(starts), columns - 1)
-            self._left = np.column_stack([starts, tabs + 1])
-            self._right = np.column_stack([tabs, ends])
-            self.filled = self._right > self._left
+        odd = np.bincount(line, minlength=len(starts)) != columns - 1
+        if odd.any():
+            raise OddLine(int(odd.argmax()))
+        tabs = tabs.reshape(len(starts), columns - 1)
+        self._left = np.column_stack([starts, tabs + 1])
+        self._right = np.column_stack([tabs, ends])
+        self.filled = self._right > self._left
 
     def column(self, place: int) -> list[bytes]:
         """``(lines,)`` cells."""

@@ -160,15 +160,20 @@ def _collect(frames: Iterable, wanted: set[int], index: int) -> Pictures:
 
 
 class _Upright:
-    """A film's pictures, ``(height, width, 3)``, turned as players turn what a telephone took."""
+    """A film's pictures, ``(height, width, 3)``, turned as players turn what a telephone took.
+
+    All are as large as the first, turned, is.
+    """
 
     def __init__(self) -> None:
         self._convert, self._size = picture_converter(), None
 
     def __call__(self, frame) -> NDArray[np.uint8]:
-        self._size = self._size or (frame.width, frame.height)
-        picture = self._convert(frame, *self._size, "rgb24").to_ndarray()
-        return np.rot90(picture, round(frame.rotation / 90))  # anticlockwise in FFmpeg too
+        turns = round(frame.rotation / 90)
+        order = -1 if turns % 2 else 1  # width and height of what lies on its side are exchanged
+        self._size = self._size or (frame.width, frame.height)[::order]
+        picture = self._convert(frame, *self._size[::order], "rgb24").to_ndarray()
+        return np.rot90(picture, turns)  # anticlockwise in FFmpeg too
 
 
 def transform_clip(

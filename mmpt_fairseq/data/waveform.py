@@ -98,13 +98,13 @@ def file_bytes(path: str, offset: int = 0, length: int = -1) -> bytes:
     """``length`` bytes of a file, or all, from ``offset`` on; fewer where it ends before.
 
     Raises:
-        UnreadableClip: the disk, or who may read it, is against it.
+        UnreadableClip: the disk, or who may read it, is against it; no file is so long.
     """
     try:
         with open(path, "rb") as file:
             file.seek(offset)
             return file.read(length)
-    except OSError as error:
+    except (OSError, ValueError, OverflowError, MemoryError) as error:
         raise UnreadableClip(f"{path} cannot be read: {reason_of(error)}") from None
 
 

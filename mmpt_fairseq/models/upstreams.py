@@ -81,7 +81,7 @@ def resolve_upstream(cfg: UpstreamConfig, folder: Path | None) -> None:
 
 
 def build_upstream(cfg: UpstreamConfig) -> Upstream:
-    """The module that a settled ``cfg`` describes, without the weights of a checkpoint of ours."""
+    """The module that a resolved ``cfg`` describes, without the weights of a checkpoint of ours."""
     if cfg.upstream_kind == "fbank":
         return FilterbankUpstream()
     if cfg.upstream_kind == "stored":

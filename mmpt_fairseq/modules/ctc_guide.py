@@ -72,15 +72,15 @@ def speech_progress(features: Tensor, lengths: Tensor) -> Tensor:
     low, high = loudness.nanquantile(quantiles, dim=1)[..., None]
     share = ((loudness - low) / (high - low)).clamp(SILENT, SPOKEN) - SILENT
     speech = torch.where(high > low, share, 1.0).masked_fill(behind, 0.0)
-    heard = (speech.cumsum(1) - speech / 2) / speech.sum(1, keepdim=True).clamp_min(1e-9)
-    return heard.clamp_max(1.0).masked_fill(behind, 1.0)
+    progress = (speech.cumsum(1) - speech / 2) / speech.sum(1, keepdim=True).clamp_min(1e-9)
+    return progress.clamp_max(1.0).masked_fill(behind, 1.0)
 
 
 def apply_prior(
     lprobs: Tensor,
     targets: Tensor,
     target_lengths: Tensor,
-    heard: Tensor,
+    progress: Tensor,
     width: float,
     strength: float,
 ) -> tuple[Tensor, Tensor]:
@@ -93,7 +93,7 @@ def apply_prior(
         lprobs: ``(B, T, V)`` log probabilities; 0 is the blank.
         targets: ``(B, L)``, none of them the blank.
         target_lengths: ``(B,)``.
-        heard: ``(B, T)``, see :func:`speech_progress`.
+        progress: ``(B, T)``, see :func:`speech_progress`.
         width: standard deviation of the prior.
         strength: 0 leaves the loss as it is.
 
@@ -108,7 +108,7 @@ def apply_prior(
     said, numbered = torch.unique(labels, return_inverse=True)
     numbered = numbered[:, 1:]
     middles = (places + 0.5) / target_lengths[:, None].clamp_min(1)
-    prior = -strength * (heard[:, :, None] - middles[:, None]).square() / (2 * width**2)
+    prior = -strength * (progress[:, :, None] - middles[:, None]).square() / (2 * width**2)
     prior = prior.masked_fill(absent[:, None], -torch.inf)
     spoken = lprobs.index_select(-1, said)
     weights = torch.full_like(spoken, -torch.inf).scatter_reduce(
@@ -120,8 +120,8 @@ def apply_prior(
     return torch.cat([spoken, rest], -1), numbered
 
 
-def progress_at(heard: Tensor, lengths: Tensor, steps: int, step_lengths: Tensor) -> Tensor:
-    """``heard``, ``(B, T)`` of clips of ``lengths``, at an encoder's coarser frames.
+def progress_at(progress: Tensor, lengths: Tensor, steps: int, step_lengths: Tensor) -> Tensor:
+    """``progress``, ``(B, T)`` of clips of ``lengths``, at an encoder's coarser frames.
 
     Args:
         steps: the most of them that a clip has.
@@ -131,7 +131,7 @@ def progress_at(heard: Tensor, lengths: Tensor, steps: int, step_lengths: Tensor
         ``(B, steps)``.
     """
     middles = (_places(steps, lengths) + 0.5) * (lengths / step_lengths.clamp_min(1))[:, None]
-    return heard.gather(1, middles.long().clamp_max(heard.size(1) - 1))
+    return progress.gather(1, middles.long().clamp_max(progress.size(1) - 1))
 
 
 def _places(size: int, beside: Tensor) -> Tensor:

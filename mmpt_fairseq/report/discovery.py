@@ -116,10 +116,10 @@ def _read_run(folder: Path, name: str) -> Run | None:
         run.notes.append(f"{gone}, so there are no pictures of its model")
     task = run.get("task._name")
     if task and task not in TASK_REGISTRY:
-        package = run.get("common.user_dir") or "DIR"
         run.notes.append(
-            f"its task {task} is registered by a package of its own, so its clips are not drawn; "
-            f"give --user-dir {package}"
+            f"its task {task} is not registered here, so its clips are not drawn; give --user-dir "
+            f"with the package that registers it (its common.user_dir was "
+            f"{run.get('common.user_dir')})"
         )
     run.start_path = run.get("model.init_encoder_from")
     run.kind = kind_of(run)

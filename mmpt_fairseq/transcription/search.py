@@ -242,6 +242,9 @@ def grown(count: int, spell: Callable[[int, int], list[str]]) -> list[tuple[str,
         if longer == texts:
             continue  # a space is no part of a word
         texts = longer
+        if len(texts) < len(words):  # bytes that together are white space
+            words[len(texts) :] = []
+            continue
         begun: list[list[int]] = [[] for _ in range(len(texts) - len(words))]
         words += begun
         for word in begun or words[-1:]:

@@ -243,6 +243,10 @@ def test_what_may_not_be_read_is_a_bad_clip(tmp_path):
     (tmp_path / "a.npy").mkdir()
     with pytest.raises(UnreadableClip, match=r"a\.npy cannot be read: Is a directory"):
         file_bytes(str(tmp_path / "a.npy"))
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    for part in ("0:99999999999999", "99999999999999999999:5", "0:99999999999999999999"):
+        with pytest.raises(UnreadableClip, match=r"a\.zip"):
+            read_filterbank(f"{tmp_path}/a.zip:{part}")
 
 
 @pytest.mark.real_data

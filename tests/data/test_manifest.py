@@ -8,6 +8,7 @@ import pytest
 from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
 
 from manifests.errors import InputError
+from mmpt_fairseq.data import manifest as data_manifest
 from mmpt_fairseq.data.manifest import COLUMNS, JoinedManifest, Manifest, write_manifest
 
 HEADER = "id\taudio\tn_frames\ttgt_text\n"
@@ -126,6 +127,32 @@ def test_faults_name_file_line_and_column(tmp_path, text, parts):
         manifest(tmp_path, text, needs=["tgt_text"])
     assert [p for p in parts if p not in str(caught.value)] == []
     assert "\n" not in str(caught.value)
+
+
+def test_lines_of_white_space_and_doubled_breaks_are_read_as_text_is(tmp_path):
+    """As Python strips them: Unicode's spaces too, and what writing CRLF twice leaves."""
+    lines = ["id\taudio\tn_frames\tvideo\n", "\u3000\n", "a\ta.wav\t5\t\r\r\n"]
+    read = manifest(tmp_path, "".join([*lines, "\u00a0 \n", "\u00e9\tb.wav\t6\tb.mp4\r\r\n"]))
+    assert list(read.column("id")) == ["a", "\u00e9"]
+    assert read.filled("video", "audio").tolist() == [[False, True], [True, True]]
+    with pytest.raises(InputError, match="column id is empty"):
+        manifest(tmp_path, "audio\tn_frames\tid\r\na.wav\t7\t\r\r\n")
+    with pytest.raises(InputError, match="'a' stands on line 2 too"):
+        manifest(tmp_path, "audio\tn_frames\tid\na.wav\t7\ta\r\nb.wav\t7\ta\r\r\n")
+
+
+def test_each_block_is_looked_through_once(tmp_path, monkeypatch):
+    """Of a file of many blocks the work must not grow with their square."""
+    monkeypatch.setattr("mmpt_fairseq.data.manifest.AT_ONCE", 10)
+    looked, bits = [], data_manifest._bits
+
+    def counting(filled, *names):
+        looked.append(len(filled))
+        return bits(filled, *names)
+
+    monkeypatch.setattr(data_manifest, "_bits", counting)
+    manifest(tmp_path, HEADER + "".join(f"{i}\t{i}.wav\t1\t\n" for i in range(200)))
+    assert sum(looked) == 200
 
 
 def test_faults_are_found_behind_the_first_block(tmp_path, monkeypatch):

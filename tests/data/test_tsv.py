@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmpt_fairseq.data.tsv import AT_ONCE, Cells, begin_in_space, line_starts
+from mmpt_fairseq.data.tsv import AT_ONCE, Cells, OddLine, line_starts, may_be_blank
 
 
 def rows_of(lines):
@@ -10,13 +10,12 @@ def rows_of(lines):
     return text, starts[:-1], starts[1:]
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r\r\n"])
 def test_cells_are_those_that_split_gives(newline):
     rng = np.random.default_rng(0)
     words = ["", "a", "größer", "12", " ", "x\u2028y", "\u0663"]
     rows = [[words[i] for i in rng.integers(len(words), size=4)] for _ in range(200)]
     cells = Cells(*rows_of("\t".join(row) + newline for row in rows), 4)
-    assert not cells.odd.any()
     for place in range(4):
         column = [row[place] for row in rows]
         assert [cell.decode() for cell in cells.column(place)] == column
@@ -28,15 +27,16 @@ def test_the_last_line_need_not_end():
 
 
 def test_lines_with_other_numbers_of_cells_are_odd():
-    cells = Cells(*rows_of(["a\tb\tc\n", "a\tb\n", "a\tb\tc\td\n", "a\n", "\t\t\n"]), 3)
-    assert cells.odd.tolist() == [False, True, True, True, False]
+    for odd in ("a\tb\n", "a\tb\tc\td\n", "a\n"):
+        with pytest.raises(OddLine) as caught:
+            Cells(*rows_of(["a\tb\tc\n", "\t\t\n", odd, odd]), 3)
+        assert caught.value.line == 2
 
 
 def test_tabs_of_lines_between_are_not_counted():
     text, starts, ends = rows_of(["a\tb\n", "\t\t\n", "c\td\n"])
-    assert begin_in_space(text, starts).tolist() == [False, True, False]
+    assert may_be_blank(text, starts).tolist() == [False, True, False]
     cells = Cells(text, starts[[0, 2]], ends[[0, 2]], 2)
-    assert not cells.odd.any()
     assert cells.column(1) == [b"b", b"d"]
 
 

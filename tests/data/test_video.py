@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from manifests.errors import UnreadableClip
-from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
+from mmpt_fairseq.data.video import _Upright, read_frames, sample_frame_indices, transform_clip
 from tests.helpers import picture_number, write_audio, write_video
 from tests.manifests.corpora import hidden, turned
 
@@ -80,6 +82,21 @@ def test_pictures_of_a_joined_film_have_the_size_of_the_first(tmp_path):
     assert clip.shape == (4, 64, 64, 3)
     assert [picture_number(picture) for picture in clip] == [3, 19, 0, 18]
     assert read_frames(str(tmp_path / "a.ts"), np.array([25])).shape == (1, 96, 96, 3)
+
+
+def test_pictures_that_a_film_turns_midway_have_the_shape_of_the_first():
+    """As a telephone that was turned while it took them may say of each."""
+
+    class Frame:
+        def __init__(self, width, height, rotation):
+            self.width, self.height, self.rotation = width, height, rotation
+
+    upright = _Upright()
+    upright._convert = lambda frame, width, height, kind: SimpleNamespace(
+        to_ndarray=lambda: np.zeros((height, width, 3), np.uint8)
+    )
+    for frame in (Frame(64, 48, 90), Frame(64, 48, 0), Frame(32, 20, 270), Frame(48, 64, 180)):
+        assert upright(frame).shape == (64, 48, 3)
 
 
 def test_the_last_picture_stands_in_for_those_promised(tmp_path):

@@ -1,6 +1,7 @@
 """What is built on the package in a user's own folder trains, and the package's tools know it."""
 
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from examples.extending import GapOptions
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.av_dataset import ClipOptions
 from mmpt_fairseq.report.discovery import find
+from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig
 from tests.commands import BIN, ROOT, losses, refused, run, succeeded, train
 
 OWN = [
@@ -32,6 +34,15 @@ def test_what_is_masked_is_one_gap(length, ratio):
     assert len(starts) == (length - mask.sum() + 1 if mask.any() else 1)
 
 
+def test_options_may_have_fields_that_no_config_knows():
+    @dataclass
+    class Wider(ClipOptions):
+        gaps: int = 3
+
+    options = Wider.from_config(AVPretrainingConfig(audio_mask_ratio=0.3), (1, 2, 3))
+    assert (options.gaps, options.audio_mask_ratio, options.patch_grid) == (3, 0.3, (1, 2, 3))
+
+
 def test_a_task_and_a_criterion_of_ones_own(corpora, tmp_path):
     """They train, draw, are reported and exported; what does not know them says what to do."""
     output = succeeded(
@@ -45,7 +56,7 @@ def test_a_task_and_a_criterion_of_ones_own(corpora, tmp_path):
     assert known.kind == "pre-training"
     both = tmp_path / "folders.html"
     succeeded(run([BIN / "mmpt-report", tmp_path / "own", "--out", both]))
-    told = "task gap_pretraining is registered by a package of its own, so its clips are not drawn"
+    told = "its task gap_pretraining is not registered here, so its clips are not drawn"
     assert told in both.read_text()
     assert mmpt_fairseq.load(checkpoint).encoder
     export = [sys.executable, "-m", "mmpt_fairseq.export", checkpoint, tmp_path / "exported"]

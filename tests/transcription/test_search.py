@@ -103,6 +103,12 @@ def test_words_of_a_long_text_are_those_of_its_beginnings():
         assert max(lengths[: len(tokens)]) < 40
 
 
+def test_bytes_that_are_white_space_together_end_no_word_and_begin_none():
+    """Two bytes of U+3000 are signs of their own, the third makes them a space."""
+    steps = {1: ["a"], 2: ["a", "?"], 3: ["a", "??"], 4: ["a"], 5: ["a", "b"]}
+    assert grown(5, lambda begin, end: steps[end]) == [("a", [0]), ("b", [4])]
+
+
 def test_what_the_vocabulary_lacks_is_shown_and_padding_is_not_written():
     assert [word.text for word in heard(["a", "▁", "<unk>", "<pad>", "b"])] == ["a", "⁇b"]
 
