@@ -36,9 +36,8 @@ CURRICULUM = [
     "+task.short_first_frames=125",
     f"dataset.max_tokens={TRANSLATED_FRAMES}",
 ]
-PRETRAINING_FRAMES = (
-    17_500  # that the other stages hear while stage 1 makes an update, side by side
-)
+# That the other stages hear while stage 1 makes an update, measured side by side.
+PRETRAINING_FRAMES = 17_500
 GUIDED_TRANSLATION = ["+criterion.ctc_guide_updates=1000"]
 # The last layer knows how translations are spelt; what it knows stands in the way.
 TAKEN_OVER = ["+model.fresh_encoder_layers=1"]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from examples.demo.run import TAKEN_OVER, Demo, Sizes
+from examples.demo.run import TAKEN_OVER, TRANSLATED_FRAMES, Demo, Sizes
 from examples.mboshi import systems as mboshi_systems
 from examples.mboshi.s2t_conformer import warmup
 
@@ -68,7 +68,7 @@ def demo(out: Path, language: str) -> Origin:
         updates=made.sizes.finetuning_updates,
         continued=500,
         search=["--beam", "5", "--max-len-b", "100"],
-        continuing=["dataset.max_tokens=3000"],
+        continuing=[f"dataset.max_tokens={TRANSLATED_FRAMES}"],
         from_scratch=made.every_finetuning(),
         taken_over=made.every_finetuning(),
         curve_taken_over=TAKEN_OVER,

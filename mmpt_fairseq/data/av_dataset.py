@@ -18,7 +18,8 @@ from mmpt_fairseq.data.audio import (
     read_filterbank,
     subsampled,
 )
-from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
+from mmpt_fairseq.data.joined_manifest import JoinedManifest
+from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.masks import random_mask, span_mask, tube_mask
 from mmpt_fairseq.data.rows import longest_first
 from mmpt_fairseq.data.skipping import SkippedClips, check_length

@@ -16,7 +16,8 @@ from manifests.errors import InputError, exit_on_input_error
 from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
-from mmpt_fairseq.data.manifest import JoinedManifest, Manifest
+from mmpt_fairseq.data.joined_manifest import JoinedManifest
+from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.rows import begin_validation, dataset_is_training
 from mmpt_fairseq.extensions import contrasts, reconstructs
 from mmpt_fairseq.tasks._every_row import (

@@ -9,7 +9,8 @@ from fairseq.data.audio.speech_to_text_dataset import SpeechToTextDatasetCreator
 
 from manifests.errors import InputError
 from mmpt_fairseq.data import manifest as data_manifest
-from mmpt_fairseq.data.manifest import COLUMNS, JoinedManifest, Manifest, write_manifest
+from mmpt_fairseq.data.joined_manifest import JoinedManifest
+from mmpt_fairseq.data.manifest import COLUMNS, Manifest, write_manifest
 
 HEADER = "id\taudio\tn_frames\ttgt_text\n"
 
