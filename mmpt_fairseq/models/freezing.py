@@ -134,6 +134,20 @@ def refuse_decay(optimizer: FairseqOptimizer) -> None:
         )
 
 
+def restart_moments_of_copies(optimizer: FairseqOptimizer) -> None:
+    """Let Adam begin anew as the encoder thaws, in fairseq's 16-bit optimizers.
+
+    They have counted the frozen updates as steps with gradients of zero, so that the bias of the
+    encoder's moments would no longer be corrected: its first steps would be up to six times as
+    long with betas of 0.9 and 0.999. Flattened copies have one count for all parameters.
+    """
+    if not hasattr(optimizer, "fp32_params"):
+        return
+    optimizer.optimizer.state.clear()
+    for group in optimizer.optimizer.param_groups:
+        group.pop("step", None)  # where apex counts
+
+
 @contextlib.contextmanager
 def scaled_encoder_lr(optimizer: FairseqOptimizer, scale: float) -> Iterator[None]:
     """While it lasts, the encoder's parameters form a group with ``scale`` times the rate.

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shlex
 import sys
 
@@ -16,6 +17,8 @@ from mmpt_fairseq.compat import mend_commands
 
 logger = logging.getLogger(__name__)
 
+HIGHER_IS_BETTER = re.compile(r"bleu|accuracy|.*_recall_\d+")
+LOWER_IS_BETTER = re.compile(r"loss|.*_loss|mae_\w+|wer|cer|per|der")
 LAST = "checkpoint_last.pt"  # fairseq's default, the one name that it looks for in save_dir
 
 
@@ -25,7 +28,7 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
     Raises:
         InputError: there is no data folder (a model alone does without), a launcher started
             several processes and the config is for one, or is for processes on GPUs that are not
-            there, or a training has no folder of its own.
+            there, a training has no folder of its own, or would keep its worst checkpoint.
     """
     mend_commands()
     if not from_checkpoint:
@@ -41,6 +44,7 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
         refuse_lone_process(cfg)
         _refuse_wrapper_of_gpus(cfg)
         _refuse_shared_folder(cfg)
+        _check_direction(cfg)
 
 
 def is_training_split(cfg: FairseqDataclass, split: str) -> bool:
@@ -109,4 +113,17 @@ def _refuse_shared_folder(cfg: FairseqDataclass) -> None:
             f"checkpoint.save_dir is not set, and {cfg.save_dir} would be shared by all such "
             f"trainings; give each a folder of its own (if this one it is to be, "
             f"checkpoint.save_dir=./{cfg.save_dir})"
+        )
+
+
+def _check_direction(cfg: FairseqDataclass) -> None:
+    """Stop a training that would keep the checkpoint with the worst score as its best."""
+    metric = str(cfg.best_checkpoint_metric)
+    maximised = cfg.maximize_best_checkpoint_metric is True
+    wrong = LOWER_IS_BETTER if maximised else HIGHER_IS_BETTER
+    chooses = cfg.decodes_with is None and cfg.disable_validation is not True
+    if chooses and wrong.fullmatch(metric):
+        raise InputError(
+            f"the checkpoint with the {'highest' if maximised else 'lowest'} {metric} is the worst "
+            f"one; set checkpoint.maximize_best_checkpoint_metric={str(not maximised).lower()}"
         )

@@ -210,10 +210,14 @@ def load(data, splits, **options):
 def test_what_chooses_checkpoints_is_measured(tmp_path, metric, option):
     write_clips(tmp_path, [0.3], tgt_text=["ja"])
     build_vocabulary(tmp_path)
+    chosen = {
+        "best_checkpoint_metric": metric,
+        "maximize_best_checkpoint_metric": metric == "bleu",
+    }
     told = rf"best_checkpoint_metric={metric} is not measured; set \+\+task\.{option}=true"
     with pytest.raises(SystemExit, match=told):
-        load(tmp_path, "train", best_checkpoint_metric=metric)
-    load(tmp_path, "train", best_checkpoint_metric=metric, **{option: True})
+        load(tmp_path, "train", **chosen)
+    load(tmp_path, "train", **chosen, **{option: True})
 
 
 def test_a_vocabulary_may_cover_the_source(tmp_path):

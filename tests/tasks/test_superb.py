@@ -187,14 +187,21 @@ def test_a_head_goes_on_with_its_labels_and_its_upstream(superb, tmp_path):
     cfg = model_config(upstream=str(first))
     model, whole = task.build_model(cfg), task.state_dict()
 
-    def go_on(upstream, **state):
-        began = {"model": OmegaConf.to_container(cfg, enum_to_str=True)}
+    def go_on(upstream, precision=torch.float32, common=None, **state):
+        began = {"model": OmegaConf.to_container(cfg, enum_to_str=True), "common": common or {}}
         path = tmp_path / "checkpoint_last.pt"
-        save_checkpoint(path, began, model.state_dict(), whole | state)
+        rounded = {name: w.to(precision).float() for name, w in model.state_dict().items()}
+        save_checkpoint(path, began, rounded, whole | state)
         task.build_model(model_config(upstream=str(upstream)))
 
     go_on(first)
     go_on(moved)
+    go_on(first, torch.float16, {"fp16": True})
+    go_on(first, torch.bfloat16, {"bf16": True})
+    with pytest.raises(SystemExit, match="a head on another upstream"):
+        go_on(second, torch.bfloat16, {"bf16": True})
+    with pytest.raises(SystemExit, match="a head on another upstream"):
+        go_on(first, torch.float16)
     for upstream in (second, "fbank"):
         with pytest.raises(SystemExit, match=r"a head on another upstream \(.*first\.pt\)"):
             go_on(upstream)
