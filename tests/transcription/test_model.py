@@ -232,7 +232,7 @@ def test_what_is_no_sound(recogniser):
         (np.arange(9), {"rate": RATE}, "are int64; give floats"),
         (None, {}, "not as NoneType"),
         (b"a.wav", {}, "not as bytes"),
-        ([3], {}, "as a path or as an array of samples, not as int"),
+        ([3], {}, "audio must be a path or an array of samples, not int"),
     ):
         with pytest.raises(InputError, match=fault):
             recogniser.transcribe(given, **options)
