@@ -35,7 +35,7 @@ class ClipOptions:
 
     Attributes:
         max_audio_frames: filterbank frames kept of a clip (paper: 1000).
-        random_start: in training, keep them, and the video frames beside them, from a random
+        random_start: in training, keep them, and the video frames shown with them, from a random
             position; otherwise from the clip's start (paper).
         use_video: read video at all.
         video_num_frames, video_stride, video_size: frames sampled per clip, video frames from one
@@ -195,8 +195,8 @@ class AVDataset(FairseqDataset):
     def batch_by_size(self, indices: NDArray[np.int64], **limits) -> list[NDArray[np.int64]]:
         """Batch with fairseq, but clips with both modalities, audio-only and video-only separately.
 
-        A mixed batch would hold video besides audio padded to its longest clip, and so cost more
-        than the size of its most expensive clip says; CLR would have fewer negatives.
+        A mixed batch would hold video in addition to audio padded to its longest clip, and so cost
+        more than the size of its most expensive clip suggests; CLR would have fewer negatives.
         """
         kinds, batches = self.kinds[indices], []
         for kind in np.unique(kinds):
@@ -218,7 +218,7 @@ class AVDataset(FairseqDataset):
         if audio_path:
             features = read_filterbank(audio_path)
             declared = int(self.manifest.n_frames[index])
-            check_length(len(features), declared, audio_path)  # windows are drawn by it too
+            check_length(len(features), declared, audio_path)  # windows depend on it too
         if options.random_start and self.training:
             frames = int(self.manifest.n_frames[index]) if features is None else len(features)
             start = int(rng.integers(max(0, frames - options.max_audio_frames) + 1))
@@ -280,11 +280,11 @@ class AVDataset(FairseqDataset):
         with_video = [i for i, c in enumerate(clips) if c.video is not None]
         net_input = {}
         if with_audio:
-            audible = [clips[i] for i in with_audio]
-            net_input["audio"] = pad([c.audio for c in audible])
-            net_input["audio_unmasked"] = pad([c.audio_unmasked for c in audible])
-            net_input["audio_lengths"] = torch.tensor([len(c.audio) for c in audible])
-            net_input["audio_mask"] = pad([c.audio_mask for c in audible])
+            audio_clips = [clips[i] for i in with_audio]
+            net_input["audio"] = pad([c.audio for c in audio_clips])
+            net_input["audio_unmasked"] = pad([c.audio_unmasked for c in audio_clips])
+            net_input["audio_lengths"] = torch.tensor([len(c.audio) for c in audio_clips])
+            net_input["audio_mask"] = pad([c.audio_mask for c in audio_clips])
             net_input["audio_rows"] = torch.tensor(with_audio)
         if with_video:
             net_input["video"] = torch.stack([clips[i].video for i in with_video])

@@ -54,8 +54,10 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
     def get_size_ratios(
         cls, datasets: Sequence[ManifestSpeechToTextDataset], alpha: float = 1.0
     ) -> list[float]:
-        """fairseq's, for splits of one language pair each, in which cells may be empty; frames are
-        summed in 64 bits, as 32 overflow at 5965 hours."""
+        """fairseq's, for splits of one language pair each, in which cells may be empty.
+
+        Frames are summed in 64 bits, as 32 bits overflow at 5965 hours.
+        """
         pairs = [
             SimpleNamespace(
                 split=dataset.split,

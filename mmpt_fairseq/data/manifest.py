@@ -5,7 +5,7 @@
 ``audio``      path, relative to ``audio_root`` or to the manifest: wav, flac, ogg,
                mp3, mp4, mpg, .npy features; ``archive.zip:offset:length`` in bytes,
                ``recording.wav:offset:length`` in samples of the recording
-``n_frames``   10 ms filterbank frames; without audio, those of audio of the same length
+``n_frames``   10 ms filterbank frames; without audio, as many as audio of that length has
 ``tgt_text``   transcript or translation (absent or empty in pre-training)
 ``speaker``, ``src_text``, ``src_lang``, ``tgt_lang``   as in fairseq S2T
 ``video``      path, or ``recording.mp4:first:count`` in video frames; may be empty
@@ -183,7 +183,7 @@ class Manifest:
 
     def _check_header(self, header: str, needs: Iterable[str]) -> None:
         if not header.strip():
-            raise InputError(f"manifest {self.path} is empty; generate it again")
+            raise InputError(f"manifest {self.path} is empty; regenerate it")
         unknown = [c for c in self.columns if c not in COLUMNS]
         if unknown:
             logger.warning("%s: ignoring the unknown column %s", self.path, ", ".join(unknown))

@@ -32,7 +32,7 @@ def check_length(frames: float, declared: int, source: str) -> None:
 
 
 class SkippedClips:
-    """Tracks which rows of a split were read and which of them were unusable.
+    """Track which rows of a split were read and which of them were unusable.
 
     A row counts once, however often it is read, so that later epochs or validations of a run do
     not stop at what the first one accepted.
@@ -46,12 +46,8 @@ class SkippedClips:
         self.tolerate = tolerate
         # One byte per row in memory shared by the workers, so that concurrent writes are all kept.
         self._states = torch.zeros(rows, dtype=torch.uint8).share_memory_()
-        self._reads = torch.zeros(
-            1, dtype=torch.long
-        ).share_memory_()  # approximate: concurrent increments may get lost
-        self._changed = torch.zeros(
-            1, dtype=torch.uint8
-        ).share_memory_()  # unusable since the last check
+        self._reads = torch.zeros(1, dtype=torch.long).share_memory_()  # approximate: not atomic
+        self._changed = torch.zeros(1, dtype=torch.uint8).share_memory_()  # since the last check
 
     @property
     def read(self) -> int:

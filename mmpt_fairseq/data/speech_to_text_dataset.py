@@ -41,7 +41,7 @@ class LabelledItem(SpeechToTextDatasetItem):
 
 
 class ManifestSpeechToTextDataset(SpeechToTextDataset):
-    """fairseq's dataset for any audio format, with this package's features and seeds.
+    """fairseq's dataset with any audio format, our filterbanks, exact seeds and no lost rows.
 
     Args:
         manifest: rows with ``tgt_text``.
@@ -122,9 +122,9 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         for column, (unknown, total) in self._unknown.items():
             # The vocabulary is built from the training targets: only other splits should lack some.
             level = logging.WARNING if self.training and unknown else logging.INFO
-            known = f"{unknown} of {total} tokens of {column} are unknown"
+            message = f"{unknown} of {total} tokens of {column} are unknown"
             hint = "; build the vocabulary --with-source" if column == "src_text" else ""
-            logger.log(level, "%s: %s%s", self.split, known, hint if unknown else "")
+            logger.log(level, "%s: %s%s", self.split, message, hint if unknown else "")
             if total and unknown > total / 2:
                 raise InputError(
                     f"{self.manifest.path}: {unknown} of {total} tokens of {column} are not in the "

@@ -22,10 +22,11 @@ READERS = {
     "waveform": read_waveform,
     "states": lambda source: read_states(source).transpose(1, 0, 2),
 }
+# Audio samples per element of the input.
 SAMPLES_PER_ELEMENT = {
     "filterbank": FRAME_SHIFT,
     "waveform": 1,
-}  # audio samples per element of the input
+}
 
 
 @dataclass
