@@ -92,7 +92,7 @@ def test_a_damaged_clip_of_a_validation_is_skipped_and_many_stop_it(asr, corpora
     for name in ("valid_loss", "valid_ctc_loss", "valid_wer"):
         assert losses(result.stdout, name) == losses(whole, name) != []
     checkpoint = tmp_path / "run" / "checkpoint_best.pt"
-    assert "an evaluation leaves no row out" in refused(generate(checkpoint, asr, "valid"))
+    assert "an evaluation skips no rows" in refused(generate(checkpoint, asr, "valid"))
     write_manifest(asr / "valid.tsv", [{**bad, "id": str(i), "n_frames": 9} for i in range(20)])
     sentence = refused(train("finetuning", asr, tmp_path / "other", *options))
     assert "clips could not be used" in sentence

@@ -1,1 +1,1 @@
-"""From manifest rows to batches."""
+"""Datasets: from manifest rows to batches."""

@@ -1,9 +1,9 @@
-"""Features: 16 kHz sound to log mel filterbanks, normalised; or read where they are cached.
+"""Log-mel filterbank features of 16 kHz audio, computed or read from a cache, and normalised.
 
 One normalisation serves all stages and transcription: per clip, each mel bin gets zero mean and
 unit variance over time (the utterance-level CMVN of fairseq's S2T recipes). During masked
-pre-training the statistics come from the visible frames alone, because a statistic over the
-masked ones would tell the encoder about them.
+pre-training the statistics come from the visible frames alone, because statistics over the
+masked ones would leak information about them to the encoder.
 """
 
 import io
@@ -27,51 +27,53 @@ NUM_MEL_BINS = 80
 FRAME_LENGTH = SAMPLE_RATE * 25 // 1000  # samples in a 25 ms window
 FRAME_SHIFT = SAMPLE_RATE * 10 // 1000  # samples between frames
 FRAMES_A_SECOND = SAMPLE_RATE // FRAME_SHIFT
-SUBSAMPLING = 4  # filterbank frames to one frame of the Conformer
-MIN_VARIANCE = 0.1  # of log energies; speech has 4 to 20
-# Log energy that 16-bit rounding alone leaves, on average over the mel bins. What lies below is
-# digital silence, as codecs leave at a clip's ends: it says nothing and would skew the variance.
+SUBSAMPLING = 4  # filterbank frames per encoder frame of the Conformer
+MIN_VARIANCE = 0.1  # of log energies; that of speech is 4 to 20
+# Log energy of 16-bit rounding noise, averaged over the mel bins. Anything below is digital
+# silence, as codecs leave at a clip's ends: it is uninformative and would skew the variance.
 ROUNDING_NOISE = 2.0
 
 Features = NDArray[np.float32]
 
 
 def num_frames(num_samples: int) -> int:
-    """Filterbank frames that ``num_samples`` at 16 kHz give."""
+    """Number of filterbank frames of ``num_samples`` samples at 16 kHz."""
     return max(0, 1 + (num_samples - FRAME_LENGTH) // FRAME_SHIFT)
 
 
 def subsampled(frames):  # type: (Tensor | int) -> Tensor | int
-    """The Conformer's frames that ``frames`` filterbank frames give: a quarter, rounded up."""
+    """Number of encoder frames for ``frames`` filterbank frames: a quarter, rounded up."""
     return (frames + SUBSAMPLING - 1) // SUBSAMPLING
 
 
-def read_filterbank(source: str, change: Callable[[Waveform], Waveform] | None = None) -> Features:
-    """Log mel energies ``(T, 80)`` of a clip, computed or read from cached ``.npy`` features.
+def read_filterbank(
+    source: str, transform: Callable[[Waveform], Waveform] | None = None
+) -> Features:
+    """Log-mel energies ``(T, 80)`` of a clip, computed or read from cached ``.npy`` features.
 
-    Computed ones are floored at the level of 16-bit rounding noise; cached ones stay as they are.
+    Computed energies are floored at 16-bit rounding noise; cached ones are returned unchanged.
 
     Args:
-        change: what to make of the waveform before.
+        transform: applied to the waveform first.
 
     Raises:
-        UnreadableClip: as :func:`read_waveform`, or shorter than one 25 ms window, or cached where
-            the waveform is to be changed.
+        UnreadableClip: as :func:`read_waveform`; or the clip is shorter than one 25 ms window, or
+            the features are cached although a transform is given.
     """
     cached = _cached_features(source)
-    if cached is not None and change is not None:
-        raise UnreadableClip(f"{source} holds cached features, and augmentation needs waveforms")
+    if cached is not None and transform is not None:
+        raise UnreadableClip(f"{source} holds cached features, but augmentation needs waveforms")
     if cached is not None:
         return cached
     waveform = read_waveform(source)
-    return floored_filterbank(change(waveform) if change else waveform, source)
+    return floored_filterbank(transform(waveform) if transform else waveform, source)
 
 
 def floored_filterbank(waveform: Waveform, name: str) -> Features:
-    """Log mel energies ``(T, 80)`` of ``(samples,)``, floored at 16-bit rounding noise.
+    """Log-mel energies ``(T, 80)`` of a waveform, floored at 16-bit rounding noise.
 
     Raises:
-        UnreadableClip: shorter than one 25 ms window.
+        UnreadableClip: the waveform is shorter than one 25 ms window.
     """
     if len(waveform) < FRAME_LENGTH:
         raise UnreadableClip(
@@ -81,7 +83,7 @@ def floored_filterbank(waveform: Waveform, name: str) -> Features:
 
 
 def filterbank(waveform: Waveform) -> Features:
-    """Kaldi's 80-bin log mel energies (Povey window, 25/10 ms, no dither) as float32 ``(T, 80)``.
+    """Kaldi's 80-bin log-mel energies (Povey window, 25/10 ms, no dither) as float32 ``(T, 80)``.
 
     Args:
         waveform: ``(samples,)`` in [-1, 1] at 16 kHz; scaled to 16-bit integers as Kaldi expects.
@@ -100,27 +102,27 @@ def filterbank(waveform: Waveform) -> Features:
 
 
 def normalise(features: Features, visible: NDArray[np.bool_] | None = None) -> Features:
-    """Zero mean and unit variance per mel bin over the clip.
+    """Normalise each mel bin to zero mean and unit variance over the clip.
 
     Args:
         features: ``(T, F)``.
-        visible: ``(T,)``, True where a frame may be looked at; all of them by default.
+        visible: ``(T,)``, True for the frames that the statistics are taken from; default: all.
 
     Returns:
-        ``(T, F)``; constant bins become 0, and so does everything where nothing is visible. The
-        variance counts as at least ``MIN_VARIANCE``: digital silence is not blown up.
+        ``(T, F)``; constant bins become 0, and so does everything if no frame is visible. The
+        variance is floored at ``MIN_VARIANCE`` so that digital silence is not amplified.
     """
-    seen = features if visible is None else features[visible]
-    if not len(seen):
+    selected = features if visible is None else features[visible]
+    if not len(selected):
         return np.zeros_like(features)
-    mean = seen.mean(axis=0, dtype=np.float64)
-    variance = (seen.astype(np.float64) ** 2).mean(axis=0) - mean**2
+    mean = selected.mean(axis=0, dtype=np.float64)
+    variance = (selected.astype(np.float64) ** 2).mean(axis=0) - mean**2
     scale = np.sqrt(np.maximum(variance, MIN_VARIANCE))
     return ((features - mean) / scale).astype(np.float32)
 
 
 def is_cached(source: str) -> bool:
-    """Whether it is features, not sound; False where there is no such file."""
+    """Whether ``source`` holds features, not audio; False if there is no such file."""
     try:
         return _cached_features(source) is not None
     except UnreadableClip:
@@ -131,7 +133,7 @@ def read_states(source: str) -> NDArray[np.float32]:
     """Stored hidden states ``(layers, T, D)``, as manifests/states.py and examples/superb write.
 
     Raises:
-        UnreadableClip: no such array, or another kind of array.
+        UnreadableClip: the array is missing or of another shape or type.
     """
     states = _read_array(source)
     if states is None or states.ndim != 3 or not states.size:
@@ -149,7 +151,7 @@ def _cached_features(source: str) -> Features | None:
 
 
 def _read_array(source: str) -> NDArray[np.float32] | None:
-    """A ``.npy`` file or ZIP member as float32; None where the source is something else."""
+    """Contents of a ``.npy`` file or ZIP member as float32; None if the source is neither."""
     path, offset, length = split_slice(source)
     if path.endswith(".npy"):
         data = file_bytes(path) if os.path.isfile(path) else b""
@@ -161,7 +163,7 @@ def _read_array(source: str) -> NDArray[np.float32] | None:
         return None
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # NumPy raises many kinds over damaged headers
+    except Exception as error:  # NumPy raises many types for damaged headers
         raise UnreadableClip(f"{source} is not a readable .npy array: {reason_of(error)}") from None
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         raise UnreadableClip(f"{source} holds values that are not finite floating-point numbers")

@@ -1,4 +1,4 @@
-"""Stage 1's dataset: filterbanks and pictures of a clip, with their masks, from a manifest."""
+"""Stage 1's dataset: filterbanks and video frames of clips, with their masks."""
 
 import math
 from dataclasses import dataclass, fields
@@ -25,28 +25,28 @@ from mmpt_fairseq.data.rows import longest_first
 from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
 
-# Seconds between the ends of sound and pictures that are as long, but for rounding.
-SAME_LENGTH = 0.2
+# Audio and video whose durations (seconds) differ by less are taken to be of equal length.
+DURATION_TOLERANCE = 0.2
 
 
 @dataclass
 class ClipOptions:
-    """How a clip becomes tensors; the task's config has what is said here under the same names.
+    """How a clip becomes tensors; the task's config has these fields under the same names.
 
     Attributes:
         max_audio_frames: filterbank frames kept of a clip (paper: 1000).
-        random_start: keep them from anywhere in the clip, in training, and as large a part of its
-            pictures; otherwise from its start (paper).
-        use_video: read pictures at all.
-        video_num_frames, video_stride, video_size: pictures per clip, frames of the video from one
-            to the next, pixels on a side.
-        patch_grid: patches of a clip in time, rows and columns; the model says it.
-        audio_mask_ratio, video_mask_ratio: shares masked (paper: 0.6).
-        audio_mask_span: masked encoder frames (40 ms) come in runs of so many (paper: 1).
-        video_tubes: mask the same places in all pictures (paper: no).
-        modality_dropout: share of the clips with sound and pictures in which all of the one or
-            all of the other is masked, in training.
-        video_crop_scale: smallest share of the picture that a random crop keeps.
+        random_start: in training, keep them, and the video frames shown with them, from a random
+            position; otherwise from the clip's start (paper).
+        use_video: read video at all.
+        video_num_frames, video_stride, video_size: frames sampled per clip, video frames from one
+            to the next, side length in pixels.
+        patch_grid: patches of a clip in time, rows and columns; given by the model.
+        audio_mask_ratio, video_mask_ratio: fraction masked (paper: 0.6).
+        audio_mask_span: length of masked runs in encoder frames (40 ms; paper: 1).
+        video_tubes: mask the same patches in all frames (paper: no).
+        modality_dropout: fraction of the clips with audio and video in which, in training, one of
+            the two is masked completely.
+        video_crop_scale: smallest fraction of the frame that a random crop keeps.
     """
 
     max_audio_frames: int = 1000
@@ -65,23 +65,23 @@ class ClipOptions:
 
     @classmethod
     def from_config(cls, cfg: FairseqDataclass, patch_grid: tuple[int, int, int]) -> "ClipOptions":
-        """What a task's config says of clips; what it does not mention keeps its default."""
+        """Take the fields that a task's config has; the others keep their defaults."""
         known = (f.name for f in fields(cls) if hasattr(cfg, f.name))
         return cls(**{name: getattr(cfg, name) for name in known}, patch_grid=patch_grid)
 
     @property
     def num_patches(self) -> int:
-        """Space-time patches in a clip."""
+        """Number of space-time patches in a clip."""
         return math.prod(self.patch_grid)
 
     def mask_audio(self, length: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """``(length,)`` encoder frames, True = masked."""
+        """Sample a mask over encoder frames: ``(length,)``, True = masked."""
         if self.audio_mask_span == 1:
             return random_mask(length, self.audio_mask_ratio, rng)
         return span_mask(length, self.audio_mask_ratio, self.audio_mask_span, rng)
 
     def mask_video(self, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """``(L,)`` patches, True = masked."""
+        """Sample a mask over patches: ``(L,)``, True = masked."""
         if self.video_tubes:
             return tube_mask(self.patch_grid, self.video_mask_ratio, rng)
         return random_mask(self.num_patches, self.video_mask_ratio, rng)
@@ -89,14 +89,14 @@ class ClipOptions:
 
 @dataclass
 class Clip:
-    """One clip; what it lacks is None.
+    """One clip; the fields of a missing modality are None.
 
     Attributes:
-        audio: ``(T, F)`` normalised by the frames that ``audio_mask`` leaves visible; by all of
-            them if it leaves none.
-        audio_unmasked: ``(T, F)`` normalised by all of them.
+        audio: ``(T, F)``, normalised by the statistics of the frames that ``audio_mask`` leaves
+            visible, or of all frames if it leaves none.
+        audio_unmasked: ``(T, F)``, normalised by the statistics of all frames.
         audio_mask: ``(ceil(T / 4),)``, True = masked.
-        video: ``(3, T, H, W)``, 8 bit.
+        video: ``(3, T, H, W)``, uint8.
         video_mask: ``(L,)``, True = masked.
     """
 
@@ -109,24 +109,23 @@ class Clip:
 
 
 class AVDataset(FairseqDataset):
-    """Clips of a manifest. Every draw is a function of (seed, epoch, row) and nothing else.
+    """Clips of a manifest; all randomness is a function of (seed, epoch, row) alone.
 
     Args:
-        manifest: rows; those with an empty ``video`` give sound alone, those with an empty
-            ``audio`` pictures alone.
+        manifest: rows; an empty ``video`` makes a clip audio-only, an empty ``audio`` video-only.
         options: sizes and mask ratios.
-        training: random windows, crops, flips, order; unusable clips are skipped and counted.
+        training: random windows, crops, flips and order; unusable clips are skipped and counted.
             Otherwise everything is fixed and an unusable clip stops the run.
-        seed: of all draws.
+        seed: of all random draws.
         audio_root: what paths are relative to; the manifest's folder by default.
-        pairs_alone: training draws only the clips that have both, for an objective to which others
-            say nothing: equal in cost, they would make batches of their own.
-        video_tokens: that a clip's pictures are to the encoder, its patches by default.
+        pairs_alone: train only on clips that have both modalities, for an objective that learns
+            nothing from the others: these would fill batches of their own at equal cost.
+        video_tokens: number of tokens the encoder gets of a clip's video; default: its patches.
 
     Attributes:
-        kinds: ``(rows,)``, 0 with sound and video, 1 with sound alone, 2 with video alone.
-        modality_counts: rows with sound and video, with sound alone, with video alone.
-        hours: of sound in all rows that are drawn, and of what ``max_audio_frames`` keeps of it.
+        kinds: ``(rows,)``, 0 with audio and video, 1 audio-only, 2 video-only.
+        modality_counts: number of rows with audio and video, audio-only, video-only.
+        hours: of audio in all rows used, and what ``max_audio_frames`` keeps of it.
     """
 
     def __init__(
@@ -145,19 +144,19 @@ class AVDataset(FairseqDataset):
         self.skipped = SkippedClips(len(manifest), tolerate=training)
         # Shared memory, because loader workers outlive an epoch.
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
-        sound, video = manifest.filled("audio", "video").T
-        video &= options.use_video
-        kinds = (sound & video, sound & ~video, video & ~sound)
+        has_audio, has_video = manifest.filled("audio", "video").T
+        has_video &= options.use_video
+        kinds = (has_audio & has_video, has_audio & ~has_video, has_video & ~has_audio)
         self.kinds = np.argmax(kinds, axis=0)
         self.modality_counts = tuple(int(kind.sum()) for kind in kinds)
-        self.sizes = self._costs(sound, video)
-        drawn = sound & video if pairs_alone and training else sound
-        heard, in_hours = manifest.n_frames[drawn].astype(np.int64), 3600 * FRAMES_A_SECOND
+        self.sizes = self._costs(has_audio, has_video)
+        used = has_audio & has_video if pairs_alone and training else has_audio
+        lengths, per_hour = manifest.n_frames[used].astype(np.int64), 3600 * FRAMES_A_SECOND
         self.hours = (
-            float(heard.sum() / in_hours),
-            float(np.minimum(heard, options.max_audio_frames).sum() / in_hours),
+            float(lengths.sum() / per_hour),
+            float(np.minimum(lengths, options.max_audio_frames).sum() / per_hour),
         )
-        self._pairs = np.flatnonzero(sound & video) if pairs_alone and training else None
+        self._pairs = np.flatnonzero(has_audio & has_video) if pairs_alone and training else None
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -169,14 +168,16 @@ class AVDataset(FairseqDataset):
     def can_reuse_epoch_itr_across_epochs(self) -> bool:
         return True
 
-    def _costs(self, sound: NDArray[np.bool_], video: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Tokens per clip in filterbank frames; one of video counts like an audio token's four.
+    def _costs(
+        self, has_audio: NDArray[np.bool_], has_video: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """Cost per clip in filterbank frames; a video token counts 4, as an audio token does.
 
         Args:
-            sound, video: ``(rows,)``, whether a clip has it.
+            has_audio, has_video: ``(rows,)``, whether a clip has the modality.
         """
         audio = np.minimum(self.manifest.n_frames, self.options.max_audio_frames).astype(np.int64)
-        return audio * sound + video * self.video_tokens * SUBSAMPLING
+        return audio * has_audio + has_video * self.video_tokens * SUBSAMPLING
 
     def num_tokens(self, index: int) -> int:
         return int(self.sizes[index])
@@ -192,10 +193,10 @@ class AVDataset(FairseqDataset):
         return longest_first(rows, self.sizes, self.training)
 
     def batch_by_size(self, indices: NDArray[np.int64], **limits) -> list[NDArray[np.int64]]:
-        """fairseq's, for clips with both, with sound alone and with video alone each by themselves.
+        """Batch with fairseq, but clips with both modalities, audio-only and video-only separately.
 
-        In a batch of several kinds a long sound would be padded to and pictures would come on top,
-        more than its most expensive clip tells; and CLR would have fewer negatives.
+        A mixed batch would hold video in addition to audio padded to its longest clip, and so cost
+        more than the size of its most expensive clip suggests; CLR would have fewer negatives.
         """
         kinds, batches = self.kinds[indices], []
         for kind in np.unique(kinds):
@@ -213,26 +214,26 @@ class AVDataset(FairseqDataset):
         rng = np.random.default_rng([self.seed, int(self._epoch), index])
         options = self.options
         clip, features, mask, start = Clip(index), None, None, 0
-        sound = self.manifest.resolve("audio", index, self.root)
-        if sound:
-            features = read_filterbank(sound)
-            told = int(self.manifest.n_frames[index])
-            check_length(len(features), told, sound)  # windows are drawn by it too
+        audio_path = self.manifest.resolve("audio", index, self.root)
+        if audio_path:
+            features = read_filterbank(audio_path)
+            declared = int(self.manifest.n_frames[index])
+            check_length(len(features), declared, audio_path)  # windows depend on it too
         if options.random_start and self.training:
             frames = int(self.manifest.n_frames[index]) if features is None else len(features)
             start = int(rng.integers(max(0, frames - options.max_audio_frames) + 1))
-        if sound:
+        if audio_path:
             features = features[start : start + options.max_audio_frames]
             mask = options.mask_audio(subsampled(len(features)), rng)
-        path = self.manifest.resolve("video", index, self.root) if options.use_video else ""
-        if path:
-            chance = rng if self.training else None
-            clip.video = self._read_video(index, path, chance, start, bool(sound))
+        video_path = self.manifest.resolve("video", index, self.root) if options.use_video else ""
+        if video_path:
+            video_rng = rng if self.training else None
+            clip.video = self._read_video(index, video_path, video_rng, start, bool(audio_path))
             clip.video_mask = torch.from_numpy(options.mask_video(rng))
-        if sound and path and self.training and rng.random() < options.modality_dropout:
+        if audio_path and video_path and self.training and rng.random() < options.modality_dropout:
             dropped = mask if rng.random() < 0.5 else clip.video_mask
             dropped[:] = True
-        if sound:
+        if audio_path:
             visible = ~mask.repeat(SUBSAMPLING)[: len(features)]
             clip.audio = torch.from_numpy(normalise(features, visible if visible.any() else None))
             clip.audio_unmasked = torch.from_numpy(normalise(features))
@@ -240,37 +241,37 @@ class AVDataset(FairseqDataset):
         return clip
 
     def _read_video(
-        self, index: int, path: str, rng: np.random.Generator | None, start: int, heard: bool
+        self, index: int, path: str, rng: np.random.Generator | None, start: int, has_audio: bool
     ) -> Tensor:
-        """Of the pictures that are shown beside what is kept of the sound, from ``start`` on."""
+        """Sample and transform the video frames shown during the kept audio, from ``start`` on."""
         options = self.options
         available = int(self.manifest.video_frames[index])
         if available < 1:
-            raise UnreadableClip(f"column video_frames says that {path} holds no picture")
+            raise UnreadableClip(f"column video_frames says that {path} has no frames")
         frames = max(1, int(self.manifest.n_frames[index]))
 
-        def wanted(rate: float | None) -> NDArray[np.int64]:
+        def choose_indices(rate: float | None) -> NDArray[np.int64]:
             first, kept = frame_window(
-                available, frames, start, options.max_audio_frames, rate if heard else None
+                available, frames, start, options.max_audio_frames, rate if has_audio else None
             )
             return first + sample_frame_indices(
                 kept, options.video_num_frames, options.video_stride, rng
             )
 
         return transform_clip(
-            read_frames(path, wanted), options.video_size, rng, options.video_crop_scale
+            read_frames(path, choose_indices), options.video_size, rng, options.video_crop_scale
         )
 
     def collater(self, samples: list[Clip | UnreadableClip]) -> dict:
-        """Batch of the usable clips, of which A have audio and V have video.
+        """Collate the usable clips, of which A have audio and V have video.
 
         Returns:
             ``id`` ``(B,)`` rows of the manifest, ``nsentences`` B, ``ntokens`` of both modalities,
             and ``net_input``, the arguments of the model: ``audio``, ``audio_unmasked``
             ``(A, T, F)``, ``audio_lengths`` ``(A,)``, ``audio_mask`` ``(A, ceil(T / 4))``,
             ``audio_rows`` ``(A,)``; ``video`` ``(V, 3, T, H, W)``, ``video_mask`` ``(V, L)``,
-            ``video_rows`` ``(V,)``. Nothing of a modality that no clip has; an empty batch, or one
-            that stops an evaluation, where clips cannot be used.
+            ``video_rows`` ``(V,)``. The keys of a modality that no clip has are missing. Or the
+            replacement for a batch that :meth:`SkippedClips.split_usable` returns.
         """
         clips, replacement = self.skipped.split_usable(samples)
         if replacement is not None:
@@ -279,11 +280,11 @@ class AVDataset(FairseqDataset):
         with_video = [i for i, c in enumerate(clips) if c.video is not None]
         net_input = {}
         if with_audio:
-            heard = [clips[i] for i in with_audio]
-            net_input["audio"] = pad([c.audio for c in heard])
-            net_input["audio_unmasked"] = pad([c.audio_unmasked for c in heard])
-            net_input["audio_lengths"] = torch.tensor([len(c.audio) for c in heard])
-            net_input["audio_mask"] = pad([c.audio_mask for c in heard])
+            audio_clips = [clips[i] for i in with_audio]
+            net_input["audio"] = pad([c.audio for c in audio_clips])
+            net_input["audio_unmasked"] = pad([c.audio_unmasked for c in audio_clips])
+            net_input["audio_lengths"] = torch.tensor([len(c.audio) for c in audio_clips])
+            net_input["audio_mask"] = pad([c.audio_mask for c in audio_clips])
             net_input["audio_rows"] = torch.tensor(with_audio)
         if with_video:
             net_input["video"] = torch.stack([clips[i].video for i in with_video])
@@ -299,25 +300,27 @@ class AVDataset(FairseqDataset):
 
 
 def frame_window(
-    available: int, frames: int, start: int, most: int, rate: float | None
+    available: int, frames: int, start: int, max_frames: int, rate: float | None
 ) -> tuple[int, int]:
-    """First and number of the pictures that are shown with a part of a clip's sound.
+    """Index of the first, and number, of the video frames shown during an excerpt of the audio.
 
     Args:
-        available: pictures of the clip.
-        frames: of 10 ms, of its sound.
-        start, most: the part's first frame, and how many there are of it at most.
-        rate: pictures a second. Where both last as long within ``SAME_LENGTH``, or none is known,
-            the part of the pictures is that of the sound.
+        available: video frames of the clip.
+        frames: filterbank frames (10 ms) of its audio.
+        start, max_frames: first filterbank frame and greatest length of the excerpt.
+        rate: video frames per second. If it is unknown, or if audio and video are equally long
+            within ``DURATION_TOLERANCE``, the excerpt covers the same fraction of both.
     """
     seconds = frames / FRAMES_A_SECOND
-    if not rate or abs(available / rate - seconds) <= SAME_LENGTH:
+    if not rate or abs(available / rate - seconds) <= DURATION_TOLERANCE:
         rate = available / seconds
-    a_frame = rate / FRAMES_A_SECOND
-    first = min(round(a_frame * start), available - 1)
-    return first, min(available - first, max(1, round(a_frame * min(frames, most))))
+    video_per_audio_frame = rate / FRAMES_A_SECOND
+    first = min(round(video_per_audio_frame * start), available - 1)
+    return first, min(
+        available - first, max(1, round(video_per_audio_frame * min(frames, max_frames)))
+    )
 
 
 def pad(sequences: list[Tensor]) -> Tensor:
-    """Stack ``(T, ...)`` to ``(B, longest T, ...)`` with zeros behind."""
+    """Stack ``(T, ...)`` to ``(B, longest T, ...)``, zero-padded at the end."""
     return torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)

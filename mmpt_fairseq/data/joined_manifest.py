@@ -1,4 +1,4 @@
-"""Several manifests as one, for a training on several splits."""
+"""Several manifests as one, for training on several splits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +9,12 @@ from mmpt_fairseq.data.manifest import Manifest
 
 
 class JoinedManifest:
-    """Several manifests as one, the rows of each behind those before.
+    """Several manifests concatenated.
 
-    It has what stage 1 asks of a :class:`Manifest`: ``n_frames``, ``video_frames``, ``filled``,
-    ``where`` and ``resolve``. Paths are relative to the manifest that they stand in. For a dataset
-    that orders and batches all rows by what they have, which fairseq's ``ConcatDataset`` would
-    leave to each of several.
+    It has the part of :class:`Manifest` that stage 1 uses: ``n_frames``, ``video_frames``,
+    ``filled``, ``where`` and ``resolve``. Paths are relative to the manifest that contains them.
+    Unlike fairseq's ``ConcatDataset``, it lets one dataset order and batch all rows together by
+    their modalities.
     """
 
     def __init__(self, parts: Sequence[Manifest]) -> None:
@@ -33,15 +33,15 @@ class JoinedManifest:
 
     def where(self, row: int) -> str:
         """As :meth:`Manifest.where`."""
-        part, row = self._place(row)
+        part, row = self._locate(row)
         return part.where(row)
 
     def resolve(self, name: str, row: int, root: str | Path | None = None) -> str:
         """As :meth:`Manifest.resolve`."""
-        part, row = self._place(row)
+        part, row = self._locate(row)
         return part.resolve(name, row, root)
 
-    def _place(self, row: int) -> tuple[Manifest, int]:
-        """The manifest that a row stands in, and its number there."""
+    def _locate(self, row: int) -> tuple[Manifest, int]:
+        """The manifest that contains a row, and the row's number in it."""
         part = int(np.searchsorted(self._ends, row, side="right"))
         return self.parts[part], row - int(self._ends[part] - len(self.parts[part]))

@@ -1,4 +1,4 @@
-"""Several splits in one training of stage 2 or 3: joined, or drawn at a temperature over pairs."""
+"""Training stage 2 or 3 on several splits: joined, or sampled with a temperature over pairs."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 
 
 class JoinedSplits(ConcatDataset):
-    """fairseq's, with the order of a single split: fairseq would have the same one every epoch."""
+    """fairseq's, but ordered like a single split: fairseq would repeat one order in every epoch."""
 
     def ordered_indices(self) -> NDArray[np.int64]:
         shuffle = all(part.shuffle for part in manifest_datasets(self))
@@ -25,7 +25,7 @@ class JoinedSplits(ConcatDataset):
 
 
 class ManifestDatasetCreator(SpeechToTextDatasetCreator):
-    """fairseq's joining and temperature sampling of several splits, over our dataset."""
+    """fairseq's concatenation and temperature sampling of splits, for this package's dataset."""
 
     seed = 1
     needs = ("tgt_text",)
@@ -37,7 +37,7 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
     def _from_tsv(cls, root, cfg, split, is_train_split, speaker_to_id, multitask, **parts):
         manifest = Manifest(os.path.join(root, f"{split}.tsv"), cls.needs)
         if is_train_split and cfg.sampling_alpha != 1.0:
-            _refuse_several_pairs(manifest)
+            _check_single_pair(manifest)
         return ManifestSpeechToTextDataset(
             manifest,
             cfg,
@@ -54,8 +54,10 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
     def get_size_ratios(
         cls, datasets: Sequence[ManifestSpeechToTextDataset], alpha: float = 1.0
     ) -> list[float]:
-        """fairseq's, of the one pair of each split: cells may be empty, and 32 bits count no more
-        than 5965 hours."""
+        """fairseq's, for splits of one language pair each, in which cells may be empty.
+
+        Frames are summed in 64 bits, as 32 bits overflow at 5965 hours.
+        """
         pairs = [
             SimpleNamespace(
                 split=dataset.split,
@@ -69,21 +71,21 @@ class ManifestDatasetCreator(SpeechToTextDatasetCreator):
 
     @classmethod
     def from_tsv(cls, *args, seed: int, ours: dict[str, object], **kwargs):
-        """fairseq's, with ``ours`` for the dataset beside what fairseq hands on."""
+        """fairseq's; ``ours`` are the creator's attributes that fairseq does not pass on."""
         creator = type(cls.__name__, (cls,), {**ours, "seed": seed})
-        found = super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
-        return JoinedSplits(found.datasets) if isinstance(found, ConcatDataset) else found
+        dataset = super(ManifestDatasetCreator, creator).from_tsv(*args, seed=seed, **kwargs)
+        return JoinedSplits(dataset.datasets) if isinstance(dataset, ConcatDataset) else dataset
 
 
-def _refuse_several_pairs(manifest: Manifest) -> None:
-    """fairseq balances language pairs between splits, and would leave one split as it is."""
+def _check_single_pair(manifest: Manifest) -> None:
+    """Raise InputError for several pairs: fairseq balances them between splits, not within one."""
     sources, targets = (manifest.column(name) for name in ("src_lang", "tgt_lang"))
     pairs = sorted(set(zip(sources, targets, strict=True)))
-    # A cell that is left empty is no language of its own.
+    # An empty cell does not count as a language.
     if any(len(set(filter(None, side))) > 1 for side in zip(*pairs, strict=True)):
         raise InputError(
             f"{manifest.path} holds several language pairs ("
             f"{', '.join(f'{source}-{target}' for source, target in pairs)}), which "
-            "sampling_alpha cannot balance; give each its own split, or take "
-            "sampling_alpha out of the data config"
+            "sampling_alpha cannot balance; give each its own split, or remove "
+            "sampling_alpha from the data config"
         )

@@ -1,24 +1,23 @@
-"""The manifest: a TSV with fairseq S2T's columns plus video, and the only place that knows them.
+"""The manifest: a TSV with fairseq S2T's columns plus video, defined in this module alone.
 
 =============  ====================================================================
 ``id``         unique name of the clip
 ``audio``      path, relative to ``audio_root`` or to the manifest: wav, flac, ogg,
                mp3, mp4, mpg, .npy features; ``archive.zip:offset:length`` in bytes,
                ``recording.wav:offset:length`` in samples of the recording
-``n_frames``   10 ms filterbank frames; without sound, those that sound as long would have
+``n_frames``   10 ms filterbank frames; without audio, as many as audio of that length has
 ``tgt_text``   transcript or translation (absent or empty in pre-training)
 ``speaker``, ``src_text``, ``src_lang``, ``tgt_lang``   as in fairseq S2T
-``video``      path, or ``recording.mp4:first:count`` in pictures; empty where there are none
-``video_frames``  pictures in the video
-``recording``  where ``audio`` holds cached features: the clip's own file, to listen to
+``video``      path, or ``recording.mp4:first:count`` in video frames; may be empty
+``video_frames``  number of frames in the video
+``recording``  if ``audio`` holds cached features: the clip's audio file, to listen to
 ``segments``   who speaks when, in seconds: ``anna:0.31-2.5;ben:2.1-4.02`` (SUPERB's diarization)
 =============  ====================================================================
 
-In stage 1 a row with ``video`` may leave ``audio`` empty: pictures without sound. Its ``n_frames``
-may be empty too.
+In stage 1 a row with ``video`` may have an empty ``audio`` (video-only) and ``n_frames``.
 
 A manifest of a million rows stays one memory-mapped file and a few integer arrays: rows are
-parsed when they are asked for, so that workers share it and start at once.
+parsed on access, so that loader workers share it and start immediately.
 """
 
 import logging
@@ -32,7 +31,7 @@ import numpy as np
 
 from manifests.common import atomic_path
 from manifests.errors import InputError
-from mmpt_fairseq.data.tsv import Cells, OddLine, line_starts, may_be_blank
+from mmpt_fairseq.data.tsv import CellCountError, Cells, line_starts, may_be_blank
 
 logger = logging.getLogger(__name__)
 
@@ -51,14 +50,14 @@ COLUMNS = (
     "segments",
 )
 REQUIRED = ("id", "audio", "n_frames")
-AT_ONCE = 1 << 16  # rows that are looked at together
+BLOCK_ROWS = 1 << 16  # rows validated together
 
 
 class Column(Sequence[str]):
     """One text column of a manifest as a read-only sequence.
 
     Args:
-        index: of the column, None where the manifest does not have it: all cells are empty.
+        index: of the column; None if the manifest lacks it, so that all cells are empty.
     """
 
     def __init__(self, manifest: "Manifest", index: int | None) -> None:
@@ -79,10 +78,10 @@ class Column(Sequence[str]):
 
 
 def first_row(path: Path) -> dict[str, str]:
-    """The first row of a manifest, unchecked; empty if it has none with as many cells as columns.
+    """Read the first row of a manifest without validation; empty unless it has a cell per column.
 
     Raises:
-        OSError, UnicodeDecodeError: it cannot be read.
+        OSError, UnicodeDecodeError: the file cannot be read.
     """
     with path.open(encoding="utf-8-sig") as file:
         header, row = (file.readline().rstrip("\r\n").split("\t") for _ in range(2))
@@ -91,7 +90,7 @@ def first_row(path: Path) -> dict[str, str]:
 
 def splits_in(folder: Path) -> list[str]:
     """Names of the manifests in a folder."""
-    # skipped.tsv tells which clips a recipe left out.
+    # skipped.tsv lists the clips that a recipe left out.
     return sorted({path.stem for path in folder.glob("*.tsv")} - {"skipped"})
 
 
@@ -112,24 +111,24 @@ class Manifest:
 
     Args:
         path: the TSV file.
-        needs: columns that must exist beside ``id``, ``audio`` and ``n_frames``.
-        silent: accept rows with an empty ``audio`` that have a ``video``.
+        needs: columns required in addition to ``id``, ``audio`` and ``n_frames``.
+        silent: accept video-only rows, whose ``audio`` is empty.
 
     Attributes:
-        n_frames: ``(rows,)`` int32, 10 ms frames, 0 where the cell is empty.
-        video_frames: ``(rows,)`` int32, 0 where a clip has no video.
+        n_frames: ``(rows,)`` int32, 10 ms frames, 0 if the cell is empty.
+        video_frames: ``(rows,)`` int32, 0 if a clip has no video.
 
     Raises:
-        InputError: names the file, the line and the column at fault.
+        InputError: the manifest is invalid; the message names file, line and column.
     """
 
     def __init__(self, path: str | Path, needs: Iterable[str] = (), silent: bool = False) -> None:
         self.path, self._silent = Path(path), silent
         if not self.path.is_file():
             others = splits_in(self.path.parent)
-            beside = f" beside {', '.join(others)}" if others else ""
+            available = f"; found only {', '.join(others)}" if others else ""
             raise InputError(
-                f"there is no manifest {self.path}{beside}; write one with python -m "
+                f"there is no manifest {self.path}{available}; write one with python -m "
                 "manifests.<corpus>, or name another split (--splits, dataset.train_subset, "
                 "--gen-subset)"
             )
@@ -142,11 +141,11 @@ class Manifest:
         self._starts, self._ends = lines[rows], lines[rows + 1]
         self._line_numbers = rows + 1
         self.n_frames, self.video_frames = np.zeros((2, len(rows)), np.int32)
-        self._filled = np.zeros(len(rows), np.uint16)  # a bit for each of COLUMNS
-        hashes = np.zeros(len(rows), np.int64)
-        for begin in range(0, len(rows), AT_ONCE):
-            self._read_rows(slice(begin, min(begin + AT_ONCE, len(rows))), hashes)
-        self._check_ids(hashes)
+        self._filled = np.zeros(len(rows), np.uint16)  # one bit per column of COLUMNS
+        id_hashes = np.zeros(len(rows), np.int64)
+        for begin in range(0, len(rows), BLOCK_ROWS):
+            self._read_rows(slice(begin, min(begin + BLOCK_ROWS, len(rows))), id_hashes)
+        self._check_ids(id_hashes)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -166,19 +165,19 @@ class Manifest:
         return line.decode("utf-8").rstrip("\r\n").split("\t")
 
     def column(self, name: str) -> Column:
-        """A text column; one that the file lacks reads as empty."""
+        """A text column; all cells are empty if the file lacks it."""
         return Column(self, self.columns.index(name) if name in self.columns else None)
 
     def filled(self, *names: str) -> np.ndarray:
-        """``(rows, names)`` bool: whether a row has something in these columns."""
+        """Return ``(rows, names)`` bool: whether a row's cell in these columns is not empty."""
         return _bits(self._filled, *names)
 
     def where(self, row: int) -> str:
-        """``file, line N (id)`` for messages."""
+        """Location of a row for messages: ``file, line N (id)``."""
         return f"{self.path}, line {self._line_numbers[row]} ({self.column('id')[row]})"
 
     def resolve(self, name: str, row: int, root: str | Path | None = None) -> str:
-        """Absolute path in column ``name``, its ``:offset:length`` kept; empty if it has none."""
+        """Absolute path in column ``name``, with its ``:offset:length``; empty if the cell is."""
         value = self.column(name)[row]
         return os.path.join(Path(root or self.path.parent).absolute(), value) if value else ""
 
@@ -196,10 +195,10 @@ class Manifest:
 
     def _check_header(self, header: str, needs: Iterable[str]) -> None:
         if not header.strip():
-            raise InputError(f"manifest {self.path} is empty; write it again")
+            raise InputError(f"manifest {self.path} is empty; regenerate it")
         unknown = [c for c in self.columns if c not in COLUMNS]
         if unknown:
-            logger.warning("%s: no use for the column %s", self.path, ", ".join(unknown))
+            logger.warning("%s: ignoring the unknown column %s", self.path, ", ".join(unknown))
         missing = [c for c in (*REQUIRED, *needs) if c not in self.columns]
         if missing:
             raise InputError(
@@ -211,20 +210,20 @@ class Manifest:
             raise InputError(f"manifest {self.path} has the column {', '.join(repeated)} twice")
 
     def _lines_with_rows(self, lines: np.ndarray) -> np.ndarray:
-        """Numbers of the lines below the header that are not blank, as one at the end may be."""
+        """Indices of the lines below the header that are not blank."""
         rows = np.arange(1, len(lines) - 1)
         blank = may_be_blank(self._bytes, lines[rows]) if len(rows) else rows == 0
-        for place in np.flatnonzero(blank):
-            blank[place] = not self._line_at(rows[place], lines).strip()
+        for index in np.flatnonzero(blank):
+            blank[index] = not self._line_at(rows[index], lines).strip()
         if blank.all():
             raise InputError(f"manifest {self.path} has a header but no rows")
         return rows[~blank]
 
-    def _read_rows(self, block: slice, hashes: np.ndarray) -> None:
-        """Fill in what is known of a block of rows, and see that all of them are as they must be.
+    def _read_rows(self, block: slice, id_hashes: np.ndarray) -> None:
+        """Validate a block of rows and fill in the arrays for it.
 
         Args:
-            hashes: ``(rows,)`` of the ids.
+            id_hashes: ``(rows,)`` hashes of the ids.
         """
         begin, end = int(self._starts[block.start]), int(self._ends[block.stop - 1])
         text = self._bytes[begin:end]
@@ -236,70 +235,70 @@ class Manifest:
         starts, ends = self._starts[block] - begin, self._ends[block] - begin
         try:
             cells = Cells(text, starts, ends, len(self.columns))
-        except OddLine as odd:
-            self._refuse(block.start + odd.line)
-        for place, name in enumerate(self.columns):
+        except CellCountError as error:
+            self._raise_row_error(block.start + error.line)
+        for index, name in enumerate(self.columns):
             if name in COLUMNS:
                 bit = np.uint16(1 << COLUMNS.index(name))
-                self._filled[block] |= bit * cells.filled[:, place]
-        named, sound, counted, video = _bits(self._filled[block], *REQUIRED, "video").T
-        complete = named & np.where(sound, counted, video & self._silent)
+                self._filled[block] |= bit * cells.filled[:, index]
+        has_id, has_audio, has_length, has_video = _bits(self._filled[block], *REQUIRED, "video").T
+        complete = has_id & np.where(has_audio, has_length, has_video & self._silent)
         if not complete.all():
-            self._refuse(block.start + int(complete.argmin()))
+            self._raise_row_error(block.start + int(complete.argmin()))
         for name in ("n_frames", "video_frames"):
             if name in self.columns:
-                self._count(name, block, cells)
-        hashes[block] = [hash(cell) for cell in cells.column(self.columns.index("id"))]
+                self._parse_counts(name, block, cells)
+        id_hashes[block] = [hash(cell) for cell in cells.column(self.columns.index("id"))]
 
-    def _count(self, name: str, block: slice, cells: Cells) -> None:
-        place = self.columns.index(name)
-        counts = getattr(self, name)[block] = cells.counts(place)
+    def _parse_counts(self, name: str, block: slice, cells: Cells) -> None:
+        index = self.columns.index(name)
+        counts = getattr(self, name)[block] = cells.counts(index)
         if (counts < 0).any():
             row = block.start + int((counts < 0).argmax())
             raise InputError(
                 f"{self.path}, line {self._line_numbers[row]}, column {name}: "
-                f"{self.fields(row)[place]!r} is not a number of frames"
+                f"{self.fields(row)[index]!r} is not a number of frames"
             )
 
-    def _refuse(self, row: int) -> NoReturn:
+    def _raise_row_error(self, row: int) -> NoReturn:
         cells, line = self.fields(row), f"{self.path}, line {self._line_numbers[row]}"
         if len(cells) != len(self.columns):
             raise InputError(
-                f"{line} has {len(cells)} cells where the header has {len(self.columns)}; is there "
-                "a tab or a line break in a text?"
+                f"{line} has {len(cells)} cells where the header has {len(self.columns)}; does "
+                "a text contain a tab or a line break?"
             )
         filled = dict(zip(self.columns, cells, strict=True))
         [missing, *_] = missing_cells(filled, self._silent)
         remedy = ""
         if missing == "audio" and filled.get("video"):
-            remedy = "; pictures without sound serve stage 1 alone, with task.use_video=true"
+            remedy = "; rows without audio are for stage 1 only, with task.use_video=true"
         raise InputError(f"{line}, column {missing} is empty{remedy}")
 
-    def _check_ids(self, hashes: np.ndarray) -> None:
-        # Hashes keep a million ids in eight megabytes; only equal hashes are compared as text.
+    def _check_ids(self, id_hashes: np.ndarray) -> None:
+        # The hashes of a million ids take 8 MB; only ids with equal hashes are compared as text.
         ids = self.column("id")
-        order = np.argsort(hashes, kind="stable")
-        for k in np.flatnonzero(np.diff(hashes[order]) == 0):
+        order = np.argsort(id_hashes, kind="stable")
+        for k in np.flatnonzero(np.diff(id_hashes[order]) == 0):
             first, second = order[k], order[k + 1]
             if ids[first] == ids[second]:
                 raise InputError(
                     f"{self.path}, line {self._line_numbers[second]}: the id {ids[second]!r} "
-                    f"stands on line {self._line_numbers[first]} too; make ids unique"
+                    f"is also on line {self._line_numbers[first]}; make ids unique"
                 )
 
 
 def missing_cells(row: Mapping[str, object], silent: bool) -> list[str]:
-    """Columns that a row must fill and does not; ``silent`` rows need no sound beside a video."""
+    """Required columns that a row leaves empty; if ``silent``, a row with video needs no audio."""
     required = ("id", "video") if silent and not row.get("audio") else REQUIRED
     missing = [name for name in required if not row.get(name) and row.get(name) != 0]
     return ["audio" if name == "video" else name for name in missing]
 
 
 def write_manifest(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
-    """Write rows (column -> value, absent ones empty) atomically; returns how many.
+    """Write rows (column -> value, missing ones empty) atomically; return their number.
 
     Raises:
-        InputError: a value holds a tab or a line break, or a required column is missing.
+        InputError: a value contains a tab or line break, or a column is missing or unknown.
     """
     path, count = Path(path), 0
     with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="\n") as out:
@@ -317,7 +316,7 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, object]]) -> in
 
 
 def _bits(filled: np.ndarray, *names: str) -> np.ndarray:
-    """``(rows, names)`` bool of ``(rows,)`` numbers that have a bit for each of ``COLUMNS``."""
+    """Unpack ``(rows,)`` bit fields over ``COLUMNS`` into ``(rows, names)`` bool."""
     return (filled[:, None] >> [COLUMNS.index(name) for name in names] & 1).astype(bool)
 
 

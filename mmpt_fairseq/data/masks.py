@@ -1,4 +1,4 @@
-"""Which positions of a clip are masked: random draws, each of an exact share.
+"""Random masks over the positions of a clip, each with an exact number of masked positions.
 
 Uniform without replacement as in masked autoencoders (arXiv 2111.06377), spans in time as in
 wav2vec 2.0 (arXiv 2006.11477), tubes through time as in VideoMAE (arXiv 2203.12602).
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 
 def random_mask(length: int, ratio: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """``(length,)``, True at :func:`masked_count` positions drawn without replacement."""
+    """Mask ``(length,)``, True at :func:`masked_count` positions drawn without replacement."""
     mask = np.zeros(length, dtype=bool)
     mask[rng.permutation(length)[: masked_count(length, ratio)]] = True
     return mask
 
 
 def span_mask(length: int, ratio: float, span: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """``(length,)``, as many True as in :func:`random_mask`, in runs of ``span`` positions.
+    """Mask ``(length,)`` as :func:`random_mask`, with True in runs of ``span`` positions.
 
-    The runs do not overlap but may touch; one of them is shorter where ``span`` does not divide
-    their sum. Every order of runs and visible positions on a circle is equally likely, so that
-    each position is masked equally often; a run over the circle's seam is cut in two.
+    The runs do not overlap but may touch; one is shorter if ``span`` does not divide the number
+    of masked positions. Every order of runs and visible positions on a circle is equally likely,
+    so each position is masked equally often; a run across the circle's seam is cut in two.
     """
     masked = masked_count(length, ratio)
     if not masked:
@@ -36,15 +36,15 @@ def span_mask(length: int, ratio: float, span: int, rng: np.random.Generator) ->
 def tube_mask(
     grid: tuple[int, int, int], ratio: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """``(t * h * w,)`` for a ``grid`` of patches: the same places masked in every slice of time."""
+    """Mask ``(t * h * w,)`` over a ``grid`` of patches, the same in every time slice."""
     t, h, w = grid
     return np.tile(random_mask(h * w, ratio, rng), t)
 
 
 def masked_count(length: int, ratio: float) -> int:
-    """How many of ``length`` positions a share of ``ratio`` masks.
+    """Number of masked positions out of ``length`` at a mask ratio of ``ratio``.
 
-    At least one position stays visible and, for a ratio above 0, one is masked when there are two.
+    At least one position stays visible; with a ratio above 0 at least one of two is masked.
     """
     masked = round(ratio * length)
     if ratio > 0:

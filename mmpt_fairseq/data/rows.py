@@ -1,4 +1,4 @@
-"""What holds for the rows of every dataset of ours, and of fairseq's that are made of them."""
+"""Functions for all datasets of this package, also inside fairseq's concatenations of them."""
 
 import itertools
 import os
@@ -13,7 +13,7 @@ from mmpt_fairseq.data.waveform import split_slice
 
 
 def manifest_datasets(dataset: FairseqDataset) -> Iterator[FairseqDataset]:
-    """The datasets of ours inside fairseq's concatenations and resamplings."""
+    """This package's datasets inside fairseq's concatenated and resampled ones."""
     if hasattr(dataset, "manifest"):
         yield dataset
     else:
@@ -24,56 +24,57 @@ def manifest_datasets(dataset: FairseqDataset) -> Iterator[FairseqDataset]:
 def longest_first(
     rows: NDArray[np.integer], sizes: NDArray[np.integer], shuffle: bool
 ) -> NDArray[np.int64]:
-    """``rows`` by falling size; equals as they come, or at random (fairseq seeds numpy per epoch).
+    """Sort ``rows`` by descending size; ties keep their order or are shuffled.
 
     Args:
-        sizes: of all rows.
+        sizes: of all rows of the dataset.
+        shuffle: with NumPy's global generator, which fairseq seeds per epoch.
     """
     rows = np.random.permutation(rows) if shuffle else rows
     return rows[np.argsort(-sizes[rows], kind="stable")]
 
 
 def dataset_is_training(dataset: FairseqDataset) -> bool:
-    """Whether rows of it may be left out or drawn twice."""
+    """Whether it is a training set, whose rows may be skipped or drawn twice."""
     return all(part.training for part in manifest_datasets(dataset))
 
 
 def begin_validation(
     dataset: FairseqDataset, root: str | None, columns: Sequence[str] = ("audio",)
 ) -> None:
-    """See that a training can be validated on a split, before it begins.
+    """Check, before training starts, that the files of a validation split exist.
 
-    A clip that turns out to be damaged is then skipped in each validation, told and counted, as it
-    is in training: at its first validation a run has much to lose.
+    A clip that turns out to be damaged is then skipped, logged and counted in each validation, as
+    in training, so that the first validation does not end a run.
 
     Args:
-        root: what paths are relative to, the manifest's folder if none is given.
-        columns: of the manifest, in which files are named.
+        root: what paths are relative to; the manifest's folder if None.
+        columns: manifest columns that contain paths.
 
     Raises:
-        InputError: a file is not there.
+        InputError: a file is missing.
     """
-    there: set[str] = set()
+    existing: set[str] = set()
     for part in manifest_datasets(dataset):
         part.skipped.tolerate = True
         for row, column in itertools.product(range(len(part)), columns):
             path, _, _ = split_slice(part.manifest.resolve(column, row, root or None))
-            if path and path not in there:
+            if path and path not in existing:
                 if not os.path.exists(path):
                     raise InputError(
                         f"{part.manifest.where(row)}: there is no {column} file {path}; "
-                        "mend it or leave it out"
+                        "restore it or remove the row"
                     )
-                there.add(path)
+                existing.add(path)
 
 
 def refuse_unreadable(sample: dict) -> None:
-    """Stop an evaluation that would leave out a clip."""
+    """Raise InputError if an evaluation batch contains an unreadable clip."""
     if sample.get("unreadable"):
-        raise InputError(f"{sample['unreadable'][0]}; an evaluation leaves no row out, mend it")
+        raise InputError(f"{sample['unreadable'][0]}; an evaluation skips no rows, so fix it")
 
 
 def check_skipped(dataset: FairseqDataset) -> None:
-    """Stop a training in which too many clips cannot be used."""
+    """Raise InputError if too many clips of a training set are unusable."""
     for part in manifest_datasets(dataset):
         part.skipped.check()

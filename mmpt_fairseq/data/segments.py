@@ -12,10 +12,10 @@ SpeakerTurn = tuple[str, float, float]  # speaker, start, end
 
 
 def parse_segments(cell: str, where: str) -> Iterator[SpeakerTurn]:
-    """The segments of a cell, in its order; an empty cell is silence.
+    """Yield the segments of a cell in order; an empty cell has none.
 
     Raises:
-        InputError: a segment that is not of this form, or ends before it starts.
+        InputError: a segment is malformed or ends before it starts.
     """
     for segment in filter(None, cell.split(";")):
         speaker, _, times = segment.rpartition(":")
@@ -32,16 +32,16 @@ def parse_segments(cell: str, where: str) -> Iterator[SpeakerTurn]:
 
 
 def speaker_activity(cell: str, frames: int, where: str) -> NDArray[np.bool_]:
-    """``(T, speakers)`` bool, a column for each speaker in the order of their names.
+    """Speech activity ``(T, speakers)`` bool, the speakers sorted by name.
 
     Raises:
-        InputError: as :func:`parse_segments`, or a segment beyond the end of the clip.
+        InputError: as :func:`parse_segments`, or a segment begins after the end of the clip.
     """
     segments = list(parse_segments(cell, where))
     names = sorted({speaker for speaker, _, _ in segments})
     active = np.zeros((frames, len(names)), dtype=bool)
     for speaker, start, end in segments:
-        # The last windows end up to 25 ms before the clip does.
+        # Only complete 25 ms windows count: frames end up to 25 ms before the clip.
         if start * FRAMES_A_SECOND >= frames + 3:
             raise InputError(
                 f"{where}: {speaker}:{start}-{end} in the column segments begins after the clip's "
@@ -53,5 +53,5 @@ def speaker_activity(cell: str, frames: int, where: str) -> NDArray[np.bool_]:
 
 
 def format_segments(segments: Sequence[SpeakerTurn]) -> str:
-    """The inverse of :func:`parse_segments`."""
+    """Format segments as :func:`parse_segments` reads them, rounded to 10 ms."""
     return ";".join(f"{speaker}:{start:.2f}-{end:.2f}" for speaker, start, end in segments)

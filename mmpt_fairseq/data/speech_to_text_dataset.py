@@ -1,4 +1,4 @@
-"""Stages 2 and 3: fairseq's speech-to-text dataset over our manifest and our features."""
+"""Dataset of stages 2 and 3: fairseq's speech-to-text dataset over a :class:`Manifest`."""
 
 import functools
 import itertools
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class LabelledItem(SpeechToTextDatasetItem):
-    """fairseq's item with all that a batch says of it.
+    """fairseq's item plus everything else that a batch needs of it.
 
-    Where several splits are joined the first one's ``collater`` is given the rows of all, so that
-    it cannot look anything up by ``index``.
+    For joined splits, the first one's ``collater`` gets rows of all of them, so it cannot look
+    anything up by ``index``.
     """
 
     ctc_target: Tensor | None = None
@@ -41,19 +41,19 @@ class LabelledItem(SpeechToTextDatasetItem):
 
 
 class ManifestSpeechToTextDataset(SpeechToTextDataset):
-    """fairseq's dataset with any audio format, features of ours, exact seeds and no lost rows.
+    """fairseq's dataset with any audio format, our filterbanks, exact seeds and no lost rows.
 
     Args:
         manifest: rows with ``tgt_text``.
-        split: what the config calls it; by default the manifest's name.
-        cfg: fairseq's S2T data config: root of the audio, transforms such as SpecAugment.
-        training: apply the training transforms, skip and count unusable clips. Otherwise an
+        cfg: fairseq's S2T data config: audio root, transforms such as SpecAugment.
+        training: apply the training transforms; skip and count unusable clips. Otherwise an
             unusable clip stops the run.
-        seed: of every random draw, with the epoch and the row.
-        augmentation: speed and noise of the waveform, which cached features have no more.
-        ctc_from_source: CTC aligns ``src_text`` (the transcript of a translation) and not the
-            target; rows without any are translated alone.
-        stored_states: the rows hold a frozen encoder's output instead of sound.
+        seed: of all random draws, together with the epoch and the row.
+        augmentation: speed perturbation and noise; they need waveforms, not cached features.
+        split: its name in the config; default: the manifest's name.
+        ctc_from_source: CTC aligns ``src_text`` (the transcript of a translation) instead of the
+            target; rows without ``src_text`` have no CTC term.
+        stored_states: the rows point to a frozen encoder's output instead of audio.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
     ) -> None:
         self.manifest, self.seed, self.augmentation = manifest, seed, augmentation
         self.ctc_from_source, self.stored_states = ctc_from_source, stored_states
-        self._unknown: dict[str, tuple[int, int]] = {}  # column -> unknown and all tokens
+        self._unknown: dict[str, tuple[int, int]] = {}  # column -> (unknown, all) tokens
         self.skipped = SkippedClips(len(manifest), tolerate=training)
         # Shared memory, because loader workers outlive an epoch.
         self._epoch = torch.zeros(1, dtype=torch.long).share_memory_()
@@ -88,15 +88,15 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
             ids=manifest.column("id"),
             **parts,
         )
-        self._refuse_what_is_not_done()
-        self._refuse_late_augmentation()
-        self._count_long_targets()
+        self._check_supported_options()
+        self._check_augmentation()
+        self._warn_of_long_targets()
         if ctc_from_source:
-            self._count_transcripts()
+            self._log_missing_source_text()
 
     @property
     def training(self) -> bool:
-        """Whether unusable or overlong rows may be left out."""
+        """Whether unusable or overlong rows may be skipped."""
         return self.is_train_split
 
     def check_tgt_lang_tag(self) -> None:
@@ -113,18 +113,18 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         lengths = np.zeros(self.n_samples, dtype=np.int32)
         self.ctc_lens = np.zeros(self.n_samples, dtype=np.int32)
         for i in range(self.n_samples):
-            labels = tokens = self._indices(self.get_tokenized_tgt_text(i), "tgt_text")
+            labels = tokens = self._encode(self.get_tokenized_tgt_text(i), "tgt_text")
             if self.ctc_from_source:
-                labels = self._indices(self._tokenized_source(i), "src_text")
+                labels = self._encode(self._tokenized_source(i), "src_text")
             lengths[i] = len(tokens)
-            # CTC puts a blank between a label and its repetition; all that is unknown is one label.
+            # CTC needs a blank between equal labels; all unknown tokens are the same label.
             self.ctc_lens[i] = len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
         for column, (unknown, total) in self._unknown.items():
-            # A vocabulary is built from the targets that are trained on: only others lack some.
+            # The vocabulary is built from the training targets: only other splits should lack some.
             level = logging.WARNING if self.training and unknown else logging.INFO
-            known = f"{unknown} of {total} tokens of {column} are unknown"
+            message = f"{unknown} of {total} tokens of {column} are unknown"
             hint = "; build the vocabulary --with-source" if column == "src_text" else ""
-            logger.log(level, "%s: %s%s", self.split, known, hint if unknown else "")
+            logger.log(level, "%s: %s%s", self.split, message, hint if unknown else "")
             if total and unknown > total / 2:
                 raise InputError(
                     f"{self.manifest.path}: {unknown} of {total} tokens of {column} are not in the "
@@ -133,8 +133,8 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
                 )
         return lengths
 
-    def _indices(self, tokenized: str, column: str) -> list[int]:
-        """In the vocabulary, of a text's tokens; counts those of ``column`` that it lacks."""
+    def _encode(self, tokenized: str, column: str) -> list[int]:
+        """Encode a text as vocabulary indices, counting the unknown tokens of ``column``."""
         indices = [self.tgt_dict.index(token) for token in tokenized.split()]
         unknown, total = self._unknown.get(column, (0, 0))
         unknown += indices.count(self.tgt_dict.unk())
@@ -142,12 +142,12 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         return indices
 
     def _tokenized_source(self, row: int) -> str:
-        """``src_text`` as space-separated tokens; without any where there is none."""
+        """``src_text`` as space-separated tokens; empty if there is none."""
         text = self.src_texts[row]
         return self.tokenize(self.bpe_tokenizer, self.tokenize(self.pre_tokenizer, text))
 
     def _ctc_target(self, row: int, target: Tensor) -> Tensor:
-        """Neither EOS nor language tag."""
+        """CTC labels of a row, without EOS and language tag."""
         if self.ctc_from_source:
             return self.tgt_dict.encode_line(
                 self._tokenized_source(row), add_if_not_exist=False, append_eos=False
@@ -155,9 +155,9 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         # The last token is EOS.
         return target[1 if self.cfg.prepend_tgt_lang_tag else 0 : -1]
 
-    def _refuse_what_is_not_done(self) -> None:
-        """Options of fairseq's that this dataset would leave out in silence, or get wrong."""
-        asked = {
+    def _check_supported_options(self) -> None:
+        """Raise InputError for fairseq options that would be silently ignored or misapplied."""
+        requested = {
             "waveform_transforms": self.waveform_transforms is not None,
             "dataset_transforms": bool(self.dataset_transforms.transforms),
             "use_audio_input": self.cfg.use_audio_input,
@@ -166,39 +166,39 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
                 not isinstance(t, SpecAugmentTransform) for t in self._transforms()
             ),
         }
-        for name, there in asked.items():
-            if there:
+        for name, is_set in requested.items():
+            if is_set:
                 raise InputError(
                     f"the data config sets {name}, which this task does not support; remove it"
                 )
 
-    def _refuse_late_augmentation(self) -> None:
-        """Of what is stored already; the first row tells what a manifest holds."""
+    def _check_augmentation(self) -> None:
+        """Raise InputError for augmentation of stored features; the first row stands for all."""
         if self.stored_states and (self.augmentation is not None or self._transforms()):
             raise InputError(
                 f"{self.manifest.path} holds an encoder's states, for which SpecAugment, "
-                "task.speeds and task.noise_manifest come too late; take them out of the data "
-                "config and the command, or train on the manifests of the sound"
+                "task.speeds and task.noise_manifest come too late; remove them from the data "
+                "config and the command, or train on the audio manifests"
             )
         source = self.manifest.resolve("audio", 0, self.cfg.audio_root or None)
         if self.augmentation is not None and is_cached(source):
             raise InputError(
-                f"{self.manifest.where(0)} holds cached features, and task.speeds and "
-                "task.noise_manifest need waveforms; train on the manifest of the audio itself"
+                f"{self.manifest.where(0)} holds cached features, but task.speeds and "
+                "task.noise_manifest need waveforms; train on the audio manifest"
             )
 
     def _transforms(self) -> list:
         return self.feature_transforms.transforms if self.feature_transforms else []
 
-    def _count_long_targets(self) -> None:
-        """CTC cannot align a target longer than the subsampled audio; its loss is then zeroed."""
+    def _warn_of_long_targets(self) -> None:
+        """Warn of targets longer than their subsampled audio: CTC cannot align them."""
         fastest = max(self.augmentation.speeds) if self.augmentation else 1.0
         shortest = (np.asarray(self.n_frames) / fastest).astype(int)
         too_long = int((self.ctc_lens > subsampled(shortest)).sum())
         if too_long:
             logger.warning(
-                "%s: %d of %d targets are longer than their audio after subsampling%s; a CTC term "
-                "leaves them out",
+                "%s: %d of %d targets are longer than their audio after subsampling%s; the CTC "
+                "term ignores them",
                 self.split,
                 too_long,
                 self.n_samples,
@@ -207,30 +207,30 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
 
     @property
     def unknown(self) -> int:
-        """Tokens of its targets that the vocabulary lacks."""
+        """Number of target tokens that the vocabulary lacks."""
         return self._unknown.get("tgt_text", (0, 0))[0]
 
-    def _count_transcripts(self) -> None:
-        """Rows without ``src_text`` have no CTC term."""
+    def _log_missing_source_text(self) -> None:
+        """Log the number of rows without ``src_text``."""
         missing = self.n_samples - self.transcribed
         if missing:
             logger.info("%s: %d rows without src_text have no CTC term", self.split, missing)
 
     @property
     def transcribed(self) -> int:
-        """Rows that have something for CTC to align."""
+        """Number of rows with labels for CTC to align."""
         return int((self.ctc_lens > 0).sum())
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch[0] = epoch if self.is_train_split else 0
 
     def _get_source_audio(self, index: int) -> Tensor:
-        """``(T, F)`` features, or an encoder's states ``(T, D)`` where they are stored."""
+        """Features ``(T, F)``, or the stored states ``(T, D)`` of an encoder."""
         source = self.manifest.resolve("audio", index, self.cfg.audio_root or None)
         if self.stored_states:
             return torch.from_numpy(read_states(source)[-1])
-        features = read_filterbank(source, self._change(int(index)))
-        # Slowed down it may be longer.
+        features = read_filterbank(source, self._waveform_transform(int(index)))
+        # A slowed-down clip may be longer than n_frames.
         slowest = min(self.augmentation.speeds) if self.augmentation else 1.0
         check_length(slowest * len(features), int(self.n_frames[index]), source)
         features = normalise(features)
@@ -239,8 +239,8 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
                 features = self.feature_transforms(features)
         return torch.from_numpy(features).float()
 
-    def _change(self, index: int) -> Callable[[Waveform], Waveform] | None:
-        """What becomes of the waveform of a row in this epoch."""
+    def _waveform_transform(self, index: int) -> Callable[[Waveform], Waveform] | None:
+        """Augmentation of a row's waveform in the current epoch; None without augmentation."""
         if self.augmentation is None:
             return None
         generator = np.random.default_rng([self.seed, int(self._epoch), index])
@@ -257,7 +257,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         return LabelledItem(**vars(item), ctc_target=ctc_target, text=self.tgt_texts[row])
 
     def collater(self, samples: list[LabelledItem | UnreadableClip]) -> dict:
-        """fairseq's batch plus ``ctc_target``: targets with neither EOS nor language tag."""
+        """fairseq's batch plus ``ctc_target``: labels without EOS and language tag."""
         samples, replacement = self.skipped.split_usable(samples)
         if replacement is not None:
             return replacement
@@ -268,7 +268,7 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
         lengths = torch.tensor([len(t) for t in targets])
         batch["ctc_target_lengths"] = lengths.index_select(0, order)
         if not self.training:
-            # What a validation is scored against: tokens lose what the vocabulary lacks.
+            # References for validation scores: decoded targets would lose unknown tokens.
             batch["texts"] = [samples[i].text for i in order.tolist()]
         return batch
 

@@ -1,6 +1,7 @@
-"""A frozen encoder's output in place of sound: which encoder's it is, and where that is recorded.
+"""Description of stored hidden states: which frozen encoder they come from.
 
-``python -m manifests.states`` writes folders of such states; stage 3 trains on them as on sound.
+``python -m manifests.states`` writes folders of such states; stage 3 trains on them instead of
+audio.
 """
 
 import json
@@ -14,10 +15,10 @@ DESCRIPTION = "states.json"
 
 @dataclass(frozen=True)
 class StoredStates:
-    """What the manifests of a folder point to.
+    """The encoder whose states the manifests of a folder point to.
 
     Attributes:
-        checkpoint: where the encoder was taken from.
+        checkpoint: path that the encoder was loaded from.
         encoder: its :func:`~mmpt_fairseq.checkpoint.encoder_digest`.
     """
 
@@ -26,10 +27,10 @@ class StoredStates:
 
     @classmethod
     def describing(cls, folder: Path) -> "StoredStates | None":
-        """Of a folder of manifests; None where they are of sound or filterbanks.
+        """Read the description in a folder of manifests; None if they are of audio or filterbanks.
 
         Raises:
-            InputError: the description is none.
+            InputError: the description is invalid.
         """
         path = folder / DESCRIPTION
         if not path.is_file():
@@ -38,35 +39,35 @@ class StoredStates:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
             raise InputError(
-                f"{path} was not written by python -m manifests.states; write the folder anew"
+                f"{path} was not written by python -m manifests.states; write the folder again"
             ) from None
 
     def write(self, path: Path) -> None:
-        """As :meth:`describing` reads it."""
+        """Write the description as :meth:`describing` reads it."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     def check_frozen(self, frozen: bool) -> None:
-        """Raise InputError unless the encoder of a training is to stay as it is."""
+        """Raise InputError unless the encoder is frozen in training."""
         if not frozen:
             raise InputError(
                 f"the data folder holds states of the encoder in {self.checkpoint}, which cannot "
-                "learn from them; set model.freeze_encoder=true, or train on the manifests of the "
-                "sound"
+                "be trained on them; set model.freeze_encoder=true, or train on the audio "
+                "manifests"
             )
 
     def check_resumed(self, encoder: str | None, path: str) -> None:
-        """Raise InputError unless the training in ``path`` was on states of this ``encoder``."""
+        """Raise InputError unless checkpoint ``path`` was trained on states of this encoder."""
         if encoder != self.encoder:
             raise InputError(
-                f"{path} was not trained on the data folder's states; go on with the data that it "
-                "was trained on, or start in another checkpoint.save_dir"
+                f"{path} was not trained on the data folder's states; resume with the data that it "
+                "was trained on, or set another checkpoint.save_dir"
             )
 
     def check(self, encoder: str) -> None:
-        """Raise InputError unless the states are of the encoder with this digest."""
+        """Raise InputError unless the states come from the encoder with this digest."""
         if encoder != self.encoder:
             raise InputError(
-                f"the data folder holds states of the encoder in {self.checkpoint}, and this "
-                "model's is another; take that one, store this one's with python -m "
-                "manifests.states, or give the manifests of the sound"
+                f"the data folder holds states of the encoder in {self.checkpoint}, but this "
+                "model has another encoder; use that one, store this one's states with python -m "
+                "manifests.states, or use the audio manifests"
             )

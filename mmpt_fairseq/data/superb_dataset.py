@@ -1,4 +1,4 @@
-"""SUPERB's dataset: what an upstream reads (filterbanks, samples or stored states) and a target."""
+"""SUPERB's dataset: an upstream's input (filterbanks, samples or stored states) and a target."""
 
 from dataclasses import dataclass
 
@@ -16,16 +16,17 @@ from mmpt_fairseq.data.skipping import SkippedClips, check_length
 from mmpt_fairseq.data.superb_labels import Labels
 from mmpt_fairseq.data.waveform import read_waveform
 
-# By what an upstream reads. States come as (T, layers, D), so that all are padded in front.
+# By the upstream's input. States are returned as (T, layers, D): all inputs are padded in dim 0.
 READERS = {
     "filterbank": lambda source: normalise(read_filterbank(source)),
     "waveform": read_waveform,
     "states": lambda source: read_states(source).transpose(1, 0, 2),
 }
-SAMPLES = {
+# Audio samples per element of the input.
+SAMPLES_PER_ELEMENT = {
     "filterbank": FRAME_SHIFT,
     "waveform": 1,
-}  # of sound, that one of what is read stands for
+}
 
 
 @dataclass
@@ -38,16 +39,16 @@ class Example:
 
 
 class SuperbDataset(FairseqDataset):
-    """Clips of a manifest with the labels of one of SUPERB's tasks.
+    """Clips of a manifest with the labels of a SUPERB task.
 
     Args:
         manifest: rows with the column that ``labels`` reads.
-        reads: ``filterbank``, ``waveform`` or ``states``: what the upstream takes.
+        reads: the upstream's input: ``filterbank``, ``waveform`` or ``states``.
         labels: targets.
         training: random order; unusable clips are skipped and counted. Otherwise the order is
             fixed and an unusable clip stops the run.
         audio_root: what paths are relative to; the manifest's folder by default.
-        weights: how likely each row is drawn in training; without them every row comes once.
+        weights: of the rows, for weighted sampling in training; without them each row occurs once.
     """
 
     def __init__(
@@ -75,19 +76,19 @@ class SuperbDataset(FairseqDataset):
         return self.sizes[indices].astype(np.int64)
 
     def size(self, index: int) -> tuple[int, int]:
-        """10 ms frames; and one, where other tasks have a target's tokens."""
+        """Number of 10 ms frames, and 1 in place of other tasks' target length."""
         return int(self.sizes[index]), 1
 
     def ordered_indices(self) -> NDArray[np.int64]:
         if self.weights is None:
             return longest_first(np.arange(len(self)), self.sizes, self.training)
-        # fairseq's ResamplingDataset cannot be put into batches: it hides batch_by_size.
+        # fairseq's ResamplingDataset cannot be batched: it hides batch_by_size.
         drawn = np.random.choice(len(self), len(self), p=self.weights / self.weights.sum())
         return longest_first(drawn, self.sizes, shuffle=False)
 
     @property
     def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """Not where every epoch draws its rows."""
+        """Not with weighted sampling: every epoch draws its own rows."""
         return self.weights is None
 
     def __getitem__(self, index: int) -> Example | UnreadableClip:
@@ -96,9 +97,11 @@ class SuperbDataset(FairseqDataset):
         try:
             path = self.manifest.resolve("audio", index, self.root)
             source = READERS[self.reads](path)
-            if self.reads in SAMPLES:
+            if self.reads in SAMPLES_PER_ELEMENT:
                 check_length(
-                    len(source) * SAMPLES[self.reads] / FRAME_SHIFT, self.sizes[index], path
+                    len(source) * SAMPLES_PER_ELEMENT[self.reads] / FRAME_SHIFT,
+                    self.sizes[index],
+                    path,
                 )
         except UnreadableClip as error:
             return self.skipped.report(index, self.manifest.where(index), error)
@@ -106,7 +109,7 @@ class SuperbDataset(FairseqDataset):
         return Example(index, torch.from_numpy(np.ascontiguousarray(source)), target)
 
     def collater(self, samples: list[Example | UnreadableClip]) -> dict:
-        """Batch of the usable clips, in fairseq's form."""
+        """Collate the usable clips in fairseq's batch format."""
         examples, replacement = self.skipped.split_usable(samples)
         if replacement is not None:
             return replacement

@@ -1,15 +1,15 @@
-"""What SUPERB's four tasks predict: a manifest's cells as targets, and labels from outputs.
+"""Labels of SUPERB's four tasks: manifest cells to targets, and model outputs to labels.
 
 =========================  ==============================================================
 ``keyword_spotting``       ``tgt_text`` is the class: ``yes``
-``intent_classification``  ``tgt_text`` holds the slots, parted by spaces, with underscores for
-                           the spaces inside one: ``change_language none none``
-``phoneme_recognition``    ``tgt_text`` holds phones, parted by spaces: ``HH AH L OW``
+``intent_classification``  ``tgt_text`` holds the slots, separated by spaces, with underscores for
+                           spaces inside a slot: ``change_language none none``
+``phoneme_recognition``    ``tgt_text`` holds phones, separated by spaces: ``HH AH L OW``
 ``speaker_diarization``    ``segments`` says who speaks when (see data/segments.py)
 =========================  ==============================================================
 
-The labels are those of the training split, or those that ``labels.txt`` beside it declares: one
-line a slot (phones: one line), labels parted by spaces.
+The labels are those of the training split, or those declared by ``labels.txt`` in its folder: one
+line per slot (phones: one line), labels separated by spaces.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ KINDS = (
     "phoneme_recognition",
     "speaker_diarization",
 )
-SPEAKERS = 2  # at once, as in Libri2Mix
+SPEAKERS = 2  # per clip, as in Libri2Mix
 
 
 class ClassLabels:
@@ -44,52 +44,52 @@ class ClassLabels:
 
     @property
     def size(self) -> int:
-        """Outputs of a head: the classes of all slots."""
+        """Number of outputs of a head: the classes of all slots."""
         return sum(map(len, self.inventory))
 
     @classmethod
     def from_rows(cls, kind: str, manifest: Manifest) -> "ClassLabels":
-        """The labels that occur, sorted."""
-        rows = [_words(manifest, row, cls.column) for row in range(len(manifest))]
-        for row, words in enumerate(rows):
-            _check_slots(kind, len(words), len(rows[0]), manifest.where(row))
+        """Collect the labels that occur, sorted."""
+        rows = [_row_labels(manifest, row, cls.column) for row in range(len(manifest))]
+        for row, labels in enumerate(rows):
+            _check_slots(kind, len(labels), len(rows[0]), manifest.where(row))
         return cls(kind, [sorted(set(slot)) for slot in zip(*rows, strict=True)])
 
     def target(self, manifest: Manifest, row: int) -> Tensor:
         """``(slots,)`` class indices.
 
         Raises:
-            InputError: a label that does not occur in training, or too many or few.
+            InputError: a label does not occur in training, or there are too many or too few.
         """
-        words = _words(manifest, row, self.column)
-        _check_slots(self.kind, len(words), len(self.inventory), manifest.where(row))
-        for word, slot in zip(words, self._index, strict=True):
-            if word not in slot:
+        labels = _row_labels(manifest, row, self.column)
+        _check_slots(self.kind, len(labels), len(self.inventory), manifest.where(row))
+        for label, slot in zip(labels, self._index, strict=True):
+            if label not in slot:
                 raise InputError(
-                    f"{manifest.where(row)}: the label {word!r} does not occur in training, which "
-                    f"has {', '.join(list(slot)[:8])}{', ...' if len(slot) > 8 else ''}; mend the "
-                    "row or train with it"
+                    f"{manifest.where(row)}: the label {label!r} does not occur in training, which "
+                    f"has {', '.join(list(slot)[:8])}{', ...' if len(slot) > 8 else ''}; fix the "
+                    "row or add the label to the training split"
                 )
-        return torch.tensor([slot[word] for word, slot in zip(words, self._index, strict=True)])
+        return torch.tensor([slot[label] for label, slot in zip(labels, self._index, strict=True)])
 
     def collate(self, targets: list[Tensor]) -> dict[str, Tensor]:
         """``target`` ``(B, slots)``."""
         return {"target": torch.stack(targets)}
 
     def text(self, indices: Tensor) -> str:
-        """``(slots,)`` class indices as a manifest spells them."""
+        """Convert ``(slots,)`` class indices to the text of a manifest cell."""
         pairs = zip(self.inventory, indices.tolist(), strict=True)
         return " ".join(slot[index] for slot, index in pairs)
 
     def check(self, training: Manifest) -> None:
-        """Raise InputError for a declared class that training has no example of."""
-        seen = ClassLabels.from_rows(self.kind, training).inventory
-        for slot, occurring in zip(self.inventory, seen, strict=False):
-            _refuse_without_example(slot, occurring, training)
+        """Raise InputError for a declared label without an example in training."""
+        training_inventory = ClassLabels.from_rows(self.kind, training).inventory
+        for slot, occurring in zip(self.inventory, training_inventory, strict=False):
+            _check_examples(slot, occurring, training)
 
 
 class PhoneLabels:
-    """Phoneme recognition; the blank is the dictionary's BOS, as in stages 2 and 3."""
+    """Phoneme recognition; the CTC blank is the dictionary's BOS, as in stages 2 and 3."""
 
     column = "tgt_text"
 
@@ -105,23 +105,23 @@ class PhoneLabels:
 
     @classmethod
     def from_rows(cls, kind: str, manifest: Manifest) -> "PhoneLabels":
-        """The phones that occur, sorted.
+        """Collect the phones that occur, sorted.
 
         Raises:
-            InputError: the rows are those of another task.
+            InputError: the rows belong to another task.
         """
-        rows = [_words(manifest, row, cls.column) for row in range(len(manifest))]
+        rows = [_row_labels(manifest, row, cls.column) for row in range(len(manifest))]
         if max(map(len, rows)) == 1:
             raise InputError(
-                f"every row of {manifest.path} has a single label; phoneme_recognition wants "
-                "phones parted by spaces. Is this a manifest of keyword_spotting?"
+                f"every row of {manifest.path} has a single label; phoneme_recognition needs "
+                "phones separated by spaces. Is this a manifest of keyword_spotting?"
             )
-        if _are_slots(rows):
+        if _look_like_slots(rows):
             raise InputError(
-                f"every row of {manifest.path} has {len(rows[0])} labels, each place its own; "
-                "phoneme_recognition wants phones. Is this a manifest of intent_classification?"
+                f"every row of {manifest.path} has {len(rows[0])} labels, each position its own; "
+                "phoneme_recognition needs phones. Is this a manifest of intent_classification?"
             )
-        return cls(kind, [sorted({phone for words in rows for phone in words})])
+        return cls(kind, [sorted({phone for phones in rows for phone in phones})])
 
     def target(self, manifest: Manifest, row: int) -> Tensor:
         """``(L,)`` tokens.
@@ -129,14 +129,14 @@ class PhoneLabels:
         Raises:
             InputError: a phone does not occur in training.
         """
-        words = _words(manifest, row, self.column)
-        unknown = [w for w in words if self.dictionary.index(w) == self.dictionary.unk()]
+        phones = _row_labels(manifest, row, self.column)
+        unknown = [p for p in phones if self.dictionary.index(p) == self.dictionary.unk()]
         if unknown:
             raise InputError(
-                f"{manifest.where(row)}: the phone {unknown[0]!r} does not occur in training; mend "
-                "the row or train with it"
+                f"{manifest.where(row)}: the phone {unknown[0]!r} does not occur in training; fix "
+                "the row or add the phone to the training split"
             )
-        return torch.tensor([self.dictionary.index(word) for word in words])
+        return torch.tensor([self.dictionary.index(phone) for phone in phones])
 
     def collate(self, targets: list[Tensor]) -> dict[str, Tensor]:
         """``target`` ``(B, L)`` and its lengths."""
@@ -150,7 +150,7 @@ class PhoneLabels:
 
     def check(self, training: Manifest) -> None:
         occurring = PhoneLabels.from_rows(self.kind, training).inventory[0]
-        _refuse_without_example(self.inventory[0], occurring, training)
+        _check_examples(self.inventory[0], occurring, training)
 
 
 class SpeakerLabels:
@@ -164,10 +164,10 @@ class SpeakerLabels:
 
     @classmethod
     def from_rows(cls, kind: str, manifest: Manifest) -> "SpeakerLabels":
-        """Speakers are told apart within a clip alone: there is nothing to collect.
+        """Speakers are only distinguished within a clip, so there are no labels to collect.
 
         Raises:
-            InputError: nobody speaks in any row.
+            InputError: no row has any segments.
         """
         if not any(manifest.column(cls.column)):
             raise InputError(
@@ -177,18 +177,18 @@ class SpeakerLabels:
         return cls(kind, [])
 
     def target(self, manifest: Manifest, row: int) -> Tensor:
-        """``(T, 2)``, 1.0 where a speaker speaks.
+        """``(T, 2)``, 1.0 where a speaker is active.
 
         Raises:
-            InputError: the cell cannot be read, or has more speakers than the task.
+            InputError: the cell cannot be parsed, or has more speakers than the task.
         """
         where = manifest.where(row)
         cell = manifest.column(self.column)[row]
         active = speaker_activity(cell, int(manifest.n_frames[row]), where)
         if active.shape[1] > SPEAKERS:
             raise InputError(
-                f"{where} has {active.shape[1]} speakers in the column segments; this task tells "
-                f"{SPEAKERS} apart. Leave the row out"
+                f"{where} has {active.shape[1]} speakers in the column segments; this task "
+                f"distinguishes {SPEAKERS}. Remove the row"
             )
         missing = SPEAKERS - active.shape[1]
         return torch.from_numpy(np.pad(active, ((0, 0), (0, missing)))).float()
@@ -201,7 +201,7 @@ class SpeakerLabels:
         }
 
     def check(self, training: Manifest) -> None:
-        """Nothing is declared."""
+        """Do nothing: there are no declared labels."""
 
 
 Labels = ClassLabels | PhoneLabels | SpeakerLabels
@@ -209,86 +209,86 @@ _CLASSES = dict(zip(KINDS, (ClassLabels, ClassLabels, PhoneLabels, SpeakerLabels
 
 
 def label_column(kind: str) -> str:
-    """The manifest's column that ``kind`` reads."""
+    """The manifest column that task ``kind`` reads."""
     return _CLASSES[kind].column
 
 
 def make_labels(kind: str, inventory: list[list[str]]) -> Labels:
-    """Labels of a kind from the inventory that a checkpoint carries."""
+    """Build the labels of task ``kind`` from the inventory stored in a checkpoint."""
     return _CLASSES[kind](kind, inventory)
 
 
 def training_labels(kind: str, training: Manifest) -> Labels:
-    """Labels that the training split has, or that ``labels.txt`` beside it declares.
+    """Labels of the training split, or those declared by ``labels.txt`` in its folder.
 
     Raises:
-        InputError: a manifest of another task, a declared class that has no example.
+        InputError: the manifest is of another task, or a declared label has no example.
     """
     declared = training.path.parent / "labels.txt"
     found = _CLASSES[kind].from_rows(kind, training)
     if not found.inventory or not declared.is_file():
         return found
-    labels = make_labels(kind, _declared(declared, len(found.inventory)))
+    labels = make_labels(kind, _read_inventory(declared, len(found.inventory)))
     labels.check(training)
     return labels
 
 
 def check_rows(labels: Labels, manifest: Manifest) -> None:
-    """Read every row's target once, so that a fault is said before hours of training."""
+    """Parse the targets of all rows, so that errors are raised before training."""
     for row in range(len(manifest)):
         labels.target(manifest, row)
 
 
-def _words(manifest: Manifest, row: int, column: str) -> list[str]:
-    words = manifest.column(column)[row].split()
-    if not words:
+def _row_labels(manifest: Manifest, row: int, column: str) -> list[str]:
+    labels = manifest.column(column)[row].split()
+    if not labels:
         raise InputError(
             f"{manifest.where(row)}: the column {column} is empty; fill it. Is this a manifest of "
             "another task?"
         )
-    return words
+    return labels
 
 
-def _are_slots(rows: list[list[str]]) -> bool:
-    """Whether rows are of one length and hardly a label (``none`` may) occurs in two places.
+def _look_like_slots(rows: list[list[str]]) -> bool:
+    """Whether all rows have one length and hardly any label (``none``) occurs at two positions.
 
-    One row alone tells nothing.
+    False for a single row, which does not show it.
     """
     if len(rows) == 1 or len({len(row) for row in rows}) > 1:
         return False
-    places = [set(place) for place in zip(*rows, strict=True)]
-    return sum(map(len, places)) - len(set().union(*places)) < len(places)
+    positions = [set(position) for position in zip(*rows, strict=True)]
+    return sum(map(len, positions)) - len(set().union(*positions)) < len(positions)
 
 
-def _check_slots(kind: str, here: int, elsewhere: int, where: str) -> None:
-    if kind == "keyword_spotting" and here != 1:
+def _check_slots(kind: str, count: int, expected: int, where: str) -> None:
+    if kind == "keyword_spotting" and count != 1:
         raise InputError(
-            f"{where} has {here} labels where keyword_spotting takes one; is this a manifest of "
+            f"{where} has {count} labels where keyword_spotting takes one; is this a manifest of "
             "another task? (Write spaces inside a label as underscores)"
         )
-    if kind == "intent_classification" and here == 1:
+    if kind == "intent_classification" and count == 1:
         raise InputError(
             f"{where} has one label where intent_classification takes several slots; is this a "
             "manifest of keyword_spotting?"
         )
-    if here != elsewhere:
+    if count != expected:
         raise InputError(
-            f"{where} has {here} slots where others have {elsewhere}; is this a manifest of "
+            f"{where} has {count} slots where others have {expected}; is this a manifest of "
             "another task? (Write spaces inside a slot as underscores)"
         )
 
 
-def _declared(path: Path, slots: int) -> list[list[str]]:
+def _read_inventory(path: Path, slots: int) -> list[list[str]]:
     lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     inventory = [line for line in lines if line]
     if len(inventory) != slots:
         raise InputError(
-            f"{path} declares {len(inventory)} slots (one a line) and the rows have {slots}"
+            f"{path} declares {len(inventory)} slots (one per line) but the rows have {slots}"
         )
     return inventory
 
 
-def _refuse_without_example(declared: list[str], occurring: list[str], training: Manifest) -> None:
+def _check_examples(declared: list[str], occurring: list[str], training: Manifest) -> None:
     missing = [label for label in declared if label not in occurring]
     if missing:
         raise InputError(

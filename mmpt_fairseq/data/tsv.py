@@ -1,6 +1,6 @@
-"""A tab-separated file as arrays: where its lines and cells lie, which are empty, what they count.
+"""Parse tab-separated files as arrays: offsets of lines and cells, empty cells, integer columns.
 
-Files of millions of rows are looked through without a Python object for each of their cells.
+Files of millions of rows are scanned without a Python object per cell.
 """
 
 import mmap
@@ -9,37 +9,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 TAB, NEWLINE, RETURN, SPACE, ZERO, ASCII = b"\t\n\r 0\x7f"
-AT_ONCE = 1 << 24  # bytes
-DIGITS = 9  # numbers of so many fit into 32 bits
+BLOCK_BYTES = 1 << 24  # bytes
+DIGITS = 9  # decimal digits that always fit into 32 bits
 
 Offsets = NDArray[np.int64]
 
 
 def line_starts(data: mmap.mmap | bytes) -> Offsets:
-    """``(lines + 1,)`` offsets at which lines start, and the end of the data."""
-    found = [np.zeros(1, np.int64)]
-    for begin in range(0, len(data), AT_ONCE):
-        part = np.frombuffer(data[begin : begin + AT_ONCE], np.uint8)
-        found.append(np.flatnonzero(part == NEWLINE) + (begin + 1))
-    starts = np.concatenate(found)
+    """Offsets of line starts, and the end of the data: ``(lines + 1,)``."""
+    result = [np.zeros(1, np.int64)]
+    for begin in range(0, len(data), BLOCK_BYTES):
+        part = np.frombuffer(data[begin : begin + BLOCK_BYTES], np.uint8)
+        result.append(np.flatnonzero(part == NEWLINE) + (begin + 1))
+    starts = np.concatenate(result)
     return starts if starts[-1] == len(data) else np.append(starts, len(data))
 
 
 def may_be_blank(data: mmap.mmap | bytes, starts: Offsets) -> NDArray[np.bool_]:
-    """``(lines,)``: whether a line begins as one of white space alone does, Unicode's included."""
+    """``(lines,)``: whether a line may be blank, judged by its first byte (ASCII or Unicode)."""
     first = np.frombuffer(data, np.uint8)[starts]
     return (first <= SPACE) | (first > ASCII)
 
 
-class OddLine(ValueError):
+class CellCountError(ValueError):
     """A line has more or fewer cells than there are columns.
 
     Attributes:
-        line: its number among those looked at, from 0.
+        line: its index among the lines parsed.
     """
 
     def __init__(self, line: int) -> None:
-        super().__init__(f"line {line} has another number of cells")
+        super().__init__(f"line {line} has the wrong number of cells")
         self.line = line
 
 
@@ -47,57 +47,59 @@ class Cells:
     """The cells of some lines.
 
     Args:
-        text: that holds the lines.
-        starts, ends: ``(lines,)`` offsets into it, those of line breaks included.
-        columns: how many cells a line has.
+        text: contains the lines.
+        starts, ends: ``(lines,)`` offsets into it, including line breaks.
+        columns: number of cells per line.
 
     Attributes:
-        filled: ``(lines, columns)`` bool: there is something in the cell.
+        filled: ``(lines, columns)`` bool: whether the cell is not empty.
 
     Raises:
-        OddLine: the first that has more or fewer.
+        CellCountError: a line has more or fewer cells; names the first such line.
     """
 
     def __init__(self, text: bytes, starts: Offsets, ends: Offsets, columns: int) -> None:
         self.text, self._bytes = text, np.frombuffer(text, np.uint8)
-        # Some files end their lines with several of them.
-        while (broken := (ends > starts) & np.isin(self._bytes[ends - 1], (NEWLINE, RETURN))).any():
-            ends = ends - broken
+        # Some files have several line break characters per line.
+        while (
+            has_break := (ends > starts) & np.isin(self._bytes[ends - 1], (NEWLINE, RETURN))
+        ).any():
+            ends = ends - has_break
         tabs = np.flatnonzero(self._bytes == TAB)
         line = np.searchsorted(starts, tabs, side="right") - 1
-        inside = tabs < ends[line]  # those in blank lines are not
+        inside = tabs < ends[line]  # excludes tabs in blank lines
         tabs, line = tabs[inside], line[inside]
-        odd = np.bincount(line, minlength=len(starts)) != columns - 1
-        if odd.any():
-            raise OddLine(int(odd.argmax()))
+        wrong = np.bincount(line, minlength=len(starts)) != columns - 1
+        if wrong.any():
+            raise CellCountError(int(wrong.argmax()))
         tabs = tabs.reshape(len(starts), columns - 1)
         self._left = np.column_stack([starts, tabs + 1])
         self._right = np.column_stack([tabs, ends])
         self.filled = self._right > self._left
 
-    def column(self, place: int) -> list[bytes]:
-        """``(lines,)`` cells."""
-        bounds = zip(self._left[:, place].tolist(), self._right[:, place].tolist(), strict=True)
+    def column(self, index: int) -> list[bytes]:
+        """Cells of a column: ``(lines,)``."""
+        bounds = zip(self._left[:, index].tolist(), self._right[:, index].tolist(), strict=True)
         return [self.text[left:right] for left, right in bounds]
 
-    def counts(self, place: int) -> NDArray[np.int32]:
-        """``(lines,)`` whole numbers; 0 where a cell is empty, -1 where it holds no such number."""
-        left, right = self._left[:, place], self._right[:, place]
-        wide = min(int((right - left).max()), DIGITS)
-        places = left[:, None] + np.arange(wide)
-        beyond = places >= right[:, None]
-        digits = self._bytes[np.minimum(places, len(self._bytes) - 1)].astype(np.int32) - ZERO
-        plain = ((digits >= 0) & (digits <= 9) | beyond).all(1) & (right - left <= DIGITS)
-        found = np.zeros(len(left), np.int32)
-        for digit, behind in zip(digits.T, beyond.T, strict=True):
-            found = np.where(behind, found, 10 * found + digit)
-        for row in np.flatnonzero(~plain):
-            found[row] = _count(self.text[left[row] : right[row]])
-        return found
+    def counts(self, index: int) -> NDArray[np.int32]:
+        """Integers of a column: ``(lines,)``; 0 for empty, -1 for invalid or negative cells."""
+        left, right = self._left[:, index], self._right[:, index]
+        width = min(int((right - left).max()), DIGITS)
+        positions = left[:, None] + np.arange(width)
+        past_ends = positions >= right[:, None]
+        digits = self._bytes[np.minimum(positions, len(self._bytes) - 1)].astype(np.int32) - ZERO
+        simple = ((digits >= 0) & (digits <= 9) | past_ends).all(1) & (right - left <= DIGITS)
+        result = np.zeros(len(left), np.int32)
+        for digit, past_end in zip(digits.T, past_ends.T, strict=True):
+            result = np.where(past_end, result, 10 * result + digit)
+        for row in np.flatnonzero(~simple):
+            result[row] = _parse_count(self.text[left[row] : right[row]])
+        return result
 
 
-def _count(cell: bytes) -> int:
-    """As Python reads it: with spaces around, leading zeros, the digits of any script."""
+def _parse_count(cell: bytes) -> int:
+    """Parse as Python does: with surrounding spaces, leading zeros, digits of any script."""
     try:
         return int(np.int32(max(-1, int(cell.decode()))))
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Pictures: sampled frames of a video file, cropped and resized as one clip."""
+"""Video frames: sampled from a video file, cropped and resized as one clip."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -14,27 +14,27 @@ from manifests.container import MATROSKA, MP4, open_container, picture_converter
 from manifests.errors import UnreadableClip, reason_of
 from mmpt_fairseq.data.waveform import split_slice
 
-# Decoding on is cheaper than seeking for gaps of up to this many frames.
+# For gaps of up to this many frames, decoding through is cheaper than seeking.
 SEEK_GAP = 64
-TOO_MANY = 3  # pictures more than there are that headers promise now and then
-# Where packets carry the time of their picture; not so in MPEG program streams and AVI.
+MAX_MISSING_FRAMES = 3  # headers sometimes declare more frames than there are
+# Containers whose packets have frame timestamps, unlike MPEG program streams and AVI.
 SEEKABLE = {MP4, MATROSKA}
 
-# What the index of a film says, which of two hours takes a tenth of a second to read.
-_even: dict[tuple[str, int], bool] = {}
+# (path, mtime) -> whether the frame rate is constant. Reading the index takes 0.1 s for 2 h.
+_constant_rate: dict[tuple[str, int], bool] = {}
 
 Indices = NDArray[np.int64]
-Frames = NDArray[np.uint8]  # (pictures, height, width, 3)
-Pictures = dict[int, NDArray[np.uint8]]  # number -> (height, width, 3)
+Frames = NDArray[np.uint8]  # (T, height, width, 3)
+DecodedFrames = dict[int, NDArray[np.uint8]]  # frame index -> (height, width, 3)
 
 
 def sample_frame_indices(
     available: int, num_frames: int, stride: int, rng: np.random.Generator | None
 ) -> NDArray[np.int64]:
-    """Indices of ``num_frames`` pictures, ``stride`` apart, from ``available`` ones.
+    """Sample ``num_frames`` frame indices, ``stride`` apart, from ``available`` frames.
 
-    The window starts at random, or in the middle without ``rng``. A video too short for it is
-    sampled evenly over its whole length instead (pictures repeat if there are too few).
+    The window has a random position, or is centred without ``rng``. A video too short for it is
+    sampled evenly over its whole length instead (frames repeat if there are too few).
     """
     span = (num_frames - 1) * stride + 1
     if available < span:
@@ -45,16 +45,16 @@ def sample_frame_indices(
 
 
 def read_frames(source: str, indices: Indices | Callable[[float | None], Indices]) -> Frames:
-    """Decode the pictures at ``indices`` (sorted, counted from the first) as RGB.
+    """Decode the frames at ``indices`` (sorted, from 0) as RGB.
 
     Args:
-        source: a path, or ``path:first:count`` for a part of a longer video, in pictures.
-        indices: or what chooses them, told how many pictures a second there are on average, None
-            where the file does not say.
+        source: a path, or ``path:first:count`` for a slice of a longer video, in frames.
+        indices: or a function that returns them, given the average frame rate, or None if the
+            file does not state it.
 
     Returns:
-        ``(len(indices), height, width, 3)``. Where the file ends up to ``TOO_MANY`` pictures
-        early, its last one stands in.
+        ``(len(indices), height, width, 3)``. If the file ends up to ``MAX_MISSING_FRAMES`` early,
+        its last frame is repeated.
 
     Raises:
         UnreadableClip: no such file, no video track, nothing decodable, or it ends earlier.
@@ -70,99 +70,101 @@ def read_frames(source: str, indices: Indices | Callable[[float | None], Indices
             if callable(indices):
                 indices = indices(float(stream.average_rate) if stream.average_rate else None)
             indices = first + (indices if count < 0 else np.minimum(indices, count - 1))
-            pictures = _decode_pictures(path, container, stream, {int(i) for i in indices})
-            if not pictures:
-                raise UnreadableClip(f"{path} holds no decodable picture")
-            final = max(pictures)
-            clip = np.stack([pictures.get(int(i), pictures[final]) for i in indices])
+            decoded = _decode_frames(path, container, stream, {int(i) for i in indices})
+            if not decoded:
+                raise UnreadableClip(f"{path} has no decodable frame")
+            final = max(decoded)
+            clip = np.stack([decoded.get(int(i), decoded[final]) for i in indices])
     except UnreadableClip:
         raise
-    except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
+    except Exception as error:  # PyAV raises many types for damaged files
         raise UnreadableClip(f"{path} cannot be read as video: {reason_of(error)}") from None
-    if indices[-1] > final + TOO_MANY:
+    if indices[-1] > final + MAX_MISSING_FRAMES:
         raise UnreadableClip(
-            f"{path} ends after {final + 1} pictures, and number {indices[-1] + 1} was to be read; "
-            "it was cut off or is damaged, or video_frames is wrong"
+            f"{path} ends after {final + 1} frames, but number {indices[-1] + 1} was to be read; "
+            "it is truncated or damaged, or its video_frames is wrong"
         )
     return clip
 
 
-def _decode_pictures(path: str, container, stream, wanted: set[int]) -> Pictures:
-    stream.thread_type = "NONE"  # loader workers are the parallelism
+def _decode_frames(path: str, container, stream, wanted: set[int]) -> DecodedFrames:
+    stream.thread_type = "NONE"  # loader workers already run in parallel
     if min(wanted) > SEEK_GAP and container.format.name in SEEKABLE:
-        stamps = _stamps(path, container, stream)
-        if min(wanted) < len(stamps):
-            # A stamp is when a picture appears; no later key frame is sought.
-            container.seek(int(stamps[min(wanted)]), stream=stream, backward=True)
-            # One generator to the end: it may hold further pictures when it yields the first.
+        timestamps = _timestamps(path, container, stream)
+        if min(wanted) < len(timestamps):
+            # Timestamps are presentation times; backward seeks to a key frame at or before one.
+            container.seek(int(timestamps[min(wanted)]), stream=stream, backward=True)
+            # Keep one generator: it may hold further frames when it yields the first.
             frames = container.decode(stream)
             first = next(frames, None)
-            index = len(stamps) if first is None else int(np.searchsorted(stamps, first.pts))
-            if index <= min(wanted) and stamps[index] == first.pts:
+            index = (
+                len(timestamps) if first is None else int(np.searchsorted(timestamps, first.pts))
+            )
+            if index <= min(wanted) and timestamps[index] == first.pts:
                 return _collect(chain([first], frames), wanted, index)
             container.seek(0, stream=stream, backward=True)
     return _collect(container.decode(stream), wanted, 0)
 
 
-def _stamps(path: str, container, stream) -> NDArray[np.int64]:
-    """Timestamps of a file's pictures, sorted; empty where pictures cannot be told by them."""
-    # Only mp4 lists how long each picture lasts; elsewhere the header's rate is a promise.
+def _timestamps(path: str, container, stream) -> NDArray[np.int64]:
+    """Sorted timestamps of a file's frames; empty if they do not identify the frames."""
+    # Only mp4 lists the duration of each frame; other headers' rates are not reliable.
     if container.format.name == MP4 and stream.average_rate:
         step = 1 / (stream.average_rate * stream.time_base)
-        if step == int(step) and _evenly_decoded(path, stream, int(step)):
+        if step == int(step) and _has_constant_rate(path, stream, int(step)):
             return (stream.start_time or 0) + int(step) * np.arange(stream.frames)
-    return _packet_stamps(path, os.stat(path).st_mtime_ns)
+    return _packet_timestamps(path, os.stat(path).st_mtime_ns)
 
 
-def _evenly_decoded(path: str, stream, step: int) -> bool:
-    """Whether all its pictures come ``step`` apart; on average those of slow and fast parts may."""
-    film = (path, os.stat(path).st_mtime_ns)
-    if film not in _even:
-        if len(_even) == 1024:
-            _even.clear()
-        stamps = np.fromiter((entry.timestamp for entry in stream.index_entries), np.int64)
-        _even[film] = bool((np.diff(stamps) == step).all())
-    return _even[film]
+def _has_constant_rate(path: str, stream, step: int) -> bool:
+    """Whether all frames are ``step`` apart, and not just on average over slow and fast parts."""
+    key = (path, os.stat(path).st_mtime_ns)
+    if key not in _constant_rate:
+        if len(_constant_rate) == 1024:
+            _constant_rate.clear()
+        timestamps = np.fromiter((entry.timestamp for entry in stream.index_entries), np.int64)
+        _constant_rate[key] = bool((np.diff(timestamps) == step).all())
+    return _constant_rate[key]
 
 
-@lru_cache(maxsize=32)  # clips of one film follow each other in stage 1's evaluation
-def _packet_stamps(path: str, changed: int) -> NDArray[np.int64]:
-    """By the packets, which are read through and not decoded."""
+@lru_cache(maxsize=32)  # clips of one video are consecutive in stage 1's evaluation
+def _packet_timestamps(path: str, mtime: int) -> NDArray[np.int64]:
+    """Timestamps from the packets, which are read but not decoded."""
     with open_container(path) as container:
         stream = video_stream(container)
-        if stream.codec_context.name == "vp8":  # some of its packets are never shown
+        if stream.codec_context.name == "vp8":  # some of its packets are not displayed
             return np.zeros(0, np.int64)
         packets = (p for p in container.demux(stream) if p.size and not p.is_discard)
-        stamps = np.array([-1 if p.pts is None else p.pts for p in packets], np.int64)
-    stamps.sort()
-    unknown = not len(stamps) or stamps[0] < 0 or not np.diff(stamps).all()
-    return np.zeros(0, np.int64) if unknown else stamps
+        timestamps = np.array([-1 if p.pts is None else p.pts for p in packets], np.int64)
+    timestamps.sort()
+    unknown = not len(timestamps) or timestamps[0] < 0 or not np.diff(timestamps).all()
+    return np.zeros(0, np.int64) if unknown else timestamps
 
 
-def _collect(frames: Iterable, wanted: set[int], index: int) -> Pictures:
-    """RGB of the wanted pictures, and of the last one decoded should the file end early.
+def _collect(frames: Iterable, wanted: set[int], index: int) -> DecodedFrames:
+    """Convert the wanted frames to RGB, and the last one decoded if the file ends early.
 
-    All have the size of the first of them: a film that was joined, or sent, may change it.
+    All get the size of the first: concatenated or streamed videos may change theirs.
 
     Args:
-        index: number of the first of ``frames``.
+        index: of the first of ``frames``.
     """
-    pictures, newest, final, upright = {}, None, max(wanted), _Upright()
+    decoded, newest, final, convert = {}, None, max(wanted), _UprightConverter()
     for frame in frames:
         if index in wanted:
-            pictures[index] = upright(frame)
+            decoded[index] = convert(frame)
         if index >= final:
-            return pictures
+            return decoded
         newest, index = (index, frame), index + 1
     if newest is not None:
-        pictures[newest[0]] = upright(newest[1])
-    return pictures
+        decoded[newest[0]] = convert(newest[1])
+    return decoded
 
 
-class _Upright:
-    """A film's pictures, ``(height, width, 3)``, turned as players turn what a telephone took.
+class _UprightConverter:
+    """Convert a video's frames to RGB ``(height, width, 3)``, applying their rotation metadata.
 
-    All are as large as the first, turned, is.
+    All get the size of the first one after rotation.
     """
 
     def __init__(self) -> None:
@@ -170,10 +172,10 @@ class _Upright:
 
     def __call__(self, frame) -> NDArray[np.uint8]:
         turns = round(frame.rotation / 90)
-        order = -1 if turns % 2 else 1  # width and height of what lies on its side are exchanged
-        self._size = self._size or (frame.width, frame.height)[::order]
-        picture = self._convert(frame, *self._size[::order], "rgb24").to_ndarray()
-        return np.rot90(picture, turns)  # anticlockwise in FFmpeg too
+        step = -1 if turns % 2 else 1  # a quarter turn swaps width and height
+        self._size = self._size or (frame.width, frame.height)[::step]
+        image = self._convert(frame, *self._size[::step], "rgb24").to_ndarray()
+        return np.rot90(image, turns)  # anticlockwise, as in FFmpeg
 
 
 def transform_clip(
@@ -183,21 +185,21 @@ def transform_clip(
     min_scale: float = 0.5,
     flip: bool = True,
 ) -> Tensor:
-    """One random resized crop (aspect 3/4 to 4/3) and flip for the whole clip.
+    """Apply one random resized crop (aspect 3/4 to 4/3) and flip to the whole clip.
 
-    Without ``rng``: the short side is resized and the centre kept.
+    Without ``rng``: the central square is cropped and resized.
 
     Args:
-        frames: ``(T, H, W, 3)``, 8 bit.
+        frames: ``(T, H, W, 3)``, uint8.
 
     Returns:
-        ``(3, T, size, size)``, 8 bit.
+        ``(3, T, size, size)``, uint8.
     """
     height, width = frames.shape[1:3]
     top, left, h, w = _crop_box(height, width, rng, min_scale)
     clip = torch.from_numpy(np.ascontiguousarray(frames[:, top : top + h, left : left + w]))
     clip = clip.permute(0, 3, 1, 2)
-    if (h, w) != (size, size):  # in 8 bit, as decoded: several times as fast as in float
+    if (h, w) != (size, size):  # in uint8, as decoded: several times as fast as in float
         clip = torch.nn.functional.interpolate(
             clip, (size, size), mode="bilinear", antialias=True, align_corners=False
         )
@@ -209,9 +211,9 @@ def transform_clip(
 def _crop_box(
     height: int, width: int, rng: np.random.Generator | None, min_scale: float
 ) -> tuple[int, int, int, int]:
-    """Top, left, height and width (Inception-style random resized crop, arXiv 1409.4842).
+    """Top, left, height and width of a random crop (Inception-style, arXiv 1409.4842).
 
-    Where no box of ten fits, one of the last one's shape, as large as the picture lets it be.
+    If none of ten boxes fits, the last one is shrunk to fit the frame.
     """
     if rng is None:
         side = min(height, width)

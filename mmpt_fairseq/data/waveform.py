@@ -1,4 +1,4 @@
-"""Sound: any file, or a part of one, to 16 kHz mono."""
+"""Audio: read any file, or a slice of one, as 16 kHz mono."""
 
 import contextlib
 import io
@@ -16,15 +16,15 @@ from manifests.container import MATROSKA, MPEG_TS, TOLERANCE, SoundClock, open_c
 from manifests.errors import UnreadableClip, reason_of
 from manifests.headers import is_soundfile
 
-# Decoders of compressed sound need some of what comes before the part that is wanted.
+# Decoders of compressed audio need some audio before the requested part.
 PREROLL = 0.5  # seconds
-TIMED = {MATROSKA, MPEG_TS}  # whose sound is sought by time
+TIMESTAMPED = {MATROSKA, MPEG_TS}  # containers in which audio is sought by rounded timestamps
 
 Waveform = NDArray[np.float32]
 
 
 def read_waveform(source: str) -> Waveform:
-    """Decode a file, a slice of a recording or a slice of a ZIP to 16 kHz mono.
+    """Decode a file, a slice of a recording or a member of a ZIP archive to 16 kHz mono.
 
     Args:
         source: a path, ``recording.wav:offset:length`` (samples of the recording, which may be a
@@ -34,8 +34,8 @@ def read_waveform(source: str) -> Waveform:
         ``(samples,)`` in [-1, 1].
 
     Raises:
-        UnreadableClip: no such file, not audio, no audio track, no samples, NaN among them, or a
-            part that reaches past the end of its recording.
+        UnreadableClip: no such file, not audio, no audio track, no samples, samples that are not
+            finite, or a slice that reaches past the end of its recording.
     """
     path, offset, length = split_slice(source)
     check_file(path)
@@ -45,8 +45,8 @@ def read_waveform(source: str) -> Waveform:
         waveform, rate = _decode(path, source, offset, length)
         if len(waveform) + TOLERANCE * rate < length:
             raise UnreadableClip(
-                f"{source} reaches past the end of the recording: {len(waveform)} of its samples "
-                "are there"
+                f"{source} reaches past the end of the recording: only {len(waveform)} of its "
+                "samples exist"
             )
     if not len(waveform):
         raise UnreadableClip(f"{source} holds no samples")
@@ -55,25 +55,25 @@ def read_waveform(source: str) -> Waveform:
 
 
 def check_file(path: str) -> None:
-    """Raise UnreadableClip unless ``path`` is a file with something in it."""
+    """Raise UnreadableClip unless ``path`` is a non-empty regular file."""
     if os.path.isdir(path):
         raise UnreadableClip(f"{path} is a folder; name the audio files in it")
     if not os.path.exists(path):
         raise UnreadableClip(f"there is no audio file {path}")
     if not os.path.isfile(path):
-        raise UnreadableClip(f"{path} is a pipe or a device; write its sound to a file first")
+        raise UnreadableClip(f"{path} is a pipe or a device; write its audio to a file first")
     if os.path.getsize(path) == 0:
         raise UnreadableClip(f"{path} is a file of zero bytes")
 
 
 def check_finite(waveform: Waveform, name: str) -> None:
-    """Raise UnreadableClip where a sample is NaN or infinite, as broken float WAVs have them."""
+    """Raise UnreadableClip if a sample is NaN or infinite, as in corrupt float WAVs."""
     if not np.isfinite(waveform).all():
         raise UnreadableClip(f"{name} holds samples that are infinite or not numbers")
 
 
 def split_slice(source: str) -> tuple[str, int, int]:
-    """``path[:offset:length]`` as (path, offset, length), length -1 for the whole file."""
+    """Split ``path[:offset:length]`` into (path, offset, length); length -1 is the whole file."""
     parts = source.rsplit(":", 2)
     if len(parts) == 3 and all(part.isascii() and part.isdigit() for part in parts[1:]):
         return parts[0], int(parts[1]), int(parts[2])
@@ -81,13 +81,13 @@ def split_slice(source: str) -> tuple[str, int, int]:
 
 
 def zip_member(path: str, offset: int, length: int) -> bytes:
-    """What lies in an archive, uncompressed, from byte ``offset`` on.
+    """Read an uncompressed member of an archive, which starts at byte ``offset``.
 
     Raises:
-        UnreadableClip: there are no such bytes, or none are named.
+        UnreadableClip: the archive is too short, or no offset and length are given.
     """
     if length < 0:
-        raise UnreadableClip(f"{path} needs :offset:length behind it to name a member")
+        raise UnreadableClip(f"{path} needs :offset:length after it to name a member")
     data = file_bytes(path, offset, length)
     if len(data) != length:
         raise UnreadableClip(f"{path}:{offset}:{length} reaches past the end of the archive")
@@ -95,10 +95,10 @@ def zip_member(path: str, offset: int, length: int) -> bytes:
 
 
 def file_bytes(path: str, offset: int = 0, length: int = -1) -> bytes:
-    """``length`` bytes of a file, or all, from ``offset`` on; fewer where it ends before.
+    """Read ``length`` bytes of a file from ``offset`` on, -1 for all; fewer if it ends before.
 
     Raises:
-        UnreadableClip: the disk, or who may read it, is against it; no file is so long.
+        UnreadableClip: an I/O or permission error, or offset or length are out of range.
     """
     try:
         with open(path, "rb") as file:
@@ -109,11 +109,11 @@ def file_bytes(path: str, offset: int = 0, length: int = -1) -> bytes:
 
 
 def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Waveform, int]:
-    """``(samples,)`` mono at the file's own rate, and that rate."""
+    """Decode to mono ``(samples,)`` at the file's own rate; return it and the rate."""
     import soundfile
 
     if isinstance(file, bytes) or is_soundfile(file):
-        with soundfile_faults(name):
+        with soundfile_errors(name):
             data, rate = soundfile.read(
                 io.BytesIO(file) if isinstance(file, bytes) else file,
                 dtype="float32",
@@ -128,39 +128,39 @@ def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Wave
 
 
 @contextlib.contextmanager
-def soundfile_faults(name: str) -> Iterator[None]:
-    """Turn what soundfile raises into UnreadableClip."""
+def soundfile_errors(name: str) -> Iterator[None]:
+    """Convert exceptions of soundfile to UnreadableClip."""
     import soundfile
 
     try:
         yield
-    except MemoryError:  # a damaged header promises terabytes
+    except MemoryError:  # a damaged header declares terabytes
         raise UnreadableClip(
-            f"{name} cannot be read as audio: by its header it is longer than memory holds"
+            f"{name} cannot be read as audio: by its header it is longer than memory can hold"
         ) from None
     except (soundfile.LibsndfileError, ValueError, RuntimeError) as error:
         if isinstance(error, UnreadableClip):
             raise
         reason = str(error).splitlines()[0].split(": ", 1)[-1]
-        if "regular file" in reason:  # libsndfile's word for an mp3 in which it finds no frame
-            reason = "its content is not what its name says"
+        if "regular file" in reason:  # libsndfile's message for an mp3 without any frame
+            reason = "its content does not match its file name"
         raise UnreadableClip(f"{name} cannot be read as audio: {reason}") from None
 
 
 def container_blocks(
     path: str, name: str, start: int = 0, length: int = -1, pass_over: bool = False
 ) -> Iterator[tuple[Waveform, int]]:
-    """Blocks ``(samples,)`` of the audio track of mp4, mpg, m4a ... (PyAV), each with its rate.
+    """Yield blocks ``(samples,)`` of the audio track of mp4, mpg, m4a ... (PyAV) with their rate.
 
-    Where the track has a gap they are silent.
+    Gaps in the track are filled with silence.
 
     Args:
-        start, length: the part that is wanted, in samples of the track; -1 is all from ``start``.
-        pass_over: of the whole track, packets that are damaged; after the last block it is said
-            how many.
+        start, length: the requested slice, in samples of the track; -1 is all from ``start``.
+        pass_over: for whole tracks: skip damaged packets, and raise UnreadableClip with their
+            number only after the last block.
 
     Raises:
-        UnreadableClip: there is no audio track, or something of it cannot be decoded.
+        UnreadableClip: there is no audio track, or part of it cannot be decoded.
     """
     damaged: list[int] = []
     try:
@@ -168,29 +168,29 @@ def container_blocks(
             if not container.streams.audio:
                 raise UnreadableClip(f"{name} has no audio track")
             stream = container.streams.audio[0]
-            rate = stream.rate  # a file that was joined may have others later
+            rate = stream.rate  # may change later in concatenated files
             if pass_over:
-                decoded, position = _undamaged(container, stream, damaged), 0
+                decoded, position = _decode_undamaged(container, stream, damaged), 0
             else:
-                decoded, position = _sound_from(container, stream, start)
+                decoded, position = _decode_from(container, stream, start)
             end = start + length if length >= 0 else sys.maxsize
-            for block in _without_gaps(decoded, rate):
-                wanted = block[max(0, start - position) : max(0, end - position)]
+            for block in _fill_gaps(decoded, rate):
+                requested = block[max(0, start - position) : max(0, end - position)]
                 position += len(block)
-                if len(wanted):
-                    yield wanted, rate
+                if len(requested):
+                    yield requested, rate
                 if position >= end:
                     break
     except UnreadableClip:
         raise
-    except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
+    except Exception as error:  # PyAV raises many types for damaged files
         raise UnreadableClip(f"{name} cannot be read as audio: {reason_of(error)}") from None
     if damaged:
-        raise UnreadableClip(f"{name} is damaged: {len(damaged)} packets of its sound")
+        raise UnreadableClip(f"{name} is damaged: {len(damaged)} audio packets cannot be decoded")
 
 
-def _undamaged(container, stream, damaged: list[int]) -> Iterator:
-    """Decoded frames; of packets that cannot be, the places go into ``damaged``."""
+def _decode_undamaged(container, stream, damaged: list[int]) -> Iterator:
+    """Yield decoded frames; append the timestamps of undecodable packets to ``damaged``."""
     import av
 
     for packet in container.demux(stream):
@@ -200,77 +200,81 @@ def _undamaged(container, stream, damaged: list[int]) -> Iterator:
             damaged.append(packet.pts)
 
 
-def _without_gaps(frames: Iterable, rate: int) -> Iterator[Waveform]:
-    """Decoded frames of any layout and format as ``(samples,)`` each, the mean of their channels.
+def _fill_gaps(frames: Iterable, rate: int) -> Iterator[Waveform]:
+    """Yield decoded frames of any layout and format as ``(samples,)``, gaps filled with silence.
 
-    As of wav files; av's own mixing to one channel is 3 dB louder.
+    Channels are averaged, as for WAV files; PyAV's own downmix to mono is 3 dB louder.
     """
     import av
 
-    resamplers: dict[int, av.AudioResampler] = {}  # by the rate of what they are given
+    resamplers: dict[int, av.AudioResampler] = {}  # by input rate
     clock = SoundClock(rate)
     for frame in frames:
         silence = clock.silence_before(frame)
-        yield from (np.zeros(n, np.float32) for n in _parts(silence, rate))
+        yield from (np.zeros(n, np.float32) for n in _chunk_sizes(silence, rate))
         if frame.sample_rate not in resamplers:
             resamplers[frame.sample_rate] = av.AudioResampler(format="fltp", rate=rate)
         for block in resamplers[frame.sample_rate].resample(frame):
             yield block.to_ndarray().mean(0)
     for resampler in resamplers.values():
-        for block in resampler.resample(None):  # what it holds back
+        for block in resampler.resample(None):  # flush
             yield block.to_ndarray().mean(0)
 
 
-def _parts(samples: int, largest: int) -> Iterator[int]:
-    """Numbers of up to ``largest`` that sum to ``samples``."""
+def _chunk_sizes(samples: int, largest: int) -> Iterator[int]:
+    """Yield chunk sizes of at most ``largest`` that sum to ``samples``."""
     for start in range(0, samples, largest):
         yield min(largest, samples - start)
 
 
-def _sound_from(container, stream, start: int) -> tuple[Iterator, int]:
-    """Decoded frames from at most sample ``start``, and the first one's place in samples.
+def _decode_from(container, stream, start: int) -> tuple[Iterator, int]:
+    """Return decoded frames from before sample ``start`` on, and the first one's sample position.
 
-    Seeks where timestamps count samples (mp4), and where they are fine enough to tell which of the
-    track's frames one is (mkv, webm, ts); elsewhere all is decoded from the beginning.
+    Seeks if timestamps count samples (mp4), or are fine enough to identify the frames of the track
+    (mkv, webm, ts); otherwise the track is decoded from the beginning.
     """
     early = start - round(PREROLL * stream.rate)
     counts_samples = stream.time_base * stream.rate == 1
-    if early <= 0 or not (counts_samples or container.format.name in TIMED):
+    if early <= 0 or not (counts_samples or container.format.name in TIMESTAMPED):
         return container.decode(stream), 0
-    begin = stream.start_time or 0
-    place = (lambda pts: pts - begin) if counts_samples else _places(container, stream)
-    if place is not None:
-        container.seek(begin + int(early / stream.rate / stream.time_base), stream=stream)
+    origin = stream.start_time or 0
+    to_position = (
+        (lambda pts: pts - origin) if counts_samples else _position_function(container, stream)
+    )
+    if to_position is not None:
+        container.seek(origin + int(early / stream.rate / stream.time_base), stream=stream)
         decoded = container.decode(stream)
         first = next(decoded, None)
-        if first is not None and first.pts is not None and place(first.pts) <= early:
-            return chain([first], decoded), place(first.pts)
-    container.seek(begin, stream=stream)
+        if first is not None and first.pts is not None and to_position(first.pts) <= early:
+            return chain([first], decoded), to_position(first.pts)
+    container.seek(origin, stream=stream)
     return container.decode(stream), 0
 
 
-def _places(container, stream) -> Callable[[int], int] | None:
-    """From a frame's timestamp to its place in samples; None where timestamps do not tell it.
+def _position_function(container, stream) -> Callable[[int], int] | None:
+    """Function from a frame's timestamp to its sample position; None if that is not possible.
 
-    They are rounded, to milliseconds in mkv; frames are equally long, but for the first, of which
-    what the encoder put before the sound was cut off.
+    Timestamps are rounded, in mkv to milliseconds. Frames have equal lengths except the first,
+    from which the encoder delay was trimmed.
     """
-    beginning = list(islice(container.decode(stream), 2))
-    if len(beginning) < 2 or beginning[0].pts is None:
+    first_frames = list(islice(container.decode(stream), 2))
+    if len(first_frames) < 2 or first_frames[0].pts is None:
         return None
-    first, second = beginning
-    begin, unit = first.pts, float(first.time_base * stream.rate)
+    first, second = first_frames
+    origin, unit = first.pts, float(first.time_base * stream.rate)
 
-    def place(pts: int) -> int:
-        rough = (pts - begin) * unit
-        exact = first.samples + round((rough - first.samples) / second.samples) * second.samples
-        return exact if abs(exact - rough) <= max(unit, 1) else round(rough)
+    def to_position(pts: int) -> int:
+        approximate = (pts - origin) * unit
+        exact = (
+            first.samples + round((approximate - first.samples) / second.samples) * second.samples
+        )
+        return exact if abs(exact - approximate) <= max(unit, 1) else round(approximate)
 
-    return place
+    return to_position
 
 
 def to_flac(waveform: Waveform) -> bytes:
-    """``(samples,)`` at 16 kHz as a file of 16 bits."""
+    """Encode ``(samples,)`` at 16 kHz as a 16-bit FLAC file."""
     import soundfile
 
     buffer = io.BytesIO()
@@ -279,13 +283,13 @@ def to_flac(waveform: Waveform) -> bytes:
 
 
 def resampling_ratio(rate: int) -> tuple[int, int]:
-    """By how much to go up and down from ``rate`` to 16 kHz, in lowest terms."""
+    """Upsampling and downsampling factors from ``rate`` to 16 kHz, in lowest terms."""
     divisor = gcd(rate, SAMPLE_RATE)
     return SAMPLE_RATE // divisor, rate // divisor
 
 
 def resample(waveform: Waveform, up: int, down: int) -> Waveform:
-    """``(samples,)`` -> ``(ceil(samples * up / down),)``."""
+    """Resample by ``up / down``: ``(samples,)`` -> ``(ceil(samples * up / down),)``."""
     if up == down:
         return waveform
     from scipy.signal import resample_poly

@@ -1,4 +1,4 @@
-"""Sound of any length as 16 kHz mono blocks: what ``read_waveform`` gives, in bounded memory."""
+"""Audio of any length as 16 kHz mono blocks: ``read_waveform`` in bounded memory."""
 
 import math
 import numbers
@@ -20,20 +20,20 @@ from mmpt_fairseq.data.waveform import (
     container_blocks,
     resample,
     resampling_ratio,
-    soundfile_faults,
+    soundfile_errors,
 )
 
 BLOCK_SECONDS = 10
-READ_SECONDS = 1  # at once: what is before a fault in as much of a file is lost
-FULL_SCALE = 32768  # of 16-bit samples
+READ_SECONDS = 1  # per read: a read that hits damage is lost completely
+FULL_SCALE = 32768  # of 16-bit integer samples
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Sound that is in memory already.
+    """Audio in memory.
 
     Attributes:
-        name: what messages call it.
+        name: used in messages.
         waveform: ``(samples,)`` in [-1, 1].
         rate: in Hz.
     """
@@ -53,29 +53,29 @@ class Samples:
 Source = str | Samples
 
 
-def as_source(given: object, rate: int | None, name: str) -> Source:
-    """A path, or an array ``(samples,)`` of floats in [-1, 1] or of 16-bit integers.
+def as_source(audio: object, rate: int | None, name: str) -> Source:
+    """Convert a path, or an array ``(samples,)`` of floats in [-1, 1] or int16, to a source.
 
     Args:
-        rate: of arrays, in Hz.
-        name: of an array.
+        rate: of an array, in Hz.
+        name: of an array, for messages.
 
     Raises:
-        InputError: it is neither, or ``rate`` is missing.
+        InputError: the source is neither, or ``rate`` is missing.
     """
-    if isinstance(given, (str, Path)):
-        return str(given)
-    if not hasattr(given, "__array__"):
-        kind = type(given).__name__
-        raise InputError(f"sound is given as a path or as an array of samples, not as {kind}")
+    if isinstance(audio, (str, Path)):
+        return str(audio)
+    if not hasattr(audio, "__array__"):
+        kind = type(audio).__name__
+        raise InputError(f"audio must be a path or an array of samples, not {kind}")
     try:
-        waveform = np.asarray(given)
-    except (TypeError, RuntimeError) as error:  # a tensor on a GPU, or one that asks for gradients
+        waveform = np.asarray(audio)
+    except (TypeError, RuntimeError) as error:  # a tensor on a GPU or one that requires gradients
         raise InputError(f"{name} cannot be read as an array: {reason_of(error)}") from None
     if waveform.ndim != 1:
         raise InputError(
             f"{name} have the shape {waveform.shape}; give one channel, (samples,), or the mean "
-            "of several"
+            "of all channels"
         )
     if not isinstance(rate, numbers.Real) or not math.isfinite(rate) or rate < 1 or rate % 1:
         raise InputError(f"{name} need their rate in Hz, a whole number, as in rate=16000")
@@ -87,16 +87,16 @@ def as_source(given: object, rate: int | None, name: str) -> Source:
 
 
 def waveform_blocks(source: Source, pass_over: bool = False) -> Iterator[Waveform]:
-    """Decode a whole recording; the blocks joined are what ``read_waveform`` returns.
+    """Decode a whole recording; the concatenated blocks are what ``read_waveform`` returns.
 
     Args:
-        pass_over: damaged packets of a container, which are told at the end.
+        pass_over: skip damaged packets of a container; UnreadableClip then follows the last block.
 
     Yields:
-        ``(samples,)`` in [-1, 1] at 16 kHz, ten seconds or less.
+        ``(samples,)`` in [-1, 1] at 16 kHz, at most ten seconds.
 
     Raises:
-        UnreadableClip: as ``read_waveform``; where the fault comes late, after good blocks.
+        UnreadableClip: as ``read_waveform``; for late damage, after the intact blocks.
     """
     empty = True
     for block in resampled_blocks(_decoded(source, pass_over)):
@@ -119,7 +119,7 @@ def _decoded(source: Source, pass_over: bool) -> Iterable[tuple[Waveform, int]]:
 
 
 def duration(source: Source) -> float | None:
-    """Seconds; of a file according to its header, which may err, or None where it says nothing."""
+    """Duration in seconds; of a file by its header, which may be wrong; None if unknown."""
     if isinstance(source, Samples):
         return source.seconds
     if not os.path.isfile(source):
@@ -128,7 +128,7 @@ def duration(source: Source) -> float | None:
         import soundfile
 
         try:
-            # libsndfile counts what is there of a WAV or AIFF that was cut off.
+            # For a truncated WAV or AIFF, libsndfile counts only the samples that exist.
             return soundfile.info(os.fsencode(source)).duration * data_promised(source)
         except (soundfile.LibsndfileError, RuntimeError, OSError):
             return None
@@ -144,18 +144,18 @@ def duration(source: Source) -> float | None:
 def _soundfile_blocks(path: str) -> Iterator[tuple[Waveform, int]]:
     import soundfile
 
-    with soundfile_faults(path), soundfile.SoundFile(os.fsencode(path)) as file:
+    with soundfile_errors(path), soundfile.SoundFile(os.fsencode(path)) as file:
         size = READ_SECONDS * file.samplerate
         while len(block := file.read(size, dtype="float32", always_2d=True)):
             yield block.mean(axis=1), file.samplerate
 
 
 def resampled_blocks(blocks: Iterable[tuple[Waveform, int]]) -> Iterator[Waveform]:
-    """``(samples, rate)`` blocks of one rate to 16 kHz, as if all were resampled at once.
+    """Resample ``(samples, rate)`` blocks of one rate to 16 kHz, as if all at once.
 
-    scipy's ``resample_poly`` filters with ``10 * max(up, down)`` taps to each side at the rate
-    in between. Each block is resampled with that much of its neighbours, which is then cut off;
-    all cuts are at multiples of ``down`` samples, where an output sample falls on an input one.
+    scipy's ``resample_poly`` filters with ``10 * max(up, down)`` taps on each side at the
+    intermediate rate. Each block is resampled with that much context, which is then cut off; all
+    cuts are at multiples of ``down`` samples, where an output sample coincides with an input one.
     """
     held, left, up, down = np.zeros(0, np.float32), 0, 1, 1
     for block, rate in blocks:
@@ -166,7 +166,7 @@ def resampled_blocks(blocks: Iterable[tuple[Waveform, int]]) -> Iterator[Wavefor
         context = down * math.ceil(10 * max(up, down) / up / down)
         held = np.concatenate([held, block])
         ready = (len(held) - left - context) // down * down
-        # Not in every small block of a container: each call filters the context anew.
+        # Not for every small block of a container: each call filters the context again.
         if ready < max(context, rate):
             continue
         resampled = resample(held[: left + ready + context], up, down)

@@ -40,14 +40,14 @@ def kaldi_filterbank(waveform: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seconds", [0.025, 0.5, 1.2345])
-def test_filterbank_is_kaldis(seconds):
+def test_filterbank_matches_kaldi(seconds):
     time = np.arange(round(seconds * RATE)) / RATE
     waveform = noise(seconds) + 0.2 * np.sin(2 * np.pi * (300 + 1500 * time) * time) + 0.01
     expected = kaldi_filterbank(waveform)
     assert filterbank(waveform.astype(np.float32)) == pytest.approx(expected, abs=2e-3)
 
 
-def test_silence_and_too_little_sound():
+def test_filterbank_of_silence_and_of_too_short_audio():
     assert filterbank(np.zeros(800, np.float32)) == pytest.approx(
         np.full((3, 80), np.log(np.finfo(np.float32).eps)), abs=1e-5
     )
@@ -55,19 +55,19 @@ def test_silence_and_too_little_sound():
 
 
 @pytest.mark.parametrize("samples", [0, 1, 399, 400, 559, 560, 561, 16_000, 16_001])
-def test_num_frames_counts_the_filterbank(samples):
+def test_num_frames_matches_filterbank_length(samples):
     assert num_frames(samples) == len(filterbank(np.zeros(samples, np.float32)))
 
 
 @pytest.mark.parametrize("frames", [20, 300])
-def test_normalise_is_fairseqs(frames):
+def test_normalise_matches_fairseq(frames):
     features = np.random.default_rng(0).normal(-3, 4, (frames, 80)).astype(np.float32)
     expected = UtteranceCMVN()(features.astype(np.float64))
     assert normalise(features) == pytest.approx(expected, abs=1e-4)
 
 
-def test_digital_silence_is_not_blown_up():
-    """Where all that is visible is constant, the masked speech keeps a moderate size."""
+def test_digital_silence_is_not_amplified():
+    """With constant visible frames, the values of masked speech stay moderate."""
     features = np.full((40, 80), -15.9, np.float32)
     features[20:] = 10.0
     result = normalise(features, np.arange(40) < 20)
@@ -75,7 +75,7 @@ def test_digital_silence_is_not_blown_up():
     assert result[20:] == pytest.approx(np.full((20, 80), 25.9 / np.sqrt(0.1)), rel=1e-3)
 
 
-def test_normalise_looks_at_visible_frames_only():
+def test_normalise_uses_visible_frames_only():
     rng = np.random.default_rng(1)
     features = rng.normal(5, 2, (100, 80)).astype(np.float32)
     visible = rng.random(100) < 0.4
@@ -88,7 +88,7 @@ def test_normalise_looks_at_visible_frames_only():
     assert first[visible].std(0) == pytest.approx(np.ones(80), abs=1e-4)
 
 
-def test_constant_bins_and_nothing_visible_give_zeros():
+def test_constant_bins_and_no_visible_frames_give_zeros():
     features = np.random.default_rng(2).normal(size=(50, 80)).astype(np.float32)
     features[:, 7] = -15.942385
     result = normalise(features)
@@ -109,7 +109,7 @@ def test_constant_bins_and_nothing_visible_give_zeros():
         ("a.mp3", {}, 0.02),
     ],
 )
-def test_formats(tmp_path, name, kwargs, tolerance):
+def test_audio_formats_are_decoded(tmp_path, name, kwargs, tolerance):
     wave = 0.3 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
     read = read_waveform(str(write_audio(tmp_path / name, wave, **kwargs)))
     assert read.dtype == np.float32
@@ -118,7 +118,7 @@ def test_formats(tmp_path, name, kwargs, tolerance):
 
 
 @pytest.mark.parametrize("rate", [8000, 22_050, 44_100, 48_000])
-def test_stereo_becomes_mono_and_any_rate_16_khz(tmp_path, rate):
+def test_audio_is_downmixed_and_resampled_to_16_khz(tmp_path, rate):
     time = np.arange(rate) / rate
     left, right = np.sin(2 * np.pi * 440 * time), np.sin(2 * np.pi * 1000 * time)
     write_audio(tmp_path / "a.wav", 0.4 * np.stack([left, right], 1), rate, subtype="FLOAT")
@@ -129,7 +129,7 @@ def test_stereo_becomes_mono_and_any_rate_16_khz(tmp_path, rate):
     assert read[500:-500] == pytest.approx(expected[500:-500], abs=2e-3)
 
 
-def test_sound_of_a_video(tmp_path):
+def test_audio_track_of_a_video_is_decoded(tmp_path):
     wave = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE).astype(np.float32)
     path = write_video(tmp_path / "a.mp4", 50, audio=wave)
     read = read_waveform(str(path))
@@ -139,8 +139,8 @@ def test_sound_of_a_video(tmp_path):
     assert read[4000:20_000].std() == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
 
 
-def test_stereo_of_a_video_is_as_loud_as_that_of_a_wav(tmp_path):
-    """The mean of both channels, whatever holds them."""
+def test_stereo_audio_is_equally_loud_from_video_and_wav(tmp_path):
+    """Both formats are downmixed to the mean of the channels."""
     left = 0.8 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE).astype(np.float32)
     both = np.stack([left, 0.5 * left])
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
@@ -154,7 +154,7 @@ def test_stereo_of_a_video_is_as_loud_as_that_of_a_wav(tmp_path):
     assert loudness[0] == pytest.approx(loudness[1], rel=0.03)
 
 
-def test_slices(tmp_path):
+def test_slices_of_recordings_and_zip_archives_are_read(tmp_path):
     wave = noise(1.0)
     write_audio(tmp_path / "a.wav", wave, subtype="FLOAT")
     assert np.array_equal(read_waveform(f"{tmp_path}/a.wav:4000:1000"), wave[4000:5000])
@@ -165,7 +165,7 @@ def test_slices(tmp_path):
     assert np.array_equal(read_waveform(f"{tmp_path}/a.zip:{offset}:{size}"), wave)
 
 
-def test_a_slice_of_a_compressed_recording_at_another_rate(tmp_path):
+def test_slice_of_a_compressed_recording_is_resampled(tmp_path):
     wave = noise(2.0, rate=48_000)
     write_audio(tmp_path / "a.flac", wave, 48_000)
     read = read_waveform(f"{tmp_path}/a.flac:24000:48000")
@@ -173,13 +173,13 @@ def test_a_slice_of_a_compressed_recording_at_another_rate(tmp_path):
     assert np.array_equal(read, read_waveform(str(tmp_path / "part.flac")))
 
 
-def test_cached_features(tmp_path):
+def test_cached_features_are_read(tmp_path):
     features = np.random.default_rng(0).normal(size=(9, 80))
     np.save(tmp_path / "a.npy", features)
     assert np.array_equal(read_filterbank(f"{tmp_path}/a.npy"), features.astype(np.float32))
 
 
-def test_unusable_files_say_why(tmp_path):
+def test_unusable_files_raise_errors_with_the_reason(tmp_path):
     np.save(tmp_path / "narrow.npy", np.zeros((5, 40), np.float32))
     np.save(tmp_path / "letters.npy", np.full((5, 80), "a"))
     np.save(tmp_path / "nan.npy", np.full((5, 80), np.nan))
@@ -210,11 +210,11 @@ def test_unusable_files_say_why(tmp_path):
         "empty.wav": "zero bytes",
         "text.wav": "cannot be read as audio",
         "text.mp4": "cannot be read as audio",
-        "text.mp3": "its content is not what its name says",
+        "text.mp3": "its content does not match its file name",
         "none.wav": "no samples",
         "short.wav": "less than one 25 ms frame",
         "short.wav:100:0": "no samples",
-        "long.wav:15000:2700": "past the end of the recording: 1000 of its samples",
+        "long.wav:15000:2700": "past the end of the recording: only 1000 of its samples",
         "broken.wav": "not numbers",
         "silent.mp4": "no audio track",
         "a.zip": "needs :offset:length",
@@ -228,18 +228,18 @@ def test_unusable_files_say_why(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_an_mp3_that_says_it_lasts_for_years(tmp_path):
+def test_mp3_with_an_absurd_declared_length_is_refused(tmp_path):
     path = write_audio(tmp_path / "a.mp3", noise(2.0))
     data = bytearray(path.read_bytes())
-    frames = data.index(b"Xing") + 8  # behind the flags
+    frames = data.index(b"Xing") + 8  # after the flags
     data[frames : frames + 4] = b"\x7f\xff\xff\xff"
     path.write_bytes(data)
     with pytest.raises(UnreadableClip, match=r"a\.mp3 cannot .* longer than memory"):
         read_waveform(str(path))
 
 
-def test_what_may_not_be_read_is_a_bad_clip(tmp_path):
-    """As a disk in the network may answer; root may read anything, but no folder."""
+def test_io_errors_raise_unreadable_clip(tmp_path):
+    """As from a network disk. Tests may run as root, who can read any file, so a folder is used."""
     (tmp_path / "a.npy").mkdir()
     with pytest.raises(UnreadableClip, match=r"a\.npy cannot be read: Is a directory"):
         file_bytes(str(tmp_path / "a.npy"))
@@ -250,7 +250,7 @@ def test_what_may_not_be_read_is_a_bad_clip(tmp_path):
 
 
 @pytest.mark.real_data
-def test_files_damaged_in_the_wild_are_read_or_refused(real_data):
+def test_real_damaged_files_are_read_or_refused(real_data):
     outcomes = []
     for path in sorted((real_data / "broken").glob("*.flac")):
         try:
@@ -262,7 +262,7 @@ def test_files_damaged_in_the_wild_are_read_or_refused(real_data):
 
 
 @pytest.mark.real_data
-def test_sound_of_real_videos_lasts_as_long_as_the_pictures(real_data):
+def test_audio_and_video_of_real_videos_are_equally_long(real_data):
     paths = [
         *sorted((real_data / "grid" / "original").glob("*.mpg"))[:3],
         *sorted((real_data / "grid" / "video").glob("*.mp4"))[:3],
@@ -272,8 +272,8 @@ def test_sound_of_real_videos_lasts_as_long_as_the_pictures(real_data):
     assert len(paths) == 6
 
 
-def test_digital_silence_counts_as_rounding_noise(tmp_path):
-    """The floor is what white noise of 16-bit rounding gives, averaged over the mel bins."""
+def test_digital_silence_is_floored_at_rounding_noise(tmp_path):
+    """The floor is the log energy of 16-bit rounding noise, averaged over the mel bins."""
     waveform = noise(1.0)
     waveform[8000:] = 0
     silent = read_filterbank(str(write_audio(tmp_path / "a.wav", waveform)))[60:]

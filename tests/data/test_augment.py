@@ -33,26 +33,26 @@ def test_speed_changes_time_and_pitch(speed):
 
 
 @pytest.mark.parametrize("snr", [-5.0, 0.0, 15.0])
-def test_noise_has_the_ratio_asked_for(snr):
-    speech, disturbance = noise(1.0, seed=1), 7 * noise(1.0, seed=2)
-    added = add_noise(speech, disturbance, snr) - speech
+def test_noise_is_added_at_the_requested_snr(snr):
+    speech, interference = noise(1.0, seed=1), 7 * noise(1.0, seed=2)
+    added = add_noise(speech, interference, snr) - speech
     assert decibels(speech) - decibels(added) == pytest.approx(snr, abs=0.01)
-    assert np.corrcoef(added, disturbance)[0, 1] == pytest.approx(1, abs=1e-4)
+    assert np.corrcoef(added, interference)[0, 1] == pytest.approx(1, abs=1e-4)
 
 
-def test_silence_is_left_alone():
+def test_silent_speech_and_silent_noise_change_nothing():
     speech, silence = noise(0.2), np.zeros(RATE // 5, np.float32)
     assert np.array_equal(add_noise(speech, silence, 0.0), speech)
     assert np.array_equal(add_noise(silence, speech, 0.0), silence)
 
 
-def test_what_16_bits_make_of_silence_is_not_amplified(tmp_path):
-    """Of a sound below half a step a few samples are left, each of one step."""
+def test_16_bit_rounding_noise_is_treated_as_silence(tmp_path):
+    """A signal below half a quantisation step leaves a few samples of one step each."""
     rng = np.random.default_rng(0)
     silence = np.rint(0.3 * rng.standard_normal(RATE)).astype(np.int16)
     assert set(silence.tolist()) == {-1, 0, 1}
     write_audio(tmp_path / "silent.wav", silence)
-    write_audio(tmp_path / "loud.wav", 3e-4 * rng.standard_normal(RATE))  # ten steps
+    write_audio(tmp_path / "loud.wav", 3e-4 * rng.standard_normal(RATE))  # ten quantisation steps
     rows = [{"id": n, "audio": f"{n}.wav", "n_frames": 98} for n in ("silent", "loud")]
     write_manifest(tmp_path / "noise.tsv", rows)
     write_manifest(tmp_path / "silence.tsv", rows[:1])
@@ -62,14 +62,14 @@ def test_what_16_bits_make_of_silence_is_not_amplified(tmp_path):
     read = read_waveform(str(tmp_path / "silent.wav"))
     assert np.array_equal(add_noise(speech, read, 0.0), speech)
     assert np.array_equal(add_noise(read, speech, 0.0), read)
-    # Among others it takes no share.
+    # In a mix it contributes nothing.
     mixed = Augmentation(noises=Manifest(tmp_path / "noise.tsv"), sources=1)
-    powers = [np.mean(mixed._noise(RATE, rng) ** 2) for _ in range(20)]
+    powers = [np.mean(mixed._draw_noise(RATE, rng) ** 2) for _ in range(20)]
     assert {round(float(power), 3) for power in powers} == {0.0, 1.0}
 
 
-def test_draws_follow_the_generator(tmp_path):
-    """Ratios within the limits, every speed, noise on its share; the same seed, the same clip."""
+def test_augmentation_is_determined_by_the_generator(tmp_path):
+    """SNRs are within range, all speeds occur, noise has its probability, seeds reproduce."""
     noises = clips(tmp_path, [0.3, 2.0, 0.5])
     augmentation = Augmentation((0.9, 1.0), noises, 0.5, (5.0, 10.0), sources=2)
     speech = noise(1.0, seed=9)
@@ -87,23 +87,23 @@ def test_draws_follow_the_generator(tmp_path):
     assert 15 < noisy < 45
 
 
-def test_babble_is_a_sum_of_equally_loud_clips(tmp_path):
+def test_babble_is_a_sum_of_clips_of_equal_power(tmp_path):
     noises = clips(tmp_path, [0.3, 2.0, 0.5])
     generator = np.random.default_rng(0)
     for sources in (1, 4):
-        mixed = Augmentation(noises=noises, sources=sources)._noise(RATE, generator)
+        mixed = Augmentation(noises=noises, sources=sources)._draw_noise(RATE, generator)
         assert np.mean(mixed**2) == pytest.approx(sources, rel=0.6)
     assert len(mixed) == RATE
 
 
-def test_a_broken_noise_is_named(tmp_path):
+def test_error_of_an_unreadable_noise_clip_names_its_row(tmp_path):
     write_manifest(tmp_path / "noise.tsv", [{"id": "n", "audio": "none.wav", "n_frames": 5}])
     augmentation = Augmentation(noises=Manifest(tmp_path / "noise.tsv"), probability=1.0)
-    with pytest.raises(UnreadableClip, match=r"the noise .*noise\.tsv, line 2 \(n\)"):
+    with pytest.raises(UnreadableClip, match=r"the noise clip .*noise\.tsv, line 2 \(n\)"):
         augmentation(noise(0.1), np.random.default_rng(0))
 
 
-def test_nothing_asked_for_is_nothing():
+def test_default_config_gives_no_augmentation():
     assert Augmentation.from_config(SimpleNamespace(**DEFAULTS)) is None
 
 
@@ -115,35 +115,35 @@ def test_nothing_asked_for_is_nothing():
         ({"noise_snr": [20, 0]}, "lowest and the highest"),
         ({"noise_probability": 2.0}, "between 0 and 1"),
         ({"noise_sources": 0}, "at least 1"),
-        ({"noise_manifest": "nowhere.tsv"}, "no task.noise_manifest=nowhere.tsv"),
+        ({"noise_manifest": "nowhere.tsv"}, "no file task.noise_manifest=nowhere.tsv"),
     ],
 )
-def test_bad_settings_are_refused(options, message):
+def test_invalid_settings_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         Augmentation.from_config(SimpleNamespace(**{**DEFAULTS, **options}))
 
 
-def test_noise_without_noises_is_told(caplog):
-    off = {**DEFAULTS, "noise_probability": 0.0, "noise_snr": [0, 5]}
-    assert Augmentation.from_config(SimpleNamespace(**off)) is None
-    assert "without noises" not in caplog.text
-    named = {**DEFAULTS, "speeds": [0.9, 1.1], "noise_snr": [0, 5]}
-    assert Augmentation.from_config(SimpleNamespace(**named)).noises is None
-    assert "no effect without noises; name their manifest" in caplog.text
+def test_noise_settings_without_a_manifest_give_a_warning(caplog):
+    disabled = {**DEFAULTS, "noise_probability": 0.0, "noise_snr": [0, 5]}
+    assert Augmentation.from_config(SimpleNamespace(**disabled)) is None
+    assert "without a noise manifest" not in caplog.text
+    configured = {**DEFAULTS, "speeds": [0.9, 1.1], "noise_snr": [0, 5]}
+    assert Augmentation.from_config(SimpleNamespace(**configured)).noises is None
+    assert "no effect without a noise manifest; set task" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["npy", "zip"])
-def test_noise_must_be_sound(tmp_path, kind):
-    """Whether features lie in files or in an archive, as fairseq's recipes and ours write them."""
+def test_noise_manifest_with_cached_features_is_refused(tmp_path, kind):
+    """For ``.npy`` files and for ZIP archives, as fairseq's recipes write them."""
     np.save(tmp_path / "0.npy", np.zeros((50, 80), np.float32))
     wave = write_audio(tmp_path / "0.wav", noise(0.5))
-    sources = {"features": "0.npy", "sound": "0.wav"}
+    sources = {"features": "0.npy", "audio": "0.wav"}
     if kind == "zip":
         with zipfile.ZipFile(tmp_path / "all.zip", "w", zipfile.ZIP_STORED) as archive:
             for path in (tmp_path / "0.npy", wave):
                 archive.write(path, path.name)
         content = (tmp_path / "all.zip").read_bytes()
-        for name, path in (("features", tmp_path / "0.npy"), ("sound", wave)):
+        for name, path in (("features", tmp_path / "0.npy"), ("audio", wave)):
             data = path.read_bytes()
             sources[name] = f"all.zip:{content.index(data)}:{len(data)}"
     for name, source in sources.items():
@@ -152,6 +152,6 @@ def test_noise_must_be_sound(tmp_path, kind):
     settings = {**DEFAULTS, "noise_manifest": str(tmp_path / "features.tsv")}
     with pytest.raises(InputError, match=r"features\.tsv, line 2 \(n\) holds cached features"):
         Augmentation.from_config(SimpleNamespace(**settings))
-    settings["noise_manifest"] = str(tmp_path / "sound.tsv")
+    settings["noise_manifest"] = str(tmp_path / "audio.tsv")
     augmentation = Augmentation.from_config(SimpleNamespace(**settings))
-    assert augmentation._noise(RATE, np.random.default_rng(0)).any()
+    assert augmentation._draw_noise(RATE, np.random.default_rng(0)).any()

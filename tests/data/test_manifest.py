@@ -21,7 +21,7 @@ def manifest(tmp_path, text, **kwargs):
     return Manifest(path, **kwargs)
 
 
-def test_reads_what_it_wrote(tmp_path):
+def test_written_manifest_is_read_back(tmp_path):
     rows = [
         {"id": "a", "audio": "a.wav", "n_frames": 7, "tgt_text": "größer „zitat“ \\ \" '"},
         {"id": "b", "audio": "x/b.mp4", "n_frames": 0, "video": "x/b.mp4", "video_frames": 31},
@@ -36,17 +36,19 @@ def test_reads_what_it_wrote(tmp_path):
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.tsv"]
 
 
-def test_a_missing_one_names_those_beside_it(tmp_path):
+def test_error_of_a_missing_manifest_names_the_others_in_its_folder(tmp_path):
     for name in ("train", "dev", "skipped"):
         (tmp_path / f"{name}.tsv").touch()
-    with pytest.raises(InputError, match=r"no manifest .*/valid\.tsv beside dev, train; write one"):
+    with pytest.raises(
+        InputError, match=r"no manifest .*/valid\.tsv; found only dev, train; write one"
+    ):
         Manifest(tmp_path / "valid.tsv")
     with pytest.raises(InputError, match=r"no manifest .*/x/valid\.tsv; write one"):
         Manifest(tmp_path / "x" / "valid.tsv")
 
 
-def test_several_are_read_as_one(tmp_path):
-    """Each row is what it is in its own manifest: lengths, paths, and where it stands."""
+def test_joined_manifest_concatenates_manifests(tmp_path):
+    """Each row keeps the lengths, paths and location that it has in its own manifest."""
     parts = []
     for folder, count in (("a", 2), ("b", 1), ("c", 3)):
         rows = [
@@ -57,21 +59,21 @@ def test_several_are_read_as_one(tmp_path):
         write_manifest(tmp_path / folder / "train.tsv", rows)
         parts.append(Manifest(tmp_path / folder / "train.tsv"))
     joined = pickle.loads(pickle.dumps(JoinedManifest(parts)))
-    places = [(part, row) for part in parts for row in range(len(part))]
-    assert len(joined) == len(places) == 6
-    assert joined.n_frames.tolist() == [part.n_frames[row] for part, row in places]
+    locations = [(part, row) for part in parts for row in range(len(part))]
+    assert len(joined) == len(locations) == 6
+    assert joined.n_frames.tolist() == [part.n_frames[row] for part, row in locations]
     assert joined.video_frames.tolist() == [0, 2, 0, 0, 2, 3]
     assert joined.filled("video", "audio").tolist() == [
-        [bool(part.column("video")[row]), True] for part, row in places
+        [bool(part.column("video")[row]), True] for part, row in locations
     ]
-    for number, (part, row) in enumerate(places):
+    for number, (part, row) in enumerate(locations):
         assert joined.where(number) == part.where(row)
         for root in (None, tmp_path):
             assert joined.resolve("audio", number, root) == part.resolve("audio", row, root)
     assert all(str(part.path) in joined.path for part in parts)
 
 
-def test_absent_columns_are_empty_and_end(tmp_path):
+def test_absent_columns_are_empty_and_bounded(tmp_path):
     speakers = manifest(tmp_path, HEADER + "a\ta.wav\t1\tx\nb\tb.wav\t2\ty\n").column("speaker")
     assert list(speakers) == ["", ""]
     with pytest.raises(IndexError):
@@ -123,53 +125,53 @@ def test_blank_lines_byte_order_mark_and_line_ends(tmp_path, newline):
         ),
     ],
 )
-def test_faults_name_file_line_and_column(tmp_path, text, parts):
+def test_errors_name_file_line_and_column(tmp_path, text, parts):
     with pytest.raises(InputError) as caught:
         manifest(tmp_path, text, needs=["tgt_text"])
     assert [p for p in parts if p not in str(caught.value)] == []
     assert "\n" not in str(caught.value)
 
 
-def test_lines_of_white_space_and_doubled_breaks_are_read_as_text_is(tmp_path):
-    """As Python strips them: Unicode's spaces too, and what writing CRLF twice leaves."""
+def test_white_space_lines_and_doubled_line_breaks_are_stripped(tmp_path):
+    """As ``str.strip`` does: Unicode spaces, and the line breaks left by writing CRLF twice."""
     lines = ["id\taudio\tn_frames\tvideo\n", "\u3000\n", "a\ta.wav\t5\t\r\r\n"]
     read = manifest(tmp_path, "".join([*lines, "\u00a0 \n", "\u00e9\tb.wav\t6\tb.mp4\r\r\n"]))
     assert list(read.column("id")) == ["a", "\u00e9"]
     assert read.filled("video", "audio").tolist() == [[False, True], [True, True]]
     with pytest.raises(InputError, match="column id is empty"):
         manifest(tmp_path, "audio\tn_frames\tid\r\na.wav\t7\t\r\r\n")
-    with pytest.raises(InputError, match="'a' stands on line 2 too"):
+    with pytest.raises(InputError, match="'a' is also on line 2"):
         manifest(tmp_path, "audio\tn_frames\tid\na.wav\t7\ta\r\nb.wav\t7\ta\r\r\n")
 
 
-def test_each_block_is_looked_through_once(tmp_path, monkeypatch):
-    """Of a file of many blocks the work must not grow with their square."""
-    monkeypatch.setattr("mmpt_fairseq.data.manifest.AT_ONCE", 10)
-    looked, bits = [], data_manifest._bits
+def test_each_block_is_scanned_once(tmp_path, monkeypatch):
+    """The work must not grow with the square of the number of blocks."""
+    monkeypatch.setattr("mmpt_fairseq.data.manifest.BLOCK_ROWS", 10)
+    scanned, bits = [], data_manifest._bits
 
     def counting(filled, *names):
-        looked.append(len(filled))
+        scanned.append(len(filled))
         return bits(filled, *names)
 
     monkeypatch.setattr(data_manifest, "_bits", counting)
     manifest(tmp_path, HEADER + "".join(f"{i}\t{i}.wav\t1\t\n" for i in range(200)))
-    assert sum(looked) == 200
+    assert sum(scanned) == 200
 
 
-def test_faults_are_found_behind_the_first_block(tmp_path, monkeypatch):
-    """Each in a block of its own, which begins and ends with blank lines."""
-    monkeypatch.setattr("mmpt_fairseq.data.manifest.AT_ONCE", 2)
+def test_errors_are_found_after_the_first_block(tmp_path, monkeypatch):
+    """Each row is in a block of its own, which begins and ends with blank lines."""
+    monkeypatch.setattr("mmpt_fairseq.data.manifest.BLOCK_ROWS", 2)
     good = [f"{c}\t{c}.wav\t{i}\tx\n\n" for i, c in enumerate("abcd")]
     assert manifest(tmp_path, HEADER + "\n".join(good)).n_frames.tolist() == [0, 1, 2, 3]
-    faults = {"e\te.wav\t9\n": "3 cells", "e\t\t9\tx\n": "audio is empty", "a\te\t9\tx\n": "'a'"}
-    for row, told in faults.items():
-        with pytest.raises(InputError, match=f"line 10.*{told}"):
+    errors = {"e\te.wav\t9\n": "3 cells", "e\t\t9\tx\n": "audio is empty", "a\te\t9\tx\n": "'a'"}
+    for row, message in errors.items():
+        with pytest.raises(InputError, match=f"line 10.*{message}"):
             manifest(tmp_path, HEADER + "".join(good) + row)
     with pytest.raises(InputError, match="line 10 is not UTF-8"):
         manifest(tmp_path, (HEADER + "".join(good) + "e\te.wav\t9\t").encode() + b"\xff\n")
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_error_of_a_missing_manifest_names_it(tmp_path):
     with pytest.raises(InputError, match=str(tmp_path / "none.tsv")):
         Manifest(tmp_path / "none.tsv")
 
@@ -184,7 +186,7 @@ def test_a_missing_file_is_named(tmp_path):
         {"id": "a", "audio": "a.wav", "n_frames": 1, "tgt_text": "two\nlines"},
     ],
 )
-def test_a_faulty_row_leaves_the_old_manifest_alone(tmp_path, row):
+def test_invalid_row_keeps_the_old_manifest(tmp_path, row):
     path = tmp_path / "a.tsv"
     write_manifest(path, [{"id": "old", "audio": "old.wav", "n_frames": 1}])
     with pytest.raises(InputError):
@@ -200,7 +202,7 @@ def test_paths_are_relative_to_the_manifest_or_the_root(tmp_path):
     assert read.resolve("video", 0, "/root") == ""
 
 
-def test_many_rows_hold_no_python_object_each(tmp_path):
+def test_rows_do_not_allocate_python_objects(tmp_path):
     def allocations(count):
         rows = "".join(f"clip{i}\tfolder/{i}.wav\t{i}\tsome words {i}\n" for i in range(count))
         path = tmp_path / f"{count}.tsv"
@@ -217,20 +219,20 @@ def test_many_rows_hold_no_python_object_each(tmp_path):
 
     few, many = allocations(100), allocations(50_000)
     assert many[0] - few[0] < 100  # objects
-    assert many[1] / 50_000 < 48  # bytes a row
+    assert many[1] / 50_000 < 48  # bytes per row
 
 
-def test_a_pickle_maps_the_file_again(tmp_path):
+def test_unpickled_manifest_maps_the_file_again(tmp_path):
     rows = "".join(f"clip{i}\t{'x' * 200}.wav\t{i}\t{i}\n" for i in range(1000))
     read = manifest(tmp_path, HEADER + rows)
     data = pickle.dumps(read)
-    assert len(data) < 60_000  # the text itself takes more than 200,000
+    assert len(data) < 60_000  # the text itself has more than 200,000
     again = pickle.loads(data)
     assert [again.fields(i) for i in (0, 999)] == [read.fields(i) for i in (0, 999)]
     assert np.array_equal(again.n_frames, read.n_frames)
 
 
-def test_fairseq_reads_ours_and_we_read_fairseqs(tmp_path):
+def test_manifests_are_compatible_with_fairseq(tmp_path):
     texts = ["plain", 'a "quoted" word', "it's \\ back", " spaces  kept ", "ünïcödé ｆｕｌｌ"]
     rows = "".join(f"i{i}\tfbank80.zip:{i}:7\t{i + 1}\t{t}\tspk\n" for i, t in enumerate(texts))
     (tmp_path / "dev.tsv").write_text("id\taudio\tn_frames\ttgt_text\tspeaker\n" + rows)
@@ -247,7 +249,7 @@ def test_fairseq_reads_ours_and_we_read_fairseqs(tmp_path):
         assert [dict(zip(read.columns, read.fields(i), strict=True)) for i in range(5)] == theirs
 
 
-def test_rows_without_sound_are_for_those_who_ask(tmp_path):
+def test_video_only_rows_need_silent(tmp_path):
     rows = [
         {"id": "a", "audio": "a.wav", "n_frames": 7},
         {"id": "b", "video": "b.mp4", "video_frames": 31},

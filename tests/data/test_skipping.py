@@ -7,7 +7,7 @@ from manifests.errors import InputError, UnreadableClip
 from mmpt_fairseq.data.skipping import SkippedClips
 
 
-def counted(tolerate, read, skipped):
+def skipped_clips(tolerate, read, skipped):
     clips = SkippedClips(2000, tolerate)
     for i in range(read):
         clips.count_read(i)
@@ -18,7 +18,7 @@ def counted(tolerate, read, skipped):
 
 def test_a_skipped_clip_is_counted_and_named_once(caplog):
     with caplog.at_level(logging.WARNING):
-        clips = counted(True, read=4, skipped=2)
+        clips = skipped_clips(True, read=4, skipped=2)
         for _ in range(20):
             clips.count_read(1)
             clips.report(1, "a.tsv, line 1", UnreadableClip("gone"))
@@ -26,8 +26,8 @@ def test_a_skipped_clip_is_counted_and_named_once(caplog):
     assert caplog.text.count("a.tsv, line 1: gone (2 so far)") == 1
 
 
-class Counting(Dataset):
-    """Every clip is read, one in four cannot be used."""
+class CountingDataset(Dataset):
+    """Counts every clip as read and one in four as unusable."""
 
     def __init__(self) -> None:
         self.clips = SkippedClips(4000, True)
@@ -43,26 +43,26 @@ class Counting(Dataset):
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_workers_lose_no_count_to_each_other(start):
-    data = Counting()
+def test_concurrent_workers_lose_no_counts(start):
+    data = CountingDataset()
     list(DataLoader(data, batch_size=40, num_workers=3, multiprocessing_context=start))
     assert (data.clips.read, data.clips.skipped) == (4000, 1000)
 
 
-def test_training_uses_the_others():
-    clips = counted(True, 3, 0)
-    fault = clips.report(1, "line 2", UnreadableClip("gone"))
-    assert clips.split_usable([1, fault, 3]) == ([1, 3], None)
-    assert clips.split_usable([fault]) == ([], {})
+def test_training_uses_the_usable_clips():
+    clips = skipped_clips(True, 3, 0)
+    error = clips.report(1, "line 2", UnreadableClip("gone"))
+    assert clips.split_usable([1, error, 3]) == ([1, 3], None)
+    assert clips.split_usable([error]) == ([], {})
     assert clips.split_usable([]) == ([], {})
 
 
-def test_evaluation_names_the_fault():
-    clips = counted(False, 3, 0)
-    fault = clips.report(1, "a.tsv, line 2", UnreadableClip("gone"))
-    usable, instead = clips.split_usable([1, fault, 3])
+def test_evaluation_returns_the_error():
+    clips = skipped_clips(False, 3, 0)
+    error = clips.report(1, "a.tsv, line 2", UnreadableClip("gone"))
+    usable, replacement = clips.split_usable([1, error, 3])
     assert usable == []
-    assert instead["unreadable"] == ["a.tsv, line 2: gone"]
+    assert replacement["unreadable"] == ["a.tsv, line 2: gone"]
     assert clips.split_usable([1, 3]) == ([1, 3], None)
 
 
@@ -82,8 +82,8 @@ def test_evaluation_names_the_fault():
         (5, 3, 3, False),
     ],
 )
-def test_too_large_a_share_stops_training(read, skipped, passes, stops):
-    """Of few rows too, once they have been read some times over."""
+def test_too_many_unusable_clips_stop_training(read, skipped, passes, stops):
+    """Also for few rows, once they have been read several times."""
     clips = SkippedClips(2000, True)
     for _ in range(passes):
         for row in range(read):
@@ -99,8 +99,8 @@ def test_too_large_a_share_stops_training(read, skipped, passes, stops):
         assert clips.skipped == skipped
 
 
-def test_validation_after_validation_is_passed_as_the_first_one_was():
-    clips = counted(True, 15, 1)
+def test_repeated_validations_do_not_add_up():
+    clips = skipped_clips(True, 15, 1)
     for _ in range(100):
         for row in range(15):
             clips.count_read(row)
@@ -108,7 +108,7 @@ def test_validation_after_validation_is_passed_as_the_first_one_was():
         clips.check()
 
 
-def test_evaluation_is_not_stopped_by_the_share():
-    clips = counted(False, 20, 20)
+def test_check_does_not_stop_evaluation():
+    clips = skipped_clips(False, 20, 20)
     clips.check()
     assert clips.skipped == 20

@@ -1,4 +1,4 @@
-"""Parts of long recordings: what a slice reads is what the whole has there."""
+"""Slices of long recordings equal the same part of the whole."""
 
 import av
 import numpy as np
@@ -12,13 +12,13 @@ from tests.helpers import RATE, noise, picture_number, write_video
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
-    """Twelve seconds with numbered pictures and sound."""
+    """12 s of numbered video frames and audio."""
     path = tmp_path_factory.mktemp("slices") / "long.mp4"
     return str(write_video(path, 300, gop=25, audio=noise(12)))
 
 
 @pytest.mark.parametrize("start", [0, 100, 8_000, 16_001, 70_000, 150_000, 190_000])
-def test_sound_of_a_part_of_a_video(recording, start):
+def test_audio_slice_of_a_video_equals_the_whole(recording, start):
     whole = read_waveform(recording)
     part = read_waveform(f"{recording}:{start}:5000")
     np.testing.assert_allclose(part, whole[start : start + 5000], atol=1e-6)
@@ -29,8 +29,8 @@ KINDS += [("a.mkv", "ac3"), ("a.ts", "aac"), ("a.ts", "mp2")]
 
 
 @pytest.mark.parametrize(("name", "codec"), KINDS)
-def test_sound_of_a_part_of_other_containers(name, codec, tmp_path, monkeypatch):
-    """Their clocks are coarser than their samples, and nothing before the part is decoded."""
+def test_audio_slices_of_other_containers_are_aligned(name, codec, tmp_path, monkeypatch):
+    """Their timestamps are coarser than samples, and little outside the slice is decoded."""
     path, rate = str(tmp_path / name), 48_000
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
@@ -41,9 +41,9 @@ def test_sound_of_a_part_of_other_containers(name, codec, tmp_path, monkeypatch)
             for converted in converter.resample(frame):
                 container.mux(stream.encode(converted))
         container.mux(stream.encode(None))
-    decoded, blocks = [], waveform._without_gaps
+    decoded, blocks = [], waveform._fill_gaps
     monkeypatch.setattr(
-        waveform, "_without_gaps", lambda f, rate: (decoded.append(b) or b for b in blocks(f, rate))
+        waveform, "_fill_gaps", lambda f, rate: (decoded.append(b) or b for b in blocks(f, rate))
     )
 
     def read(*part):
@@ -55,16 +55,16 @@ def test_sound_of_a_part_of_other_containers(name, codec, tmp_path, monkeypatch)
         part = read(start, rate)
         assert len(part) == rate
         lags = range(-50, 51)
-        alike = [
+        correlations = [
             np.corrcoef(part[100:-100], whole[start + 100 + i :][: rate - 200])[0, 1] for i in lags
         ]
-        assert lags[int(np.argmax(alike))] == 0
-        assert max(alike) > 0.85  # AAC makes some of its noise anew
-        assert sum(map(len, decoded)) < 8 * rate  # mkv's clusters last five seconds
+        assert lags[int(np.argmax(correlations))] == 0
+        assert max(correlations) > 0.85  # AAC synthesises part of the noise
+        assert sum(map(len, decoded)) < 8 * rate  # clusters in mkv last 5 s
 
 
-def test_a_part_of_a_track_of_one_packet(tmp_path):
-    """Nothing to count frames by: all of it is decoded."""
+def test_slice_of_a_track_of_one_packet(tmp_path):
+    """Without frames to identify a position by, the whole track is decoded."""
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
@@ -76,12 +76,12 @@ def test_a_part_of_a_track_of_one_packet(tmp_path):
     assert np.array_equal(read_waveform(f"{path}:32000:8000"), whole[32_000:40_000])
 
 
-def test_a_part_is_found_by_seeking(recording, monkeypatch):
-    sought = []
+def test_audio_slice_is_found_by_seeking(recording, monkeypatch):
+    seeks = []
     seek = av.container.InputContainer.seek
 
     class Container:
-        """Passes on to the container and notes the seeks."""
+        """Wraps a container and records its seeks."""
 
         def __init__(self, container):
             self._container = container
@@ -96,17 +96,17 @@ def test_a_part_is_found_by_seeking(recording, monkeypatch):
             self._container.close()
 
         def seek(self, *args, **kwargs):
-            sought.append(args[0])
+            seeks.append(args[0])
             return seek(self._container, *args, **kwargs)
 
     opened = av.open
     monkeypatch.setattr(av, "open", lambda path: Container(opened(path)))
     read_waveform(f"{recording}:{8 * RATE}:{RATE}")
-    assert sought == [8 * RATE - RATE // 2]
+    assert seeks == [8 * RATE - RATE // 2]
 
 
-def test_pictures_of_a_part_of_a_video(recording):
-    pictures = read_frames(f"{recording}:200:50", np.array([0, 7, 49]))
-    assert [picture_number(p) for p in pictures] == [200, 207, 249]
+def test_frames_of_a_video_slice_are_counted_from_its_start(recording):
+    frames = read_frames(f"{recording}:200:50", np.array([0, 7, 49]))
+    assert [picture_number(p) for p in frames] == [200, 207, 249]
     beyond = read_frames(f"{recording}:200:50", np.array([0, 60]))
     assert picture_number(beyond[1]) == 249

@@ -94,8 +94,8 @@ def test_specaugment_depends_on_seed_epoch_and_row_alone(manifest, tmp_path):
     first = sources()
     plain = {i: dataset(manifest, tmp_path)[i].source for i in range(3)}
     changed = [(first[i] != plain[i]).float().mean().item() for i in range(3)]
-    assert all(0 < share < 1 for share in changed)
-    assert len({round(share, 4) for share in changed}) == 3  # a draw of its own for each row
+    assert all(0 < fraction < 1 for fraction in changed)
+    assert len({round(fraction, 4) for fraction in changed}) == 3  # drawn separately for each row
     again = sources((2, 0, 1), global_seed=7)
     assert all(torch.equal(first[i], again[i]) for i in range(3))
     for other in (sources(epoch=2), sources(seed=2)):
@@ -105,7 +105,7 @@ def test_specaugment_depends_on_seed_epoch_and_row_alone(manifest, tmp_path):
         assert all(torch.equal(plain[i], evaluated[i]) for i in range(3))
 
 
-def test_specaugment_is_fairseqs_and_leaves_the_global_state(manifest, tmp_path):
+def test_specaugment_matches_fairseq_and_keeps_the_global_random_state(manifest, tmp_path):
     data = dataset(manifest, tmp_path, SPECAUGMENT)
     np.random.seed(3)
     expected_next = np.random.RandomState(3).random_sample()
@@ -135,8 +135,8 @@ def test_samples_do_not_depend_on_workers(manifest, tmp_path):
             assert all(torch.equal(item.source, alone[item.index]) for item in items)
 
 
-def test_a_manifest_written_by_fairseq(tmp_path):
-    """Features stored in a ZIP, with offsets: fairseq's own dataset and ours see the same."""
+def test_manifest_written_by_fairseq_gives_the_same_batches(tmp_path):
+    """From features in a ZIP with offsets, fairseq's dataset and this one read the same."""
     rng = np.random.default_rng(0)
     features = {f"ted_{i}": rng.normal(size=(20 + i, 80)).astype(np.float32) for i in range(4)}
     with zipfile.ZipFile(tmp_path / "fbank80.zip", "w", zipfile.ZIP_STORED) as archive:
@@ -175,9 +175,9 @@ def test_a_manifest_written_by_fairseq(tmp_path):
         assert torch.equal(our_batch["net_input"][name], their_batch["net_input"][name])
 
 
-def test_bad_clips(tmp_path):
+def test_unusable_clips_are_skipped_in_training_and_reported_in_evaluation(tmp_path):
     path = write_clips(tmp_path, [0.3] * 3, tgt_text=TEXTS)
-    (tmp_path / "1.wav").write_text("no sound")
+    (tmp_path / "1.wav").write_text("no audio")
     training = dataset(Manifest(path), tmp_path)
     batch = training.collater([training[i] for i in range(3)])
     assert sorted(batch["id"].tolist()) == [0, 2]
@@ -185,11 +185,11 @@ def test_bad_clips(tmp_path):
     assert isinstance(training[1], UnreadableClip)
     assert training.collater([training[1]]) == {}
     evaluation = dataset(Manifest(path), tmp_path, training=False)
-    (fault,) = evaluation.collater([evaluation[i] for i in range(3)])["unreadable"]
-    assert f"{path}, line 3 (clip1)" in fault
+    (error,) = evaluation.collater([evaluation[i] for i in range(3)])["unreadable"]
+    assert f"{path}, line 3 (clip1)" in error
 
 
-def test_a_foreign_vocabulary_is_refused(manifest, tmp_path):
+def test_vocabulary_of_other_text_is_refused(manifest, tmp_path):
     with pytest.raises(InputError, match="6 of 6 tokens of tgt_text are not in the vocabulary"):
         dataset(manifest, tmp_path, vocabulary=words("yes", "no"))
     assert len(dataset(manifest, tmp_path, vocabulary=words("ja"))) == 3  # 2 of 6 unknown
@@ -203,20 +203,20 @@ def test_a_foreign_vocabulary_is_refused(manifest, tmp_path):
 
 
 def test_targets_too_long_for_ctc_are_counted(tmp_path, caplog):
-    # 28 frames become 7; a repeated token needs a blank between.
+    # 28 frames become 7; CTC needs a blank between repeated tokens.
     texts = ["ja nein ja nein ja nein ja nein", "ja nein ja nein ja nein ja", "ja ja ja ja ja"]
     manifest = clips(tmp_path, [0.3, 0.3, 0.3], tgt_text=texts)
     with caplog.at_level("WARNING"):
         dataset(manifest, tmp_path)
     assert "2 of 3 targets are longer than their audio after subsampling; " in caplog.text
-    # 14 frames at twice the speed become 4.
+    # At twice the speed, 14 frames become 4.
     with caplog.at_level("WARNING"):
         dataset(manifest, tmp_path, augmentation=Augmentation((1.0, 2.0)))
     assert "3 of 3 targets are longer than their audio after subsampling at speed 2" in caplog.text
 
 
-def test_unknown_tokens_are_one_label_of_ctc(tmp_path, caplog):
-    """Seven frames: torch's own CTC loss is infinite for the targets that are counted."""
+def test_unknown_tokens_count_as_one_ctc_label(tmp_path, caplog):
+    """torch's CTC loss over 7 frames is infinite for exactly the targets that are counted."""
     texts = ["ja nein ja nein ja yes no", "ja nein yes ja no ja nein", "ja nein ja nein ja yes yes"]
     manifest = clips(tmp_path, [0.3, 0.3, 0.3], tgt_text=texts)
     with caplog.at_level("WARNING"):
@@ -235,7 +235,7 @@ def test_unknown_tokens_are_one_label_of_ctc(tmp_path, caplog):
     assert "2 of 3 targets are longer than their audio" in caplog.text
 
 
-def test_longest_first(manifest, tmp_path):
+def test_rows_are_ordered_longest_first(manifest, tmp_path):
     data = dataset(manifest, tmp_path)
     assert data.ordered_indices().tolist() == [1, 2, 0]
     assert data.sizes.tolist() == [28, 88, 48]
@@ -251,12 +251,12 @@ def test_longest_first(manifest, tmp_path):
         "prepend_bos_and_append_tgt_lang_tag: true",
     ],
 )
-def test_options_that_would_be_left_out_in_silence_are_refused(manifest, tmp_path, option):
+def test_unsupported_fairseq_options_are_refused(manifest, tmp_path, option):
     with pytest.raises(InputError, match=option.split(":")[0]):
         dataset(manifest, tmp_path, option.replace("FOLDER", str(manifest.path.parent)))
 
 
-def test_speed_and_noise_are_a_function_of_seed_epoch_and_row(manifest, tmp_path):
+def test_augmentation_depends_on_seed_epoch_and_row_alone(manifest, tmp_path):
     augmentation = Augmentation((0.9, 1.0, 1.1), manifest, 1.0, (0.0, 10.0))
 
     def sources(**options):
@@ -277,7 +277,7 @@ def test_speed_and_noise_are_a_function_of_seed_epoch_and_row(manifest, tmp_path
     assert same(first, [item.source for item in loader])
 
 
-def test_speed_and_noise_need_waveforms(tmp_path):
+def test_augmentation_of_cached_features_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.random.randn(50, 80).astype(np.float32))
     row = {"id": "a", "audio": "a.npy", "n_frames": 50, "tgt_text": "ja"}
     write_manifest(tmp_path / "train.tsv", [row])
@@ -287,13 +287,13 @@ def test_speed_and_noise_need_waveforms(tmp_path):
         dataset(cached, tmp_path, augmentation=Augmentation((0.9,)))
 
 
-def test_evaluation_batches_carry_their_texts(manifest, tmp_path):
+def test_evaluation_batches_contain_reference_texts(manifest, tmp_path):
     data = dataset(manifest, tmp_path, training=False)
     batch = data.collater([data[i] for i in (0, 1, 2)])
     assert batch["texts"] == [TEXTS[i] for i in batch["id"].tolist()]
 
 
-def test_ctc_may_align_the_source_text(tmp_path):
+def test_ctc_from_source_aligns_the_source_text(tmp_path):
     texts = {"tgt_text": ["ja nein", "ja"], "src_text": ["nein nein ja", "nein"]}
     manifest = clips(tmp_path, [0.3, 0.5], tgt_lang=["de", "de"], **texts)
     config = "prepend_tgt_lang_tag: true\n"
@@ -308,7 +308,7 @@ def test_ctc_may_align_the_source_text(tmp_path):
     assert data.ctc_lens.tolist() == [4, 1]
 
 
-def test_a_part_of_the_source_text_is_enough(tmp_path, caplog):
+def test_rows_without_source_text_have_no_ctc_term(tmp_path, caplog):
     caplog.set_level("INFO", "mmpt_fairseq")
     manifest = clips(tmp_path, [0.3, 0.5], tgt_text=["ja", "ja"], src_text=["nein", " "])
     data = dataset(manifest, tmp_path, ctc_from_source=True)
@@ -318,7 +318,7 @@ def test_a_part_of_the_source_text_is_enough(tmp_path, caplog):
     assert "1 rows without src_text have no CTC term" in caplog.text
 
 
-def test_source_text_must_be_known(tmp_path):
+def test_vocabulary_without_source_text_is_refused(tmp_path):
     manifest = clips(tmp_path, [0.3], tgt_text=["ja"], src_text=["yes"])
     with pytest.raises(InputError, match=r"1 of 1 tokens of src_text .*--with-source"):
         dataset(manifest, tmp_path, ctc_from_source=True)

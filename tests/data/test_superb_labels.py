@@ -1,4 +1,4 @@
-"""SUPERB's labels: what is read from a manifest, and every fault in it as one sentence."""
+"""SUPERB's labels: targets from manifests, and error messages for invalid ones."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def manifest(folder, *texts: str, name: str = "train", column: str = "tgt_text")
     return Manifest(folder / f"{name}.tsv")
 
 
-def test_slots(tmp_path):
+def test_intent_slots_become_class_indices(tmp_path):
     rows = manifest(tmp_path, "turn_on lights none", "turn_off heat kitchen", "turn_on heat none")
     labels = training_labels("intent_classification", rows)
     assert labels.inventory == [["turn_off", "turn_on"], ["heat", "lights"], ["kitchen", "none"]]
@@ -31,7 +31,7 @@ def test_slots(tmp_path):
     assert again.text(again.target(rows, 1)) == "turn_off heat kitchen"
 
 
-def test_phones(tmp_path):
+def test_phones_are_batched_and_converted_back(tmp_path):
     rows = manifest(tmp_path, "k æ t", "æ t")
     labels = training_labels("phoneme_recognition", rows)
     batch = labels.collate([labels.target(rows, i) for i in range(2)])
@@ -39,7 +39,7 @@ def test_phones(tmp_path):
     assert labels.text(batch["target"][1, :2]) == "æ t"
 
 
-def test_speakers(tmp_path):
+def test_speaker_segments_become_frame_targets(tmp_path):
     text = "ben:0.5-0.6;anna:0-0.02;ben:0.98-1.01"
     rows = manifest(tmp_path, text, "", column="segments")
     labels = training_labels("speaker_diarization", rows)
@@ -61,12 +61,12 @@ def test_speakers(tmp_path):
         (
             "phoneme_recognition",
             ["turn_on lights none", "turn_on none none", "turn_off heat kitchen"],
-            "has 3 labels, each place its own; .* of intent_classification",
+            "has 3 labels, each position its own; .* of intent_classification",
         ),
         ("speaker_diarization", ["yes", "no"], "nobody speaks in .*train.tsv"),
     ],
 )
-def test_manifest_of_another_task(tmp_path, kind, texts, message):
+def test_manifest_of_another_task_is_refused(tmp_path, kind, texts, message):
     with pytest.raises(InputError, match=message):
         training_labels(kind, manifest(tmp_path, *texts))
 
@@ -79,14 +79,14 @@ def test_manifest_of_another_task(tmp_path, kind, texts, message):
         ("phoneme_recognition", ["a b", "c d e"], "a x"),
     ],
 )
-def test_label_unseen_in_training(tmp_path, kind, texts, unseen):
+def test_label_unseen_in_training_is_refused(tmp_path, kind, texts, unseen):
     labels = training_labels(kind, manifest(tmp_path, *texts))
     valid = manifest(tmp_path, texts[0], unseen, name="valid")
     with pytest.raises(InputError, match=r"valid.tsv, line 3 .*'(perhaps|x)' does not occur in"):
         check_rows(labels, valid)
 
 
-def test_class_without_an_example(tmp_path):
+def test_declared_class_without_an_example_is_refused(tmp_path):
     rows = manifest(tmp_path, "yes", "no")
     (tmp_path / "labels.txt").write_text("no yes\n")
     assert training_labels("keyword_spotting", rows).inventory == [["no", "yes"]]
@@ -108,7 +108,7 @@ def test_class_without_an_example(tmp_path):
         ("a:120-240", "begins after the clip's 100 frames"),
     ],
 )
-def test_segments_that_cannot_be(tmp_path, cell, message):
+def test_invalid_segments_are_refused(tmp_path, cell, message):
     rows = manifest(tmp_path, cell, column="segments")
     with pytest.raises(InputError, match=message):
         check_rows(training_labels("speaker_diarization", rows), rows)

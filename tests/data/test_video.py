@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from manifests.errors import UnreadableClip
-from mmpt_fairseq.data.video import _Upright, read_frames, sample_frame_indices, transform_clip
+from mmpt_fairseq.data.video import (
+    _UprightConverter,
+    read_frames,
+    sample_frame_indices,
+    transform_clip,
+)
 from tests.helpers import picture_number, write_audio, write_video
 from tests.manifests.corpora import hidden, turned
 
@@ -14,8 +19,8 @@ def numbers(path, indices):
     return [picture_number(p) for p in read_frames(str(path), np.array(indices))]
 
 
-# A long group of pictures, one whose last group is two pictures long (they leave the decoder
-# together), and containers whose timestamps cannot be trusted.
+# A long GOP, one whose last GOP has two frames (the decoder returns them together), and containers
+# with unreliable timestamps.
 FILES = {
     "long.mp4": {"gop": 250},
     "two_left.mp4": {"gop": 99},
@@ -43,80 +48,80 @@ def test_reading_is_frame_exact_at_a_varying_rate(tmp_path):
     assert numbers(path, [150, 199]) == [150, 199]
 
 
-def test_reading_is_frame_exact_where_slow_and_fast_parts_make_up_an_even_average(tmp_path):
-    lasts = np.repeat([40, 80, 20, 40], [175, 25, 50, 50])
-    path = write_video(tmp_path / "a.mp4", 300, gop=30, times=np.cumsum(lasts) - 40)
+def test_reading_is_frame_exact_if_slow_and_fast_parts_have_the_nominal_average_rate(tmp_path):
+    durations = np.repeat([40, 80, 20, 40], [175, 25, 50, 50])
+    path = write_video(tmp_path / "a.mp4", 300, gop=30, times=np.cumsum(durations) - 40)
     for start in (100, 174, 186, 201, 215, 260, 296):
         assert numbers(path, [start, start + 3]) == [start, start + 3]
 
 
-def test_reading_is_frame_exact_where_an_mkv_lies_about_its_rate(tmp_path):
+def test_reading_is_frame_exact_if_an_mkv_declares_a_wrong_rate(tmp_path):
     times = np.cumsum(np.where(np.arange(200) < 80, 33, 66))
     path = write_video(tmp_path / "a.mkv", 200, gop=30, rate=30, times=times)
     assert numbers(path, [70, 100, 150]) == [70, 100, 150]
     assert numbers(path, [150, 199]) == [150, 199]
 
 
-def test_reading_is_frame_exact_where_an_edit_list_hides_pictures(tmp_path):
+def test_reading_is_frame_exact_if_an_edit_list_hides_frames(tmp_path):
     path = hidden(write_video(tmp_path / "a.mp4", 250, gop=60), 3.0)
     for start in (0, 64, 70, 150):
         assert numbers(path, [start, start + 3]) == [75 + start, 78 + start]
 
 
 @pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)])
-def test_pictures_of_a_telephone_are_turned_upright(tmp_path, matrix):
+def test_rotation_metadata_is_applied(tmp_path, matrix):
     path = write_video(tmp_path / "a.mp4", 1)
-    picture = read_frames(str(path), np.array([0]))[0]
+    image = read_frames(str(path), np.array([0]))[0]
     found = read_frames(str(turned(path, matrix)), np.array([0]))[0]
     a, b, c, d = matrix
     for x, y in ((5, 5), (60, 3), (20, 40), (37, 62)):
-        # The matrix takes (x, y), from the middle here, to where it is shown.
+        # The matrix maps (x, y), here relative to the centre, to the displayed position.
         right, down = a * (x - 31.5) + c * (y - 31.5), b * (x - 31.5) + d * (y - 31.5)
-        assert np.array_equal(found[int(down + 31.5), int(right + 31.5)], picture[y, x])
+        assert np.array_equal(found[int(down + 31.5), int(right + 31.5)], image[y, x])
 
 
-def test_pictures_of_a_joined_film_have_the_size_of_the_first(tmp_path):
+def test_frames_of_concatenated_videos_get_the_size_of_the_first(tmp_path):
     parts = [write_video(tmp_path / f"{size}.ts", 20, size=size) for size in (64, 96)]
     (tmp_path / "a.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
     clip = read_frames(str(tmp_path / "a.ts"), np.array([3, 19, 20, 38]))
     assert clip.shape == (4, 64, 64, 3)
-    assert [picture_number(picture) for picture in clip] == [3, 19, 0, 18]
+    assert [picture_number(image) for image in clip] == [3, 19, 0, 18]
     assert read_frames(str(tmp_path / "a.ts"), np.array([25])).shape == (1, 96, 96, 3)
 
 
-def test_pictures_that_a_film_turns_midway_have_the_shape_of_the_first():
-    """As a telephone that was turned while it took them may say of each."""
+def test_frames_with_changing_rotation_get_the_shape_of_the_first():
+    """As metadata may say for a phone that was rotated while recording."""
 
     class Frame:
         def __init__(self, width, height, rotation):
             self.width, self.height, self.rotation = width, height, rotation
 
-    upright = _Upright()
-    upright._convert = lambda frame, width, height, kind: SimpleNamespace(
+    convert = _UprightConverter()
+    convert._convert = lambda frame, width, height, kind: SimpleNamespace(
         to_ndarray=lambda: np.zeros((height, width, 3), np.uint8)
     )
     for frame in (Frame(64, 48, 90), Frame(64, 48, 0), Frame(32, 20, 270), Frame(48, 64, 180)):
-        assert upright(frame).shape == (64, 48, 3)
+        assert convert(frame).shape == (64, 48, 3)
 
 
-def test_the_last_picture_stands_in_for_those_promised(tmp_path):
+def test_last_frame_replaces_missing_declared_frames(tmp_path):
     for name in ("a.mp4", "a.mpg"):
         codec = "mpeg1video" if name.endswith("mpg") else "libx264"
         path = write_video(tmp_path / name, 80, codec=codec)
         assert numbers(path, [3, 79, 80, 82]) == [3, 79, 79, 79]
         assert numbers(path, [78, 81]) == [78, 79]
         assert numbers(path, [81, 82]) == [79, 79]
-        with pytest.raises(UnreadableClip, match="ends after 80 pictures, and number 84 was"):
+        with pytest.raises(UnreadableClip, match="ends after 80 frames, but number 84 was"):
             numbers(path, [3, 83])
 
 
-def test_unusable_files_say_why(tmp_path):
-    write_audio(tmp_path / "sound.wav", np.zeros(1000))
+def test_unusable_files_raise_errors_with_the_reason(tmp_path):
+    write_audio(tmp_path / "audio.wav", np.zeros(1000))
     (tmp_path / "text.mp4").write_text("hello " * 50)
     (tmp_path / "empty.mp4").write_bytes(b"")
     reasons = {
         "missing.mp4": "there is no video file",
-        "sound.wav": "no video track",
+        "audio.wav": "no video track",
         "text.mp4": "cannot be read as video",
         "empty.mp4": "cannot be read as video",
     }
@@ -126,7 +131,7 @@ def test_unusable_files_say_why(tmp_path):
         assert name in str(caught.value)
 
 
-def test_windows_lie_in_the_video_and_reach_everywhere():
+def test_random_windows_cover_all_positions_in_the_video():
     rng = np.random.default_rng(0)
     starts = set()
     for _ in range(300):
@@ -136,7 +141,7 @@ def test_windows_lie_in_the_video_and_reach_everywhere():
     assert starts == set(range(50 - 15))
 
 
-def test_windows_without_chance():
+def test_windows_without_rng_are_centred():
     assert sample_frame_indices(50, 4, 5, None).tolist() == [17, 22, 27, 32]
     assert sample_frame_indices(16, 4, 5, None).tolist() == [0, 5, 10, 15]
     assert sample_frame_indices(7, 4, 5, None).tolist() == [0, 2, 4, 6]
@@ -145,13 +150,13 @@ def test_windows_without_chance():
 
 
 def ramp(frames=3, height=40, width=60):
-    """Red tells the column, green the row; all pictures alike."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[..., 0], picture[..., 1] = 4 * np.arange(width), 4 * np.arange(height)[:, None]
-    return np.stack([picture] * frames)
+    """Identical frames: red encodes the column, green the row."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0], image[..., 1] = 4 * np.arange(width), 4 * np.arange(height)[:, None]
+    return np.stack([image] * frames)
 
 
-def test_crops_and_flips_are_the_same_for_all_pictures_of_a_clip():
+def test_all_frames_of_a_clip_get_the_same_crop_and_flip():
     flipped, corners = 0, set()
     for seed in range(40):
         clip = transform_clip(ramp(), 16, np.random.default_rng(seed), min_scale=0.5)
@@ -171,27 +176,27 @@ def test_crops_and_flips_are_the_same_for_all_pictures_of_a_clip():
     assert len(corners) > 20
 
 
-def test_crops_of_a_panorama_reach_everywhere():
-    """No box of the aspects allowed holds half of it; each is as large as its height lets it be."""
-    places = set()
+def test_crops_of_a_panorama_cover_all_positions():
+    """No allowed aspect covers half of the frame; each crop is as large as the height permits."""
+    positions = set()
     for seed in range(40):
         clip = transform_clip(ramp(1, 15, 60), 15, np.random.default_rng(seed), flip=False)
         columns, rows = clip[0].float().mean((0, 1)) / 4, clip[1].float().mean((0, 2)) / 4
         width, height = (columns[-1] - columns[0]) * 15 / 14, (rows[-1] - rows[0]) * 15 / 14
         assert 12 < float(height) < 17
         assert 0.65 < float(width / height) < 1.5
-        places.add(round(float(columns.min())))
-    assert len(places) > 15
-    assert min(places) < 10
-    assert max(places) > 35
+        positions.add(round(float(columns.min())))
+    assert len(positions) > 15
+    assert min(positions) < 10
+    assert max(positions) > 35
 
 
-def test_the_same_draw_gives_the_same_crop():
+def test_same_seed_gives_the_same_crop():
     first, second = (transform_clip(ramp(), 16, np.random.default_rng(5)) for _ in range(2))
     assert torch.equal(first, second)
 
 
-def test_evaluation_keeps_the_centre():
+def test_evaluation_crops_the_centre():
     frames = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), dtype=np.uint8)
     clip = transform_clip(frames, 40)
     expected = frames[:, :, 10:50].transpose(3, 0, 1, 2)
@@ -202,14 +207,14 @@ def test_evaluation_keeps_the_centre():
 
 
 @pytest.mark.real_data
-def test_seeking_in_real_videos_finds_what_decoding_on_finds(real_data):
+def test_seeking_in_real_videos_matches_full_decoding(real_data):
     paths = [
         *sorted((real_data / "grid" / "original").glob("*.mpg"))[:2],
         *sorted((real_data / "grid" / "video").glob("*.mp4"))[:2],
     ]
     for path in paths:
-        everything = read_frames(str(path), np.arange(74))
+        whole = read_frames(str(path), np.arange(74))
         for start in (0, 30, 65, 66, 70, 73):
             found = read_frames(str(path), np.array([start, 73]))
-            assert np.array_equal(found, everything[[start, 73]])
+            assert np.array_equal(found, whole[[start, 73]])
     assert len(paths) == 4

@@ -1,4 +1,4 @@
-"""Blocks joined are what is read at once, whatever the format, rate and length."""
+"""Concatenated blocks equal the waveform read at once, for any format, rate and length."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def short_blocks(monkeypatch):
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
 @pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
-def test_files(tmp_path, name, rate):
+def test_blocks_of_audio_files_equal_the_whole(tmp_path, name, rate):
     stereo = np.stack([noise(SECONDS, seed, rate) for seed in (0, 1)], axis=1)
     path = str(write_audio(tmp_path / name, stereo, rate))
     blocks = list(waveform_blocks(path))
@@ -32,7 +32,7 @@ def test_files(tmp_path, name, rate):
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg1video"])
-def test_sound_of_video(tmp_path, codec):
+def test_blocks_of_video_audio_equal_the_whole(tmp_path, codec):
     suffix = "mp4" if codec == "libx264" else "mpg"
     path = str(tmp_path / f"a.{suffix}")
     if suffix == "mp4":
@@ -41,12 +41,12 @@ def test_sound_of_video(tmp_path, codec):
         _write_mpg(path)
     blocks = np.concatenate(list(waveform_blocks(path)))
     np.testing.assert_allclose(blocks, read_waveform(path), atol=1e-6)
-    # The codecs fill up their last frame.
+    # The codecs pad their last frame.
     assert len(blocks) == pytest.approx(SECONDS * 16_000, rel=0.05)
 
 
 def _write_mpg(path: str) -> None:
-    """An MPEG programme stream with MP2 sound at 44.1 kHz, as GRID is distributed."""
+    """Write an MPEG program stream with MP2 audio at 44.1 kHz, the format of GRID."""
     import av
 
     rate = 44_100
@@ -64,7 +64,7 @@ def _write_mpg(path: str) -> None:
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 44_100, 48_000, 7_919])
 @pytest.mark.parametrize("sizes", [(5,) * 300, (70_000, 1, 3_000), (100_000,), (441, 8000, 9)])
-def test_resampling_in_blocks_is_resampling_at_once(rate, sizes):
+def test_resampling_in_blocks_equals_resampling_at_once(rate, sizes):
     from scipy.signal import resample_poly
 
     waveform = noise(sum(sizes) / rate, rate=rate)
@@ -76,13 +76,13 @@ def test_resampling_in_blocks_is_resampling_at_once(rate, sizes):
     np.testing.assert_allclose(found, whole, atol=1e-6)
 
 
-def test_faults(tmp_path):
+def test_unusable_files_raise_errors_with_the_reason(tmp_path):
     (tmp_path / "text.wav").write_text("this is no audio")
     (tmp_path / "empty.wav").write_bytes(b"")
     write_audio(tmp_path / "none.wav", np.zeros(0))
     write_audio(tmp_path / "nan.wav", np.full(99_000, np.nan, np.float32), subtype="FLOAT")
     write_video(tmp_path / "mute.mp4", 5)
-    faults = {
+    errors = {
         "text.wav": "cannot be read as audio",
         "empty.wav": "zero bytes",
         "none.wav": "holds no samples",
@@ -91,15 +91,15 @@ def test_faults(tmp_path):
         "missing.wav": "there is no audio file",
         "": "is a folder",
     }
-    for name, fault in faults.items():
-        with pytest.raises(UnreadableClip, match=fault):
+    for name, error in errors.items():
+        with pytest.raises(UnreadableClip, match=error):
             list(waveform_blocks(str(tmp_path / name)))
     assert duration(str(tmp_path / "text.wav")) is None
     assert duration(str(tmp_path / "missing.mp4")) is None
 
 
 @pytest.mark.real_data
-def test_damaged_in_the_wild(real_data):
+def test_real_damaged_files_raise_errors(real_data):
     files = sorted((real_data / "broken").glob("*.flac"))
     assert files
     for path in files:
@@ -108,7 +108,7 @@ def test_damaged_in_the_wild(real_data):
 
 
 @pytest.mark.real_data
-def test_distributed_video(real_data):
+def test_blocks_of_a_real_mpg_equal_the_whole(real_data):
     path = str(next((real_data / "grid" / "original").glob("*.mpg")))
     blocks = np.concatenate(list(waveform_blocks(path)))
     np.testing.assert_allclose(blocks, read_waveform(path), atol=1e-6)

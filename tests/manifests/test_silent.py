@@ -167,5 +167,5 @@ def test_caches_take_the_sound_that_is_there(films, tmp_path):
     after = {row["id"]: row for row in rows(tmp_path / "out/train.tsv")}
     assert after["mute"] == before["mute"]
     assert all(".zip:" in after[name]["audio"] for name in ("beside", "heard"))
-    with pytest.raises(InputError, match="column audio is empty; pictures without sound"):
+    with pytest.raises(InputError, match="column audio is empty; rows without audio"):
         store_states(tmp_path / "none.pt", tmp_path / "out", tmp_path / "states", False)

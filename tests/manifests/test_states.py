@@ -104,7 +104,7 @@ def check_rounded(checkpoint, stored, path):
     del saved["task_state"]["states_of"]
     torch.save(saved, path)
     probe = load_probe(path, stored / "test.tsv")
-    with pytest.raises(SystemExit, match="this model's is another"):
+    with pytest.raises(SystemExit, match="this model has another encoder"):
         probe.task.build_generator([probe.model], Namespace(**SEARCH))
 
 
@@ -127,7 +127,7 @@ def check_decoding(checkpoint, stored, plain):
 
 def test_another_encoder_cannot_decode_states(stored, stages):
     probe = load_probe(stages / "finetuning" / "checkpoint_last.pt", stored / "test.tsv")
-    with pytest.raises(SystemExit, match="this model's is another"):
+    with pytest.raises(SystemExit, match="this model has another encoder"):
         probe.task.build_generator([probe.model], Namespace(**SEARCH))
 
 

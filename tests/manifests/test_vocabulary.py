@@ -78,7 +78,7 @@ def test_again_it_changes_nothing_but_the_vocabulary(tmp_path, capsys):
     assert "prepend_tgt_lang_tag" not in yaml.safe_load(config.read_text())
     for content in ("- a\n", "\ta: b\n"):
         config.write_text(content)
-        with pytest.raises(InputError, match=r"config\.yaml cannot be read .*; mend or remove it"):
+        with pytest.raises(InputError, match=r"config\.yaml cannot be read .*; fix or remove it"):
             vocabulary.build_vocabulary(tmp_path)
         assert config.read_text() == content
 

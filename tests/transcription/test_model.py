@@ -230,9 +230,9 @@ def test_what_is_no_sound(recogniser):
         ),
         (wave[None], {"rate": RATE}, r"have the shape \(1, 16000\); give one channel"),
         (np.arange(9), {"rate": RATE}, "are int64; give floats"),
-        (None, {}, "not as NoneType"),
-        (b"a.wav", {}, "not as bytes"),
-        ([3], {}, "as a path or as an array of samples, not as int"),
+        (None, {}, "not NoneType"),
+        (b"a.wav", {}, "not bytes"),
+        ([3], {}, "audio must be a path or an array of samples, not int"),
     ):
         with pytest.raises(InputError, match=fault):
             recogniser.transcribe(given, **options)
