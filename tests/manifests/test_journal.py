@@ -16,7 +16,7 @@ from manifests.candidate import Candidate, Limits
 from manifests.catalogue import Catalogue
 from manifests.errors import InputError
 from manifests.journal import Journal, journal_path
-from manifests.prepare import look_at_clips, prepare
+from manifests.prepare import inspect_clips, prepare
 from manifests.recipe import Recipe, parse
 from tests.manifests.corpora import candidates, rows, run, run_candidates, sound, text
 
@@ -182,7 +182,7 @@ def test_memory_does_not_grow_with_the_clips(wav, tmp_path):
 
     def look():
         with Journal(journal_path(args.out, 0, 1), {}) as journal:
-            look_at_clips(recipe, args, Limits(), journal)
+            inspect_clips(recipe, args, Limits(), journal)
 
     def merge():
         with closing(Catalogue([journal_path(args.out, 0, 1)], {})) as catalogue:
