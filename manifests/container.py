@@ -59,11 +59,11 @@ def beginning(container: InputContainer) -> float:
     return (container.start_time or 0) / av.time_base
 
 
-def sound_begins(container: InputContainer, sound: AudioStream | None) -> float:
+def sound_begins(container: InputContainer, audio: AudioStream | None) -> float:
     """Seconds from :func:`beginning` to the first audio; video may start before it."""
-    if not sound:
+    if not audio:
         return 0.0
-    return max(0.0, float((sound.start_time or 0) * sound.time_base) - beginning(container))
+    return max(0.0, float((audio.start_time or 0) * audio.time_base) - beginning(container))
 
 
 class SoundClock:
