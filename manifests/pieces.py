@@ -111,7 +111,7 @@ def write_corpus(folder: Path, out: Path, train: str, valid: str, texts: Sequenc
         InputError: a manifest, a text, a folder or the vocabulary is invalid.
     """
     if out.exists() and (not out.is_dir() or out.samefile(folder)):
-        raise InputError(f"{out} cannot hold the language model's text; choose another folder")
+        raise InputError(f"{out} cannot hold the language model's text; name another folder")
     pieces, counts, left = Pieces(folder), {"train": 0, "valid": 0}, 0
     other = held_out(folder, train.split(","))
 

@@ -124,7 +124,7 @@ def _count_decodable(file, is_float: bool) -> int:
     while True:
         block = file.read(BLOCK, dtype="float32" if is_float else "int16")
         if is_float and not np.isfinite(block).all():
-            raise ValueError("holds samples that are infinite or NaN")
+            raise ValueError("holds samples that are infinite or not numbers")
         frames += len(block)
         if len(block) < BLOCK:  # at the end, or at damage past which libsndfile could continue
             return frames

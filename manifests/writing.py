@@ -106,7 +106,7 @@ def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) 
     timed = reasons.keys() & {BAD_TIMES, PAST_END} and getattr(args, "csv", None)
     hint += "; times must be in seconds" if timed else ""
     skipped = args.out / "skipped.tsv"
-    return f"no clip of {args.corpus} can be used ({told}{hint}); see {skipped}"
+    return f"not one clip of {args.corpus} can be used ({told}{hint}); see {skipped}"
 
 
 def _elsewhere(recipe: Recipe, args: argparse.Namespace) -> str:
