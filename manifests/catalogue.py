@@ -14,7 +14,7 @@ from operator import eq
 from pathlib import Path
 
 from manifests.candidate import DUPLICATE, piece_id
-from manifests.holdout import at_the_end, hold_out
+from manifests.holdout import end_size, hold_out
 from manifests.journal import read_entries
 from manifests.splits import role_of
 from manifests.text import sentence_key
@@ -108,9 +108,9 @@ class Catalogue:
             chosen = f"""(n, piece) IN (SELECT n, piece FROM (SELECT n, piece,
                 ROW_NUMBER() OVER (PARTITION BY source ORDER BY n DESC, piece DESC) AS from_end,
                 COUNT(*) OVER (PARTITION BY source) AS clips {usable})
-                WHERE from_end <= at_the_end(clips))"""
+                WHERE from_end <= end_size(clips))"""
         self._database.create_function("held", 1, lambda name: name in held)
-        self._database.create_function("at_the_end", 1, lambda clips: at_the_end(clips, every))
+        self._database.create_function("end_size", 1, lambda clips: end_size(clips, every))
         self._database.execute(
             "UPDATE clips SET split = 'valid', drawn = 1 "
             f"WHERE split = 'train' AND reason = '' AND {chosen}"
@@ -199,7 +199,7 @@ def _clips(entry: dict) -> Iterator[tuple]:
     """The table rows for a journal's line: one, or one per piece."""
     pieces = entry.get("pieces")
     clips = pieces or [entry]
-    first_held_out = len(clips) - at_the_end(len(clips), entry.get("last_drawn", 0))
+    first_held_out = len(clips) - end_size(len(clips), entry.get("last_drawn", 0))
     for piece, found in enumerate(clips):
         row, split, drawn = found.get("row", {}), entry["split"], entry["drawn"]
         if piece >= first_held_out:

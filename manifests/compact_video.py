@@ -134,9 +134,9 @@ def _transcode(source, target, small_side: int) -> None:
             coded.set_display_rotation(frame.rotation)
         small = convert(frame, width, height, "yuv420p", interpolation="AREA")
         # A new frame, because the encoder would reuse the old one's type (I, P, B).
-        picture = av.VideoFrame.from_ndarray(small.to_ndarray(), format="yuv420p")
-        picture.pts, picture.time_base = count, 1 / rate
-        target.mux(coded.encode(picture))
+        out_frame = av.VideoFrame.from_ndarray(small.to_ndarray(), format="yuv420p")
+        out_frame.pts, out_frame.time_base = count, 1 / rate
+        target.mux(coded.encode(out_frame))
         count += 1
     if not count:
         raise ValueError("no frame can be decoded")

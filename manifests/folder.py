@@ -37,10 +37,10 @@ from manifests.headers import SOUNDFILE_SUFFIXES
 from manifests.holdout import (
     RecordingsHeldOut,
     SpeakersHeldOut,
-    drawn,
     ends_held_out,
     hold_out,
     is_usable,
+    to_valid,
 )
 from manifests.prepare import main
 from manifests.recipe import Recipe, add_keep_silent, add_valid_every
@@ -128,7 +128,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         if may_hold_out and not held.possible:
             clips = ends_held_out(clips, args.valid_every)
         elif may_hold_out and _group(recording, args.corpus, held.by_speaker) in held:
-            clips = map(drawn, clips)
+            clips = map(to_valid, clips)
         yield from clips
 
 

@@ -11,8 +11,8 @@ from manifests.container import TOLERANCE
 from manifests.recording import inspect
 from manifests.splits import name_hash
 
-LARGEST_SHARE = 1 / 3  # maximum fraction that whole speakers, or one recording, may take to valid
-WORTH_WHOLE = 1 / 6  # fraction above which the ends of all recordings are considered instead
+MAX_FRACTION = 1 / 3  # of all that whole speakers, or one recording, may take to valid
+WHOLE_FRACTION = 1 / 6  # fraction above which the ends of all recordings are considered instead
 
 Sized = tuple[str, int]  # a recording and its size
 
@@ -43,7 +43,7 @@ class RecordingsHeldOut:
 
     A recording's split depends on little but its name, so that with many recordings it hardly
     changes as clips are added. Of two or more recordings, at least one is held out and at least one
-    is not. A recording larger than ``LARGEST_SHARE`` of the total is not held out, unless there are
+    is not. A recording larger than ``MAX_FRACTION`` of the total is not held out, unless there are
     only two, both that large: then the smaller one is. If the recordings chosen by the hash exceed
     that fraction together, only one is held out.
 
@@ -51,7 +51,7 @@ class RecordingsHeldOut:
         recordings: those of the clips, in any order; read four times.
         every: 0 holds out nothing.
         clips: number of usable clips of each; read if the recordings held out exceed
-            ``WORTH_WHOLE`` of the total.
+            ``WHOLE_FRACTION`` of the total.
 
     Attributes:
         possible: whether to hold out whole recordings rather than the ends of all: there are at
@@ -67,7 +67,7 @@ class RecordingsHeldOut:
         clips: Callable[[], Iterable[Sized]] = tuple,
     ) -> None:
         sizes, total = Counter(dict.fromkeys(_frequent(recordings()), 0)), 0
-        self._every, self._first, self._last, self._alone = every, None, None, False
+        self._every, self._first, self._last, self._single = every, None, None, False
         for recording, size in recordings():
             key, total = _key(recording), total + size
             self._last = max(self._last or key, key)
@@ -76,7 +76,7 @@ class RecordingsHeldOut:
             else:
                 self._first = min(self._first or key, key)
         self.possible = self._first is not None or len(sizes) > 1
-        self._large = {name for name, size in sizes.items() if size > LARGEST_SHARE * total}
+        self._large = {name for name, size in sizes.items() if size > MAX_FRACTION * total}
         for name in (n for n in sizes if n not in self._large):
             self._first = min(self._first or _key(name), _key(name))
         if self._first is None and sizes:
@@ -86,22 +86,22 @@ class RecordingsHeldOut:
             return sum(size for recording, size in recordings() if recording in self)
 
         size = held() if every else 0
-        if size > LARGEST_SHARE * total:  # the hash happened to choose too much
-            self._alone = True
+        if size > MAX_FRACTION * total:  # the hash happened to choose too much
+            self._single = True
             size = held()
-        if size > WORTH_WHOLE * total:
+        if size > WHOLE_FRACTION * total:
             parts = Counter()
             for recording, count in clips():
                 parts[recording] += count
             whole = sum(count for recording, count in parts.items() if recording in self)
-            ends = sum(at_the_end(count, every) for count in parts.values())
+            ends = sum(end_size(count, every) for count in parts.values())
             self.possible = not 0 < ends < whole
 
     def __contains__(self, recording: str) -> bool:
         if not self._every or not self.possible:
             return False
         key = _key(recording)
-        if key == self._first or recording in self._large or self._alone:
+        if key == self._first or recording in self._large or self._single:
             return key == self._first
         return key != self._last and key[0] % self._every == 0
 
@@ -128,7 +128,7 @@ class SpeakersHeldOut:
         every: 0 holds out nothing.
 
     Attributes:
-        possible: whether any can be held out without exceeding ``LARGEST_SHARE`` of the clips, or
+        possible: whether any can be held out without exceeding ``MAX_FRACTION`` of the clips, or
             one in ``every`` where that is more.
     """
 
@@ -137,7 +137,7 @@ class SpeakersHeldOut:
     def __init__(self, speakers: Iterable[str], every: int) -> None:
         sizes, self._held = Counter(speakers if every else ()), set()
         wanted = sizes.total() / (every or 1)
-        most, held = max(wanted, LARGEST_SHARE * sizes.total()), 0
+        most, held = max(wanted, MAX_FRACTION * sizes.total()), 0
         for speaker, size in sorted(sizes.items(), key=lambda item: (item[1], _key(item[0])))[:-1]:
             nearer = held + size - wanted < wanted - held
             if held + size > most or (held and not nearer):
@@ -154,12 +154,12 @@ def _key(group: str) -> tuple[int, str]:
     return name_hash(group), group
 
 
-def drawn(clip: Candidate) -> Candidate:
+def to_valid(clip: Candidate) -> Candidate:
     """Move a clip from ``train`` to ``valid``."""
     return replace(clip, split="valid", drawn=True)
 
 
-def at_the_end(clips: int, every: int) -> int:
+def end_size(clips: int, every: int) -> int:
     """Number of a recording's clips to hold out where only its end is held out."""
     return max(1, clips // every) if every and clips > 1 else 0
 
@@ -174,12 +174,12 @@ def ends_held_out(clips: Iterable[Candidate], every: int) -> Iterator[Candidate]
         if clip.split == "train" and is_usable(clip):
             places[clip.source].append(place)
     last: set[int] = set()
-    for of_one in places.values():
-        if len(of_one) == 1 and clips[of_one[0]].cut:
-            clips[of_one[0]] = replace(clips[of_one[0]], last_drawn=every)
-        last.update(of_one[len(of_one) - at_the_end(len(of_one), every) :])
+    for indices in places.values():
+        if len(indices) == 1 and clips[indices[0]].cut:
+            clips[indices[0]] = replace(clips[indices[0]], last_drawn=every)
+        last.update(indices[len(indices) - end_size(len(indices), every) :])
     for place, clip in enumerate(clips):
-        yield drawn(clip) if place in last else clip
+        yield to_valid(clip) if place in last else clip
 
 
 def is_usable(clip: Candidate) -> bool:

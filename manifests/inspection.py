@@ -91,10 +91,10 @@ def _video_alone(candidate: Candidate, limits: Limits) -> tuple[Candidate, Recor
     The track has an audio sample rate, so that the clip is cut, checked and counted like others. It
     has none if the video cannot be used.
     """
-    pictures = inspect(candidate.video, limits.decode, timed=True)
-    if pictures.fault or not pictures.pictures:
-        return candidate, Recording(fault=pictures.fault)
-    begins, ends = pictures.times[0], pictures.times[-1]
+    found = inspect(candidate.video, limits.decode, timed=True)
+    if found.fault or not found.pictures:
+        return candidate, Recording(fault=found.fault)
+    begins, ends = found.times[0], found.times[-1]
     track = Recording(SAMPLE_RATE, round((ends - begins) * SAMPLE_RATE), audio_start=begins)
     return replace(candidate, audio="", video_optional=False), track
 
@@ -176,22 +176,22 @@ def _part(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
 
 
 def _with_video(candidate: Candidate, measured: Measured, limits: Limits) -> Measured:
-    pictures = inspect(candidate.video, limits.decode, _is_part(candidate))
-    if pictures.fault or not pictures.pictures:
+    found = inspect(candidate.video, limits.decode, _is_part(candidate))
+    if found.fault or not found.pictures:
         if candidate.video_optional:
             return measured
-        reason, detail = pictures.fault or (NO_VIDEO, "")
+        reason, detail = found.fault or (NO_VIDEO, "")
         return Measured(reason=reason, detail=detail)
-    video, count = candidate.video, pictures.pictures
+    video, count = candidate.video, found.pictures
     if _is_part(candidate):
-        first = _frame_at(pictures, candidate.start)
+        first = _frame_at(found, candidate.start)
         if first == count and candidate.video_optional:
             return measured
         if first == count:
-            detail = f"its video ends at {pictures.times[-1]:.2f} s"
+            detail = f"its video ends at {found.times[-1]:.2f} s"
             return Measured(reason=PAST_END, detail=detail)
         if candidate.seconds is not None:
-            count = _frame_at(pictures, candidate.start + candidate.seconds)
+            count = _frame_at(found, candidate.start + candidate.seconds)
         count = max(1, count - first)
         video = f"{video}:{first}:{count}"
     row = {**measured.row, "video": video, "video_frames": count}

@@ -187,7 +187,7 @@ def _from_index(container, audio, video, timed: bool) -> Recording | None:
         last = stream.index_entries[-1] if stream else None
         if last and last.pos + last.size > container.size:
             raise ValueError("the file ends before its last packet")
-    rate = samples = pictures = 0
+    rate = samples = num_frames = 0
     if audio:
         packet, rate = audio.codec_context.frame_size, audio.rate
         if not packet or audio.time_base.numerator * rate != audio.time_base.denominator:
@@ -196,13 +196,13 @@ def _from_index(container, audio, video, timed: bool) -> Recording | None:
         # decoders return the last packet whole.
         samples = audio.index_entries[-1].timestamp + packet - max(0, audio.start_time or 0)
     if video:
-        pictures = sum(not entry.is_discard for entry in video.index_entries)
+        num_frames = sum(not entry.is_discard for entry in video.index_entries)
     audio_start = sound_begins(container, audio)
     if not (video and timed):
-        return Recording(rate, samples, audio_start, pictures)
+        return Recording(rate, samples, audio_start, num_frames)
     times = _packet_times(container, video)
-    if len(times) == pictures + 1:
-        return Recording(rate, samples, audio_start, pictures, times)
+    if len(times) == num_frames + 1:
+        return Recording(rate, samples, audio_start, num_frames, times)
     container.seek(0)
     return None
 
@@ -240,8 +240,8 @@ def _by_decoding(container, audio, video) -> Recording:
         time = -1.0 if frame.time is None else frame.time - zero
         ordered = ordered and frame.time is not None and (not times or time > times[-1])
         times.append(time)
-    pictures, step = len(times), 1 / float(video.average_rate or 25) if video else 0.0
+    num_frames, step = len(times), 1 / float(video.average_rate or 25) if video else 0.0
     if not ordered:  # no usable timestamps
-        times = array("d", (i * step for i in range(pictures)))
-    times = _with_end(times, step if pictures == 1 else 0.0)
-    return Recording(clock.rate, clock.samples, sound_begins(container, audio), pictures, times)
+        times = array("d", (i * step for i in range(num_frames)))
+    times = _with_end(times, step if num_frames == 1 else 0.0)
+    return Recording(clock.rate, clock.samples, sound_begins(container, audio), num_frames, times)

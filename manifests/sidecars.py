@@ -150,6 +150,6 @@ def _beside(recording: Recording, language: str, suffixes: tuple[str, ...]) -> P
 def _nearest(cues: list[Cue], wanted: Cue) -> Cue | None:
     """The cue at the same times as another one; ``cues`` are in order of time."""
     first = bisect_left(cues, wanted.start - SAME_TIME, key=lambda cue: cue.start)
-    behind = bisect_right(cues, wanted.start + SAME_TIME, key=lambda cue: cue.start)
-    near = [cue for cue in cues[first:behind] if abs(cue.end - wanted.end) <= SAME_TIME]
+    after = bisect_right(cues, wanted.start + SAME_TIME, key=lambda cue: cue.start)
+    near = [cue for cue in cues[first:after] if abs(cue.end - wanted.end) <= SAME_TIME]
     return min(near, key=lambda cue: abs(cue.start - wanted.start), default=None)

@@ -103,7 +103,7 @@ def write_summary(out: Path, command: str, tallies: dict[str, Tally], checks: di
     return summary
 
 
-def render(summary: dict, picture: str, clips: list[dict]) -> str:
+def render(summary: dict, figure: str, clips: list[dict]) -> str:
     """The HTML page; texts of the corpus are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -111,7 +111,7 @@ def render(summary: dict, picture: str, clips: list[dict]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     template = environment.get_template("summary.html.j2")
-    return template.render(s=summary, histogram=picture, clips=clips)
+    return template.render(s=summary, histogram=figure, clips=clips)
 
 
 def histogram(tallies: dict[str, Tally]) -> str:
@@ -152,24 +152,24 @@ def _example(manifest: Manifest, split: str, row: int) -> dict:
         "split": split,
         "text": manifest.column("tgt_text")[row],
         "seconds": manifest.n_frames[row] / FRAMES_A_SECOND,
-        "sound": "",
-        "picture": "",
+        "audio": "",
+        "frame": "",
         "why_not": "",
     }
     try:
         if manifest.column("audio")[row]:
-            clip["sound"] = _sound(manifest.resolve("audio", row))
+            clip["audio"] = _audio_uri(manifest.resolve("audio", row))
         else:
             clip["why_not"] = "without audio"
         if manifest.column("video")[row]:
             middle = int(manifest.video_frames[row]) // 2
-            clip["picture"] = _picture(manifest.resolve("video", row), middle)
+            clip["frame"] = _frame_uri(manifest.resolve("video", row), middle)
     except InputError as error:
         clip["why_not"] = str(error)
     return clip
 
 
-def _sound(source: str) -> str:
+def _audio_uri(source: str) -> str:
     # A whole recording may be hours long: decode only its beginning.
 
     whole = split_slice(source)[1:] == (0, -1)
@@ -182,7 +182,7 @@ def _sound(source: str) -> str:
     return _as_uri(to_flac(waveform[: EXAMPLE_SECONDS * SAMPLE_RATE]), "audio/flac")
 
 
-def _picture(source: str, index: int) -> str:
+def _frame_uri(source: str, index: int) -> str:
     from PIL import Image
 
     image = Image.fromarray(read_frames(source, np.array([index]))[0])

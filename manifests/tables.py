@@ -15,10 +15,10 @@ from manifests.errors import InputError
 from manifests.holdout import (
     RecordingsHeldOut,
     SpeakersHeldOut,
-    drawn,
     ends_held_out,
     hold_out,
     is_usable,
+    to_valid,
 )
 from manifests.splits import canonical_split, role_of
 from manifests.text import clean, encoding_of
@@ -146,7 +146,7 @@ def _csv_rows(file) -> Iterator[tuple[int, dict]]:
     quoting = csv.QUOTE_NONE if literal else csv.QUOTE_MINIMAL
     reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
     for row in reader:
-        yield begins + reader.line_num, row if delimiter == "," else _with_points(row)
+        yield begins + reader.line_num, row if delimiter == "," else _with_decimal_points(row)
 
 
 def _is_quoted(header: str, lines: Iterable[str]) -> bool:
@@ -166,7 +166,7 @@ def _is_quoted(header: str, lines: Iterable[str]) -> bool:
     return doubled
 
 
-def _with_points(row: dict) -> dict:
+def _with_decimal_points(row: dict) -> dict:
     """Replace decimal commas in times, as used in much of Europe, by points."""
     commas = {
         key: value.replace(",", ".")
@@ -239,7 +239,7 @@ def table_candidates(
         return
     for row, at, clip in clips():
         train = clip.split == "train" and not clip.fault
-        yield drawn(clip) if train and _group(row, at, held.by_speaker) in held else clip
+        yield to_valid(clip) if train and _group(row, at, held.by_speaker) in held else clip
 
 
 def _held_out(
@@ -255,7 +255,7 @@ def _held_out(
             if usable and canonical_split(row.get("split", split)) == "train":
                 yield _group(row, at, by_speaker)
 
-    def one_a_row() -> Iterator[tuple[str, int]]:
+    def one_per_row() -> Iterator[tuple[str, int]]:
         return ((recording, 1) for recording in groups(False))
 
     def usable() -> Iterator[tuple[str, int]]:
@@ -264,7 +264,7 @@ def _held_out(
                 yield _group(row, at, False), 1
 
     with_speakers = any("speaker" in row for row, _, _ in read())
-    return hold_out(groups(True) if with_speakers else None, one_a_row, every, usable)
+    return hold_out(groups(True) if with_speakers else None, one_per_row, every, usable)
 
 
 def _group(row: Row, folder: Path, by_speaker: bool) -> str:

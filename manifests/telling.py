@@ -40,14 +40,14 @@ def report(summary: dict, args: argparse.Namespace, roles: Mapping[str, str]) ->
 def _warn_of_skipped(summary: dict, out: Path) -> None:
     """Report what was left out, with a loud warning if it is a large fraction."""
     skipped, clips = sum(summary["skipped"].values()), summary["clips"]
-    told = ", ".join(f"{count} {reason}" for reason, count in summary["skipped"].items())
+    counts = ", ".join(f"{count} {reason}" for reason, count in summary["skipped"].items())
     if skipped > TOO_MANY * (skipped + clips):
         line = "!" * 78
-        share = f"{skipped} of {skipped + clips} clips ({skipped / (skipped + clips):.0%})"
-        share += f", of {summary['files_left_out']} of {summary['files']} files,"
-        print(f"{line}\nWARNING: {share} are LEFT OUT: {told}\n{line}", file=sys.stderr)
+        left_out = f"{skipped} of {skipped + clips} clips ({skipped / (skipped + clips):.0%})"
+        left_out += f", of {summary['files_left_out']} of {summary['files']} files,"
+        print(f"{line}\nWARNING: {left_out} are LEFT OUT: {counts}\n{line}", file=sys.stderr)
     elif skipped:
-        print(f"left out: {told}; see {out / 'skipped.tsv'}", file=sys.stderr)
+        print(f"left out: {counts}; see {out / 'skipped.tsv'}", file=sys.stderr)
 
 
 def _report_missing_texts(summary: dict, args: argparse.Namespace) -> None:
@@ -74,8 +74,11 @@ def _report_silent(summary: dict, args: argparse.Namespace) -> None:
 def _report_leaks(leaks: dict, out: Path) -> None:
     """Report what splits share where that is accepted."""
     if leaks:
-        told = ", ".join(f"{found['count']} {kind}(s)" for kind, found in leaks.items())
-        print(f"splits share {told}, which is allowed; see {out / 'summary.json'}", file=sys.stderr)
+        counts = ", ".join(f"{found['count']} {kind}(s)" for kind, found in leaks.items())
+        print(
+            f"splits share {counts}, which is allowed; see {out / 'summary.json'}",
+            file=sys.stderr,
+        )
 
 
 def _report_unusual_splits(splits: Mapping[str, dict]) -> None:

@@ -101,12 +101,12 @@ def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) 
             f"{recipe.name} found no clip in {args.corpus}; it expects: {_layout(recipe)}. See "
             f"python -m manifests.{recipe.name} -h"
         )
-    told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     hint = _elsewhere(recipe, args) if list(reasons) == [MISSING] else ""
     timed = reasons.keys() & {BAD_TIMES, PAST_END} and getattr(args, "csv", None)
     hint += "; times must be in seconds" if timed else ""
     skipped = args.out / "skipped.tsv"
-    return f"not one clip of {args.corpus} can be used ({told}{hint}); see {skipped}"
+    return f"not one clip of {args.corpus} can be used ({counts}{hint}); see {skipped}"
 
 
 def _elsewhere(recipe: Recipe, args: argparse.Namespace) -> str:
@@ -124,8 +124,8 @@ def _elsewhere(recipe: Recipe, args: argparse.Namespace) -> str:
 def _layout(recipe: Recipe) -> str:
     """The release's layout, if the description's third paragraph begins with it; else its title."""
     paragraphs = [" ".join(part.split()) for part in recipe.description.strip().split("\n\n")]
-    told = next((part for part in paragraphs[2:3] if part.startswith("``")), paragraphs[0])
-    return re.split(r"; |\. |\.$", told)[0]
+    layout = next((part for part in paragraphs[2:3] if part.startswith("``")), paragraphs[0])
+    return re.split(r"; |\. |\.$", layout)[0]
 
 
 def _nearby(recipe: Recipe, args: argparse.Namespace) -> Path | None:

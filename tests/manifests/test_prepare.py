@@ -195,7 +195,7 @@ def test_only_the_beginning_of_a_recording_is_decoded_for_the_summary(monkeypatc
     taken = []
     blocks = (taken.append(i) or np.zeros(16_000, np.float32) for i in range(3600))
     monkeypatch.setattr(summary, "waveform_blocks", lambda source: blocks)
-    assert summary._sound("film.mp4").startswith("data:audio/flac")
+    assert summary._audio_uri("video.mp4").startswith("data:audio/flac")
     assert len(taken) < 9
 
 
