@@ -100,7 +100,7 @@ def _warn_of_video_in_valid_only(splits: Mapping[str, dict], roles: Mapping[str,
     if with_video.get("valid") and with_video.get("train") == 0:
         print(
             f"WARNING: all clips with video outside test went to valid ({with_video['valid']}); "
-            "use another --valid-every with --restart, or move some into a folder called train",
+            "use another --valid-every with --restart, or move them into a folder called train",
             file=sys.stderr,
         )
 
