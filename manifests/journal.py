@@ -169,11 +169,11 @@ def read_settings(path: Path) -> dict:
 
 def read_entries(path: Path, end: int | None = None) -> Iterator[dict]:
     """The clips' lines; only those in the first ``end`` bytes if it is given."""
-    index = 0
+    position = 0
     with path.open("rb") as file:
         for line in file:
-            index += len(line)
-            if not line.endswith(b"\n") or (end is not None and index > end):
+            position += len(line)
+            if not line.endswith(b"\n") or (end is not None and position > end):
                 return
             entry = json.loads(line)
             if "n" in entry:

@@ -7,7 +7,7 @@ start, end and, for multi-channel recordings, the channel; an end of -1 is the r
 ``text`` and ``utt2spk``; or a folder of such directories, each a split named after it.
 ``flac -c -d -s file.flac |`` is read as the file; other commands and archives (``.ark``) are left
 out, as is one channel of several. The files are sorted, as Kaldi requires, so they are read in
-parallel; only ``wav.scp`` is kept in memory, if there are ``segments``.
+step; only ``wav.scp`` is kept in memory, if there are ``segments``.
 """
 
 from __future__ import annotations

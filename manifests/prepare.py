@@ -127,14 +127,12 @@ def offered(recipe: Recipe, args: argparse.Namespace) -> Iterator[Candidate]:
     Raises:
         InputError: one of its lists or texts cannot be read.
     """
-    working_folder, last, keep_silent = os.getcwd(), "", getattr(args, "keep_silent", False)
+    cwd, last, keep_silent = os.getcwd(), "", getattr(args, "keep_silent", False)
     try:
         for candidate in recipe.candidates(args):
             known = {"split": checked_split(candidate.split)}
             if not candidate.fault:  # otherwise a path may not be that of a file
-                known |= {
-                    name: _absolute(working_folder, getattr(candidate, name)) for name in PATHS
-                }
+                known |= {name: _absolute(cwd, getattr(candidate, name)) for name in PATHS}
             if keep_silent and candidate.text is None:
                 known["audio_optional"] = True
             yield replace(candidate, **known)

@@ -21,9 +21,7 @@ from pathlib import Path
 _INVISIBLE = {"Cc", "Cf"}  # control and format characters
 _JOINERS = "\u200c\u200d"  # needed in Persian and in Indian scripts
 # Format characters that are visible, around the digits after them (Prepended_Concatenation_Mark).
-_VISIBLE_FORMAT = (
-    "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
-)
+_SHOWN = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
 # Within words: "don't", "rock-and-roll", Catalan's "col·lecció", Hebrew's abbreviations.
 _WORD_MARKS = "'-·׳״"
 _MARKS = {**dict.fromkeys("’ʼ‘′´＇", "'"), **dict.fromkeys("\u2010\u2011", "-")}
@@ -95,10 +93,7 @@ def _drop_invisible(character: str) -> str:
     """Remove characters without width; make white space a space."""
     if character.isspace():
         return " "
-    invisible = (
-        unicodedata.category(character) in _INVISIBLE
-        and character not in _JOINERS + _VISIBLE_FORMAT
-    )
+    invisible = unicodedata.category(character) in _INVISIBLE and character not in _JOINERS + _SHOWN
     return "" if invisible else character
 
 
