@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--source-lang", default="")
     add("--target-lang", default="", help="language of the texts")
-    add_valid_every(parser, 20, "speakers or recordings of train, where there is no such split,")
+    add_valid_every(parser, 20, "speakers or recordings of train, if there is no validation split,")
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
