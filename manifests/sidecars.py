@@ -131,7 +131,7 @@ class Sidecars:
         encoding = encoding_of(path, self._encoding)
         text = path.read_bytes().decode(encoding)
         if encoding == self._encoding:
-            self._note("encoding", f"{path} is read as {encoding}, not as UTF-8; see --encoding")
+            self._note("encoding", f"{path} is read as {encoding}, not UTF-8; see --encoding")
         return text
 
     def _note(self, kind: str, message: str) -> None:

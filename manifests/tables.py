@@ -70,7 +70,7 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
     if text_column is not None and text_column.lower() not in names:
         raise InputError(f"{path} has no column {text_column}; it has {', '.join(columns)}")
     if used == encoding:
-        yield f"{path} is read as {encoding}, not as UTF-8; see --encoding"
+        yield f"{path} is read as {encoding}, not UTF-8; see --encoding"
     known = {*chain(*NAMES.values()), (text_column or "").lower()}
     unknown = [name for name, lower in zip(columns, names, strict=True) if lower not in known]
     if unknown:

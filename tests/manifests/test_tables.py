@@ -36,7 +36,7 @@ def test_the_encoding_of_a_table_that_is_not_utf_8_is_reported(tmp_path, capsys)
     (tmp_path / "t.csv").write_bytes("file,text\na.wav,привет\n".encode("cp1251"))
     table = ["--csv", str(tmp_path / "t.csv")]
     run("folder", tmp_path / "corpus", tmp_path / "out", *table, "--encoding", "cp1251")
-    assert "is read as cp1251, not as UTF-8" in capsys.readouterr().err
+    assert "is read as cp1251, not UTF-8" in capsys.readouterr().err
 
 
 def test_unusable_rows_are_left_out(tmp_path):
