@@ -1,13 +1,13 @@
-"""What a corpus offers, and what became of it: the types that pass between recipes and workers.
+"""Clips as a corpus offers them, and what inspection found: types shared by recipes and workers.
 
-Nothing here imports fairseq, because spawned workers read this file.
+Nothing here imports fairseq, because worker processes import this module.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# Why a clip is left out; the words that stand in skipped.tsv.
+# Reasons why a clip is left out, as written to skipped.tsv.
 MISSING = "missing file"
 UNREADABLE = "unreadable"
 NO_AUDIO = "no audio track"
@@ -32,38 +32,39 @@ LONGEST_WITH_TEXT = 60.0  # seconds: the default task.max_source_positions of st
 
 
 def piece_id(name: str, place: int) -> str:
-    """The id of one of the pieces in which a recording is cut."""
+    """The id of one of the pieces that a recording is cut into."""
     return f"{name}_{place:04d}"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A clip that a corpus offers, before anything of it was looked at.
+    """A clip that a corpus offers, before its files are inspected.
 
     Attributes:
         id: unique within its split.
         split: name of the manifest that it belongs to.
-        drawn: the corpus has it in ``train``; it was drawn for ``valid`` here.
-        last_drawn: so were its last pieces, one in so many but at least one; 0: none.
-        audio: path of the sound; a video file has it too.
-        audio_else: path of the same sound, where ``audio`` cannot be used.
-        audio_optional: a video without sound gives its pictures alone instead of being left out.
-        video: path of the pictures; empty where the corpus has none.
-        video_optional: a file without pictures gives sound alone instead of being left out.
-        start, seconds: the part of the recording; to its end where ``seconds`` is None.
-        cut: seconds, about, of the equal pieces that a recording is cut in; it then becomes as many
-            clips.
+        drawn: the corpus has it in ``train``; it was sampled for ``valid`` here.
+        last_drawn: hold out the last pieces of a recording that will be cut: one in this many, but
+            at least one; 0: none.
+        audio: path of the audio; may be a video file.
+        audio_else: path of the same audio, used where ``audio`` cannot be read.
+        audio_optional: keep a video without audio as video alone instead of leaving it out.
+        video: path of the video; empty where the corpus has none.
+        video_optional: keep a file without video as audio alone instead of leaving it out.
+        start, seconds: the part of the recording; up to its end if ``seconds`` is None.
+        cut: approximate length, in seconds, of the equal pieces to cut a recording into; each
+            piece becomes a clip.
         text: the target; None where the corpus has no texts.
         source: video or recording that it comes from, for the leak check.
         columns: further columns of the manifest (speaker, src_text, src_lang, tgt_lang ...).
-        fault: (reason, detail) where the recipe knows already that the clip is of no use.
+        fault: (reason, detail) where the recipe already knows that the clip is unusable.
     """
 
     id: str
     split: str
     audio: str
     drawn: bool = False
-    last_drawn: int = field(default=0, repr=False)  # no part of what a clip is known again by
+    last_drawn: int = field(default=0, repr=False)  # not part of the content key
     audio_else: str = ""
     audio_optional: bool = False
     video: str = ""
@@ -79,12 +80,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Limits:
-    """Lengths that are kept, in seconds; and whether everything is decoded to see that it can be.
+    """Accepted clip lengths in seconds, and whether to decode every file to verify it.
 
     Attributes:
-        longest: of every clip.
-        longest_text: of a clip with a text, where ``longest`` is None; stages 2 and 3 read such a
-            clip whole, stage 1 reads the beginning.
+        shortest: minimum of every clip.
+        longest: maximum of every clip.
+        longest_text: maximum of a clip with a text if ``longest`` is None; stages 2 and 3 read such
+            a clip whole, stage 1 reads its beginning.
         decode: decode every file, also those whose header is exact.
     """
 
@@ -96,14 +98,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Measured:
-    """A candidate after a look at its files: cells of its row, or why it is left out.
+    """The result of inspecting a candidate: cells of its row, or why it is left out.
 
     Attributes:
-        samples: length in samples at 16 kHz; without sound, what sound as long would have.
+        samples: length in samples at 16 kHz; without audio, that of audio of the same duration.
         row: the cells that come from the files (audio, video, video_frames).
         reason, detail: empty for a usable clip.
-        pieces: of a recording that was cut; nothing else but ``stamp`` holds then.
-        stamp: sizes and times of change of the files that were looked at.
+        pieces: those of a recording that was cut; then only ``stamp`` is set besides.
+        stamp: sizes and modification times of the inspected files.
     """
 
     samples: int = 0

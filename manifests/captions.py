@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from manifests.text import clean
 
 SUFFIXES = (".srt", ".vtt")
-ROLLING = 1 / 3  # of the cues: every other one of automatic subtitles has a line below the last one
+ROLLING = 1 / 3  # of the cues; in rolling automatic subtitles every other one repeats a line
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})[,.](\d{1,3})"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
 _TAG = re.compile(
@@ -21,10 +21,10 @@ _TAG = re.compile(
 
 @dataclass(frozen=True)
 class Cue:
-    """A text on the screen.
+    """A subtitle on the screen.
 
     Attributes:
-        start, end: seconds.
+        start, end: in seconds.
         text: its lines, without tags.
     """
 
@@ -34,28 +34,28 @@ class Cue:
 
 
 def read_cues(text: str) -> list[Cue]:
-    """The cues of a file's text, in order; of subtitles that roll, each with its new lines alone.
+    """The cues of a file's text, in order; of rolling subtitles, each with its new lines only.
 
-    In WebVTT an empty line ends a cue, and notes may follow. In SubRip whatever comes before the
-    next times, but for that cue's number where they have numbers, is the cue's: some have blank
-    lines within.
+    In WebVTT an empty line ends a cue, and notes may follow. In SubRip a cue includes everything up
+    to the next time line, except the next cue's number if cues are numbered: some texts contain
+    blank lines.
     """
     cues = list(_read(text))
     rolls = sum("\n" in cue.text and _repeats(b, cue) for b, cue in itertools.pairwise(cues))
-    return _unrolled(cues) if rolls > ROLLING * len(cues) else cues
+    return _unroll(cues) if rolls > ROLLING * len(cues) else cues
 
 
 def _repeats(before: Cue, cue: Cue) -> bool:
-    """Whether a cue begins with the line that the one before ended with."""
+    """Whether a cue begins with the last line of the one before."""
     return bool(before.text) and cue.text.split("\n")[0] == before.text.split("\n")[-1]
 
 
-def _unrolled(cues: list[Cue]) -> list[Cue]:
-    """As automatic ones are shown: each line below the one before, which still stands there."""
+def _unroll(cues: list[Cue]) -> list[Cue]:
+    """Remove repeated lines of rolling subtitles, which show each new line below the last one."""
     found = cues[:1]
     for before, cue in itertools.pairwise(cues):
         lines = cue.text.split("\n")[_repeats(before, cue) :]
-        if lines:  # else nothing new: it lets the last line stand
+        if lines:  # else it only keeps the last line on display
             found.append(replace(cue, text="\n".join(lines)))
     return found
 
@@ -66,7 +66,7 @@ def _read(text: str) -> Iterator[Cue]:
     times: re.Match | None = None
     texts: list[str] = []
     lines = re.split(r"\r\n|\n|\r", text)
-    numbered = _have_numbers(lines)
+    numbered = _are_numbered(lines)
     for line in lines:
         match = _TIMES.match(line)
         if times and (match or (ends_with_empty and not line)):
@@ -82,9 +82,9 @@ def _read(text: str) -> Iterator[Cue]:
         yield _cue(times, texts)
 
 
-def _have_numbers(lines: list[str]) -> bool:
-    """Whether cues do: before most of their times a number stands. One alone may be what is said in
-    the cue before, and the first one is often spoilt."""
+def _are_numbered(lines: list[str]) -> bool:
+    """Whether cues are numbered: most time lines follow a number. A single number may be the text
+    of the previous cue, and the first one is often damaged."""
     before, counts = "", Counter()
     for line in lines:
         if _TIMES.match(line):

@@ -1,7 +1,7 @@
 """All shards' clips together, on disk: duplicates, leaks between splits, counts, rows in order.
 
-SQLite's temporary database spills to disk by itself, so memory stays constant however many clips
-there are.
+SQLite's temporary database spills to disk by itself, so memory stays constant for any number of
+clips.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from operator import eq
 from pathlib import Path
 
 from manifests.candidate import DUPLICATE, piece_id
-from manifests.holdout import at_the_end, hold_out
+from manifests.holdout import end_size, hold_out
 from manifests.journal import read_entries
 from manifests.splits import role_of
 from manifests.text import sentence_key
@@ -34,14 +34,14 @@ class Catalogue:
     """The clips of one corpus.
 
     Args:
-        journals: of all shards.
-        roles: split -> ``train``, ``valid`` or ``test``; a leak is between different ones.
-        every: one in so many is held out anew where what was drawn for ``valid``, or what was left
-            in ``train``, cannot be used at all; 0 for never.
+        journals: those of all shards.
+        roles: split -> ``train``, ``valid`` or ``test``; a leak is between different roles.
+        every: hold out again, one in this many, if all clips sampled for ``valid``, or all left in
+            ``train``, turn out to be unusable; 0 for never.
     """
 
     def __init__(self, journals: Iterable[Path], roles: Mapping[str, str], every: int = 0) -> None:
-        self._database = sqlite3.connect("")  # a temporary file of SQLite's own
+        self._database = sqlite3.connect("")  # a temporary file managed by SQLite
         self._database.execute(_TABLE)
         for path in journals:
             self._add(path)
@@ -50,11 +50,11 @@ class Catalogue:
             "role", 1, lambda split: roles.get(split) or role_of(split), deterministic=True
         )
         self._drop_duplicates()
-        if every and self._drawn_in_vain():
-            self._draw_again(every)
+        if every and self._held_out_unusable():
+            self._hold_out_again(every)
 
     def _add(self, path: Path) -> None:
-        """The clips of one journal; of a clip that stands there again, its last line holds."""
+        """Add the clips of one journal; if a clip has several lines, the last one counts."""
         insert = f"INSERT INTO clips VALUES ({', '.join('?' * 13)})"
         highest = -1
         for entry in read_entries(path):
@@ -64,11 +64,11 @@ class Catalogue:
             self._database.executemany(insert, _clips(entry))
 
     def close(self) -> None:
-        """Give the temporary file back."""
+        """Delete the temporary file."""
         self._database.close()
 
     def _drop_duplicates(self) -> None:
-        """The first usable clip of an id stays."""
+        """Keep the first usable clip of each id."""
         self._database.execute(
             """UPDATE clips SET reason = ?, detail = 'another clip of the split has it too'
             WHERE reason = '' AND EXISTS (SELECT 1 FROM clips AS other
@@ -77,23 +77,23 @@ class Catalogue:
             (DUPLICATE,),
         )
 
-    def _drawn_in_vain(self) -> bool:
-        """Whether ``valid`` is all drawn, before clips were read, and it or ``train`` has none that
-        can be used."""
+    def _held_out_unusable(self) -> bool:
+        """Whether all of ``valid`` was sampled before clips were inspected, and it or ``train`` has
+        no usable clip."""
         query = "SELECT COUNT(*), SUM(drawn), SUM(reason = '') FROM clips WHERE split = ?"
         count, drawn, usable = self._database.execute(query, ("valid",)).fetchone()
         left = self._database.execute(query, ("train",)).fetchone()[2]
         return bool(count and drawn == count and not (usable and left))
 
-    def _draw_again(self, every: int) -> None:
-        """Hold out of what can be used."""
+    def _hold_out_again(self, every: int) -> None:
+        """Hold out clips again, from the usable ones."""
         self._database.execute("UPDATE clips SET split = 'train', drawn = 0 WHERE split = 'valid'")
         self._drop_duplicates()
         usable = "FROM clips WHERE split = 'train' AND reason = ''"
         ends = self._database.execute(f"SELECT MIN(source), MAX(source) {usable}").fetchone()
-        alike = takewhile(bool, map(eq, *(end or "" for end in ends)))
-        # Without what all begin with: the draw is the same wherever the corpus lies.
-        source = f"SUBSTR(source, {1 + sum(alike)})"
+        common_prefix = takewhile(bool, map(eq, *(end or "" for end in ends)))
+        # Without the common prefix: the choice is the same wherever the corpus is.
+        source = f"SUBSTR(source, {1 + sum(common_prefix)})"
         speaker = f"COALESCE(NULLIF(speaker, ''), {source})"
         known = self._database.execute(f"SELECT 1 {usable} AND speaker != '' LIMIT 1").fetchone()
         speakers = (name for (name,) in self._database.execute(f"SELECT {speaker} {usable}"))
@@ -108,9 +108,9 @@ class Catalogue:
             chosen = f"""(n, piece) IN (SELECT n, piece FROM (SELECT n, piece,
                 ROW_NUMBER() OVER (PARTITION BY source ORDER BY n DESC, piece DESC) AS from_end,
                 COUNT(*) OVER (PARTITION BY source) AS clips {usable})
-                WHERE from_end <= at_the_end(clips))"""
+                WHERE from_end <= end_size(clips))"""
         self._database.create_function("held", 1, lambda name: name in held)
-        self._database.create_function("at_the_end", 1, lambda clips: at_the_end(clips, every))
+        self._database.create_function("end_size", 1, lambda clips: end_size(clips, every))
         self._database.execute(
             "UPDATE clips SET split = 'valid', drawn = 1 "
             f"WHERE split = 'train' AND reason = '' AND {chosen}"
@@ -124,7 +124,7 @@ class Catalogue:
         return [split for (split,) in found]
 
     def rows(self, split: str) -> Iterator[dict]:
-        """Usable rows of a split in the corpus's order, ``samples`` (at 16 kHz) with them."""
+        """Usable rows of a split in the corpus's order, including ``samples`` (at 16 kHz)."""
         found = self._database.execute(
             "SELECT id, samples, row FROM clips WHERE split = ? AND reason = '' ORDER BY n, piece",
             (split,),
@@ -149,24 +149,24 @@ class Catalogue:
         return dict(found)
 
     def files(self, left_out: bool = False) -> int:
-        """Distinct files of all clips, or of those left out."""
+        """Number of distinct files of all clips, or of those left out."""
         where = " WHERE reason != ''" if left_out else ""
         found = self._database.execute(f"SELECT COUNT(DISTINCT path) FROM clips{where}")
         return found.fetchone()[0]
 
     def speakers(self, split: str) -> int:
-        """Distinct speakers of a split."""
+        """Number of distinct speakers of a split."""
         return self._database.execute(
             "SELECT COUNT(DISTINCT NULLIF(speaker, '')) FROM clips WHERE split = ? AND reason = ''",
             (split,),
         ).fetchone()[0]
 
     def leaks(self, kind: str, *, drawn: bool = True) -> tuple[int, list[str]]:
-        """Speakers, sources or sentences in splits of different roles: how many, some of them.
+        """Speakers, sources or sentences in splits of different roles: their number and examples.
 
         Args:
-            drawn: as they are written; else as the corpus has them, with clips that were drawn for
-                ``valid`` here in ``train``.
+            drawn: use the splits as written; else those of the corpus, in which clips sampled for
+                ``valid`` here are in ``train``.
         """
         split = "split" if drawn else "CASE WHEN drawn THEN 'train' ELSE split END"
         query = f"""SELECT {kind}, GROUP_CONCAT(DISTINCT {split}) FROM clips
@@ -181,9 +181,9 @@ class Catalogue:
 
 
 def leak_key(text: str) -> str:
-    """What counts as the same sentence; phrases that recur by nature (under four words) do not.
+    """Key by which sentences are compared; empty for phrases under four words, which often recur.
 
-    Where words are not spaced, eight characters stand in for four words.
+    In scripts without word spacing, eight characters are required instead of four words.
     """
     words = sentence_key(text).split()
     long = len(words) >= 4 or (len(words) == 1 and len(words[0]) >= 8)
@@ -191,18 +191,18 @@ def leak_key(text: str) -> str:
 
 
 def _printable(name: str) -> str:
-    """File names that are not UTF-8 (of clips left out) with backslashes."""
+    """Escape file names that are not UTF-8 (of clips left out) with backslashes."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _clips(entry: dict) -> Iterator[tuple]:
-    """The rows of the table that a journal's line makes: one, or one a piece."""
+    """The table rows for a journal's line: one, or one per piece."""
     pieces = entry.get("pieces")
     clips = pieces or [entry]
-    ours = len(clips) - at_the_end(len(clips), entry.get("last_drawn", 0))
+    first_held_out = len(clips) - end_size(len(clips), entry.get("last_drawn", 0))
     for piece, found in enumerate(clips):
         row, split, drawn = found.get("row", {}), entry["split"], entry["drawn"]
-        if piece >= ours:
+        if piece >= first_held_out:
             split, drawn = "valid", True
         name = piece_id(entry["id"], piece) if pieces else entry["id"]
         yield (

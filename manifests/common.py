@@ -1,4 +1,4 @@
-"""What every corpus recipe needs: files that are whole or absent, and a parallel map with a bar."""
+"""Helpers shared by all corpus recipes: atomic file writes and parallel maps with progress bars."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from tqdm import tqdm
 
 from manifests.errors import InputError
 
-# Workers are forked from a server that has read these and nothing of the calling process, so that
-# they start in milliseconds and inherit no thread of it.
+# Workers are forked from a server that has imported these modules and holds nothing of the calling
+# process: they start in milliseconds and inherit none of its threads.
 _WORKERS = multiprocessing.get_context("forkserver")
-_READY = ["manifests.prepare", "soundfile", "av"]
+_PRELOADED = ["manifests.prepare", "soundfile", "av"]
 _HOST = socket.gethostname().replace(".", "-")
 
-SAMPLE_RATE = 16_000  # of what the models hear
+SAMPLE_RATE = 16_000  # Hz, of the models' input
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name when the block ends without an error."""
+    """Yield a temporary path beside `path`, renamed to `path` unless the block raises an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A worker outlives its killed parent by a clip: the next run must not write the same file, nor
-    # must another machine that shares the folder.
+    # A worker outlives its killed parent by one clip: neither the next run nor another machine that
+    # shares the folder may write the same file.
     partial = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.part")
     try:
         yield partial
@@ -45,7 +45,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_stale(folder: Path, deep: bool = True) -> None:
-    """Remove what processes of this machine that are dead left half-written under `folder`."""
+    """Remove partial files left under `folder` by dead processes of this machine."""
     for partial in folder.glob(f"{'**/' if deep else ''}.*.{_HOST}.*.part"):
         process = partial.name.split(".")[-2]
         if process.isdigit() and not Path(f"/proc/{process}").exists():
@@ -53,17 +53,17 @@ def remove_stale(folder: Path, deep: bool = True) -> None:
 
 
 def preload(module: str) -> None:
-    """Let workers start with a module that is slow to import; before the first of them starts."""
-    _READY.append(module)
+    """Preload a slow-to-import module in the workers; call it before the first worker starts."""
+    _PRELOADED.append(module)
 
 
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int, desc: str
 ) -> list[Result]:
-    """`[function(item) for item in items]`, in `jobs` processes, with a bar on stderr.
+    """`[function(item) for item in items]` in `jobs` processes, with a progress bar on stderr.
 
     Raises:
-        InputError: a worker was killed, as happens where memory runs out.
+        InputError: a worker was killed, for example because memory ran out.
     """
     if not items:
         return []
@@ -73,8 +73,8 @@ def parallel_map(
             return list(tqdm(pool.map(function, items, chunksize=4), **bar))
     except BrokenProcessPool:
         raise InputError(
-            f"A process of {desc!r} was killed, perhaps for lack of memory; start again with fewer "
-            "jobs, what is done stays done."
+            f"A worker of {desc!r} was killed, possibly for lack of memory; run again with fewer "
+            "jobs, finished work is kept."
         ) from None
 
 
@@ -84,55 +84,55 @@ def parallel_stream(
     jobs: int,
     lost: Callable[[Item], Result],
 ) -> Iterator[tuple[Item, Result]]:
-    """``(item, function(item))`` in order, of which a few are under way at any time.
+    """Yield ``(item, function(item))`` in order, with only a few items in flight at any time.
 
-    Unlike :func:`parallel_map` it neither knows how many items there are nor keeps them: memory
-    does not grow with their number. One job has a process of its own too, which may die.
+    Unlike :func:`parallel_map`, it neither knows nor stores all items: memory does not grow with
+    their number. Even with one job the work runs in a separate process, which may crash.
 
     Args:
-        lost: the result for an item that kills its process even where it is alone, as a damaged
-            file does that a decoder stumbles over.
+        lost: result for an item that kills its process even when run alone, such as a damaged file
+            that crashes a decoder.
     """
-    feed, under_way = iter(items), deque()
+    feed, in_flight = iter(items), deque()
     while True:
         with _pool(jobs) as pool, suppress(BrokenProcessPool):
-            yield from _stream(function, feed, under_way, pool, 4 * jobs)
+            yield from _stream(function, feed, in_flight, pool, 4 * jobs)
             return
-        # One of those under way killed its process: each gets a process of its own.
-        while under_way:
-            item, _ = under_way.popleft()
+        # One of the items in flight killed its process: run each in a separate process.
+        while in_flight:
+            item, _ = in_flight.popleft()
             yield item, run_alone(function, item, lost)
 
 
 def _stream(
     function: Callable[[Item], Result],
     feed: Iterator[Item],
-    under_way: deque,
+    in_flight: deque,
     pool: ProcessPoolExecutor,
-    most: int,
+    limit: int,
 ) -> Iterator[tuple[Item, Result]]:
-    """What the pool yields; ``under_way`` holds, at any moment, the items that it still owes."""
+    """Yield the pool's results; ``in_flight`` always holds the items without a result yet."""
     for item in feed:
-        under_way.append((item, None))
-        under_way[-1] = (item, pool.submit(function, item))
-        if len(under_way) > most:
-            yield _first(under_way)
-    while under_way:
-        yield _first(under_way)
+        in_flight.append((item, None))
+        in_flight[-1] = (item, pool.submit(function, item))
+        if len(in_flight) > limit:
+            yield _pop_first(in_flight)
+    while in_flight:
+        yield _pop_first(in_flight)
 
 
-def _first(under_way: deque) -> tuple:
-    """The first item and its result; it stays under way until it has one."""
-    item, future = under_way[0]
+def _pop_first(in_flight: deque) -> tuple:
+    """The first item and its result; it stays in ``in_flight`` until the result is there."""
+    item, future = in_flight[0]
     result = future.result()
-    under_way.popleft()
+    in_flight.popleft()
     return item, result
 
 
 def run_alone(
     function: Callable[[Item], Result], item: Item, lost: Callable[[Item], Result]
 ) -> Result:
-    """``function(item)`` in a process of its own, or ``lost(item)`` where that process dies."""
+    """``function(item)`` in a separate process, or ``lost(item)`` if that process dies."""
     with _pool(1) as pool:
         try:
             return pool.submit(function, item).result()
@@ -141,9 +141,9 @@ def run_alone(
 
 
 def _start_worker() -> None:
-    """In a worker: Ctrl-C is for the parent, and a parent that was killed takes its workers along.
+    """Set up a worker: ignore Ctrl-C, which is for the parent, and exit when the parent dies.
 
-    Workers of a killed parent would wait for work for ever.
+    Otherwise the workers of a killed parent would wait for work forever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -156,8 +156,8 @@ def _follow_parent() -> None:
 
 @contextmanager
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Workers that end with this process, however it ends."""
-    _WORKERS.set_forkserver_preload(_READY)
+    """A pool of workers that end with this process, however it ends."""
+    _WORKERS.set_forkserver_preload(_PRELOADED)
     pool = ProcessPoolExecutor(jobs, _WORKERS, _start_worker)
     try:
         yield pool

@@ -1,9 +1,9 @@
-"""Small videos that are quick to read: ``python -m manifests.compact_video OUT FOLDER...``.
+"""Small copies of videos for fast reading: ``python -m manifests.compact_video OUT FOLDER...``.
 
-Every video in the manifests of the folders is coded once with its small side at 256 pixels
-(``--small-side``) and a key picture every 12 (H.264, no sound), so that a training step neither
-decodes large pictures nor many that it does not want. The manifests' ``video`` then points to the
-copies, picture for picture; ``audio`` stays. A killed run goes on from the copies that are there.
+Every video in the folders' manifests is transcoded once, with its smaller side at 256 pixels
+(``--small-side``) and a key frame every 12 frames (H.264, no audio), so that a training step
+decodes neither large frames nor many unused ones. The manifests' ``video`` then points to the
+copies, frame for frame; ``audio`` is unchanged. A killed run resumes after the existing copies.
 A video that cannot be read keeps its path; training skips and counts it.
 """
 
@@ -25,8 +25,8 @@ from manifests.container import picture_converter, video_stream
 from manifests.errors import command_line
 
 SMALL_SIDE = 256
-KEY_EVERY = 12  # pictures
-COARSEST_CLOCK = 3_000_000_000  # nanoseconds: some file systems count times in two seconds
+KEY_EVERY = 12  # frames
+COARSEST_CLOCK = 3_000_000_000  # nanoseconds: some file systems store times in steps of 2 s
 QUALITY = "26"  # x264's constant rate factor
 
 Job = tuple[str, str]
@@ -35,12 +35,12 @@ Job = tuple[str, str]
 def compact(
     out: Path, folders: list[Path], jobs: int = 1, small_side: int = SMALL_SIDE
 ) -> tuple[int, int]:
-    """Write the copies and the manifests anew; returns (videos copied, left as they are).
+    """Write the copies and update the manifests; returns (videos copied, left unchanged).
 
     Raises:
-        InputError: a folder holds no manifest, or a manifest is at fault.
+        InputError: a folder holds no manifest, or a manifest is invalid.
     """
-    # Imported here because they bring fairseq, which no worker needs.
+    # Imported here because they import fairseq, which no worker needs.
     from manifests.repoint import Files, Row, open_manifests, repoint, rows
     from mmpt_fairseq.data.waveform import split_slice
 
@@ -58,7 +58,7 @@ def compact(
         stream = parallel_stream(make, work, jobs, _lost)
         for (video, copy), fault in tqdm(stream, total=len(files), desc="videos", unit="video"):
             if fault:
-                print(f"left as it is: {video}: {fault}", file=sys.stderr)
+                print(f"left unchanged: {video}: {fault}", file=sys.stderr)
             else:
                 files.settle(video, copy)
 
@@ -73,18 +73,18 @@ def compact(
 
 
 def _lost(job: Job) -> str:
-    return "it kills the process that reads it"
+    return "it crashes the process that reads it"
 
 
 def copy_path(out: Path, video: str, small_side: int = SMALL_SIDE) -> Path:
-    """Where the copy of a video lies; a thousand folders keep each of them small."""
+    """Where the copy of a video is; spread over 4096 folders to keep each small."""
     name = sha1(os.fsencode(video)).hexdigest()
     size = "" if small_side == SMALL_SIDE else f"_{small_side}"
     return out / name[:3] / f"{name}{size}.mp4"
 
 
 def make_copy(job: Job, small_side: int = SMALL_SIDE) -> str:
-    """Code one video anew; returns what is wrong with it, or nothing."""
+    """Transcode one video; returns an error message, or an empty string."""
     import av
 
     video, copy = job
@@ -100,12 +100,12 @@ def make_copy(job: Job, small_side: int = SMALL_SIDE) -> str:
                 _transcode(source, target, small_side)
             os.utime(partial, ns=(changed, changed))
         return ""
-    except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
+    except Exception as error:  # PyAV raises many types on damaged files: all mean a bad file
         return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _changed(path: str) -> int | None:
-    """When a file was changed: a copy has its video's time, which tells it from another's."""
+    """A file's modification time; a copy has its video's, which shows that it is up to date."""
     try:
         return os.stat(path).st_mtime_ns
     except OSError:
@@ -113,10 +113,10 @@ def _changed(path: str) -> int | None:
 
 
 def _transcode(source, target, small_side: int) -> None:
-    """Picture by picture, counted anew at a constant rate: pictures are known by their number.
+    """Transcode frame by frame, renumbered at a constant rate: frames are identified by index.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no frame.
     """
     import av
 
@@ -133,18 +133,18 @@ def _transcode(source, target, small_side: int) -> None:
         if not count and frame.rotation:
             coded.set_display_rotation(frame.rotation)
         small = convert(frame, width, height, "yuv420p", interpolation="AREA")
-        # A new frame, because the old one's type (I, P, B) would be coded again.
-        picture = av.VideoFrame.from_ndarray(small.to_ndarray(), format="yuv420p")
-        picture.pts, picture.time_base = count, 1 / rate
-        target.mux(coded.encode(picture))
+        # A new frame, because the encoder would reuse the old one's type (I, P, B).
+        out_frame = av.VideoFrame.from_ndarray(small.to_ndarray(), format="yuv420p")
+        out_frame.pts, out_frame.time_base = count, 1 / rate
+        target.mux(coded.encode(out_frame))
         count += 1
     if not count:
-        raise ValueError("no picture can be decoded")
+        raise ValueError("no frame can be decoded")
     target.mux(coded.encode(None))
 
 
 def _size(width: int, height: int, small_side: int) -> tuple[int, int]:
-    """Even sides, the small one at most ``small_side``."""
+    """Even side lengths, the smaller one at most ``small_side``."""
     scale = min(1.0, small_side / min(width, height))
     return tuple(max(2, 2 * round(side * scale / 2)) for side in (width, height))
 
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     with command_line():
         copied, left = compact(args.out, args.folders, args.jobs, args.small_side)
-    print(f"{args.out}: {copied} videos, {left} left as they are", file=sys.stderr)
+    print(f"{args.out}: {copied} videos, {left} left unchanged", file=sys.stderr)
 
 
 if __name__ == "__main__":

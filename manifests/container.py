@@ -1,6 +1,6 @@
-"""Containers with sound, pictures or both (mp4, mkv, mpg ...), opened by FFmpeg through PyAV.
+"""Audio and video containers (mp4, mkv, mpg ...), opened by FFmpeg through PyAV.
 
-What manifests count and what training decodes must be the same, so both ask here.
+Shared by manifests and training: what manifests count must be what training decodes.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, VideoFrame, VideoStream
     from av.container import InputContainer
 
-# FFmpeg's names of formats.
+# FFmpeg's format names.
 MP4, MATROSKA, MPEG_TS = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts"
-# Two decoders may count a compressed recording's last frames differently, and a segment may end
-# this much after its recording (rounded times).
+# Decoders may differ in the last frames of a compressed recording, and rounded times may put the
+# end of a segment this much past the end of its recording.
 TOLERANCE = 0.1  # seconds
-# Sound that a container's clock has and its packets have not, as of recorders that drop out, is
-# silence where it lasts longer than this; a longer step than the other is a fault of the clock.
+# A gap in a container's audio timestamps, such as dropped packets of a recorder, is filled with
+# silence if it is longer than GAP; one longer than LONGEST_GAP is a timestamp error.
 GAP, LONGEST_GAP = 0.1, 3600  # seconds
 
 
 def open_container(path: str) -> InputContainer:
-    """To be used in ``with``; ``path`` is that of a file, whatever it is called.
+    """Open a file for a ``with`` block, whatever its name.
 
-    FFmpeg takes what stands before a colon for a protocol: ``12:30.mp4``.
+    Without ``file:``, FFmpeg takes what precedes a colon for a protocol: ``12:30.mp4``.
     """
     import av
 
@@ -34,7 +34,7 @@ def open_container(path: str) -> InputContainer:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The pictures of a container; a cover image of a piece of music does not count."""
+    """The video stream of a container; the cover image of an audio file does not count."""
     import av
 
     cover = av.stream.Disposition.attached_pic
@@ -42,10 +42,10 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def picture_converter() -> Callable[..., VideoFrame]:
-    """For the pictures of one film: ``VideoFrame.reformat`` with the picture before the options.
+    """A converter for the frames of one video: ``VideoFrame.reformat`` with the frame first.
 
-    From PyAV 17 on each picture would set up a conversion for itself, on as many threads as there
-    are cores, and small ones would take several times as long (PyAV #2200).
+    Since PyAV 17, each frame would otherwise set up its own conversion, with as many threads as
+    there are cores, and small frames would take several times as long (PyAV #2200).
     """
     from av.video.reformatter import VideoReformatter
 
@@ -53,24 +53,24 @@ def picture_converter() -> Callable[..., VideoFrame]:
 
 
 def beginning(container: InputContainer) -> float:
-    """The time, in seconds, that players show as zero: when the first of its streams begins."""
+    """The time, in seconds, that players show as zero: the start of the earliest stream."""
     import av
 
     return (container.start_time or 0) / av.time_base
 
 
-def sound_begins(container: InputContainer, sound: AudioStream | None) -> float:
-    """Seconds from :func:`beginning` to the first sound; pictures may come before it."""
-    if not sound:
+def sound_begins(container: InputContainer, audio: AudioStream | None) -> float:
+    """Seconds from :func:`beginning` to the first audio; video may start before it."""
+    if not audio:
         return 0.0
-    return max(0.0, float((sound.start_time or 0) * sound.time_base) - beginning(container))
+    return max(0.0, float((audio.start_time or 0) * audio.time_base) - beginning(container))
 
 
 class SoundClock:
-    """Counts the samples of a track as its frames come, silence where packets are missing included.
+    """Counts the samples of an audio track frame by frame, with silence for missing packets.
 
     Args:
-        rate: of the samples that are counted; frames of a file that was joined may have others.
+        rate: rate of the counted samples; frames of a concatenated file may have others.
     """
 
     def __init__(self, rate: int) -> None:
@@ -78,7 +78,7 @@ class SoundClock:
         self._first: int | None = None  # timestamp
 
     def silence_before(self, frame: AudioFrame) -> int:
-        """Samples of silence between the frames before and this one, which are counted too."""
+        """Samples of silence to insert before this frame; they are counted too."""
         silence = 0
         if frame.pts is not None:
             self._first = frame.pts if self._first is None else self._first

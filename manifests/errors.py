@@ -1,4 +1,4 @@
-"""Faults in what a user gave us, and how they leave a fairseq command."""
+"""Errors in the user's input, and how they end a fairseq command."""
 
 import contextlib
 import logging
@@ -8,28 +8,28 @@ from typing import NoReturn
 
 
 class InputError(ValueError):
-    """A fault in the input: one sentence that names the file, row or key, and the remedy."""
+    """An error in the input: one message that names the file, row or key, and the remedy."""
 
 
 class UnreadableClip(InputError):
-    """One clip cannot be used; training skips and counts it, evaluation stops."""
+    """A clip that cannot be used; training skips and counts it, evaluation stops."""
 
 
 def reason_of(error: Exception) -> str:
-    """What a library says is wrong, in one line and without its error numbers."""
+    """A library's error message as one line, without its error number."""
     lines = str(error).splitlines() or [type(error).__name__]
     return getattr(error, "strerror", None) or lines[0]
 
 
-def exit_with_message(sentence: str) -> NoReturn:
-    """End the process with a sentence, which the log of a training is to have too."""
-    said = f"mmpt_fairseq: {sentence}"
-    write_to_logs(said)
-    raise SystemExit(said) from None
+def exit_with_message(message: str) -> NoReturn:
+    """End the process with a message, which is also written to the training's log files."""
+    message = f"mmpt_fairseq: {message}"
+    write_to_logs(message)
+    raise SystemExit(message) from None
 
 
 def write_to_logs(text: str) -> None:
-    """Into the log files of this process, of which Hydra keeps one; stderr is forgotten."""
+    """Write to the log files of this process, of which Hydra keeps one; stderr is not kept."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler) and handler.stream:
             handler.stream.write(text.rstrip() + "\n")
@@ -38,10 +38,10 @@ def write_to_logs(text: str) -> None:
 
 @contextlib.contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """End the process with the sentence alone instead of a traceback.
+    """End the process with the error's message alone, without a traceback.
 
-    Used only where fairseq calls us (tasks) and by :func:`command_line`. ``SystemExit`` passes
-    through Hydra, which would bury any other exception under its own report.
+    Used only where fairseq calls this package (tasks) and by :func:`command_line`. ``SystemExit``
+    passes through Hydra, which would bury any other exception under its own report.
     """
     try:
         yield
@@ -51,15 +51,15 @@ def exit_on_input_error() -> Iterator[None]:
 
 @contextlib.contextmanager
 def command_line(interrupted: str = "interrupted") -> Iterator[None]:
-    """Around what one of our own commands does: no traceback of bad input, of a disk, of Ctrl-C.
+    """Wrap a command: no traceback for bad input, an operating system error or Ctrl-C.
 
     Args:
-        interrupted: what is said of Ctrl-C, after which the exit status is 130, as shells have it.
+        interrupted: message after Ctrl-C; the exit status is then 130, as in shells.
     """
     try:
         with exit_on_input_error():
             yield
-    except BrokenPipeError:  # whoever reads has had enough
+    except BrokenPipeError:  # the reader has closed the pipe
         raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -71,7 +71,7 @@ def command_line(interrupted: str = "interrupted") -> Iterator[None]:
 
 @contextlib.contextmanager
 def input_error_on_exit() -> Iterator[None]:
-    """The way back: tasks that we call ourselves raise, and our caller decides what to end."""
+    """Turn an exit back into an exception, for tasks that this package calls itself."""
     try:
         yield
     except SystemExit as error:

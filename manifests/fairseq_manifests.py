@@ -1,11 +1,11 @@
-"""fairseq's manifests of wav2vec 2.0 / HuBERT, and AV-HuBERT's.
+"""fairseq manifests of wav2vec 2.0, HuBERT and AV-HuBERT.
 
     python -m manifests.fairseq_manifests FOLDER OUT
 
 ``<split>.tsv``: the first line is the root of the paths, then ``path TAB samples`` (wav2vec,
-HuBERT) or ``id TAB video TAB audio TAB pictures TAB samples`` (AV-HuBERT). Labels, if any, in
-``<split>.wrd`` (words) or ``<split>.ltr`` (``H E L L O |``), a line a row. (fairseq's
-speech-to-text manifests need no import: ours are of the same form.)
+HuBERT) or ``id TAB video TAB audio TAB frames TAB samples`` (AV-HuBERT). Labels, if any, in
+``<split>.wrd`` (words) or ``<split>.ltr`` (``H E L L O |``), one line per row. (fairseq's
+speech-to-text manifests need no import: they have the same format as ours.)
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def _candidate(
         name, video, audio = cells[:3]
         audio, video = str(root / audio), str(root / video)
         return Candidate(id=name, audio=audio, video=video, source=video, **base)
-    told = f"{len(cells)} cells; wav2vec's manifests have 2, AV-HuBERT's 5"
-    if number == 2:  # such as a manifest of speech to text, which has a header
-        raise InputError(f"{path}, line 2 has {told}")
-    return Candidate(f"{path.name}, line {number}", path.stem, audio="", fault=(BAD_ROW, told))
+    detail = f"{len(cells)} cells; wav2vec manifests have 2, AV-HuBERT's 5"
+    if number == 2:  # such as a speech-to-text manifest, which has a header
+        raise InputError(f"{path}, line 2 has {detail}")
+    return Candidate(f"{path.name}, line {number}", path.stem, audio="", fault=(BAD_ROW, detail))
 
 
 def _labels(path: Path) -> Iterator[str] | None:

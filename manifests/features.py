@@ -1,14 +1,14 @@
-"""Filterbanks computed once: ``python -m manifests.features OUT.zip FOLDER...``.
+"""Precompute filterbank features: ``python -m manifests.features OUT.zip FOLDER...``.
 
-Every clip in the manifests of the folders gets its features into uncompressed ZIPs, as fairseq's
-own speech-to-text recipes store them, and the manifests then point there: ``audio`` becomes
-``OUT.zip:offset:length`` and the clip's own path moves to ``recording``, for people to listen to.
+The features of every clip in the folders' manifests are stored in uncompressed ZIPs, as in
+fairseq's speech-to-text recipes, and the manifests then point to them: ``audio`` becomes
+``OUT.zip:offset:length``, and the clip's own path moves to ``recording``, for listening.
 An archive holds ten thousand recordings; further ones are called ``OUT-1.zip``, ``OUT-2.zip`` ...
 
-Run again, archives of recordings that have not changed are kept, so a killed run goes on behind the
-last whole one. What cannot be read keeps its path; training skips and counts it.
+When run again, archives of unchanged recordings are kept, so a killed run resumes after the last
+complete one. Unreadable clips keep their paths; training skips and counts them.
 
-An hour takes 115 MB (``--float16``: 58 MB).
+An hour of audio takes 115 MB (``--float16``: 58 MB).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.waveform import split_slice
 
-IN_ARCHIVE = 10_000  # recordings; what a killed run computes again is less than that
+IN_ARCHIVE = 10_000  # recordings; bounds what is recomputed after a kill
 INDEX = "sources.tsv"  # the last member of an archive: recording, offset, length
 
 preload("mmpt_fairseq.data.audio")
@@ -45,15 +45,15 @@ preload("mmpt_fairseq.data.audio")
 def cache_features(
     archive: Path, folders: list[Path], dtype: str = "float32", jobs: int = 1
 ) -> tuple[int, int]:
-    """Write the archives and the manifests anew; returns (recordings stored, left out).
+    """Write the archives and update the manifests; returns (recordings stored, left out).
 
     Raises:
-        InputError: the archive is not called .zip; a folder holds no manifest, or a manifest is at
-            fault; an archive is there and holds the features of other folders too; not one
+        InputError: the archive's name does not end in .zip; a folder holds no manifest, or a
+            manifest is invalid; an existing archive holds the features of other folders too; no
             recording can be read.
     """
-    if archive.suffix != ".zip":  # by which manifests tell archives from recordings
-        raise InputError(f"the archive {archive} must be called .zip; say {archive}.zip")
+    if archive.suffix != ".zip":  # by which manifests distinguish archives from recordings
+        raise InputError(f"the archive {archive} must end in .zip; use {archive}.zip")
     manifests = open_manifests(folders)
     remove_stale(archive.parent, deep=False)
     with closing(Files(_sources(manifests))) as files:
@@ -65,7 +65,7 @@ def cache_features(
         if not stored:
             for path in paths:
                 path.unlink(missing_ok=True)
-            raise InputError(f"not one of {left} recordings can be read; nothing is cached")
+            raise InputError(f"none of {left} recordings can be read; nothing is cached")
 
         def to_archive(path: Path, row: Row) -> None:
             place = files.place(_source(path, row))
@@ -74,7 +74,7 @@ def cache_features(
                 row["recording"] = row["recording"] or row["audio"]
                 row["audio"] = f"{os.path.relpath(paths[int(number)], path.parent)}:{part}"
 
-        # Read again: they may have been pointed to the recordings in between.
+        # Opened again: they may have been pointed back to the recordings in between.
         repoint(open_manifests(folders), to_archive)
     _remove_further(archive, len(paths), folders)
     return stored, left
@@ -93,7 +93,7 @@ def _fill(
     dtype: str,
     jobs: int,
 ) -> None:
-    """Write the archives that are not there or hold something else; tell ``files`` the places."""
+    """Write archives that are missing or outdated; record the places in ``files``."""
     sources, pointed_back = iter(files), False
     with tqdm(total=len(files), desc="features", unit="clip", smoothing=0.05) as bar:
         for number, path in enumerate(paths):
@@ -101,7 +101,7 @@ def _fill(
             label = _label(path, batch, folders, dtype)
             if _label_of(path) != label:
                 if path.exists() and not pointed_back:
-                    # Until the new archives are in place no manifest may point into old ones.
+                    # Until the new archives are in place, no manifest may point into old ones.
                     repoint(manifests, _to_recording)
                     pointed_back = True
                 _write_archive(path, batch, label, dtype, jobs, bar)
@@ -116,7 +116,7 @@ def _to_recording(path: Path, row: Row) -> None:
 
 
 def _label(path: Path, batch: list[str], folders: list[Path], dtype: str) -> dict:
-    """What tells an archive from one of other folders, recordings, sizes or times of change."""
+    """Identifies an archive's folders, and its recordings with sizes and modification times."""
     digest = blake2b(dtype.encode(), digest_size=16)
     for source in batch:
         file = split_slice(source)[0]
@@ -128,7 +128,7 @@ def _label(path: Path, batch: list[str], folders: list[Path], dtype: str) -> dic
 
 
 def _label_of(path: Path) -> dict | None:
-    """The label of an archive; None where there is none that this command wrote."""
+    """The label of an archive; None if this command wrote no archive there."""
     try:
         with zipfile.ZipFile(path) as archive:
             label = json.loads(archive.comment)
@@ -138,24 +138,24 @@ def _label_of(path: Path) -> dict | None:
 
 
 def _refuse_foreign(path: Path, folders: list[Path]) -> None:
-    """Stop before an archive is replaced into which manifests of other folders point."""
+    """Stop before replacing an archive that manifests of other folders point to."""
     if not path.exists():
         return
     label = _label_of(path)
     if label is None:
-        raise InputError(f"{path} was not written by this command; give another name")
+        raise InputError(f"{path} was not written by this command; use another name")
     given = {folder.resolve() for folder in folders}
     others = [path.parent / name for name in label["folders"]]
     others = [str(other) for other in others if other.is_dir() and other.resolve() not in given]
     if others:
         raise InputError(
-            f"{path} holds the features of {', '.join(others)} too; name these folders as well, "
+            f"{path} also holds the features of {', '.join(others)}; give these folders too, "
             "or another archive"
         )
 
 
 def _remove_further(archive: Path, number: int, folders: list[Path]) -> None:
-    """Remove archives of an earlier run over more recordings, to which nothing points now."""
+    """Remove archives of an earlier run over more recordings, which are no longer used."""
     for i in count(number):
         path = archive_path(archive, i)
         label = _label_of(path)
@@ -171,7 +171,7 @@ def _sources(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def _source(path: Path, row: Row) -> str:
-    """The recording of a row, absolute."""
+    """The absolute path of a row's recording."""
     return os.path.normpath(path.parent.absolute() / (row["recording"] or row["audio"]))
 
 
@@ -185,7 +185,7 @@ def _write_archive(
         for i, (source, found) in enumerate(parallel_stream(work, batch, jobs, _lost)):
             bar.update()
             if isinstance(found, str):
-                print(f"left as it is: {found}", file=sys.stderr)
+                print(f"left unchanged: {found}", file=sys.stderr)
                 continue
             offset, length = add_member(out, f"{i:09d}.npy", found)
             index.append(f"{source}\t{offset}:{length}\n")
@@ -194,19 +194,19 @@ def _write_archive(
 
 
 def _index(path: Path) -> Iterator[tuple[str, str]]:
-    """(recording, ``offset:length``) of what an archive holds."""
+    """(recording, ``offset:length``) of each member of an archive."""
     with zipfile.ZipFile(path) as archive:
-        # Not splitlines: names may hold what Unicode counts among line breaks.
+        # Not splitlines: names may contain other Unicode line breaks.
         for line in archive.read(INDEX).decode().split("\n")[:-1]:
             source, _, part = line.rpartition("\t")
             yield source, part
 
 
 def add_member(archive: zipfile.ZipFile, name: str, data: bytes) -> tuple[int, int]:
-    """Store ``data`` uncompressed; returns (offset, length) in bytes of it in the archive."""
-    # A ZipInfo of its own carries no time of writing: the same bytes in every run.
+    """Store ``data`` uncompressed; returns its (offset, length) in the archive, in bytes."""
+    # An explicit ZipInfo has no current time: the bytes are the same in every run.
     archive.writestr(zipfile.ZipInfo(name), data)
-    # A member's bytes follow its header, its name and (here) no extra field.
+    # A member's data follows its header, its name and (here) no extra field.
     member = archive.infolist()[-1]
     return member.header_offset + zipfile.sizeFileHeader + len(member.filename), len(data)
 
@@ -219,7 +219,7 @@ def npy_bytes(array: np.ndarray) -> bytes:
 
 
 def _npy(source: str, dtype: str) -> bytes | str:
-    """The features ``(T, 80)`` as the bytes of a .npy file, or what is wrong with the clip."""
+    """The features ``(T, 80)`` as the bytes of a .npy file, or the error message of the clip."""
     try:
         return npy_bytes(read_filterbank(source).astype(dtype))
     except UnreadableClip as error:
@@ -227,7 +227,7 @@ def _npy(source: str, dtype: str) -> bytes | str:
 
 
 def _lost(source: str) -> str:
-    return f"{source} kills the process that reads it"
+    return f"{source} crashes the process that reads it"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -235,7 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("archive", type=Path, metavar="OUT.zip")
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="with manifests")
-    parser.add_argument("--float16", action="store_true", help="half the size")
+    parser.add_argument("--float16", action="store_true", help="store float16, half the size")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     args = parser.parse_args(arguments)
     with command_line():

@@ -1,10 +1,10 @@
-"""Fluent Speech Commands (arXiv 1904.03670) as SUPERB's intent classification has it.
+"""Fluent Speech Commands (arXiv 1904.03670) for SUPERB's intent classification.
 
     python -m manifests.fluent_speech_commands fluent_speech_commands_dataset OUT
 
 ``data/{train,valid,test}_data.csv`` with the columns path, speakerId, transcription, action,
-object, location; clips under ``wavs/speakers/``. ``tgt_text`` holds the three slots in the order
-action, object, location, parted by spaces, with underscores for the spaces inside one:
+object, location; clips under ``wavs/speakers/``. ``tgt_text`` holds the three slots action, object,
+location, separated by spaces, with underscores for the spaces inside one:
 ``change_language none none``. ``src_text`` keeps the transcription.
 """
 
@@ -28,7 +28,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     for split in ("train", "valid", "test"):
         path = args.corpus / "data" / f"{split}_data.csv"
         if not path.is_file():
-            raise InputError(f"there is no {path}; name the unpacked release")
+            raise InputError(f"there is no {path}; give the unpacked release")
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = csv.DictReader(file)
             missing = {"path", "speakerId", "transcription", *SLOTS} - set(rows.fieldnames or ())
@@ -45,7 +45,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
                     id=name,
                     split=split,
                     audio=str(args.corpus / row["path"]),
-                    # A slot that is empty makes the whole label unusable.
+                    # An empty slot makes the whole label unusable.
                     text=" ".join(s.replace(" ", "_") for s in slots) if all(slots) else "",
                     columns={
                         "speaker": row["speakerId"] or "",

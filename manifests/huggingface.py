@@ -4,9 +4,9 @@
 
 ``metadata.csv`` or ``metadata.jsonl`` beside the files, with the column file_name and any of
 transcription, text, sentence, translation, speaker, language, start, end; in ``<split>/``, in
-``data/<split>/``, or in FOLDER itself. The split is what a column split says, else the first folder
-of a clip's path that is named as splits are (``train/a.wav``), else ``train``. Without a split for
-validation, some of ``train`` becomes ``valid``.
+``data/<split>/``, or in FOLDER itself. The split is the value of a column split, else the first
+folder of a clip's path with the name of a split (``train/a.wav``), else ``train``. If there is no
+validation split, some of ``train`` becomes ``valid``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--source-lang", default="")
     add("--target-lang", default="", help="language of the texts")
-    add_valid_every(parser, 20, "speakers or recordings of train, where there is no such split,")
+    add_valid_every(parser, 20, "speakers or recordings of train, if there is no validation split,")
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
@@ -42,7 +42,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
 
 
 def placed_rows(corpus: Path) -> Iterator[Placed]:
-    """Every row with its folder and the split that the folder or the file's own tell."""
+    """Every row with its folder, and the split given by the folder or by the file's path."""
     for path in sorted({p for place in PLACES for p in corpus.glob(place)}):
         if path.suffix in (".csv", ".jsonl"):
             folders = path.parent.relative_to(corpus).parts

@@ -1,6 +1,6 @@
-"""From candidates to the cells of their rows, without fairseq: what the workers of every corpus do.
+"""From candidates to the cells of their rows, without fairseq: the work of every corpus's workers.
 
-Lengths, and what is wrong with files, come from :mod:`manifests.recording`.
+Lengths and faults of files come from :mod:`manifests.recording`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from manifests.common import SAMPLE_RATE
 from manifests.container import TOLERANCE
 from manifests.recording import Recording, inspect
 
-# A cue's time is in milliseconds, a picture's is finer: one that is about to appear is there.
+# Cues have times in ms, frames finer ones: a frame about to appear counts as displayed.
 CLOCK = 0.001  # seconds
 
 
 def measure_all(candidates: Sequence[Candidate], limits: Limits) -> list[Measured]:
-    """Look at each candidate's files; nothing is raised for a bad one."""
-    # Stamped before: what changes while it is read is read again by the next run.
+    """Inspect each candidate's files; bad files raise nothing."""
+    # The stamp is taken first: a file that changes while it is read is read again by the next run.
     return [
         replace(measure(candidate, limits), stamp=stamp)
         for candidate, stamp in ((c, stamp_of(c)) for c in candidates)
@@ -44,7 +44,7 @@ def measure_all(candidates: Sequence[Candidate], limits: Limits) -> list[Measure
 
 
 def stamp_of(candidate: Candidate) -> str:
-    """Sizes and times of change of a candidate's files: another stamp, other content."""
+    """Sizes and modification times of a candidate's files, which reveal changed content."""
     stamps = []
     for path in dict.fromkeys((candidate.audio, candidate.audio_else, candidate.video)):
         try:
@@ -56,15 +56,15 @@ def stamp_of(candidate: Candidate) -> str:
 
 
 def measure(candidate: Candidate, limits: Limits) -> Measured:
-    """One candidate's lengths, or why it cannot be used."""
-    fault = candidate.fault or _named_badly(candidate)
+    """Measure a candidate, or find why it cannot be used."""
+    fault = candidate.fault or _unwritable(candidate)
     if fault is None and candidate.text is not None and not candidate.text.strip():
         fault = (EMPTY_TEXT, "")
     if fault is not None:
         return Measured(reason=fault[0], detail=fault[1])
-    candidate, track = _heard(candidate, limits)
+    candidate, track = _usable_audio(candidate, limits)
     if not track.fault and not track.rate and candidate.audio_optional and candidate.video:
-        candidate, track = _pictures_alone(candidate, limits)
+        candidate, track = _video_alone(candidate, limits)
     if track.fault or not track.rate:
         reason, detail = track.fault or (NO_AUDIO, "")
         return Measured(reason=reason, detail=detail)
@@ -75,27 +75,27 @@ def measure(candidate: Candidate, limits: Limits) -> Measured:
     return _clip(candidate, track, limits)
 
 
-def _heard(candidate: Candidate, limits: Limits) -> tuple[Candidate, Recording]:
-    """The candidate with that of its files of sound which can be used, and what it holds."""
-    sound = inspect(candidate.audio, limits.decode, _is_part(candidate))
-    if candidate.audio_else and (sound.fault or sound.cut_off or not sound.rate):
+def _usable_audio(candidate: Candidate, limits: Limits) -> tuple[Candidate, Recording]:
+    """The candidate with the first of its audio files that can be used, and that file's content."""
+    audio = inspect(candidate.audio, limits.decode, _is_part(candidate))
+    if candidate.audio_else and (audio.fault or audio.cut_off or not audio.rate):
         found = inspect(candidate.audio_else, limits.decode, _is_part(candidate))
         if found.rate and not found.cut_off:
             return replace(candidate, audio=candidate.audio_else), found
-    return candidate, sound
+    return candidate, audio
 
 
-def _pictures_alone(candidate: Candidate, limits: Limits) -> tuple[Candidate, Recording]:
-    """The candidate without its sound, and a track that lasts as long as its pictures are seen.
+def _video_alone(candidate: Candidate, limits: Limits) -> tuple[Candidate, Recording]:
+    """The candidate without its audio, and a track as long as its video.
 
-    It has the rate of sound, so that the clip is cut, checked and counted as others are. A video
-    that cannot be used gives a track without one.
+    The track has an audio sample rate, so that the clip is cut, checked and counted like others. It
+    has none if the video cannot be used.
     """
-    pictures = inspect(candidate.video, limits.decode, timed=True)
-    if pictures.fault or not pictures.pictures:
-        return candidate, Recording(fault=pictures.fault)
-    begins, ends = pictures.times[0], pictures.times[-1]
-    track = Recording(SAMPLE_RATE, round((ends - begins) * SAMPLE_RATE), sound_from=begins)
+    found = inspect(candidate.video, limits.decode, timed=True)
+    if found.fault or not found.pictures:
+        return candidate, Recording(fault=found.fault)
+    begins, ends = found.times[0], found.times[-1]
+    track = Recording(SAMPLE_RATE, round((ends - begins) * SAMPLE_RATE), audio_start=begins)
     return replace(candidate, audio="", video_optional=False), track
 
 
@@ -104,7 +104,7 @@ def _is_part(candidate: Candidate) -> bool:
 
 
 def _in_pieces(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
-    """Equal pieces of about ``candidate.cut`` seconds; a short recording as a whole."""
+    """Cut into equal pieces of about ``candidate.cut`` seconds; a short recording stays whole."""
     whole = track.samples / track.rate
     count = max(1, math.floor(whole / candidate.cut + 0.5))
     if count == 1:
@@ -112,7 +112,7 @@ def _in_pieces(candidate: Candidate, track: Recording, limits: Limits) -> Measur
     pieces = [
         replace(
             candidate,
-            start=track.sound_from + i * whole / count,
+            start=track.audio_start + i * whole / count,
             seconds=whole / count,
             cut=None,
         )
@@ -122,15 +122,15 @@ def _in_pieces(candidate: Candidate, track: Recording, limits: Limits) -> Measur
 
 
 def _clip(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
-    """The candidate as one clip of its track, with its pictures."""
+    """The candidate as one clip of its track, with its video."""
     measured = _part(candidate, track, limits)
     if measured.reason or not candidate.video:
         return measured
-    return _with_pictures(candidate, measured, limits)
+    return _with_video(candidate, measured, limits)
 
 
-def _named_badly(candidate: Candidate) -> tuple[str, str] | None:
-    """What a line of a manifest cannot hold."""
+def _unwritable(candidate: Candidate) -> tuple[str, str] | None:
+    """What makes a candidate impossible to write as a line of a manifest."""
     names = [candidate.id, candidate.audio, candidate.video]
     texts = [candidate.text or "", *map(str, candidate.columns.values())]
     for reason, cells in ((BAD_NAME, names), (BAD_TEXT, texts)):
@@ -144,21 +144,21 @@ def _named_badly(candidate: Candidate) -> tuple[str, str] | None:
 
 
 def _part(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
-    """The sound of the candidate's part of its recording, or of one without sound the length."""
+    """The candidate's part of the audio, or the length of its part if it has no audio."""
     length, audio = track.samples, candidate.audio
     if _is_part(candidate):
         ends = candidate.start + (candidate.seconds or 0.0)
         if not math.isfinite(ends) or not 0 <= candidate.start <= ends:
             return Measured(
-                reason=BAD_TIMES, detail=f"from {candidate.start} s on, {candidate.seconds} s"
+                reason=BAD_TIMES, detail=f"from {candidate.start} s, {candidate.seconds} s long"
             )
-        offset = round(max(0.0, candidate.start - track.sound_from) * track.rate)
+        offset = round(max(0.0, candidate.start - track.audio_start) * track.rate)
         length = track.samples - offset
         if candidate.seconds is not None:
-            length = round((ends - track.sound_from) * track.rate) - offset
+            length = round((ends - track.audio_start) * track.rate) - offset
         over = offset + length - track.samples
         if over > TOLERANCE * track.rate or offset > track.samples:
-            has = track.sound_from + track.samples / track.rate
+            has = track.audio_start + track.samples / track.rate
             return Measured(reason=PAST_END, detail=f"ends at {ends:.2f} s of {has:.2f} s")
         length = max(0, length - max(0, over))
         audio = audio and f"{audio}:{offset}:{length}"
@@ -170,37 +170,37 @@ def _part(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
         longest = limits.longest_text
     if longest is not None and seconds > longest:
         return Measured(reason=TOO_LONG, detail=f"{seconds:.2f} s")
-    # As scipy's resample_poly rounds, with which clips are brought to 16 kHz.
+    # Rounded as by scipy's resample_poly, which resamples clips to 16 kHz.
     samples = -(-length * SAMPLE_RATE // track.rate)
     return Measured(samples=samples, row={"audio": audio})
 
 
-def _with_pictures(candidate: Candidate, measured: Measured, limits: Limits) -> Measured:
-    pictures = inspect(candidate.video, limits.decode, _is_part(candidate))
-    if pictures.fault or not pictures.pictures:
+def _with_video(candidate: Candidate, measured: Measured, limits: Limits) -> Measured:
+    found = inspect(candidate.video, limits.decode, _is_part(candidate))
+    if found.fault or not found.pictures:
         if candidate.video_optional:
             return measured
-        reason, detail = pictures.fault or (NO_VIDEO, "")
+        reason, detail = found.fault or (NO_VIDEO, "")
         return Measured(reason=reason, detail=detail)
-    video, count = candidate.video, pictures.pictures
+    video, count = candidate.video, found.pictures
     if _is_part(candidate):
-        first = _on_display(pictures, candidate.start)
+        first = _frame_at(found, candidate.start)
         if first == count and candidate.video_optional:
             return measured
         if first == count:
-            detail = f"its pictures end at {pictures.times[-1]:.2f} s"
+            detail = f"its video ends at {found.times[-1]:.2f} s"
             return Measured(reason=PAST_END, detail=detail)
         if candidate.seconds is not None:
-            count = _on_display(pictures, candidate.start + candidate.seconds)
+            count = _frame_at(found, candidate.start + candidate.seconds)
         count = max(1, count - first)
         video = f"{video}:{first}:{count}"
     row = {**measured.row, "video": video, "video_frames": count}
     return Measured(samples=measured.samples, row=row)
 
 
-def _on_display(recording: Recording, seconds: float) -> int:
-    """The number of the picture that is seen at a time, by the pictures' own times.
+def _frame_at(recording: Recording, seconds: float) -> int:
+    """Index of the frame displayed at a time, by the frames' timestamps.
 
-    That of all pictures together once the last is gone.
+    After the end of the last frame, the number of all frames.
     """
     return max(0, bisect_right(recording.times, seconds + CLOCK) - 1)

@@ -1,9 +1,9 @@
-"""What was found about each clip, appended to a file: work that a kill cannot undo.
+"""The journal of inspected clips: an append-only file from which a killed run resumes.
 
-The first line holds the settings, each further one a clip, the last one says that the shard is
-whole. A line that was cut by a kill is dropped and its clip looked at again, so nothing is lost
-and nothing is doubled. So is a clip whose text, times or files have changed since; its new line
-follows behind, and the last line of a clip is the one that holds.
+The first line holds the settings, each further line one clip, and the last line marks the shard as
+complete. A line truncated by a kill is dropped and its clip inspected again, so nothing is lost or
+duplicated. A clip whose text, times or files have changed is inspected again too; its new line is
+appended, and the last line of a clip is the valid one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from manifests.errors import InputError
 from manifests.inspection import stamp_of
 
 FOLDER = ".journal"
-RESTART = "say --restart to look at the whole corpus again"
+RESTART = "use --restart to inspect the whole corpus again"
 
 
 def journal_path(out: Path, rank: int, shards: int) -> Path:
@@ -30,7 +30,7 @@ def journal_path(out: Path, rank: int, shards: int) -> Path:
 
 
 def content_key(candidate: Candidate) -> str:
-    """Another key, another candidate: its text, its times, its paths or its columns."""
+    """A hash of all of a candidate's fields: its text, times, paths, columns ..."""
     return blake2b(repr(candidate).encode("utf-8"), digest_size=8).hexdigest()
 
 
@@ -38,14 +38,14 @@ class Journal:
     """One shard's journal, open for appending in a ``with`` block.
 
     Args:
-        path: the file; made if it is not there.
-        settings: what must be the same for its lines to hold.
+        path: the file; created if missing.
+        settings: what must be unchanged for the existing lines to be valid.
 
     Attributes:
-        changed: clips that were looked at again because they are not what they were.
+        changed: number of clips inspected again because they have changed.
 
     Raises:
-        InputError: the file was written with other settings, or is being written.
+        InputError: the file was written with other settings, or another process is writing it.
     """
 
     def __init__(self, path: Path, settings: dict) -> None:
@@ -62,11 +62,11 @@ class Journal:
         return self
 
     def _begin(self) -> None:
-        """Drop a line that was cut; see that the settings are those of the lines before."""
+        """Drop a truncated line; check that the settings match those of the existing lines."""
         _lock(self._file, self.path)
-        self._end, self._again = _whole_lines(self.path)
+        self._end, self._again = _readable_part(self.path)
         if next(read_entries(self.path), None) is None:
-            self._end = 0  # nothing was found yet: other settings do no harm
+            self._end = 0  # no clip yet: other settings do no harm
         if self._end:
             compare_settings(self.path, read_settings(self.path), self._settings)
         self._file.truncate(self._end)
@@ -79,35 +79,35 @@ class Journal:
     def remaining(
         self, candidates: Iterable[tuple[int, Candidate, str]]
     ) -> Iterator[tuple[int, Candidate, str]]:
-        """Those of this shard's candidates that are not in the journal, or not as they are now.
+        """This shard's candidates that are not in the journal, or have changed since.
 
         Args:
-            candidates: (place in the corpus, candidate, its key).
+            candidates: (index in the corpus, candidate, its key).
 
         Raises:
-            InputError: the corpus does not offer the clips that it offered when the journal was
-                begun.
+            InputError: the corpus no longer offers the clips that it offered when the journal was
+                started.
         """
-        changed = f"the corpus has changed since {self.path} was begun; {RESTART}"
-        whole, known = is_whole(self.path), self._first_entries()
-        for place, candidate, key in candidates:
+        changed = f"the corpus has changed since {self.path} was started; {RESTART}"
+        whole, known = is_complete(self.path), self._first_entries()
+        for index, candidate, key in candidates:
             entry = next(known, None)
             if entry is None and whole:
                 raise InputError(changed)
             if entry is None:
-                yield place, candidate, key
+                yield index, candidate, key
                 continue
-            if (entry["n"], entry["id"], entry["split"]) != (place, candidate.id, candidate.split):
+            if (entry["n"], entry["id"], entry["split"]) != (index, candidate.id, candidate.split):
                 raise InputError(changed)
-            found = self._again.get(place, (entry["key"], entry["stamp"]))
+            found = self._again.get(index, (entry["key"], entry["stamp"]))
             if found != (key, stamp_of(candidate)):
                 self.changed += 1
-                yield place, candidate, key
+                yield index, candidate, key
         if next(known, None) is not None:
             raise InputError(changed)
 
     def _first_entries(self) -> Iterator[dict]:
-        """The first line of each clip, as the file was when it was opened."""
+        """The first line of each clip, as of when the file was opened."""
         highest = -1
         for entry in read_entries(self.path, self._end):
             if entry["n"] > highest:
@@ -115,15 +115,15 @@ class Journal:
                 yield entry
 
     def write(self, clips: Iterable[tuple[int, Candidate, str]], found: list[Measured]) -> None:
-        """Append what was found; whole on disk, for this process, when it returns."""
+        """Append results and flush them, so that they survive the end of this process."""
         self._append(_entry(*clip, one) for clip, one in zip(clips, found, strict=True))
 
     def finish(self, clips: int, corpus: str) -> None:
-        """Mark the shard as whole.
+        """Mark the shard as complete.
 
         Args:
-            clips: of this shard.
-            corpus: a digest of all that the corpus offers, to all shards.
+            clips: number of clips of this shard.
+            corpus: digest of all that the corpus offers, over all shards.
         """
         end = {"clips": clips, "corpus": corpus}
         if read_end(self.path) != end:
@@ -131,14 +131,14 @@ class Journal:
             os.fsync(self._file.fileno())
 
     def _append(self, entries: Iterable[dict]) -> None:
-        # ASCII, because file names need not be UTF-8: JSON's escapes bring any of them back.
+        # ASCII, because file names need not be UTF-8: JSON escapes represent any of them.
         self._file.write("".join(json.dumps(e) + "\n" for e in entries).encode("ascii"))
         self._file.flush()
 
 
-def _entry(place: int, candidate: Candidate, key: str, found: Measured) -> dict:
+def _entry(index: int, candidate: Candidate, key: str, found: Measured) -> dict:
     entry = {
-        "n": place,
+        "n": index,
         "id": candidate.id,
         "split": candidate.split,
         "key": key,
@@ -161,19 +161,19 @@ def _outcome(candidate: Candidate, found: Measured) -> dict:
 
 
 def read_settings(path: Path) -> dict:
-    """The first line; empty where it is not whole."""
+    """The settings in the first line; empty if it is truncated."""
     with path.open(encoding="ascii") as file:
         line = file.readline()
     return json.loads(line).get("settings", {}) if line.endswith("\n") else {}
 
 
 def read_entries(path: Path, end: int | None = None) -> Iterator[dict]:
-    """The lines of clips, those of the first ``end`` bytes alone where it is given."""
-    place = 0
+    """The clips' lines; only those in the first ``end`` bytes if it is given."""
+    position = 0
     with path.open("rb") as file:
         for line in file:
-            place += len(line)
-            if not line.endswith(b"\n") or (end is not None and place > end):
+            position += len(line)
+            if not line.endswith(b"\n") or (end is not None and position > end):
                 return
             entry = json.loads(line)
             if "n" in entry:
@@ -181,7 +181,7 @@ def read_entries(path: Path, end: int | None = None) -> Iterator[dict]:
 
 
 def read_end(path: Path) -> dict | None:
-    """The line that says that the shard's last clip is in the journal, if it is there."""
+    """The line that marks the shard as complete, or None."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -191,16 +191,16 @@ def read_end(path: Path) -> dict | None:
     return json.loads(last) if last.startswith(b'{"clips":') else None
 
 
-def is_whole(path: Path) -> bool:
-    """Whether the shard's last clip is in the journal."""
+def is_complete(path: Path) -> bool:
+    """Whether the shard is complete."""
     return read_end(path) is not None
 
 
 def check_agreement(paths: Sequence[Path]) -> None:
-    """See that all shards, which are whole, looked at the same corpus in the same way.
+    """Check that all shards, which are complete, inspected the same corpus with the same settings.
 
     Raises:
-        InputError: names the ranks that did not.
+        InputError: some did not; the message names their ranks.
     """
     for rank, path in enumerate(paths):
         remedy = f"run --rank {rank} again, with --restart"
@@ -210,27 +210,27 @@ def check_agreement(paths: Sequence[Path]) -> None:
         last = max(range(len(paths)), key=lambda rank: paths[rank].stat().st_mtime_ns)
         others = [str(rank) for rank, corpus in enumerate(corpora) if corpus != corpora[last]]
         raise InputError(
-            f"the corpus was not the same when --rank {last} and --rank {', '.join(others)} looked "
-            "at it; run the latter again"
+            f"the corpus differed between --rank {last} and --rank {', '.join(others)}; "
+            "run the latter again"
         )
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
-    """For as long as the file is open; some network file systems know no locks."""
+    """Lock the file for as long as it is open; some network file systems do not support locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError(f"another process writes {path}; wait for it, or end it") from None
+        raise InputError(f"another process is writing {path}; wait for it, or end it") from None
     except OSError:
         pass
 
 
-def _whole_lines(path: Path) -> tuple[int, dict[int, tuple[str, str]]]:
-    """What of the file can be read.
+def _readable_part(path: Path) -> tuple[int, dict[int, tuple[str, str]]]:
+    """Find the part of the file that can be read.
 
     Returns:
-        Bytes up to the end of the last whole line; and (key, stamp) of each clip that has a
-        further line, by its place.
+        The end, in bytes, of the last whole line; and index -> (key, stamp) of each clip that has
+        more than one line.
     """
     end, highest, again = 0, -1, {}
     with path.open("rb") as file:
@@ -249,7 +249,7 @@ def _whole_lines(path: Path) -> tuple[int, dict[int, tuple[str, str]]]:
 
 
 def compare_settings(path: Path, stored: dict, settings: dict, remedy: str = RESTART) -> None:
-    """See that a journal was written with these settings; an earlier build had not all of them.
+    """Check that a journal was written with these settings; older versions lack some of them.
 
     Raises:
         InputError: it was not.
@@ -258,4 +258,4 @@ def compare_settings(path: Path, stored: dict, settings: dict, remedy: str = RES
     names = sorted(k for k, there, here in both if there != here)
     if names:
         differ = ", ".join(f"{k} {stored.get(k)} there, {settings.get(k)} here" for k in names)
-        raise InputError(f"{path} was begun with other settings ({differ}); {remedy}")
+        raise InputError(f"{path} was started with other settings ({differ}); {remedy}")

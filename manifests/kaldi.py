@@ -2,12 +2,12 @@
 
     python -m manifests.kaldi data OUT [--target-lang de]
 
-A directory with ``wav.scp`` (recording, path) and, as far as there are, ``segments`` (utterance,
-recording, start, end and, of several channels, the channel; an end of -1 is the recording's end),
+A directory with ``wav.scp`` (recording, path) and optionally ``segments`` (utterance, recording,
+start, end and, for multi-channel recordings, the channel; an end of -1 is the recording's end),
 ``text`` and ``utt2spk``; or a folder of such directories, each a split named after it.
 ``flac -c -d -s file.flac |`` is read as the file; other commands and archives (``.ark``) are left
-out, as is one channel of several. The files are sorted, as Kaldi demands, so that they are read
-side by side; only ``wav.scp`` is kept, where there are ``segments``.
+out, as is one channel of several. The files are sorted, as Kaldi requires, so they are read in
+step; only ``wav.scp`` is kept in memory, if there are ``segments``.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def directory_candidates(folder: Path, args: argparse.Namespace) -> Iterator[Can
 
 @dataclass(frozen=True)
 class Part:
-    """An utterance's place: ``seconds`` is None up to the end of its recording."""
+    """The location of an utterance; ``seconds`` is None if it extends to the recording's end."""
 
     utterance: str
     audio: str
@@ -89,7 +89,7 @@ class Part:
 
 
 def _parts(folder: Path, root: Path) -> Iterator[Part]:
-    """Lines of ``segments``, or of ``wav.scp`` where there is none."""
+    """Lines of ``segments``, or of ``wav.scp`` if there is none."""
     if not (folder / "segments").is_file():
         for name, entry in read_pairs(folder / "wav.scp"):
             audio, fault = _path(entry, root)
@@ -101,7 +101,7 @@ def _parts(folder: Path, root: Path) -> Iterator[Part]:
 
 
 def _segment(utterance: str, cells: list[str], recordings: dict[str, str], root: Path) -> Part:
-    """As ``extract-segments`` reads it: recording, start, end, and a channel if there are more."""
+    """Parse a line as ``extract-segments`` does: recording, start, end, optionally a channel."""
     try:
         recording, start, end, *channel = cells
         start, end = float(start), float(end)
@@ -111,13 +111,13 @@ def _segment(utterance: str, cells: list[str], recordings: dict[str, str], root:
         return Part(utterance, recording, fault=(MISSING, "its recording is not in wav.scp"))
     audio, fault = _path(recordings[recording], root)
     if channel and not fault and _channels(audio) > 1:
-        fault = (ONE_CHANNEL, f"channel {channel[0]}; write a file a channel first")
+        fault = (ONE_CHANNEL, f"channel {channel[0]}; write one file per channel first")
     return Part(utterance, audio, start, None if end == -1 else end - start, fault)
 
 
 @lru_cache(maxsize=64)  # utterances of one recording follow each other
 def _channels(path: str) -> int:
-    """Channels by the file's header; 1 where it cannot be read, which is told later."""
+    """Number of channels by the file's header; 1 if unreadable, which is reported later."""
     import soundfile
 
     try:
@@ -145,7 +145,7 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
 
 
 class Sorted:
-    """A sorted table that is read along with sorted questions, so that none of it is kept."""
+    """Lookup in a sorted table by sorted keys: it is read in step and not kept in memory."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._pairs = path, read_pairs(path)
@@ -153,7 +153,7 @@ class Sorted:
         self._advance()
 
     def _advance(self) -> None:
-        """To the next line; the key is None behind the last.
+        """Go to the next line; after the last one the key is None.
 
         Raises:
             InputError: the table is not sorted.
@@ -164,10 +164,10 @@ class Sorted:
             raise InputError(f"{self._path} is not sorted at {self._key}; use LC_ALL=C sort")
 
     def get(self, wanted: str) -> str | None:
-        """The value of a key; None where the table lacks it.
+        """The value of a key; None if the table lacks it.
 
         Raises:
-            InputError: the table is not sorted, or not asked in its order.
+            InputError: the table or the keys asked for are not sorted.
         """
         if _bytes(wanted) < _bytes(self._wanted):
             raise InputError(

@@ -2,15 +2,15 @@
 
     python -m manifests.kinetics600 k600 OUT
 
-As github.com/cvdfoundation/kinetics-dataset (``k600_downloader.sh``, ``arrange_by_classes.py``) and
-DeepMind's archive of lists leave it. Lists: ``annotations/{train,val,test}`` or
-``{train,val,test}`` (``validate`` for ``val``), ``.csv`` or ``.txt``, with the columns youtube_id,
-time_start, time_end and, for some, label; or lines that name clips. Clips:
+As left by github.com/cvdfoundation/kinetics-dataset (``k600_downloader.sh``,
+``arrange_by_classes.py``) and DeepMind's archive of lists. Lists: ``annotations/{train,val,test}``
+or ``{train,val,test}`` (``validate`` for ``val``), ``.csv`` or ``.txt``, with the columns
+youtube_id, time_start, time_end and, in some, label; or lines that name clips. Clips:
 ``<split>/<youtube_id>_<start>_<end>.mp4`` (six digits each), in class folders ``<split>/<label>/``,
-or in ``videos/<split>/<label>/``; labels have spaces or underscores. A part of the clips is gone
-from YouTube and a part has no sound: both are normal, named in ``skipped.tsv`` and counted; with
-``--keep-silent`` the latter stay, with their pictures alone. Clips that a list does not name are
-not taken. Without a list every clip in the folders is. ``val`` serves as the validation split. No
+or in ``videos/<split>/<label>/``; labels have spaces or underscores. Some clips are no longer on
+YouTube and some have no audio: both are normal, named in ``skipped.tsv`` and counted; with
+``--keep-silent`` the latter are kept as video alone. Clips missing from a list are not used.
+Without a list, all clips in the folders are used. ``val`` serves as the validation split. No
 texts.
 """
 
@@ -38,7 +38,7 @@ _CLIP = re.compile(r"[\w-]{11}_\d{6}_\d{6}")
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
-    """Clips in the order of the lists, or sorted where there is none."""
+    """Clips in the order of the lists, or sorted if there is none."""
     for split, names in SPLITS.items():
         lists = (args.corpus / form.format(name) for form in LISTS for name in names)
         listed = next((path for path in lists if path.is_file()), None)
@@ -65,7 +65,7 @@ def _candidate(path: Path, split: str) -> Candidate:
 
 
 def _all(folders: list[Path]) -> Iterator[Path]:
-    """Every clip of the first of the folders that is there."""
+    """Every clip of the first folder that exists."""
     folder = next((folder for folder in folders if folder.is_dir()), None)
     for path in sorted(folder.iterdir()) if folder else ():
         if path.is_dir():
@@ -75,10 +75,10 @@ def _all(folders: list[Path]) -> Iterator[Path]:
 
 
 def read_list(path: Path) -> Iterator[tuple[str, str]]:
-    """(name of the clip, its label if the list tells it); of a line without a clip, its number.
+    """(clip name, its label if the list has it); for a line without a clip, its line number.
 
     Raises:
-        InputError: it is no list of clips.
+        InputError: it is not a list of clips.
     """
     lines = read_lines(path)
     first = next(lines, "")
@@ -107,14 +107,14 @@ def _row_clip(row: dict) -> str:
 
 
 class Places:
-    """Where clips lie: the place that held the last one is looked at first."""
+    """Locations of clips; the location of the previous clip is tried first."""
 
     def __init__(self, folders: list[Path]) -> None:
         forms = ("{label}", "{label_}", "")
         self._places = [(f, form, s) for f in folders for form in forms for s in SUFFIXES]
 
     def find(self, name: str, label: str) -> Path:
-        """A clip's path; of one that is missing, where it would lie."""
+        """A clip's path; if the clip is missing, the path that it would have."""
         label = label.strip().strip('"')
         for i, (folder, form, suffix) in enumerate(self._places):
             path = folder / form.format(label=label, label_=label.replace(" ", "_"))

@@ -3,11 +3,11 @@
     python -m manifests.lhotse cuts_train.jsonl.gz OUT
     python -m manifests.lhotse FOLDER OUT
 
-Of a folder every ``*cuts*.jsonl(.gz)``; what stands behind ``cuts_`` in the name is the split. The
-lines are read directly, which takes no further package and no memory. A cut of a part of its
-recording becomes a segment; a recording of several channels in a file each is read in the file of
-the cut's channel. Left out: one channel of a file that holds several, mixed and padded cuts,
-augmented recordings (their sound exists in no file), and sources that are not files.
+Of a folder, every ``*cuts*.jsonl(.gz)`` is read; the split is what follows ``cuts_`` in the name.
+Lines are parsed directly, which needs no further package and little memory. A cut of a part of its
+recording becomes a segment; if a recording has one file per channel, the file of the cut's channel
+is read. Left out: one channel of a file that holds several, mixed and padded cuts, augmented
+recordings (their audio is in no file), and sources that are not files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NEAR = 0.01  # seconds by which a cut of a whole recording may differ from it
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--root", type=Path, default=Path(), help="what relative paths are relative to"
+        "--root", type=Path, default=Path(), help="folder that relative paths are relative to"
     )
 
 
@@ -46,7 +46,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
             try:
                 yield cut_candidate(cut, split, args.root.absolute())
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                fault = (BAD_ROW, f"it lacks what a cut has ({error!r})")
+                fault = (BAD_ROW, f"it is not a valid cut ({error!r})")
                 name = str(cut.get("id", f"{path.name}, line {number}"))
                 yield Candidate(name, split, audio="", fault=fault)
 
@@ -58,10 +58,10 @@ def split_name(path: Path) -> str:
 
 
 def read_lines(path: Path) -> Iterator[dict]:
-    """The objects of a file of JSON lines; an empty one for a line that is none.
+    """The objects of a file of JSON lines; an empty one for a line that holds none.
 
     Raises:
-        InputError: the file is cut off or damaged.
+        InputError: the file is truncated or damaged.
     """
     opener = gzip.open if path.name.endswith(".gz") else open
     try:
@@ -70,7 +70,7 @@ def read_lines(path: Path) -> Iterator[dict]:
                 if line.strip():
                     yield _object(line)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is cut off or damaged ({error}); copy it again") from None
+        raise InputError(f"{path} is truncated or damaged ({error}); copy it again") from None
 
 
 def _object(line: str) -> dict:
@@ -82,10 +82,10 @@ def _object(line: str) -> dict:
 
 
 def cut_candidate(cut: dict, split: str, root: Path) -> Candidate:
-    """One cut; several supervisions are read one after the other.
+    """One cut; the texts of several supervisions are joined in order of time.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: it is no cut.
+        KeyError, TypeError, ValueError, AttributeError: it is not a valid cut.
     """
     supervisions = sorted(cut.get("supervisions") or (), key=lambda s: s.get("start", 0))
     texts = [s["text"] for s in supervisions if s.get("text") is not None]
@@ -126,20 +126,23 @@ def _source(cut: dict, recording: dict) -> tuple[dict, tuple[str, str] | None]:
     """The file that holds the cut's channels and no others, or why there is none."""
     kind = cut.get("type", "MonoCut")
     if kind not in ("MonoCut", "MultiCut", "Cut") or not recording:
-        return {}, (NO_FILE, f"a {kind} without a recording of its own; save its sound first")
-    # What is resampled here anyway may be resampled there.
+        return {}, (NO_FILE, f"a {kind} without a recording of its own; save its audio first")
+    # Resampling can be ignored, because clips are resampled here anyway.
     if any(change["name"] != "Resample" for change in recording.get("transforms") or ()):
-        return {}, (NO_FILE, "an augmented recording; save its sound first")
+        return {}, (NO_FILE, "an augmented recording; save its audio first")
     channels = cut.get("channel", 0)
     channels = {channels} if isinstance(channels, int) else set(channels)
     sources = [s for s in recording["sources"] if channels & set(s["channels"])]
-    told = " and ".join(map(str, sorted(channels)))
+    channel_names = " and ".join(map(str, sorted(channels)))
     if not sources:
-        return {}, (BAD_ROW, f"its recording has no channel {told}")
+        return {}, (BAD_ROW, f"its recording has no channel {channel_names}")
     if len(sources) > 1 or set(sources[0]["channels"]) != channels:
-        return {}, (ONE_CHANNEL, f"channel {told} is no file of its own; save its sound first")
+        return {}, (
+            ONE_CHANNEL,
+            f"channel {channel_names} has no file of its own; save its audio first",
+        )
     if sources[0]["type"] != "file":
-        return {}, (NO_FILE, f"its source is a {sources[0]['type']}, no file")
+        return {}, (NO_FILE, f"its source is a {sources[0]['type']}, not a file")
     return sources[0], None
 
 

@@ -1,11 +1,11 @@
-"""Libri2Mix as SUPERB's speaker diarization has it (arXiv 2005.11262, 2105.01051): who speaks when.
+"""Libri2Mix for SUPERB's speaker diarization (arXiv 2005.11262, 2105.01051).
 
     python -m manifests.libri2mix LABELS OUT [--mixtures Libri2Mix/wav16k/max]
 
-LABELS are the directories ``train``, ``dev``, ``test`` (``train2`` ... of its later versions) that
+LABELS has the directories ``train``, ``dev``, ``test`` (``train2`` ... in later versions) that
 SUPERB's preparation writes (s3prl, ``downstream/diarization``; the speech in LibriSpeech was
-aligned by Kaldi): ``rttm`` with the turns of each mixture, ``wav.scp`` with its path. Where the
-paths of ``wav.scp`` no longer hold, the mixture is looked for in ``--mixtures``, in the official
+aligned by Kaldi): ``rttm`` with the turns of each mixture, ``wav.scp`` with its path. If a path in
+``wav.scp`` no longer exists, the mixture is looked for in ``--mixtures``, in the official
 ``{train-100,dev,test}/mix_both/<id>.wav`` of train-clean-100, dev-clean and test-clean. ``dev`` is
 written as ``valid``. The column ``segments`` holds ``speaker:start-end``, in seconds.
 """
@@ -37,9 +37,9 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """Mixtures of each split, sorted.
 
     Raises:
-        InputError: splits share a speaker, which may be allowed.
+        InputError: splits share a speaker and --allow-leaks does not accept it.
     """
-    # Imported here because it brings fairseq, which no worker needs.
+    # Imported here because it imports fairseq, which no worker needs.
     from mmpt_fairseq.data.segments import format_segments
 
     if not {"speaker", "all"} & set(args.allow_leaks.split(",")):
@@ -68,15 +68,15 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
 
 
 def rttm_of(labels: Path, split: str) -> Path:
-    """The turns of a split; later versions add the number of speakers to the folder's name."""
+    """The RTTM file of a split; later versions append the number of speakers to the folder."""
     later = labels / f"{split}2/rttm"
     return later if later.is_file() else labels / split / "rttm"
 
 
 def refuse_shared_speakers(labels: Path) -> None:
-    """Stop where a speaker is in two splits; a row names two, so that this is not left to others.
+    """Stop if a speaker is in two splits; checked here because a row has two speakers.
 
-    LibriSpeech's readers are numbers, which are the beginning of an utterance's name too.
+    LibriSpeech's speakers are numbers; in RTTM they may be the beginning of an utterance id.
     """
     found: dict[str, set[str]] = {}
     for split in OFFICIAL:
@@ -89,12 +89,12 @@ def refuse_shared_speakers(labels: Path) -> None:
         speaker, splits = min(shared.items())
         raise InputError(
             f"{len(shared)} speakers are in two splits, such as {speaker} in {' and '.join(splits)}"
-            "; mend the splits, or accept it with --allow-leaks speaker"
+            "; fix the splits, or accept it with --allow-leaks speaker"
         )
 
 
 def read_rttm(path: Path) -> dict[str, list[Turn]]:
-    """Mixture -> turns (speaker, start, end) by their start, to 10 ms; empty ones are dropped."""
+    """Mixture -> turns (speaker, start, end) by start, to 10 ms; empty ones are dropped."""
     found: dict[str, list[Turn]] = {}
     for number, line in enumerate(read_lines(path), 1):
         cells = line.split()
@@ -104,7 +104,7 @@ def read_rttm(path: Path) -> dict[str, list[Turn]]:
             start, seconds = float(cells[3]), float(cells[4])
             name, speaker = cells[1], cells[RTTM_CELLS - 1]
         except (IndexError, ValueError):
-            raise InputError(f"{path}, line {number} is no SPEAKER line of RTTM") from None
+            raise InputError(f"{path}, line {number} is not a valid SPEAKER line of RTTM") from None
         turn = max(0.0, round(start, 2)), round(start + seconds, 2)
         if turn[0] < turn[1]:
             found.setdefault(name, []).append((speaker, *turn))

@@ -3,9 +3,9 @@
     python -m manifests.librispeech LibriSpeech OUT
 
 ``<split>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac`` with one
-``<speaker>-<chapter>.trans.txt`` a chapter: id, space, TRANSCRIPT. The official splits are
+``<speaker>-<chapter>.trans.txt`` per chapter: id, space, TRANSCRIPT. The official splits are
 train-clean-100, train-clean-360, train-other-500, dev-clean, dev-other, test-clean, test-other;
-those that are there are taken. Transcripts are lower-cased, as fairseq's recipe does.
+those that exist are used. Transcripts are lower-cased, as in fairseq's recipe.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SPLITS = (
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
-    """Every utterance that a chapter's transcripts or its folder names."""
+    """Every utterance listed in a chapter's transcripts or present in its folder."""
     for split in SPLITS:
         for chapter in sorted((args.corpus / split).glob("*/*/")):
             yield from chapter_candidates(chapter, split)
@@ -59,7 +59,7 @@ def chapter_candidates(chapter: Path, split: str) -> Iterator[Candidate]:
 
 
 def read_transcripts(path: Path) -> dict[str, str]:
-    """Utterance -> transcript; nothing where the file is not there."""
+    """Utterance -> transcript; empty if there is no file."""
     if not path.is_file():
         return {}
     pairs = (line.strip().partition(" ") for line in read_lines(path) if line.strip())

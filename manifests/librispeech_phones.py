@@ -1,13 +1,13 @@
-"""LibriSpeech in phones, as SUPERB's phoneme recognition has it.
+"""LibriSpeech with phone targets, as in SUPERB's phoneme recognition.
 
     python -m manifests.librispeech_phones LibriSpeech OUT --lexicon librispeech-lexicon.txt
 
 train-clean-100, dev-clean and test-clean in the layout of ``manifests.librispeech``, written as
-``train``, ``valid`` and ``test``, as all of SUPERB's tasks here are. The lexicon
-(https://www.openslr.org/11, with g2p for the rest) has a word and its phones on a line; of several
-pronunciations the first counts, over all files given, as in SUPERB's recipe. An utterance with a
-word that no file has is left out; ``skipped.tsv`` names its words, and ``out_of_lexicon.txt`` lists
-them all with the number of times that they occur, the most frequent first.
+``train``, ``valid`` and ``test``, like all of SUPERB's tasks here. The lexicon
+(https://www.openslr.org/11, with g2p for other words) has one word with its phones per line; of
+several pronunciations the first over all files is used, as in SUPERB's recipe. An utterance with a
+word that is in no file is left out; ``skipped.tsv`` names its words, and ``out_of_lexicon.txt``
+lists all such words with their number of occurrences, most frequent first.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
             for clip in chapter_candidates(chapter, split):
                 if not clip.fault:
                     unknown.update(word for word in clip.text.split() if word not in lexicon)
-                yield clip if clip.fault or not clip.text else spell(clip, lexicon)
+                yield clip if clip.fault or not clip.text else to_phones(clip, lexicon)
     write_counts(args.out / "out_of_lexicon.txt", unknown)
 
 
 def write_counts(path: Path, words: Counter[str]) -> None:
-    """``word TAB occurrences`` a line, and what it comes to on stderr."""
+    """Write ``word TAB occurrences`` per line, and report the totals on stderr."""
     with atomic_path(path) as partial:
         lines = (f"{word}\t{count}\n" for word, count in words.most_common())
         partial.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
     if words:
-        told = f"{len(words)} words are out of the lexicon, {words.total()} times in all"
-        print(f"{told}; see {path}", file=sys.stderr)
+        summary = f"{len(words)} words are not in the lexicon, {words.total()} occurrences in all"
+        print(f"{summary}; see {path}", file=sys.stderr)
 
 
-def spell(clip: Candidate, lexicon: dict[str, str]) -> Candidate:
-    """The clip with its phones, or left out for its words."""
+def to_phones(clip: Candidate, lexicon: dict[str, str]) -> Candidate:
+    """The clip with its phones as target, or with a fault that names its unknown words."""
     words = clip.text.split()
     unknown = sorted({word for word in words if word not in lexicon})
     columns = {**clip.columns, "src_text": clip.text, "tgt_lang": ""}
@@ -68,7 +68,7 @@ def spell(clip: Candidate, lexicon: dict[str, str]) -> Candidate:
 
 
 def read_lexicon(paths: list[Path]) -> dict[str, str]:
-    """Word (lower case) -> its first pronunciation, phones parted by spaces."""
+    """Word (lower case) -> its first pronunciation, as phones separated by spaces."""
     lexicon: dict[str, str] = {}
     for path in paths:
         if not path.is_file():
@@ -76,7 +76,7 @@ def read_lexicon(paths: list[Path]) -> dict[str, str]:
         for number, line in enumerate(read_lines(path), 1):
             word, *phones = line.split() or [""]
             if word and not phones:
-                raise InputError(f"{path}, line {number}: {word!r} has no phones behind it")
+                raise InputError(f"{path}, line {number}: {word!r} has no phones after it")
             if word:
                 lexicon.setdefault(word.lower(), " ".join(phones))
     return lexicon

@@ -3,12 +3,12 @@
     python -m manifests.lrs3 LRS3 OUT
 
 ``{pretrain,trainval,test}/<video>/NNNNN.mp4`` with ``NNNNN.txt`` beside it: ``Text:`` and ``Conf:``
-lines, then in pretrain a table ``WORD START END ASDSCORE``. Pretrain clips of 15 s and more are cut
-into utterances where the speaker pauses for over 0.4 s, half-way through the pause, the last up to
-the clip's end, as AV-HuBERT's preparation does (github.com/facebookresearch/av_hubert,
+lines, then in pretrain a table ``WORD START END ASDSCORE``. Pretrain clips of 15 s or more are cut
+into utterances at pauses of over 0.4 s, half-way through the pause, with the last one extending to
+the clip's end, as in AV-HuBERT's preparation (github.com/facebookresearch/av_hubert,
 ``preparation/lrs3_prepare.py``); the parts are read from the clip, nothing is copied. The release
-has no validation split: the clips of one in a hundred videos, from pretrain and trainval, make
-``valid``, so that no video is in two splits that should not share it (pretrain and trainval do).
+has no validation split: the clips of one in a hundred videos, from pretrain and trainval, become
+``valid``, so that no video is in two splits, except in pretrain and trainval.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from manifests.text import lrs3 as clean
 from manifests.text import read_lines
 
 SPLITS = ("pretrain", "trainval", "test")
-LONG = 15.0  # seconds from which a pretrain clip is cut
-PAUSE = 0.4  # seconds of silence at which it is
+LONG = 15.0  # seconds; pretrain clips at least this long are cut
+PAUSE = 0.4  # seconds; they are cut at longer pauses
 
 Word = tuple[str, float, float]
 
@@ -66,7 +66,7 @@ def clip_candidates(path: Path, part: str, split: str) -> Iterator[Candidate]:
 
 
 def read_text(path: Path) -> tuple[str | None, list[Word]]:
-    """The transcript and the words with their times (seconds)."""
+    """The transcript, and the words with their times (seconds)."""
     if not path.is_file():
         return None, []
     lines = list(read_lines(path))
@@ -78,14 +78,14 @@ def read_text(path: Path) -> tuple[str | None, list[Word]]:
         try:
             words.append((cells[0], float(cells[1]), float(cells[2])))
         except (IndexError, ValueError):
-            break  # the table ends, or is damaged: what follows has no times
+            break  # the table ends or is damaged: what follows has no times
     return lines[0].removeprefix("Text:").strip(), words
 
 
 def cut(words: list[Word]) -> list[tuple[str, float, float | None]]:
-    """Utterances (text, start, end) between pauses; edges lie half-way through a pause.
+    """Utterances (text, start, end) between pauses; boundaries are half-way through a pause.
 
-    The first starts with the clip, the last goes to its end (None): word times may be past it.
+    The first starts with the clip, the last extends to its end (None): word times may be past it.
     """
     groups = [[words[0]]]
     for word in words[1:]:

@@ -2,12 +2,12 @@
 
     python -m manifests.mustc MUSTC/en-de OUT [--task asr]
 
-``en-XX/data/{train,dev,tst-COMMON,tst-HE}/{wav,txt}``: a talk a ``wav/ted_N.wav``; in ``txt``,
-``<split>.yaml`` lists segments (duration, offset, speaker_id, wav) and line i of ``<split>.en`` and
-``<split>.XX`` holds segment i's transcript and translation. Segments are read straight from the
-talks; no sound is copied. The texts of speech translation stay as released, mark-up such as
-"(Applause)" included, because published BLEU scores are taken against them; ``--task asr`` takes
-the English transcripts without it (manifests/README.md).
+``en-XX/data/{train,dev,tst-COMMON,tst-HE}/{wav,txt}``: one talk per ``wav/ted_N.wav``; in ``txt``,
+``<split>.yaml`` lists segments (duration, offset, speaker_id, wav), and line i of ``<split>.en``
+and ``<split>.XX`` is segment i's transcript and translation. Segments are read directly from the
+talks; no audio is copied. The texts of speech translation stay as released, including mark-up such
+as "(Applause)", because published BLEU scores are computed against them; ``--task asr`` uses the
+English transcripts without it (manifests/README.md).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from manifests.recipe import Recipe
 from manifests.text import clean, read_lines, spoken
 
 SPLITS = ("train", "dev", "tst-COMMON", "tst-HE")
-# Segments stand one on a line, {duration: 3.5, offset: 16.08, ...}; read line by line a list of a
-# quarter of a million takes no memory. With libyaml it takes seconds.
+# Each line holds one segment, {duration: 3.5, offset: 16.08, ...}; parsed line by line, a list of
+# 250,000 takes almost no memory, and seconds with libyaml.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", choices=["st", "asr"], default="st", help="what the target is")
+    parser.add_argument("--task", choices=["st", "asr"], default="st", help="kind of target")
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
@@ -46,7 +46,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         english = _lines(folder / "txt" / f"{split}.en")
         target = _lines(folder / "txt" / f"{split}.{language}")
         segments = read_segments(folder / "txt" / f"{split}.yaml")
-        for segment, source, translation in _together(segments, english, target, folder):
+        for segment, source, translation in _zip_strict(segments, english, target, folder):
             if "fault" in segment:
                 yield Candidate(segment["line"], split, audio="", fault=segment["fault"])
                 continue
@@ -73,12 +73,12 @@ def target_language(corpus: Path) -> str:
     """``de`` of ``en-de``."""
     match = re.fullmatch(r"en-([a-z]{2,3})", corpus.name)
     if not match or not (corpus / "data").is_dir():
-        raise InputError(f"{corpus} is no MuST-C pair; name a folder such as MUSTC/en-de")
+        raise InputError(f"{corpus} is not a MuST-C pair; give a folder such as MUSTC/en-de")
     return match[1]
 
 
 def read_segments(path: Path) -> Iterator[dict]:
-    """The segments of a YAML list; ``line`` and ``fault`` of a line that is none."""
+    """The segments of a YAML list; ``line`` and ``fault`` for a line that holds none."""
     if not path.is_file():
         raise InputError(f"there is no {path}, which lists the segments of its split")
     for number, line in enumerate(read_lines(path), 1):
@@ -89,7 +89,7 @@ def read_segments(path: Path) -> Iterator[dict]:
             times = {name: float(segment[name]) for name in ("offset", "duration")}
             yield {**segment, **times, "wav": str(segment["wav"])}
         except (yaml.YAMLError, TypeError, ValueError, KeyError):
-            fault = (BAD_ROW, "no segment with wav, offset and duration")
+            fault = (BAD_ROW, "not a segment with wav, offset and duration")
             yield {"line": f"{path.name}, line {number}", "fault": fault}
 
 
@@ -99,7 +99,7 @@ def _lines(path: Path) -> Iterator[str]:
     return read_lines(path)
 
 
-def _together(
+def _zip_strict(
     segments: Iterator[dict], english: Iterator[str], target: Iterator[str], folder: Path
 ) -> Iterator[tuple[dict, str, str]]:
     try:
@@ -116,7 +116,7 @@ RECIPE = Recipe(
     candidates=candidates,
     add_options=add_options,
     roles={"tst-COMMON": "test", "tst-HE": "test"},
-    # Splits are by talk; who spoke twice at TED may be in two.
+    # Splits are by talk; a speaker of several TED talks may be in two.
     allowed=("sentence", "speaker"),
     longest=LONGEST_WITH_TEXT,
     corpus="MUSTC/en-XX",

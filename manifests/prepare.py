@@ -1,7 +1,7 @@
 """From a corpus's candidates to manifests: the command that every recipe shares.
 
-A recipe says what clips its corpus offers (:class:`Recipe`); the rest happens here: every file
-looked at in parallel, journals from which a killed run goes on, duplicates, leaks, the manifests,
+A recipe lists the clips of its corpus (:class:`Recipe`); the rest happens here: inspection of every
+file in parallel, journals from which a killed run resumes, duplicates, leaks, the manifests,
 ``skipped.tsv`` and the summary.
 """
 
@@ -33,59 +33,59 @@ from manifests.journal import (
     check_agreement,
     compare_settings,
     content_key,
-    is_whole,
+    is_complete,
     journal_path,
     read_settings,
 )
 from manifests.recipe import Recipe, parse
 from manifests.splits import checked_split
-from manifests.telling import tell
+from manifests.telling import report
 
-CHUNK = 32  # clips that a worker gets at a time
-SAME_RECORDING = 512  # at most, where they are segments of one recording
-FORMAT = 4  # raised when older journals no longer hold
+CHUNK = 32  # clips per task of a worker
+SAME_RECORDING = 512  # limit for segments of one recording
+FORMAT = 4  # version of the journals; raised when older ones become invalid
 
-# Options that change no finding, or that Limits holds.
+# Options that do not change what inspection finds, or that are in Limits.
 SHARED = {"out", "jobs", "rank", "restart", "allow_leaks", "command"}
 SHARED |= {"decode", "min_seconds", "max_seconds"}
 PATHS = ("audio", "audio_else", "video")
 
-Numbered = tuple[int, Candidate, str]  # place in the corpus, the clip, its key
+Numbered = tuple[int, Candidate, str]  # index in the corpus, clip, its content key
 
 
 def prepare(recipe: Recipe, args: argparse.Namespace) -> dict | None:
-    """Look at this machine's clips; the last machine writes the manifests.
+    """Inspect this machine's clips; the last machine to finish writes the manifests.
 
     Returns:
-        The summary, or None where other shards are not done.
+        The summary, or None if other shards are not finished.
 
     Raises:
-        InputError: no such corpus, none of its clips is usable, splits leak, or a journal is of
-            another corpus or of other settings.
+        InputError: no such corpus, no usable clip, splits leak, or a journal belongs to another
+            corpus or to other settings.
     """
     if not args.corpus.exists():
         raise InputError(f"there is no {args.corpus}; name the folder of the corpus")
     for name, value in vars(args).items():
         for path in value if isinstance(value, list) else [value]:
             if isinstance(path, Path) and name != "out" and not path.exists():
-                raise InputError(f"there is no {path}, which --{name.replace('_', '-')} names")
+                raise InputError(f"there is no {path} (given with --{name.replace('_', '-')})")
     if args.out == args.corpus:
-        raise InputError(f"{args.out} is the corpus itself; write the manifests elsewhere")
+        raise InputError(f"{args.out} is the corpus itself; choose another output folder")
     journals = [journal_path(args.out, rank, args.nshard) for rank in range(args.nshard)]
     if args.restart:
-        _forget(args, journals[args.rank])
+        _discard_journals(args, journals[args.rank])
     remove_stale(args.out)
     limits = Limits(args.min_seconds, args.max_seconds, recipe.longest, args.decode)
     settings = _settings(recipe, args, limits)
-    _refuse_other_shards(args, journals, settings)
+    _check_other_shards(args, journals, settings)
     with Journal(journals[args.rank], settings) as journal:
-        look_at_clips(recipe, args, limits, journal)
-    missing = [str(rank) for rank, path in enumerate(journals) if not is_whole(path)]
+        inspect_clips(recipe, args, limits, journal)
+    missing = [str(rank) for rank, path in enumerate(journals) if not is_complete(path)]
     if missing:
-        print(f"--rank {', '.join(missing)} of {args.nshard} not done yet", file=sys.stderr)
+        print(f"--rank {', '.join(missing)} of {args.nshard} not finished yet", file=sys.stderr)
         return None
     check_agreement(journals)
-    # Imported here because it brings fairseq, which no worker needs.
+    # Imported here because it imports fairseq, which no worker needs.
     from manifests.writing import write
 
     every = getattr(args, "valid_every", 0)
@@ -93,55 +93,55 @@ def prepare(recipe: Recipe, args: argparse.Namespace) -> dict | None:
         return write(recipe, args, catalogue)
 
 
-def look_at_clips(
+def inspect_clips(
     recipe: Recipe, args: argparse.Namespace, limits: Limits, journal: Journal
 ) -> None:
     """Complete this machine's journal."""
     count, corpus = 0, blake2b(digest_size=16)
 
-    def mine() -> Iterator[Numbered]:
+    def own_clips() -> Iterator[Numbered]:
         nonlocal count
         for place, candidate in enumerate(offered(recipe, args)):
             key = content_key(candidate)
             corpus.update(key.encode())
-            # By recording, so that its segments stay together, wherever the corpus is mounted.
+            # By recording, so that its segments stay together, independently of the mount point.
             recording = candidate.audio.removeprefix(str(args.corpus))
             if zlib.crc32(recording.encode("utf-8", "replace")) % args.nshard == args.rank:
                 count += 1
                 yield place, candidate, key
 
-    work, lost = partial(_measure_chunk, limits=limits), partial(_killed, limits=limits)
+    work, lost = partial(_measure_chunk, limits=limits), partial(_after_crash, limits=limits)
     with tqdm(desc=recipe.name, unit=" clips", smoothing=0.05) as bar:
-        chunks = _chunks(journal.remaining(mine()))
+        chunks = _chunks(journal.remaining(own_clips()))
         for chunk, found in parallel_stream(work, chunks, args.jobs, lost):
             journal.write(chunk, found)
             bar.update(len(found))
     journal.finish(count, corpus.hexdigest())
     if journal.changed:
-        print(f"{journal.changed} clips had changed and were looked at again", file=sys.stderr)
+        print(f"{journal.changed} clips had changed and were inspected again", file=sys.stderr)
 
 
 def offered(recipe: Recipe, args: argparse.Namespace) -> Iterator[Candidate]:
-    """What the corpus offers, with absolute paths and checked splits.
+    """The corpus's candidates, with absolute paths and checked split names.
 
     Raises:
         InputError: one of its lists or texts cannot be read.
     """
-    here, last, keep_silent = os.getcwd(), "", getattr(args, "keep_silent", False)
+    cwd, last, keep_silent = os.getcwd(), "", getattr(args, "keep_silent", False)
     try:
         for candidate in recipe.candidates(args):
             known = {"split": checked_split(candidate.split)}
-            if not candidate.fault:  # else paths may be names of something that is no file
-                known |= {name: _absolute(here, getattr(candidate, name)) for name in PATHS}
+            if not candidate.fault:  # otherwise a path may not be that of a file
+                known |= {name: _absolute(cwd, getattr(candidate, name)) for name in PATHS}
             if keep_silent and candidate.text is None:
                 known["audio_optional"] = True
             yield replace(candidate, **known)
             last = candidate.id
     except (UnicodeError, csv.Error, EOFError, zlib.error) as error:
-        where = f"behind the clip {last}" if last else "at its beginning"
+        where = f"after the clip {last}" if last else "at its beginning"
         raise InputError(
-            f"a list or a text of {args.corpus} cannot be read, {where} ({error}); lists and texts "
-            "are read as whole UTF-8 files"
+            f"a list or text file of {args.corpus} cannot be read, {where} ({error}); it must be a "
+            "complete UTF-8 file"
         ) from None
 
 
@@ -152,7 +152,7 @@ def _absolute(folder: str, path: str) -> str:
 def _settings(recipe: Recipe, args: argparse.Namespace, limits: Limits) -> dict:
     own = {name: value for name, value in vars(args).items() if name not in SHARED}
     settings = {"format": FORMAT, "recipe": recipe.name, **asdict(limits), **own}
-    # As they come back from the journal: paths are text, tuples are lists.
+    # In the form that the journal returns: paths as text, tuples as lists.
     return json.loads(json.dumps(settings, default=str))
 
 
@@ -160,17 +160,17 @@ def _measure_chunk(chunk: list[Numbered], limits: Limits) -> list[Measured]:
     return measure_all([candidate for _, candidate, _ in chunk], limits)
 
 
-def _killed(chunk: list[Numbered], limits: Limits) -> list[Measured]:
-    """For a chunk that kills its process: clip by clip; the one that does it is left out."""
+def _after_crash(chunk: list[Numbered], limits: Limits) -> list[Measured]:
+    """Results of a chunk that kills its process: clip by clip, leaving out the one that does it."""
     if len(chunk) == 1:
-        detail, stamp = "it kills the process that reads it", stamp_of(chunk[0][1])
+        detail, stamp = "it crashes the process that reads it", stamp_of(chunk[0][1])
         return [Measured(reason=UNREADABLE, detail=detail, stamp=stamp)]
-    work, lost = partial(_measure_chunk, limits=limits), partial(_killed, limits=limits)
+    work, lost = partial(_measure_chunk, limits=limits), partial(_after_crash, limits=limits)
     return [found for clip in chunk for found in run_alone(work, [clip], lost)]
 
 
 def _chunks(candidates: Iterable[Numbered]) -> Iterator[list[Numbered]]:
-    """Pieces of work; the segments of a recording go to one worker, which looks at it once."""
+    """Tasks for workers; segments of a recording go to the same worker, which inspects it once."""
     chunk: list[Numbered] = []
     for numbered in candidates:
         same = chunk and chunk[-1][1].audio == numbered[1].audio
@@ -182,8 +182,8 @@ def _chunks(candidates: Iterable[Numbered]) -> Iterator[list[Numbered]]:
         yield chunk
 
 
-def _forget(args: argparse.Namespace, journal: Path) -> None:
-    """Remove this machine's journal, and those of an earlier division among machines."""
+def _discard_journals(args: argparse.Namespace, journal: Path) -> None:
+    """Remove this machine's journal, and those of runs with another ``--nshard``."""
     for path in (journal, *(path for path, _ in _other_journals(args))):
         path.unlink(missing_ok=True)
 
@@ -195,27 +195,27 @@ def _other_journals(args: argparse.Namespace) -> Iterator[tuple[Path, str]]:
             yield path, shards
 
 
-def _refuse_other_shards(args: argparse.Namespace, journals: list[Path], settings: dict) -> None:
-    """Stop before work is done that could not be merged with what other machines did."""
+def _check_other_shards(args: argparse.Namespace, journals: list[Path], settings: dict) -> None:
+    """Stop before work is done that could not be merged with that of other machines."""
     others = sorted({shards for _, shards in _other_journals(args)})
     if others:
         raise InputError(
-            f"{args.out} was begun with --nshard {' and '.join(others)}; give --rank and --nshard "
-            "as then, or say --restart to forget what was found"
+            f"{args.out} was started with --nshard {' and '.join(others)}; use the same --rank and "
+            "--nshard, or --restart to discard the earlier results"
         )
     for rank, path in enumerate(journals):
         if rank == args.rank or args.restart or not path.is_file():
             continue
         stored = read_settings(path)
         if stored:
-            remedy = f"say the same, or --restart for every rank, also --rank {rank}"
+            remedy = f"use the same, or --restart for every rank, also --rank {rank}"
             compare_settings(path, stored, settings, remedy)
 
 
 def main(recipe: Recipe, arguments: list[str] | None = None) -> None:
     """The command line of a recipe."""
     args = parse(recipe, arguments)
-    with command_line("interrupted; the same command goes on from here"):
+    with command_line("interrupted; the same command resumes here"):
         summary = prepare(recipe, args)
     if summary is not None:
-        tell(summary, args, recipe.roles)
+        report(summary, args, recipe.roles)

@@ -1,4 +1,4 @@
-"""What a corpus is to the command that all recipes share, and that command's options."""
+"""The description of a corpus (:class:`Recipe`) and the command-line options all recipes share."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from manifests.catalogue import LEAKS
 
 @dataclass(frozen=True)
 class Recipe:
-    """A corpus.
+    """A corpus, as the shared command needs it.
 
     Attributes:
-        name: of the module.
-        description: what its release looks like.
-        candidates: (parsed options) -> clips, sorted, lazily; raises InputError where the folder
-            is not such a corpus.
-        add_options: further options of the command.
-        roles: what splits are for where their names do not tell.
-        allowed: leaks that the official release is known to have; counted, not refused.
-        longest: seconds of the longest clip with a text that is kept by default.
-        corpus: what the first argument is called in the help.
+        name: the recipe's module name.
+        description: layout of the release; shown in the help.
+        candidates: (parsed options) -> clips, sorted and lazy; raises InputError where the folder
+            does not hold this corpus.
+        add_options: adds the recipe's own options to the parser.
+        roles: split -> train, valid or test, for splits whose names do not show their role.
+        allowed: kinds of leaks known to be in the official release; counted, not refused.
+        longest: default maximum length, in seconds, of a clip with a text.
+        corpus: name of the first argument in the help.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Recipe:
 
 
 def add_valid_every(parser: argparse.ArgumentParser, default: int, what: str) -> None:
-    """The option of recipes whose release has no validation split."""
+    """Add the option of recipes whose release has no validation split."""
     parser.add_argument(
         "--valid-every",
         type=int,
@@ -52,16 +52,16 @@ def add_valid_every(parser: argparse.ArgumentParser, default: int, what: str) ->
 
 
 def add_keep_silent(parser: argparse.ArgumentParser) -> None:
-    """The option of recipes of videos for stage 1, where some may have no sound."""
+    """Add the option of video recipes for stage 1, where some videos may have no audio."""
     parser.add_argument(
         "--keep-silent",
         action="store_true",
-        help="keep videos without sound, where there are no texts: MAE learns from their pictures",
+        help="keep videos without audio if there are no texts: MAE learns from their frames",
     )
 
 
 def parse(recipe: Recipe, arguments: list[str] | None = None) -> argparse.Namespace:
-    """The shared options and the recipe's own."""
+    """Parse the shared options and the recipe's own."""
     parser = argparse.ArgumentParser(
         prog=f"python -m manifests.{recipe.name}",
         description=recipe.description,
@@ -69,16 +69,16 @@ def parse(recipe: Recipe, arguments: list[str] | None = None) -> argparse.Namesp
     )
     add = parser.add_argument
     add("corpus", type=Path, metavar=recipe.corpus)
-    add("out", type=Path, metavar="OUT_DIR", help="an unfinished one is resumed")
-    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
-    add("--rank", type=int, default=0, help="this machine's share of the work, from 0")
-    add("--nshard", type=int, default=1, help="machines; the last to end writes the manifests")
-    add("--decode", action="store_true", help="decode also what a header tells exactly")
+    add("out", type=Path, metavar="OUT_DIR", help="output folder; an unfinished run is resumed")
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="worker processes (%(default)s)")
+    add("--rank", type=int, default=0, help="index of this machine, from 0")
+    add("--nshard", type=int, default=1, help="machines; the last to finish writes the manifests")
+    add("--decode", action="store_true", help="decode files even if their header is exact")
     add("--min-seconds", type=float, default=Limits.shortest, help="shortest clip (%(default)s)")
     longest = f"{recipe.longest:g} with a text, else any" if recipe.longest else "any"
     add("--max-seconds", type=float, help=f"longest clip ({longest})")
-    add("--allow-leaks", default="", metavar="KINDS", help=f"of {', '.join(LEAKS)}; or all")
-    add("--restart", action="store_true", help="forget what an earlier run found")
+    add("--allow-leaks", default="", metavar="KINDS", help=f"any of {', '.join(LEAKS)}; or all")
+    add("--restart", action="store_true", help="discard the results of an earlier run")
     if recipe.add_options:
         recipe.add_options(parser)
     args = parser.parse_args(arguments)
@@ -88,7 +88,7 @@ def parse(recipe: Recipe, arguments: list[str] | None = None) -> argparse.Namesp
         parser.error("--jobs must be at least 1")
     unknown = set(allowed_leaks(args)) - set(LEAKS)
     if unknown:
-        parser.error(f"--allow-leaks knows {', '.join(LEAKS)} and all, not {', '.join(unknown)}")
+        parser.error(f"--allow-leaks takes {', '.join(LEAKS)} or all, not {', '.join(unknown)}")
     args.corpus, args.out = (Path(os.path.abspath(p)) for p in (args.corpus, args.out))
     typed = sys.argv[1:] if arguments is None else arguments
     args.command = shlex.join(["python", "-m", f"manifests.{recipe.name}", *typed])
@@ -96,6 +96,6 @@ def parse(recipe: Recipe, arguments: list[str] | None = None) -> argparse.Namesp
 
 
 def allowed_leaks(args: argparse.Namespace) -> list[str]:
-    """Kinds of leaks that the user accepts."""
+    """The kinds of leaks that the user accepts."""
     kinds = [kind for kind in args.allow_leaks.split(",") if kind]
     return list(LEAKS) if kinds == ["all"] else kinds

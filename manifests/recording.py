@@ -1,15 +1,15 @@
-"""What a file of sound or pictures holds, without fairseq: what the workers of every corpus ask.
+"""Inspection of an audio or video file, without fairseq, as done by the workers of every corpus.
 
 =================  ============================================================================
-wav, aiff          header, and the data that it speaks of is there; float samples are all read
-flac, ogg, opus    decoded, and as long as the header says
-mp3                decoded, and as long as its Xing, Info or VBRI frame says, where it has one;
-                   by FFmpeg where its packets go on behind what libsndfile would read
+wav, aiff          header, and that the data it announces is there; float samples are all read
+flac, ogg, opus    decoded, and compared with the length in the header
+mp3                decoded, and compared with its Xing, Info or VBRI frame, if it has one;
+                   by FFmpeg if it has packets past the end of what libsndfile would read
 mp4, mov, m4a      index of the container: it lists every packet, and the file must hold the last
-anything else      decoded (FFmpeg), sound and pictures
+anything else      decoded (FFmpeg), audio and video
 =================  ============================================================================
 
-Lengths are those that ``mmpt_fairseq.data`` decodes: of mp4, edit lists are applied, so that what
+Lengths are those that ``mmpt_fairseq.data`` decodes: edit lists of mp4 are applied, so what
 ``ffmpeg -ss -c copy`` hides does not count.
 """
 
@@ -31,7 +31,7 @@ from manifests.container import (
     sound_begins,
     video_stream,
 )
-from manifests.headers import data_promised, is_chained, is_soundfile, mp3_tells_length
+from manifests.headers import data_promised, is_chained, is_soundfile, mp3_states_length
 
 BLOCK = 1 << 20
 
@@ -41,19 +41,19 @@ class Recording:
     """What a file holds.
 
     Attributes:
-        rate: samples a second, 0 without sound.
-        samples: at that rate.
-        sound_from: seconds after the recording's beginning at which its sound begins.
-        pictures: 0 without video.
-        times: where they were asked for, the second at which each picture appears, and the one at
-            which the last one goes.
-        cut_off: what is missing of what the header promises, where all before it can be read.
-        fault: (reason, detail); nothing else holds then.
+        rate: samples per second, 0 without audio.
+        samples: number of samples at that rate.
+        audio_start: start of the audio, in seconds after the start of the recording.
+        pictures: number of video frames, 0 without video.
+        times: if requested, the time in seconds at which each frame appears, followed by the end of
+            the last one.
+        cut_off: what is missing of the length in the header, if all before it can be read.
+        fault: (reason, detail); then nothing else is set.
     """
 
     rate: int = 0
     samples: int = 0
-    sound_from: float = 0.0
+    audio_start: float = 0.0
     pictures: int = 0
     times: array = field(default_factory=lambda: array("d"))
     cut_off: str = ""
@@ -62,16 +62,16 @@ class Recording:
 
 @lru_cache(maxsize=16)  # segments of one recording follow each other
 def inspect(path: str, decode: bool = False, timed: bool = False) -> Recording:
-    """What a file holds; ``fault`` tells what is wrong with it.
+    """Inspect a file; what is wrong with it is in ``fault``.
 
     Args:
-        decode: decode it even where its header is exact.
-        timed: tell the times of its pictures, for which all packets are read.
+        decode: decode it even if its header is exact.
+        timed: also find the times of its frames, for which all packets are read.
     """
     try:
         if os.path.getsize(path) == 0:
             return Recording(fault=(UNREADABLE, "zero bytes"))
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return Recording(fault=(MISSING, ""))
     if is_soundfile(path):
         return _soundfile(path, decode)
@@ -83,40 +83,40 @@ def _soundfile(path: str, decode: bool) -> Recording:
 
     try:
         with soundfile.SoundFile(path) as file:
-            # Only float samples can be infinite or no number.
+            # Only float samples can be infinite or NaN.
             is_float = file.subtype in ("FLOAT", "DOUBLE")
-            # By what the file is, not by what it is called.
+            # By the file's format, not by its name.
             compressed = file.format in ("FLAC", "OGG", "MP3")
             if decode or is_float or compressed:
-                frames = _read_through(file, is_float)
+                frames = _count_decodable(file, is_float)
             else:
                 file.seek(max(0, file.frames - 1))
                 frames = file.frames if len(file.read(1)) else 0
             if not frames:
                 return Recording(fault=(UNREADABLE, "no samples"))
-            promised = frames
+            expected = frames
             if not compressed:
-                promised = round(frames * data_promised(path))
-            elif file.format != "MP3" or mp3_tells_length(path):
-                promised = file.frames
-            if promised - frames > TOLERANCE * file.samplerate:
-                detail = f"{frames} of the {promised} samples that its header promises are there"
+                expected = round(frames * data_promised(path))
+            elif file.format != "MP3" or mp3_states_length(path):
+                expected = file.frames
+            if expected - frames > TOLERANCE * file.samplerate:
+                detail = f"{frames} of the {expected} samples that its header promises are there"
                 if compressed:
                     return Recording(fault=(UNREADABLE, detail))
                 return Recording(file.samplerate, frames, cut_off=detail)
             if file.format == "OGG" and is_chained(path):
-                detail = "several Ogg streams one after the other; only the first would be read"
+                detail = "several chained Ogg streams, of which only the first would be read"
                 return Recording(fault=(UNREADABLE, detail))
             return Recording(file.samplerate, frames)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, struct.error) as error:
-        return Recording(fault=(UNREADABLE, _sentence(error)))
+        return Recording(fault=(UNREADABLE, _one_line(error)))
 
 
-def _read_through(file, is_float: bool) -> int:
-    """Samples that can be decoded in one go, as training reads them; a header may promise more.
+def _count_decodable(file, is_float: bool) -> int:
+    """Number of samples that can be decoded in sequence, as training reads them.
 
     Raises:
-        ValueError: one of them is infinite or no number.
+        ValueError: one of them is infinite or NaN.
     """
     import numpy as np
 
@@ -126,40 +126,40 @@ def _read_through(file, is_float: bool) -> int:
         if is_float and not np.isfinite(block).all():
             raise ValueError("holds samples that are infinite or not numbers")
         frames += len(block)
-        if len(block) < BLOCK:  # at the end, or at damage, behind which libsndfile can go on
+        if len(block) < BLOCK:  # at the end, or at damage past which libsndfile could continue
             return frames
 
 
-def _sentence(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
     return " ".join(lines[0].split(": ", 1)[-1].split())
 
 
 def _container(path: str, decode: bool, timed: bool) -> Recording:
-    """Through FFmpeg: from the index where the format keeps one, else by decoding."""
+    """Inspect with FFmpeg: from the index if the format has one, else by decoding."""
     import av
 
-    av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is told in skipped.tsv
+    av.logging.set_level(av.logging.PANIC)  # faults are reported in skipped.tsv
     try:
         with open_container(path) as container:
-            sound = container.streams.audio[0] if container.streams.audio else None
+            audio = container.streams.audio[0] if container.streams.audio else None
             video = video_stream(container)
-            if sound is None and video is None:
-                return Recording(fault=(NO_AUDIO, "neither sound nor pictures"))
+            if audio is None and video is None:
+                return Recording(fault=(NO_AUDIO, "neither audio nor video"))
             found = None
             if container.format.name == MP4:
-                found = _from_index(container, sound, video, timed and not decode)
+                found = _from_index(container, audio, video, timed and not decode)
             if decode or found is None:
-                found = _checked(_by_decoding(container, sound, video), found)
-    except Exception as error:  # PyAV raises many kinds over damaged files: all are this file's
-        return Recording(fault=(UNREADABLE, _sentence(error)))
-    if (sound and not found.samples) or (video and not found.pictures):
-        return Recording(fault=(UNREADABLE, "no samples or no pictures in a track"))
+                found = _checked(_by_decoding(container, audio, video), found)
+    except Exception as error:  # PyAV raises many types on damaged files: all mean a bad file
+        return Recording(fault=(UNREADABLE, _one_line(error)))
+    if (audio and not found.samples) or (video and not found.pictures):
+        return Recording(fault=(UNREADABLE, "a track without samples or frames"))
     return found
 
 
 def _checked(decoded: Recording, index: Recording | None) -> Recording:
-    """What was decoded, where it is as much as the index promised.
+    """The decoded recording, if it is as long as the index says.
 
     Raises:
         ValueError: packets in the middle cannot be decoded.
@@ -169,46 +169,46 @@ def _checked(decoded: Recording, index: Recording | None) -> Recording:
         if lost > TOLERANCE * index.rate or decoded.pictures < index.pictures:
             raise ValueError(
                 f"{decoded.samples} of {index.samples} samples and {decoded.pictures} of "
-                f"{index.pictures} pictures can be decoded"
+                f"{index.pictures} video frames can be decoded"
             )
     return decoded
 
 
-def _from_index(container, sound, video, timed: bool) -> Recording | None:
-    """What the index tells; None where it does not tell all.
+def _from_index(container, audio, video, timed: bool) -> Recording | None:
+    """What the index states; None if it is incomplete.
 
     Raises:
         ValueError: the file ends before its last packet.
     """
-    for stream in (sound, video):
-        # A fragmented file counts no frames, and its index may be that of the beginning.
+    for stream in (audio, video):
+        # A fragmented file has no frame count, and its index may cover only the beginning.
         if stream and not (stream.frames and len(stream.index_entries)):
             return None
         last = stream.index_entries[-1] if stream else None
         if last and last.pos + last.size > container.size:
             raise ValueError("the file ends before its last packet")
-    rate = samples = pictures = 0
-    if sound:
-        packet, rate = sound.codec_context.frame_size, sound.rate
-        if not packet or sound.time_base.numerator * rate != sound.time_base.denominator:
+    rate = samples = num_frames = 0
+    if audio:
+        packet, rate = audio.codec_context.frame_size, audio.rate
+        if not packet or audio.time_base.numerator * rate != audio.time_base.denominator:
             return None
-        # Timestamps count from the first sample that is heard (the encoder's delay is negative);
-        # decoders hand out the last packet whole.
-        samples = sound.index_entries[-1].timestamp + packet - max(0, sound.start_time or 0)
+        # Timestamps count from the first audible sample (the encoder's delay is negative);
+        # decoders return the last packet whole.
+        samples = audio.index_entries[-1].timestamp + packet - max(0, audio.start_time or 0)
     if video:
-        pictures = sum(not entry.is_discard for entry in video.index_entries)
-    begins = sound_begins(container, sound)
+        num_frames = sum(not entry.is_discard for entry in video.index_entries)
+    audio_start = sound_begins(container, audio)
     if not (video and timed):
-        return Recording(rate, samples, begins, pictures)
+        return Recording(rate, samples, audio_start, num_frames)
     times = _packet_times(container, video)
-    if len(times) == pictures + 1:
-        return Recording(rate, samples, begins, pictures, times)
+    if len(times) == num_frames + 1:
+        return Recording(rate, samples, audio_start, num_frames, times)
     container.seek(0)
     return None
 
 
 def _packet_times(container, video) -> array:
-    """When pictures appear, by their packets, which are read but not decoded."""
+    """Times at which frames appear, from their packets, which are read but not decoded."""
     packets = (p for p in container.demux(video) if p.pts is not None and not p.is_discard)
     shown = sorted((packet.pts, packet.duration or 0) for packet in packets)
     unit, zero = float(video.time_base), beginning(container)
@@ -217,7 +217,7 @@ def _packet_times(container, video) -> array:
 
 
 def _with_end(times: array, last: float) -> array:
-    """Times with that at which the last picture goes, ``last`` seconds after it came."""
+    """Append the end of the last frame, ``last`` seconds after it appeared."""
     if len(times) > 1 and not last:
         last = times[-1] - times[-2]
     if times:
@@ -225,23 +225,23 @@ def _with_end(times: array, last: float) -> array:
     return times
 
 
-def _by_decoding(container, sound, video) -> Recording:
-    """Both tracks decoded in one go."""
+def _by_decoding(container, audio, video) -> Recording:
+    """Decode both tracks in one pass."""
     times, ordered = array("d"), True
-    for stream in (sound, video):
+    for stream in (audio, video):
         if stream:
-            stream.thread_type = "NONE"  # the workers are the parallelism
-    clock = SoundClock(sound.rate if sound else 0)  # that of its first frame
+            stream.thread_type = "NONE"  # the workers already run in parallel
+    clock = SoundClock(audio.rate if audio else 0)  # the rate of its first frame
     zero = beginning(container)
-    for frame in container.decode([s for s in (sound, video) if s]):
+    for frame in container.decode([s for s in (audio, video) if s]):
         if hasattr(frame, "samples"):
             clock.silence_before(frame)
             continue
         time = -1.0 if frame.time is None else frame.time - zero
         ordered = ordered and frame.time is not None and (not times or time > times[-1])
         times.append(time)
-    pictures, step = len(times), 1 / float(video.average_rate or 25) if video else 0.0
-    if not ordered:  # no clock to go by
-        times = array("d", (i * step for i in range(pictures)))
-    times = _with_end(times, step if pictures == 1 else 0.0)
-    return Recording(clock.rate, clock.samples, sound_begins(container, sound), pictures, times)
+    num_frames, step = len(times), 1 / float(video.average_rate or 25) if video else 0.0
+    if not ordered:  # no usable timestamps
+        times = array("d", (i * step for i in range(num_frames)))
+    times = _with_end(times, step if num_frames == 1 else 0.0)
+    return Recording(clock.rate, clock.samples, sound_begins(container, audio), num_frames, times)

@@ -1,6 +1,6 @@
-"""The files that manifests point to: each listed once, on disk, and pointed elsewhere in the end.
+"""The distinct files that manifests point to, kept on disk, and rewriting of manifests.
 
-What is held in memory does not grow with the rows, a few integers of each aside.
+Memory does not grow with the number of rows, apart from a few integers per row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PAGE = 1000
 
 
 class Files:
-    """Distinct files, sorted, each with the place of what was made of it.
+    """Distinct files, sorted, each with the place of what was derived from it.
 
     SQLite's temporary database spills to disk by itself.
     """
@@ -34,14 +34,14 @@ class Files:
         )
 
     def close(self) -> None:
-        """Give the temporary file back."""
+        """Delete the temporary file."""
         self._database.close()
 
     def __len__(self) -> int:
         return self._database.execute("SELECT COUNT(*) FROM files").fetchone()[0]
 
     def __iter__(self) -> Iterator[str]:
-        # In pages, for rows change while they are gone through.
+        # In pages, because rows change while they are iterated over.
         last: str | None = ""
         while last is not None:
             page = self._database.execute(
@@ -51,16 +51,16 @@ class Files:
             last = page[-1][0] if page else None
 
     def settle(self, file: str, place: str) -> None:
-        """Remember where what was made of a file lies."""
+        """Record the place of what was derived from a file."""
         self._database.execute("UPDATE files SET place = ? WHERE file = ?", (place, file))
 
     def place(self, file: str) -> str | None:
-        """What :meth:`settle` was told; None for other files."""
+        """The place passed to :meth:`settle`; None for other files."""
         found = self._database.execute("SELECT place FROM files WHERE file = ?", (file,)).fetchone()
         return found and found[0]
 
     def settled(self) -> int:
-        """How many have a place."""
+        """Number of files that have a place."""
         return self._database.execute("SELECT COUNT(place) FROM files").fetchone()[0]
 
 
@@ -68,30 +68,30 @@ def manifests_in(folder: Path) -> list[Path]:
     """The manifests of a folder.
 
     Raises:
-        InputError: there is none, they point to an encoder's states already, or the folder's config
+        InputError: there is none, they already point to an encoder's states, or the folder's config
             moves the root of the paths.
     """
     found = [folder / f"{split}.tsv" for split in splits_in(folder)]
     if not found:
         raise InputError(f"there is no manifest (*.tsv) in {folder}")
     if (folder / DESCRIPTION).is_file():
-        raise InputError(f"{folder} holds an encoder's states; give the manifests of the sound")
+        raise InputError(f"{folder} holds an encoder's states; give the manifests of the audio")
     if audio_root(folder):
         raise InputError(
-            f"{folder / DATA_CONFIG} sets audio_root, from which what is made beside the manifests "
-            "cannot be reached; make the paths relative to the manifests and remove it"
+            f"{folder / DATA_CONFIG} sets audio_root, which does not apply to files written beside "
+            "the manifests; make the paths relative to the manifests and remove it"
         )
     return found
 
 
 def open_manifests(folders: Iterable[Path], silent: bool = True) -> list[Manifest]:
-    """The manifests of several folders, to be written anew.
+    """Open the manifests of several folders, to be rewritten.
 
     Args:
-        silent: rows may have pictures alone.
+        silent: accept rows with video alone.
 
     Raises:
-        InputError: as :func:`manifests_in`; or there are columns that would be lost.
+        InputError: as for :func:`manifests_in`; or columns would be lost.
     """
     found = []
     for path in (path for folder in folders for path in manifests_in(folder)):
@@ -99,7 +99,7 @@ def open_manifests(folders: Iterable[Path], silent: bool = True) -> list[Manifes
         unknown = [name for name in manifest.columns if name not in COLUMNS]
         if unknown:
             raise InputError(
-                f"{path} would lose the column {', '.join(unknown)} when it is written anew; "
+                f"{path} would lose the column {', '.join(unknown)} when rewritten; "
                 "remove it or keep a copy"
             )
         found.append(manifest)
@@ -115,7 +115,8 @@ def rows(manifest: Manifest) -> Iterator[Row]:
 
 
 def repoint(manifests: Iterable[Manifest], change: Callable[[Path, Row], None]) -> None:
-    """Write each manifest anew with its rows changed in place by ``change(path, row)``."""
+    """Rewrite each manifest, with its rows changed in place by ``change(path, row)``."""
+
     for manifest in manifests:
 
         def changed(manifest: Manifest = manifest) -> Iterator[Row]:

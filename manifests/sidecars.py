@@ -1,4 +1,4 @@
-"""Texts beside recordings: which file belongs to one, its encoding, and the clips that it makes."""
+"""Text files beside recordings: which one belongs to a recording, its encoding and its clips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from manifests.captions import Cue, read_cues
 from manifests.text import encoding_of
 
 SUFFIXES = (*CAPTIONS, ".txt")
-SAME_TIME = 0.1  # seconds: cues in two languages that begin and end within so much are one
+SAME_TIME = 0.1  # seconds by which start and end of matching cues in two languages may differ
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Recording:
     """A recording in a folder.
 
     Attributes:
-        sound: the file that is heard.
-        video: the file that is seen; None where there is none.
-        texts: the folder's text files, by their names with suffixes in small letters.
+        audio: the audio file; may be a video file.
+        video: the video file; None if there is none.
+        texts: the folder's text files by name, with lower-case suffixes.
     """
 
-    sound: Path
+    audio: Path
     video: Path | None
     texts: Mapping[str, Path]
 
@@ -37,16 +37,16 @@ class Sidecars:
     """Reads the texts of recordings.
 
     Args:
-        rule: how they are cleaned.
+        rule: function that cleans them.
         source: language that is spoken.
-        target: ``talk.<target>.srt`` goes before ``talk.srt``.
-        encoding: of those that are not Unicode.
+        target: language of the targets; ``talk.<target>.srt`` is preferred to ``talk.srt``.
+        encoding: encoding of files that are not Unicode.
     """
 
     def __init__(self, rule: Callable[[str], str], source: str, target: str, encoding: str) -> None:
         self._rule, self._source, self._target, self._encoding = rule, source, target, encoding
-        self._kinds: dict[str, str] = {}  # a text with its language in its name, and one without
-        self._told: set[str] = set()
+        self._kinds: dict[str, str] = {}  # a file name with a language, and one without
+        self._noted: set[str] = set()
 
     def find(self, recording: Recording) -> Path | None:
         """The text file that belongs to a recording."""
@@ -56,32 +56,30 @@ class Sidecars:
         elif found := found or _beside(recording, "", SUFFIXES):
             self._kinds["unmarked"] = found.name
         if len(self._kinds) == 2:
-            self._tell(
+            self._note(
                 "unmarked",
-                f"{self._kinds['unmarked']} names no language and is taken for {self._target}, as "
-                f"all like it are, beside {self._kinds['marked']}; rename those in another",
+                f"{self._kinds['unmarked']} names no language and is taken as {self._target}, like "
+                f"all such files, beside {self._kinds['marked']}; rename those in another language",
             )
         return found or self._none(recording)
 
     def _none(self, recording: Recording) -> None:
-        """Tell of texts in a language that was not named."""
-        stem = recording.sound.stem
+        """Report texts in a language that was not asked for."""
+        stem = recording.audio.stem
         for name in recording.texts:
             language = name.removeprefix(f"{stem}.").rpartition(".")[0]
             if name.startswith(f"{stem}.") and re.fullmatch(r"[a-zA-Z]{2,3}(-\w+)?", language):
-                self._tell(
-                    "language", f"{name} is left alone; take it with --target-lang {language}"
-                )
+                self._note("language", f"{name} is ignored; use it with --target-lang {language}")
 
     def clips(self, recording: Recording, base: dict) -> Iterator[Candidate]:
-        """A clip for each cue of subtitles, one for a plain text; a fault where there is none.
+        """A clip for each subtitle cue, or one for a plain text; a fault if there is no text.
 
         Args:
-            base: what all clips of the recording share; ``source`` is the recording's name.
+            base: fields that all clips share; ``source`` is the recording's name.
         """
         name, path = base["source"], self.find(recording)
         if path is None:
-            detail = "no .srt, .vtt or .txt beside it; --without-texts takes all, for stage 1"
+            detail = "no .srt, .vtt or .txt beside it; use --without-texts for stage 1"
             yield Candidate(id=name, **base, fault=(NO_TEXT, detail))
             return
         try:
@@ -94,11 +92,11 @@ class Sidecars:
         if path.suffix.lower() not in CAPTIONS:
             yield Candidate(id=name, **base, text=self._rule(text))
             return
-        number, alone = -1, 0
+        number, unmatched = -1, 0
         for number, cue in enumerate(read_cues(text)):
-            said = _nearest(spoken, cue) if spoken else None
-            source = {"src_text": self._rule(said.text)} if said else {}
-            alone += not said
+            match = _nearest(spoken, cue) if spoken else None
+            source = {"src_text": self._rule(match.text)} if match else {}
+            unmatched += not match
             yield Candidate(
                 id=f"{name}_{number:04d}",
                 **{**base, "columns": {**base["columns"], **source}},
@@ -106,17 +104,17 @@ class Sidecars:
                 seconds=cue.end - cue.start,
                 text=self._rule(cue.text),
             )
-        if spoken and alone:
-            self._tell(
-                "alone",
-                f"{alone} of {number + 1} cues of {path.name} have none at their times in the "
-                "subtitles of what is said, and no src_text; further files are not named",
+        if spoken and unmatched:
+            self._note(
+                "unmatched",
+                f"{unmatched} of {number + 1} cues of {path.name} match no cue in the source "
+                "subtitles and have no src_text; further such files are not reported",
             )
         if number < 0:
             yield Candidate(id=name, **base, fault=(EMPTY_TEXT, f"no cue in {path.name}"))
 
     def _source_cues(self, recording: Recording, target: Path) -> list[Cue]:
-        """What is said, in order of time, where further subtitles tell it."""
+        """The cues of the spoken language in order of time, if there are further subtitles."""
         if self._source in ("", self._target):
             return []
         path = _beside(recording, self._source, CAPTIONS) or _beside(recording, "", CAPTIONS)
@@ -125,33 +123,33 @@ class Sidecars:
         return sorted(read_cues(self._read(path)), key=lambda cue: cue.start)
 
     def _read(self, path: Path) -> str:
-        """By its byte order mark, as UTF-8, or in the encoding of the others.
+        """Read a file by its byte order mark, as UTF-8, or in the fallback encoding.
 
         Raises:
-            UnicodeError: it is none of these.
+            UnicodeError: it is in none of these.
         """
         encoding = encoding_of(path, self._encoding)
         text = path.read_bytes().decode(encoding)
         if encoding == self._encoding:
-            self._tell("encoding", f"{path} is read as {encoding}, not UTF-8; see --encoding")
+            self._note("encoding", f"{path} is read as {encoding}, not UTF-8; see --encoding")
         return text
 
-    def _tell(self, kind: str, message: str) -> None:
-        """On stderr, the first of its kind alone."""
-        if kind not in self._told:
-            self._told.add(kind)
+    def _note(self, kind: str, message: str) -> None:
+        """Print a note on stderr, only the first of its kind."""
+        if kind not in self._noted:
+            self._noted.add(kind)
             print(f"note: {message}", file=sys.stderr)
 
 
 def _beside(recording: Recording, language: str, suffixes: tuple[str, ...]) -> Path | None:
-    """The recording's text file in a language, or that which names none."""
-    name = recording.sound.stem + (f".{language}" if language else "")
+    """The recording's text file in a language, or the one whose name has no language."""
+    name = recording.audio.stem + (f".{language}" if language else "")
     return next((recording.texts[name + s] for s in suffixes if name + s in recording.texts), None)
 
 
 def _nearest(cues: list[Cue], wanted: Cue) -> Cue | None:
-    """Of ``cues``, in order of time, the one at the times of another; translators keep them."""
+    """The cue at the same times as another one; ``cues`` are in order of time."""
     first = bisect_left(cues, wanted.start - SAME_TIME, key=lambda cue: cue.start)
-    behind = bisect_right(cues, wanted.start + SAME_TIME, key=lambda cue: cue.start)
-    near = [cue for cue in cues[first:behind] if abs(cue.end - wanted.end) <= SAME_TIME]
+    after = bisect_right(cues, wanted.start + SAME_TIME, key=lambda cue: cue.start)
+    near = [cue for cue in cues[first:after] if abs(cue.end - wanted.end) <= SAME_TIME]
     return min(near, key=lambda cue: abs(cue.start - wanted.start), default=None)

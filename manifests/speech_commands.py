@@ -1,12 +1,13 @@
-"""Speech Commands v1 in 12 classes, as SUPERB has it (arXiv 1804.03209, 2105.01051).
+"""Speech Commands v1 in 12 classes, as in SUPERB (arXiv 1804.03209, 2105.01051).
 
     python -m manifests.speech_commands speech_commands_v0.01 OUT
 
 ``<word>/<speaker>_nohash_<n>.wav``, ``validation_list.txt``, ``testing_list.txt`` and
 ``_background_noise_/*.wav``; the test set is the archive ``speech_commands_test_set_v0.01``,
-unpacked beside (or ``--test-set``), with a folder for each of the 12 classes. Ten words are classes
-of their own, the others ``_unknown_``. ``_silence_`` are whole seconds of the noise recordings, the
-last tenth of each for validation; SUPERB draws seconds at random, from the same for both.
+unpacked beside it (or ``--test-set``), with a folder for each of the 12 classes. Ten words have
+their own classes, all others are ``_unknown_``. ``_silence_`` clips are whole seconds of the noise
+recordings, the last tenth of each for validation; SUPERB samples seconds at random, from the same
+recordings for both splits.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
-    """Training and validation by the official list, then the test archive."""
+    """Training and validation clips by the official lists, then the test archive."""
     test = args.test_set or args.corpus.parent / TEST_SET
     lists = {name: _list(args.corpus / f"{name}_list.txt") for name in ("validation", "testing")}
     if not test.is_dir():
-        raise InputError(f"there is no {test}, SUPERB's test set; say where with --test-set")
+        raise InputError(f"there is no {test}, SUPERB's test set; give its folder with --test-set")
     for folder in sorted(args.corpus.glob("*/")):
         if folder.name == NOISE:
             yield from _silences(folder)
@@ -52,7 +53,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
 
 def _list(path: Path) -> set[str]:
     if not path.is_file():
-        raise InputError(f"there is no {path}; name the unpacked speech_commands_v0.01")
+        raise InputError(f"there is no {path}; give the unpacked speech_commands_v0.01")
     return set(path.read_text(encoding="utf-8").split())
 
 

@@ -1,4 +1,4 @@
-"""What splits are called and what they are for; which speakers and recordings are held out."""
+"""Names of splits and their roles (train, valid, test), and a hash that holds out by name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from zlib import crc32
 from manifests.errors import InputError
 
 NAME = re.compile(r"\w[\w.+-]{0,99}")
-# What fairseq calls them, however they are written.
+# fairseq's names, for any capitalisation.
 CANONICAL = {name: name for name in ("train", "valid", "dev", "test")}
 CANONICAL |= {"training": "train", "validation": "valid"}
-FOLDERS = {*CANONICAL, "val", "eval"}  # of a corpus, in small letters, that are splits
-USUAL = ("train", "valid", "val", "dev", "test", "tst", "eval")  # how their names begin
+FOLDERS = {*CANONICAL, "val", "eval"}  # lower-case names of corpus folders that are splits
+USUAL = ("train", "valid", "val", "dev", "test", "tst", "eval")  # prefixes of usual split names
 
 
 def role_of(split: str) -> str:
-    """What a split is for, by its name: ``train``, ``valid`` or ``test``."""
+    """The role of a split, by its name: ``train``, ``valid`` or ``test``."""
     name = split.lower()
     if name.startswith(("valid", "dev", "val")):
         return "valid"
@@ -29,7 +29,7 @@ def canonical_split(split: str) -> str:
 
 
 def checked_split(name: str) -> str:
-    """A split's usual name, as that of a file in OUT_DIR.
+    """A split's usual name, checked to be usable as a file name in OUT_DIR.
 
     Raises:
         InputError: the name would lead out of the folder, or is that of another file there.
@@ -37,22 +37,23 @@ def checked_split(name: str) -> str:
     name = canonical_split(name)
     if not NAME.fullmatch(name) or name.lower() == "skipped":
         raise InputError(
-            f"a split cannot be called {name!r}; take letters, digits, '-', '_', '+' or '.', and "
+            f"a split cannot be called {name!r}; use letters, digits, '-', '_', '+' or '.', and "
             "not 'skipped'"
         )
     return name
 
 
 def is_usual(split: str) -> bool:
-    """Whether its name is one that trainings or decodes are likely to take."""
+    """Whether training or decoding is likely to read a split of this name by default."""
     return split.lower().startswith(USUAL)
 
 
 def name_hash(name: str) -> int:
-    """The same on every machine, for whatever a file can be called."""
+    """A hash that is the same on every machine; accepts any file name."""
     return crc32(name.encode("utf-8", "surrogateescape"))
 
 
 def is_held_out(name: str, every: int) -> bool:
-    """Whether a speaker or a video is of the one in ``every`` that is kept for validation."""
+    """Whether a speaker or video is among the one in ``every`` held out for validation."""
+
     return every > 0 and name_hash(name) % every == 0

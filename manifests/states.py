@@ -1,4 +1,4 @@
-"""A frozen encoder's states computed once: ``python -m manifests.states CHECKPOINT DATA OUT``.
+"""Precompute a frozen encoder's states: ``python -m manifests.states CHECKPOINT DATA OUT``.
 
     python -m manifests.states runs/midtrained/checkpoint_best.pt data/asr data/asr_states \
         --without-specaugment
@@ -6,13 +6,13 @@
         model.init_encoder_from=runs/midtrained/checkpoint_best.pt
 
 Stage 3 with ``model.freeze_encoder=true`` runs the same encoder over the same clips in every epoch.
-Here every clip's states ``(1, T, D)`` go into ``OUT/<split>.zip``, in float32; the manifests in OUT
-point into it, vocabulary and config come along, and the training that reads them is the same up to
-rounding. Its checkpoints hold the encoder as ever and decode from sound.
+This command stores every clip's states ``(1, T, D)`` in ``OUT/<split>.zip``, in float32, with
+manifests that point to them, the vocabulary and the config in OUT. Training on them is the same up
+to rounding; its checkpoints hold the whole encoder, as usual, and decode from audio.
 
-States cannot be augmented. Of a split that is there the texts alone are taken anew, so that an
-interrupted run goes on.
-An hour of sound takes 92 MB at width 256.
+States cannot be augmented. For a split that is already stored only the texts are updated, so that
+an interrupted run resumes.
+An hour of audio takes 92 MB at width 256.
 """
 
 import argparse
@@ -47,8 +47,8 @@ def store_states(
     """Store the last layer's states of every split under ``data`` in ``out``.
 
     Raises:
-        InputError: no manifests, no encoder in the checkpoint, ``out`` holds another's states, or
-            the data's config asks for SpecAugment and nobody said that it may go.
+        InputError: no manifests, no encoder in the checkpoint, ``out`` holds another encoder's
+            states, or the data's config has SpecAugment and ``without_specaugment`` is false.
     """
     manifests = open_manifests([data], silent=False)
     config = _config(data, without_specaugment)
@@ -56,7 +56,7 @@ def store_states(
     states = StoredStates(str(checkpoint), encoder_digest(encoder))
     earlier = StoredStates.describing(out)
     if out.resolve() == data.resolve() or (earlier and earlier.encoder != states.encoder):
-        raise InputError(f"{out} holds something else already; give another folder")
+        raise InputError(f"{out} already holds something else; give another folder")
     with atomic_path(out / DESCRIPTION) as temporary:
         states.write(temporary)
     if config is not None:
@@ -70,15 +70,15 @@ def store_states(
 
 
 def take_texts(manifest: Manifest, stored: Manifest) -> None:
-    """Write a stored manifest anew with the texts that its source has by now.
+    """Rewrite a stored manifest with the current texts of its source.
 
     Raises:
-        InputError: the source has other clips by now.
+        InputError: the source's clips have changed.
     """
     if [*manifest.column("id"), *manifest.n_frames] != [*stored.column("id"), *stored.n_frames]:
         raise InputError(
-            f"{stored.path} holds states of other clips than {manifest.path} names by now; remove "
-            "it to store them anew"
+            f"{stored.path} holds states of other clips than {manifest.path} now has; remove "
+            "it to store them again"
         )
     kept = ("audio", "recording")
     pairs = list(zip(rows(manifest), rows(stored), strict=True))
@@ -86,7 +86,7 @@ def take_texts(manifest: Manifest, stored: Manifest) -> None:
 
 
 def last_states(encoder: ConformerEncoder, manifest: Manifest, row: int) -> NDArray[np.float32]:
-    """``(1, T, D)`` of one clip, as the encoder gives them to CTC head and decoder."""
+    """``(1, T, D)`` of one clip, as the encoder passes them to the CTC head and the decoder."""
     filterbank = read_filterbank(manifest.resolve("audio", row))
     features = torch.from_numpy(normalise(filterbank))[None]
     features = features.to(next(encoder.parameters()).device)
@@ -96,10 +96,10 @@ def last_states(encoder: ConformerEncoder, manifest: Manifest, row: int) -> NDAr
 
 
 def store_split(manifest: Manifest, out: Path, states_of: Callable[[int], NDArray]) -> None:
-    """The states of every clip of a manifest, and a manifest in ``out`` that points to them.
+    """Store the states of every clip of a manifest, and write a manifest in ``out`` for them.
 
     Args:
-        states_of: row -> ``(layers, T, D)``, or UnreadableClip.
+        states_of: row -> ``(layers, T, D)``; raises UnreadableClip for an unreadable clip.
     """
     archive = out / f"{manifest.path.stem}.zip"
     with (
@@ -107,14 +107,14 @@ def store_split(manifest: Manifest, out: Path, states_of: Callable[[int], NDArra
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as zipped,
     ):
         pointing = list(_pointing(manifest, zipped, archive, states_of))
-    # Only now that the archive is in place.
+    # Only after the archive is in place.
     write_manifest(out / manifest.path.name, pointing)
 
 
 def _pointing(
     manifest: Manifest, zipped: zipfile.ZipFile, archive: Path, states_of: Callable[[int], NDArray]
 ) -> Iterator[dict[str, str]]:
-    """Rows that point into the archive, each stored as it is asked for."""
+    """Rows that point into the archive; states are stored as the rows are consumed."""
     label = f"states {manifest.path.stem}"
     for i, row in enumerate(tqdm(rows(manifest), label, len(manifest), unit="clip")):
         recording = manifest.resolve("recording" if row["recording"] else "audio", i)
@@ -124,7 +124,7 @@ def _pointing(
             offset, length = add_member(zipped, f"{i:09d}.npy", array)
             row["audio"] = f"{archive.name}:{offset}:{length}"
         except UnreadableClip as error:
-            # Left as it is: training skips and counts it, evaluation stops at it.
+            # Keeps its audio: training skips and counts it, evaluation stops at it.
             tqdm.write(f"{manifest.where(i)}: {error}")
             row["audio"] = os.path.relpath(manifest.resolve("audio", i), archive.parent)
         yield row
@@ -139,15 +139,15 @@ def _config(data: Path, without_specaugment: bool) -> dict | None:
     augmented = any("specaugment" in names for names in transforms.values())
     if augmented and not without_specaugment:
         raise InputError(
-            f"{data / DATA_CONFIG} asks for SpecAugment in training, which stored states cannot "
-            "have; give --without-specaugment to train without it, or train on the sound"
+            f"{data / DATA_CONFIG} sets SpecAugment for training, which stored states cannot "
+            "have; give --without-specaugment to train without it, or train on the audio"
         )
     left = {k: [n for n in names if n != "specaugment"] for k, names in transforms.items()}
     return {**config, "feature_transforms": left} if augmented else config
 
 
 def _take_config(config: dict, data: Path, out: Path) -> None:
-    """The config with the files that it names beside it, as :mod:`manifests.vocabulary` does."""
+    """Write the config with the files that it names, as :mod:`manifests.vocabulary` does."""
     names = [config.get("vocab_filename")]
     names.append((config.get("bpe_tokenizer") or {}).get("sentencepiece_model"))
     for name in filter(None, names):
@@ -160,13 +160,13 @@ def _take_config(config: dict, data: Path, out: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, help="of any stage; its encoder stays frozen")
+    parser.add_argument("checkpoint", type=Path, help="of any stage; its encoder is the frozen one")
     parser.add_argument("data", type=Path, help="folder of manifests")
     parser.add_argument("out", type=Path, help="folder of the states and their manifests")
     parser.add_argument(
-        "--without-specaugment", action="store_true", help="leave it out of the data's config"
+        "--without-specaugment", action="store_true", help="remove it from the data's config"
     )
-    parser.add_argument("--device", help="as torch names it; default: a GPU where there is one")
+    parser.add_argument("--device", help="torch device; default: a GPU if there is one")
     args = parser.parse_args(arguments)
     with command_line():
         store_states(args.checkpoint, args.data, args.out, args.without_specaugment, args.device)

@@ -1,4 +1,4 @@
-"""``summary.json`` and ``summary.html``: what a corpus came to, on one page that needs no other."""
+"""Statistics of a corpus as ``summary.json`` and as a self-contained page, ``summary.html``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mmpt_fairseq.data.waveform_stream import waveform_blocks
 
 BINS = 40
 EXAMPLES = 6  # clips on the page
-HEARD = 6  # seconds of each
-HEIGHT = 110  # of a picture on the page
+EXAMPLE_SECONDS = 6  # seconds of audio of each
+HEIGHT = 110  # pixels of a frame on the page
 FREQUENT = 30
 
 
 @dataclass
 class Tally:
-    """What is counted of a split, row by row; memory grows with its vocabulary alone."""
+    """Statistics of a split, added row by row; memory grows only with its vocabulary."""
 
     speakers: int = 0
     clips: int = 0
@@ -40,7 +40,7 @@ class Tally:
     words: Counter = field(default_factory=Counter)
     characters: set = field(default_factory=set)
     languages: set = field(default_factory=set)
-    tenths: Counter = field(default_factory=Counter)  # of a second: length -> clips
+    tenths: Counter = field(default_factory=Counter)  # length in tenths of a second -> clips
 
     def add(self, row: dict) -> None:
         """Count a manifest's row."""
@@ -57,7 +57,7 @@ class Tally:
         self.languages.add("-".join(dict.fromkeys(name for name in (source, target) if name)))
 
     def figures(self) -> dict:
-        """As they stand in ``summary.json``."""
+        """The statistics as written to ``summary.json``."""
         return {
             "clips": self.clips,
             "hours": round(self.frames / FRAMES_A_SECOND / 3600, 4),
@@ -75,10 +75,10 @@ class Tally:
 
 
 def write_summary(out: Path, command: str, tallies: dict[str, Tally], checks: dict) -> dict:
-    """Write both files beside the manifests; returns what ``summary.json`` holds.
+    """Write both files beside the manifests; returns the content of ``summary.json``.
 
     Args:
-        command: that wrote the manifests, as it was typed.
+        command: the command line that wrote the manifests.
         checks: ``skipped`` (reason -> clips), ``files_left_out`` of ``files``, and ``leaks``.
     """
     splits = {split: tally.figures() for split, tally in tallies.items()}
@@ -103,19 +103,19 @@ def write_summary(out: Path, command: str, tallies: dict[str, Tally], checks: di
     return summary
 
 
-def render(summary: dict, picture: str, clips: list[dict]) -> str:
-    """The page; texts of the corpus are escaped."""
+def render(summary: dict, figure: str, clips: list[dict]) -> str:
+    """The HTML page; texts of the corpus are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
     template = environment.get_template("summary.html.j2")
-    return template.render(s=summary, histogram=picture, clips=clips)
+    return template.render(s=summary, histogram=figure, clips=clips)
 
 
 def histogram(tallies: dict[str, Tally]) -> str:
-    """Lengths of the clips of each split, as SVG."""
+    """Histogram of clip lengths in each split, as SVG."""
     from mmpt_fairseq.report.figures import COLOURS, drawing, to_picture
 
     longest = max(t.longest for t in tallies.values()) / FRAMES_A_SECOND
@@ -127,7 +127,7 @@ def histogram(tallies: dict[str, Tally]) -> str:
             counts = np.histogram(lengths, edges, weights=list(tally.tenths.values()))[0]
             axes.stairs(counts, edges, label=split, color=COLOURS[i % len(COLOURS)])
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:,g}")  # powers of ten would be formulas
+        axes.yaxis.set_major_formatter("{x:,g}")  # powers of ten would need math text
         axes.yaxis.set_minor_formatter("")
         axes.set_xlabel("seconds")
         axes.set_ylabel("clips")
@@ -136,7 +136,7 @@ def histogram(tallies: dict[str, Tally]) -> str:
 
 
 def examples(out: Path, splits: list[str]) -> list[dict]:
-    """A few clips, evenly from the first split and one from each other, to see and to hear."""
+    """A few clips to show: evenly spaced ones of the first split and one of each other split."""
     shown = []
     for i, split in enumerate(splits[:EXAMPLES]):
         manifest = Manifest(out / f"{split}.tsv", silent=True)
@@ -152,36 +152,37 @@ def _example(manifest: Manifest, split: str, row: int) -> dict:
         "split": split,
         "text": manifest.column("tgt_text")[row],
         "seconds": manifest.n_frames[row] / FRAMES_A_SECOND,
-        "sound": "",
-        "picture": "",
+        "audio": "",
+        "frame": "",
         "why_not": "",
     }
     try:
         if manifest.column("audio")[row]:
-            clip["sound"] = _sound(manifest.resolve("audio", row))
+            clip["audio"] = _audio_uri(manifest.resolve("audio", row))
         else:
-            clip["why_not"] = "without sound"
+            clip["why_not"] = "without audio"
         if manifest.column("video")[row]:
             middle = int(manifest.video_frames[row]) // 2
-            clip["picture"] = _picture(manifest.resolve("video", row), middle)
+            clip["frame"] = _frame_uri(manifest.resolve("video", row), middle)
     except InputError as error:
         clip["why_not"] = str(error)
     return clip
 
 
-def _sound(source: str) -> str:
-    # A whole recording may be hours long: only its beginning is decoded.
+def _audio_uri(source: str) -> str:
+    # A whole recording may be hours long: decode only its beginning.
+
     whole = split_slice(source)[1:] == (0, -1)
     blocks = waveform_blocks(source) if whole else iter([read_waveform(source)])
     waveform = next(blocks)
     for block in blocks:
-        if len(waveform) >= HEARD * SAMPLE_RATE:
+        if len(waveform) >= EXAMPLE_SECONDS * SAMPLE_RATE:
             break
         waveform = np.concatenate([waveform, block])
-    return _as_uri(to_flac(waveform[: HEARD * SAMPLE_RATE]), "audio/flac")
+    return _as_uri(to_flac(waveform[: EXAMPLE_SECONDS * SAMPLE_RATE]), "audio/flac")
 
 
-def _picture(source: str, index: int) -> str:
+def _frame_uri(source: str, index: int) -> str:
     from PIL import Image
 
     image = Image.fromarray(read_frames(source, np.array([index]))[0])

@@ -1,4 +1,4 @@
-"""Tables of clips as people keep them: CSV, TSV or JSON lines, columns by their usual names."""
+"""Tables of clips: CSV, TSV or JSON lines, with columns under their usual names."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from manifests.errors import InputError
 from manifests.holdout import (
     RecordingsHeldOut,
     SpeakersHeldOut,
-    drawn,
     ends_held_out,
     hold_out,
     is_usable,
+    to_valid,
 )
 from manifests.splits import canonical_split, role_of
 from manifests.text import clean, encoding_of
 
-# Our name -> names that it goes by (Hugging Face, Common Voice, Kaldi exports, spreadsheets).
+# Manifest column or key -> its names (Hugging Face, Common Voice, Kaldi exports, spreadsheets).
 NAMES = {
     "file": ("file", "file_name", "path", "audio", "audio_path", "wav", "filename"),
     "video": ("video", "video_path"),
@@ -40,23 +40,23 @@ NAMES = {
 }
 TIMES = tuple(chain(NAMES["start"], NAMES["end"], NAMES["seconds"]))
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
-DELIMITER = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # with which spreadsheets may begin
+DELIMITER = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # first line of some spreadsheet exports
 COPIED = ("speaker", "src_lang", "tgt_lang")
-EMPTY = ("file", "text")  # what a row has even where the cell is empty
+EMPTY = ("file", "text")  # kept in a row even if the cell is empty
 
 Row = dict[str, str]
-# A row, the folder that its paths are relative to, and its split where it names none.
+# A row, the folder that its paths are relative to, and the split to use if the row names none.
 Placed = tuple[Row, Path, str]
 
 
 def describe(path: Path, encoding: str = "", text_column: str | None = None) -> Iterator[str]:
-    """What the user of a table should know of how it is read: sentences.
+    """Notes for the user on how a table is read.
 
     Raises:
-        InputError: it has two columns of texts, and none is named as the one.
+        InputError: it has several text columns and none is chosen, or lacks the chosen one.
     """
     used = encoding_of(path, encoding)
-    # A byte that does not fit is told where the rows are read.
+    # Undecodable bytes are reported where the rows are read.
     with path.open(encoding=used, newline="", errors="replace") as file:
         rows = _json_rows(file) if path.suffix.lower() == ".jsonl" else _csv_rows(file)
         columns = [name for name in next(rows, (0, {}))[1] if name]
@@ -64,7 +64,7 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
     texts = [name for name in NAMES["text"] if name in names]
     if text_column is None and len(texts) > 1:
         raise InputError(
-            f"{path} has the columns {' and '.join(texts)}; say which of them is to be learnt: "
+            f"{path} has the columns {' and '.join(texts)}; choose the one to train on: "
             f"--text-column {texts[-1]}"
         )
     if text_column is not None and text_column.lower() not in names:
@@ -75,20 +75,20 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
     unknown = [name for name, lower in zip(columns, names, strict=True) if lower not in known]
     if unknown:
         yield (
-            f"{path}: no use for the column {', '.join(unknown)}; known are "
+            f"{path}: unknown column {', '.join(unknown)} is ignored; known are "
             + ", ".join(chain(*NAMES.values()))
         )
 
 
 def read_table(path: Path, encoding: str = "", text_column: str | None = None) -> Iterator[Row]:
-    """Rows under our names; empty cells are not there, but for a text.
+    """Rows with the columns' names in ``NAMES``; empty cells are dropped, except for texts.
 
-    A row that cannot be used has the cells ``id`` and ``fault``.
+    A row that cannot be used has only the cells ``id`` and ``fault``.
 
     Args:
-        encoding: of a table that is not Unicode.
-        text_column: of the texts, where it is not one of the usual names that is to be taken; of
-            what else has one of those the first is then the source text.
+        encoding: encoding of a table that is not Unicode.
+        text_column: column of the target texts, if it is to be another than the first usual one;
+            of the other text columns the first then becomes the source text.
 
     Raises:
         InputError: no column names the file, or the file cannot be read as a table.
@@ -103,7 +103,7 @@ def read_table(path: Path, encoding: str = "", text_column: str | None = None) -
                 if first and "file" not in named:
                     names = ", ".join(NAMES["file"])
                     raise InputError(
-                        f"{path}, line {line} names no file; the column is called {names}"
+                        f"{path}, line {line} names no file; call its column one of {names}"
                     )
                 first, texts = False, texts or "text" in named
                 if fault := _fault(row, named):
@@ -113,18 +113,18 @@ def read_table(path: Path, encoding: str = "", text_column: str | None = None) -
     except UnicodeDecodeError:
         raise InputError(f"{path} is not {encoding} text; save it as UTF-8") from None
     except csv.Error as error:
-        raise InputError(f"{path}, behind line {line}: {error}; is a quote open?") from None
+        raise InputError(f"{path}, after line {line}: {error}; is a quote left open?") from None
 
 
 def _fault(row: dict, named: Row) -> str:
-    """What is wrong with a row; empty where nothing is."""
+    """What is wrong with a row; empty if nothing is."""
     if not named.get("file"):
         return "it names no file"
     last = Path(os.path.normpath(named["file"])).name
     if last in ("", "..") or named["file"].endswith(("/", os.sep)):
         return f"{named['file']} is a folder"
     if any(cell.strip() for cell in row.get(None, ())):
-        return "it has more cells than the header; a text that holds the delimiter wants quotes"
+        return "it has more cells than the header; quote a text that contains the delimiter"
     for key, value in row.items():
         if key and isinstance(value, (list, dict)) and key.lower() in chain(*NAMES.values()):
             return f"its {key} holds several values"
@@ -132,12 +132,12 @@ def _fault(row: dict, named: Row) -> str:
 
 
 def _csv_rows(file) -> Iterator[tuple[int, dict]]:
-    """Each row with the line that it ends in; cells beyond the header's under None."""
+    """Each row with the number of its last line; cells beyond the header's are under None."""
     first = file.readline()
     named = DELIMITER.fullmatch(first)
     begins = 1 if named else 0
     header = file.readline() if named else first
-    # Comma, tab or semicolon, whichever the header has most of.
+    # Comma, tab or semicolon, whichever is most frequent in the header.
     delimiter = named[1] if named else max("\t,;", key=header.count)
     literal = delimiter == "\t" and not _is_quoted(header, file)
     file.seek(0)
@@ -146,14 +146,14 @@ def _csv_rows(file) -> Iterator[tuple[int, dict]]:
     quoting = csv.QUOTE_NONE if literal else csv.QUOTE_MINIMAL
     reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
     for row in reader:
-        yield begins + reader.line_num, row if delimiter == "," else _with_points(row)
+        yield begins + reader.line_num, row if delimiter == "," else _with_decimal_points(row)
 
 
 def _is_quoted(header: str, lines: Iterable[str]) -> bool:
-    """Whether cells that begin with a quote are as spreadsheets write them, quotes within doubled;
-    some are, or the names of the columns are quoted.
+    """Whether cells that begin with a quote are quoted as by spreadsheets, with inner quotes
+    doubled: some have doubled quotes, or the column names are quoted.
 
-    In Common Voice's tables they are what was said, and no more.
+    In Common Voice's tables a quote is just a character of the sentence.
     """
     doubled = header.startswith('"')
     for line in lines:
@@ -166,8 +166,8 @@ def _is_quoted(header: str, lines: Iterable[str]) -> bool:
     return doubled
 
 
-def _with_points(row: dict) -> dict:
-    """Times with a decimal comma, as much of Europe has them, as others write them."""
+def _with_decimal_points(row: dict) -> dict:
+    """Replace decimal commas in times, as used in much of Europe, by points."""
     commas = {
         key: value.replace(",", ".")
         for key, value in row.items()
@@ -177,7 +177,7 @@ def _with_points(row: dict) -> dict:
 
 
 def _json_rows(file) -> Iterator[tuple[int, dict]]:
-    """An object a line, with its number; nothing of a line that is none."""
+    """The object on each line, with the line's number; an empty one for a line that holds none."""
     for number, line in enumerate(file, 1):
         if line.strip():
             try:
@@ -189,12 +189,12 @@ def _json_rows(file) -> Iterator[tuple[int, dict]]:
 
 
 def _cell(value: object) -> str | list | dict:
-    """As text; what holds several values stays what it is, for no text would be right."""
+    """A value as text; lists and objects stay as they are, because no text would be right."""
     return value if isinstance(value, (list, dict)) else "" if value is None else str(value)
 
 
 def _named(row: dict, text_column: str | None) -> Row:
-    """Our name -> the first cell of these names that is not empty; an empty text counts too."""
+    """Key of ``NAMES`` -> first non-empty cell under its names; an empty text counts too."""
     known = {
         key.strip().lower(): (value or "").strip()
         for key, value in row.items()
@@ -215,14 +215,14 @@ def _named(row: dict, text_column: str | None) -> Row:
 def table_candidates(
     read: Callable[[], Iterator[Placed]], every: int, rule: Callable[[str], str], **columns: str
 ) -> Iterator[Candidate]:
-    """Clips of tables; where no row is of a validation split, some of ``train`` are held out.
+    """Clips of tables; if no row is in a validation split, part of ``train`` is held out.
 
-    Whole speakers where that leaves most for training, else whole recordings; where these are few,
+    Whole speakers if that leaves most for training, else whole recordings; with few recordings,
     the end of each.
 
     Args:
-        read: the rows, which are read more than once.
-        every: one in so many is held out, 0 for none.
+        read: returns the rows; called more than once.
+        every: hold out one in this many; 0 for none.
     """
 
     def clips() -> Iterator[tuple[Row, Path, Candidate]]:
@@ -239,7 +239,7 @@ def table_candidates(
         return
     for row, at, clip in clips():
         train = clip.split == "train" and not clip.fault
-        yield drawn(clip) if train and _group(row, at, held.by_speaker) in held else clip
+        yield to_valid(clip) if train and _group(row, at, held.by_speaker) in held else clip
 
 
 def _held_out(
@@ -247,7 +247,7 @@ def _held_out(
     clips: Callable[[], Iterator[tuple[Row, Path, Candidate]]],
     every: int,
 ) -> RecordingsHeldOut | SpeakersHeldOut:
-    """Which speakers or recordings of ``train`` are held out."""
+    """The speakers or recordings of ``train`` that are held out."""
 
     def groups(by_speaker: bool) -> Iterator[str]:
         for row, at, split in read():
@@ -255,7 +255,7 @@ def _held_out(
             if usable and canonical_split(row.get("split", split)) == "train":
                 yield _group(row, at, by_speaker)
 
-    def one_a_row() -> Iterator[tuple[str, int]]:
+    def one_per_row() -> Iterator[tuple[str, int]]:
         return ((recording, 1) for recording in groups(False))
 
     def usable() -> Iterator[tuple[str, int]]:
@@ -264,17 +264,17 @@ def _held_out(
                 yield _group(row, at, False), 1
 
     with_speakers = any("speaker" in row for row, _, _ in read())
-    return hold_out(groups(True) if with_speakers else None, one_a_row, every, usable)
+    return hold_out(groups(True) if with_speakers else None, one_per_row, every, usable)
 
 
 def _group(row: Row, folder: Path, by_speaker: bool) -> str:
-    """What is held out as a whole; one recording is one, however rows write its path."""
+    """The unit that is held out as a whole; a recording is one, however rows write its path."""
     return (row.get("speaker") if by_speaker else "") or str(_inside(row, folder))
 
 
 def _inside(row: Row, folder: Path) -> Path:
-    """A row's recording, relative to the folder where it lies in it or the row says it so: ids and
-    draws are the same wherever the corpus lies."""
+    """A row's recording, relative to the folder if it is inside or its path is relative: ids and
+    held-out clips are then the same wherever the corpus is."""
     path = Path(os.path.normpath(folder / row["file"]))
     within = path.is_relative_to(folder) or not os.path.isabs(row["file"])
     return Path(os.path.relpath(path, folder)) if within else path
@@ -283,13 +283,13 @@ def _inside(row: Row, folder: Path) -> Path:
 def row_candidate(
     row: Row, folder: Path, split: str, rule: Callable[[str], str] = clean, **columns: str
 ) -> Candidate:
-    """A table's row as a candidate.
+    """A table row as a candidate.
 
     Args:
-        folder: what its paths are relative to.
-        split: where the row names none.
+        folder: folder that its paths are relative to.
+        split: split to use if the row names none.
         rule: how texts are cleaned.
-        columns: of the manifest, where the row does not say otherwise.
+        columns: manifest columns to use if the row does not set them.
     """
     split = canonical_split(row.get("split", split))
     if "fault" in row:
@@ -320,10 +320,10 @@ def row_candidate(
 
 
 def _times(row: Row) -> tuple[float, float | None]:
-    """Start and seconds; a start alone goes to the end, a duration alone says nothing new.
+    """Start and seconds; a start alone means up to the end, a duration alone the whole recording.
 
     Raises:
-        ValueError: a cell is no number.
+        ValueError: a cell is not a number.
     """
     start = float(row.get("start", 0))
     if "end" in row:

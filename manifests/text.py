@@ -1,9 +1,8 @@
-"""Texts as they stand in the manifests: one rule for all corpora, and each corpus's mark-up.
+"""Normalisation of the texts in manifests: one rule for all corpora, and each corpus's mark-up.
 
-A model learns from, and is scored against, what stands in ``tgt_text``; scoring itself changes
-nothing but NFC and white space, which :func:`clean` has settled already. Each rule is a function of
-the text alone and changes nothing the second time, so that hypotheses of other systems can be
-brought under it as well::
+Models are trained on ``tgt_text`` and scored against it; scoring itself only applies NFC and
+normalises white space, as :func:`clean` already has. Each rule is a function of the text alone and
+is idempotent, so that it can also be applied to hypotheses of other systems::
 
     python -m manifests.text spoken < hypotheses.txt > comparable.txt
 """
@@ -20,20 +19,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _INVISIBLE = {"Cc", "Cf"}  # control and format characters
-_JOINERS = "\u200c\u200d"  # letters of Persian and of Indian scripts depend on them
-# Format characters that are drawn, around the digits behind them (Prepended_Concatenation_Mark).
-_DRAWN = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
+_JOINERS = "\u200c\u200d"  # needed in Persian and in Indian scripts
+# Format characters that are visible, around the digits after them (Prepended_Concatenation_Mark).
+_SHOWN = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
 # Within words: "don't", "rock-and-roll", Catalan's "col·lecció", Hebrew's abbreviations.
-_INSIDE = "'-·׳״"
-_WITHIN = {**dict.fromkeys("’ʼ‘′´＇", "'"), **dict.fromkeys("\u2010\u2011", "-")}
-_ALIKE = re.compile(f"[{''.join(_WITHIN)}]")
+_WORD_MARKS = "'-·׳״"
+_MARKS = {**dict.fromkeys("’ʼ‘′´＇", "'"), **dict.fromkeys("\u2010\u2011", "-")}
+_MARK_VARIANT = re.compile(f"[{''.join(_MARKS)}]")
 _EVENT = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|（[^（）]*）|［[^［］]*］|【[^【】]*】|♫|♪")
 _NOISE = re.compile(r"\{[^{}]*\}|<[^<>]*>")
 
-# What may be a speaker's label: one to three words before a colon ("Chris Anderson", "WOMAN 2").
+# A possible speaker label: one to three words before a colon ("Chris Anderson", "WOMAN 2").
 _WORD = r"[^\W\d_][\w.'’-]*"
 _LABEL = re.compile(rf"({_WORD}(?: (?:{_WORD}|#?\d+)){{0,2}}) ?(?::\s|：|:$)")
-# Before a change of speaker; not the sign of a number.
+# Marks a change of speaker; not a minus sign.
 _DASH = re.compile(r">{2,}\s*|(?:--?|[–—])(?:\s+|(?=[^\W\d]))")
 
 
@@ -41,13 +40,13 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Roles, behind which a small letter may follow: "Audience member:".
+# Roles, after which a lower-case word may follow: "Audience member:".
 _ROLES = _words(
     """announcer audience boy child crowd girl host interviewer man narrator student video voice
     woman"""
 )
-# Words that are said before a colon: "DNA: the code of life", "Question: who is it?".
-_SAID = _words(
+# Words that occur before a colon in speech: "DNA: the code of life", "Question: who is it?".
+_BEFORE_COLON = _words(
     """ai aids api bbc ceo cia cnn cpu dna eu faq fbi gdp gps gpu hiv ibm iq it lgbt mit mri nasa
     nato nb ngo nhs nyc ok pc pdf pr ps rna sms suv tb ted tv uk un us usa usb ussr who www
     again and answer because but caution chapter conclusion danger example fact finally first
@@ -56,7 +55,7 @@ _SAID = _words(
     think third three today translation truth two warning well yes
     achtung antwort beispiel ergebnis fazit frage fragen lösung punkt regel schritt"""
 )
-# Words that begin a phrase, not a name: "The question: who?", "Das Problem: wir".
+# Words that begin a phrase rather than a name: "The question: who?", "Das Problem: wir".
 _PHRASE = _words(
     """a an at every for her his how if in its my of on our some that the their these this those to
     what when where which why your
@@ -66,20 +65,20 @@ _PHRASE = _words(
 
 
 def clean(text: str) -> str:
-    """HTML entities decoded, Unicode NFC, no invisible characters, single spaces.
+    """Decode HTML entities, apply Unicode NFC, remove invisible characters, collapse spaces.
 
-    Bytes that are not UTF-8 (lone surrogates) stay, so that their clip is left out for them.
+    Bytes that are not UTF-8 (lone surrogates) stay, so that the clip is left out because of them.
     """
     while (decoded := html.unescape(text)) != text:  # "&amp;quot;" occurs
         text = decoded
-    return " ".join(unicodedata.normalize("NFC", text.translate(_SEEN)).split())
+    return " ".join(unicodedata.normalize("NFC", text.translate(_VISIBLE)).split())
 
 
 class _Characters(dict):
-    """For ``str.translate``: what a rule makes of a character, asked once for each.
+    """A table for ``str.translate`` that computes a rule once per character.
 
     Args:
-        rule: what the character becomes.
+        rule: character -> its replacement.
     """
 
     def __init__(self, rule: Callable[[str], str]) -> None:
@@ -90,40 +89,40 @@ class _Characters(dict):
         return self.setdefault(code, self._rule(chr(code)))
 
 
-def _seen(character: str) -> str:
-    """What has no width goes, white space is a space."""
+def _drop_invisible(character: str) -> str:
+    """Remove characters without width; make white space a space."""
     if character.isspace():
         return " "
-    invisible = unicodedata.category(character) in _INVISIBLE and character not in _JOINERS + _DRAWN
+    invisible = unicodedata.category(character) in _INVISIBLE and character not in _JOINERS + _SHOWN
     return "" if invisible else character
 
 
-def _heard(character: str) -> str:
-    """Letters, marks and digits stay, others are spaces."""
+def _drop_punctuation(character: str) -> str:
+    """Keep letters, marks and digits; make anything else a space."""
     letter = character in _JOINERS or unicodedata.category(character)[0] in "LMN"
-    return character if letter or character in _INSIDE else " "
+    return character if letter or character in _WORD_MARKS else " "
 
 
-_SEEN, _HEARD = _Characters(_seen), _Characters(_heard)
+_VISIBLE, _LETTERS = _Characters(_drop_invisible), _Characters(_drop_punctuation)
 
 
 def librispeech(text: str) -> str:
-    """Lower case: the release shouts."""
+    """Lower case: the release is in capitals."""
     return clean(text).lower()
 
 
 def lrs3(text: str) -> str:
-    """Lower case, without ``{NS}``-like noise marks."""
+    """Lower case, without noise marks such as ``{NS}``."""
     return clean(_NOISE.sub(" ", clean(text))).lower()
 
 
 def spoken(text: str) -> str:
-    """Subtitles and talks as what is said: no "(Applause)", "[Music]", "♫", no speaker labels.
+    """Reduce subtitles and talks to the speech: no "(Applause)", "[Music]", "♫", speaker labels.
 
-    A label is what stands at the start of a line before a colon and a space: one to three words
-    with capitals ("JOHN:", "Chris Anderson:", "CA:", "Woman 2:"); not where the first of them is
-    said before colons (``DNA: the code``, ``Question: who?``) or begins a phrase (``The end:``).
-    ``>>`` and dashes at the start of a line go too.
+    A label is one to three capitalised words at the start of a line before a colon and a space
+    ("JOHN:", "Chris Anderson:", "CA:", "Woman 2:"), unless the first of them is a word that occurs
+    before colons in speech (``DNA: the code``, ``Question: who?``) or begins a phrase
+    (``The end:``). ``>>`` and dashes at the start of a line are removed too.
     """
     while (rest := _EVENT.sub(" ", html.unescape(text))) != text:
         text = rest
@@ -131,16 +130,14 @@ def spoken(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """What is heard: small letters and digits, of marks only those within words. Figures are not
-    spelt out.
-    """
-    text = re.sub("--+", " ", _ALIKE.sub(lambda mark: _WITHIN[mark[0]], clean(text)))
-    words = (word.strip(_INSIDE) for word in text.translate(_HEARD).lower().split())
+    """Lower case without punctuation, except for marks within words; numbers are not spelt out."""
+    text = re.sub("--+", " ", _MARK_VARIANT.sub(lambda mark: _MARKS[mark[0]], clean(text)))
+    words = (word.strip(_WORD_MARKS) for word in text.translate(_LETTERS).lower().split())
     return clean(" ".join(word for word in words if any(map(str.isalnum, word))))
 
 
 def sentence_key(text: str) -> str:
-    """What counts as the same sentence: what is heard alike."""
+    """Key by which sentences are compared: plain text, case-folded."""
     return plain(text).casefold()
 
 
@@ -158,11 +155,11 @@ def _is_speaker(label: str) -> bool:
     if first in _ROLES:
         return words[0][0].isupper()
     capitals = all(word[0].isupper() or not word[0].isalpha() for word in words)
-    return capitals and first not in _SAID and first not in _PHRASE
+    return capitals and first not in _BEFORE_COLON and first not in _PHRASE
 
 
 def encoding_of(path: Path, other: str = "") -> str:
-    """By the byte order mark; else UTF-8, or ``other`` where that is given and UTF-8 does not fit.
+    """Encoding by byte order mark; else UTF-8, or ``other`` if given and the file is not UTF-8.
 
     Raises:
         OSError: the file cannot be read.
@@ -204,7 +201,7 @@ RULES: dict[str, Callable[[str], str]] = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line: a rule over the lines of stdin."""
+    """Apply a rule to the lines of stdin (command line)."""
     parser = argparse.ArgumentParser(description="Apply a rule to every line of stdin.")
     parser.add_argument("rule", choices=RULES)
     rule = RULES[parser.parse_args(arguments).rule]

@@ -2,11 +2,11 @@
 
     python -m manifests.vocabulary DATA [--kind char|unigram|bpe] [--size N] [--with-source]
 
-reads the targets of the training split alone and writes ``spm.model``, ``dict.txt`` (fairseq's
-dictionary) and ``config.yaml`` (fairseq's S2T data config) beside the manifests. Again, it changes
-nothing in a ``config.yaml`` that is not the vocabulary's. SentencePiece
-leaves the texts as they are: its default would write "½" as "1/2" in what is learnt, while scores
-are taken against the "½" of the manifest.
+reads the targets of the training split only and writes ``spm.model``, ``dict.txt`` (fairseq's
+dictionary) and ``config.yaml`` (fairseq's S2T data config) beside the manifests. In an existing
+``config.yaml`` only the vocabulary's keys are changed. SentencePiece does not normalise the texts:
+by default it would turn "½" into "1/2" in training, while scores are computed against the "½" of
+the manifest.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from mmpt_fairseq.data.data_folder import DATA_CONFIG, DICTIONARY, SENTENCEPIECE
 from mmpt_fairseq.data.manifest import Manifest
 
 # SpecAugment without time warping (arXiv 1904.08779), one mask of each kind as in fairseq's S2T
-# recipes; but a time mask takes a fifth of the clip at most, for short clips hold few words.
+# recipes; but a time mask covers at most a fifth of the clip, because short clips have few words.
 SPECAUGMENT = {
     "freq_mask_F": 27,
     "freq_mask_N": 1,
@@ -33,7 +33,7 @@ SPECAUGMENT = {
     "time_warp_W": 0,
 }
 LONGEST_TEXT = 1 << 24  # bytes: SentencePiece leaves out longer ones
-# fairseq's dictionary begins with these; their pieces do not stand in dict.txt.
+# fairseq's dictionary begins with these; their pieces are not in dict.txt.
 SPECIAL = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3}
 
 
@@ -47,13 +47,13 @@ def build_vocabulary(
     """Train a SentencePiece model on the targets of ``splits``; returns the vocabulary's size.
 
     Args:
-        folder: of the manifests; the files are written there.
+        folder: folder of the manifests; the files are written there.
         kind: ``char``, ``unigram`` or ``bpe``.
         with_source: cover ``src_text`` too, for CTC on it (``task.ctc_text=source``).
-        size: entries wanted (``char`` takes every character instead); fewer if the text is small.
+        size: number of entries (``char`` takes every character instead); fewer for a small text.
 
     Raises:
-        InputError: a manifest is at fault, its targets are empty, or ``size`` is too small.
+        InputError: a manifest is invalid, its targets are empty, or ``size`` is too small.
     """
     manifests = [Manifest(folder / f"{split}.tsv", needs=["tgt_text"]) for split in splits]
     columns = ["tgt_text", "src_text"] if with_source else ["tgt_text"]
@@ -66,26 +66,26 @@ def build_vocabulary(
         characters = len({c for text in _texts(manifests, columns) for c in text})
         raise InputError(
             f"SentencePiece cannot make {size} entries of the text in {folder}, which has "
-            f"{characters} characters ({str(error).strip().splitlines()[0]}); try another --size"
+            f"{characters} characters ({str(error).strip().splitlines()[0]}); use another --size"
         ) from None
     return _write(folder, model, tags)
 
 
 def _texts(manifests: Iterable[Manifest], columns: list[str]) -> Iterator[str]:
-    """The texts that are not blank, row by row from the files."""
+    """The non-blank texts, read row by row from the files."""
     for manifest in manifests:
         for name in columns:
             yield from (text for text in manifest.column(name) if text.strip())
 
 
 def language_tags(manifests: Iterable[Manifest]) -> list[str]:
-    """fairseq's ``<lang:xx>`` of several target languages; one language needs none."""
+    """fairseq's ``<lang:xx>`` tags for several target languages; none for a single one."""
     languages = {language for m in manifests for language in m.column("tgt_lang")} - {""}
     return [f"<lang:{language}>" for language in sorted(languages)] if len(languages) > 1 else []
 
 
 def train_model(texts: Iterator[str], kind: str, size: int, tags: list[str]) -> bytes:
-    """A SentencePiece model that changes nothing of a text but runs of spaces.
+    """Train a SentencePiece model that changes nothing in a text but runs of spaces.
 
     Raises:
         RuntimeError: SentencePiece cannot make ``size`` entries of the texts.
@@ -112,7 +112,7 @@ def train_model(texts: Iterator[str], kind: str, size: int, tags: list[str]) -> 
 
 
 def _write(folder: Path, model: bytes, tags: list[str]) -> int:
-    """The three files; returns the number of entries."""
+    """Write the three files; returns the number of entries."""
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -123,29 +123,30 @@ def _write(folder: Path, model: bytes, tags: list[str]) -> int:
         DICTIONARY: "".join(f"{piece} 1\n" for piece in pieces).encode(),
         DATA_CONFIG: yaml.safe_dump(config, sort_keys=False).encode(),
     }
-    _tell_replaced(folder / DICTIONARY, files[DICTIONARY])
+    _report_replaced(folder / DICTIONARY, files[DICTIONARY])
     for name, content in files.items():
         with atomic_path(folder / name) as partial:
             partial.write_bytes(content)
     return len(pieces)
 
 
-def _tell_replaced(path: Path, content: bytes) -> None:
-    """A training that goes on wants the vocabulary that it began with."""
+def _report_replaced(path: Path, content: bytes) -> None:
+    """Report a replaced vocabulary: a training resumes only with the one it was started with."""
     before = path.read_bytes() if path.is_file() else content
     if before != content:
         entries = before.count(b"\n")
         print(
-            f"{path} was another vocabulary, of {entries} entries: what was trained with it can "
-            "be decoded, but cannot go on until it is made again",
+            f"{path} held another vocabulary, of {entries} entries: models trained with it can be "
+            "decoded, but their training cannot resume until it is rebuilt",
             file=sys.stderr,
         )
 
 
 def _config(folder: Path, tags: list[str]) -> dict:
-    """fairseq's S2T data config; what one that is there says beside the vocabulary stays.
+    """fairseq's S2T data config; an existing one keeps all keys but the vocabulary's.
 
     Raises:
+        InputError: the existing one is not a YAML mapping.
         InputError: it is no YAML of keys.
     """
     before = read_config(folder)
@@ -163,7 +164,7 @@ def _config(folder: Path, tags: list[str]) -> dict:
         return vocabulary | default
     before.pop("prepend_tgt_lang_tag", None)
     if {**vocabulary, **default} != {**vocabulary, **before, **vocabulary}:
-        print(f"{folder / DATA_CONFIG} stays as it is but for the vocabulary", file=sys.stderr)
+        print(f"{folder / DATA_CONFIG} is unchanged except for the vocabulary", file=sys.stderr)
     return {**vocabulary, **before, **vocabulary}
 
 
@@ -180,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
         splits = args.splits.split(",")
         entries = build_vocabulary(args.folder, args.kind, args.size, splits, args.with_source)
     short = args.kind != "char" and entries < args.size - len(SPECIAL)
-    note = f" of the {args.size} asked for, for the text has no more" if short else ""
+    note = f" of the {args.size} requested: the text has no more" if short else ""
     print(f"{args.folder}: vocabulary of {entries} entries{note}", file=sys.stderr)
 
 

@@ -2,12 +2,12 @@
 
     python -m manifests.voxceleb2 VoxCeleb2 OUT
 
-``{dev,test}/mp4/idXXXXX/<video>/NNNNN.mp4``; in releases whose videos are silent the sound is in
-``{dev,test}/aac/idXXXXX/<video>/NNNNN.m4a``; where that cannot be read, the mp4's own is tried.
-``dev`` is what one trains on: it is written as ``dev.tsv`` less one in a hundred speakers, who make
-``valid.tsv`` because the release has no validation split, and less the clips of others in the same
-videos. Speakers of ``test`` (118) occur nowhere else; a video may, under another speaker: such are
-counted, because the split is the release's. No texts.
+``{dev,test}/mp4/idXXXXX/<video>/NNNNN.mp4``; in releases whose videos have no audio it is in
+``{dev,test}/aac/idXXXXX/<video>/NNNNN.m4a``; if that cannot be read, the mp4's own is tried.
+``dev`` is the training split: it is written as ``dev.tsv`` without one in a hundred speakers, who
+become ``valid.tsv`` because the release has no validation split, and without the clips of others in
+the same videos. Speakers of ``test`` (118) occur nowhere else; a video may, with another speaker:
+these are counted, because the split is the release's. No texts.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
 
 
 def held_out_videos(args: argparse.Namespace) -> set[str]:
-    """Videos of the speakers of ``valid``; who else is seen in them cannot be in ``dev``."""
+    """Videos of the speakers of ``valid``; other speakers in them cannot be in ``dev``."""
     speakers = (args.corpus / "dev/mp4").glob("id*/")
     held = (speaker for speaker in speakers if is_held_out(speaker.name, args.valid_every))
     return {video.name for speaker in held for video in speaker.glob("*/")}

@@ -1,4 +1,4 @@
-"""From all shards' clips to what lies in OUT_DIR: manifests, ``skipped.tsv`` and the summary."""
+"""From all shards' clips to the files in OUT_DIR: manifests, ``skipped.tsv`` and the summary."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from manifests.summary import Tally, write_summary
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import first_row, write_manifest
 
-TEXTS = {*SUFFIXES, ".csv", ".tsv", ".json"}  # beside recordings, called as they are
-LOOKED_AT = 100  # folders below one that is not the corpus
+TEXTS = {*SUFFIXES, ".csv", ".tsv", ".json"}  # files that may have a recording's name
+LOOKED_AT = 100  # maximum of subfolders searched for the corpus
 
 
 def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dict:
     """Check, then write the manifests, ``skipped.tsv`` and the summary.
 
     Returns:
-        What ``summary.json`` holds.
+        The content of ``summary.json``.
 
     Raises:
         InputError: no clip is usable, or splits leak.
@@ -56,8 +56,8 @@ def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dic
         pointed_back |= before - _made_beside(path)
     for command in sorted(pointed_back):
         print(
-            f"{args.out}: the manifests name the corpus's own files again; run python -m "
-            f"manifests.{command} once more, which computes nothing twice",
+            f"{args.out}: the manifests point to the corpus's own files again; run python -m "
+            f"manifests.{command} once more, which recomputes nothing",
             file=sys.stderr,
         )
     left_out = {"skipped": catalogue.reasons(), "files_left_out": catalogue.files(left_out=True)}
@@ -66,14 +66,14 @@ def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dic
 
 
 def _made_beside(manifest: Path) -> set[str]:
-    """Commands whose archives or copies a manifest points to, not to the corpus's own files."""
+    """Commands (features, compact_video) to whose archives or copies a manifest points."""
     try:
         row = first_row(manifest)
     except (OSError, UnicodeDecodeError):
         return set()
     video = Path(row.get("video", ""))
     found = {"features"} if ".zip:" in row.get("audio", "") else set()
-    # Copies lie in folders that are called as they begin (compact_video.copy_path).
+    # Copies are in folders named after their first characters (compact_video.copy_path).
     return found | ({"compact_video"} if video.stem[:3] == video.parent.name != "" else set())
 
 
@@ -96,21 +96,21 @@ def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) 
     if not reasons:
         found = _nearby(recipe, args) if recipe.corpus == Recipe.corpus else None
         if found:
-            return f"{recipe.name} found no clip in {args.corpus}; name {found}, where it does"
+            return f"{recipe.name} found no clip in {args.corpus}; give {found}, which has some"
         return (
-            f"{recipe.name} found no clip in {args.corpus}; it reads: {_layout(recipe)}. See "
+            f"{recipe.name} found no clip in {args.corpus}; it expects: {_layout(recipe)}. See "
             f"python -m manifests.{recipe.name} -h"
         )
-    told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     hint = _elsewhere(recipe, args) if list(reasons) == [MISSING] else ""
     timed = reasons.keys() & {BAD_TIMES, PAST_END} and getattr(args, "csv", None)
-    hint += "; times are seconds" if timed else ""
+    hint += "; times must be in seconds" if timed else ""
     skipped = args.out / "skipped.tsv"
-    return f"not one clip of {args.corpus} can be used ({told}{hint}); see {skipped}"
+    return f"not one clip of {args.corpus} can be used ({counts}{hint}); see {skipped}"
 
 
 def _elsewhere(recipe: Recipe, args: argparse.Namespace) -> str:
-    """Where the first file lies, if anywhere in the corpus, and be it with another ending."""
+    """Where in the corpus a file with the first clip's name is, perhaps with another suffix."""
     clip = next(iter(recipe.candidates(args)))
     wanted = next((Path(p) for p in (clip.audio, clip.video) if p and not Path(p).exists()), None)
     if wanted is None:
@@ -122,14 +122,14 @@ def _elsewhere(recipe: Recipe, args: argparse.Namespace) -> str:
 
 
 def _layout(recipe: Recipe) -> str:
-    """How a release lies there, where the third paragraph begins with it; else what it is."""
+    """The release's layout, if the description's third paragraph begins with it; else its title."""
     paragraphs = [" ".join(part.split()) for part in recipe.description.strip().split("\n\n")]
-    told = next((part for part in paragraphs[2:3] if part.startswith("``")), paragraphs[0])
-    return re.split(r"; |\. |\.$", told)[0]
+    layout = next((part for part in paragraphs[2:3] if part.startswith("``")), paragraphs[0])
+    return re.split(r"; |\. |\.$", layout)[0]
 
 
 def _nearby(recipe: Recipe, args: argparse.Namespace) -> Path | None:
-    """A folder just above or below that does hold such a corpus."""
+    """A folder just above or below that holds such a corpus."""
     below = args.corpus.iterdir() if args.corpus.is_dir() else ()
     folders = sorted(path for path in below if path.is_dir())[:LOOKED_AT]
     above = args.corpus.parent
@@ -142,10 +142,10 @@ def _nearby(recipe: Recipe, args: argparse.Namespace) -> Path | None:
 
 
 def _check_leaks(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dict:
-    """Kind -> count and examples.
+    """Check the splits; returns kind -> count and examples.
 
     Raises:
-        InputError: a kind that is not allowed occurs, and not because of a split drawn here.
+        InputError: a kind that is not allowed occurs, other than through clips held out here.
     """
     found = {}
     for kind in LEAKS:
@@ -158,7 +158,7 @@ def _check_leaks(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue)
         count, shown = catalogue.leaks(kind, drawn=False)
         if count:
             raise InputError(
-                f"splits share a {kind} ({count} in all): {'; '.join(shown)}; mend the splits, or "
+                f"splits share a {kind} ({count} in all): {'; '.join(shown)}; fix the splits, or "
                 f"accept it with --allow-leaks {kind}"
             )
     return found

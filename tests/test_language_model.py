@@ -158,7 +158,7 @@ def test_text_becomes_pieces(corpora, tmp_path, capsys):
     assert {piece for line in lines for piece in line.split()} <= vocabulary
     assert (tmp_path / "lm" / "dict.txt").read_text() == (data / "dict.txt").read_text()
     said = capsys.readouterr().err
-    assert "8 sentences to train on, 8 of them transcripts, 8 to validate; 0 lines" in said
+    assert "8 sentences for training, 8 of them transcripts, 8 for validation; 0 lines" in said
     faults = {"none.txt": "no text file", "latin.txt": "is not UTF-8"}
     (tmp_path / "latin.txt").write_bytes("Käse".encode("latin-1"))
     for name, sentence in faults.items():
@@ -194,7 +194,7 @@ def test_what_another_split_says_is_not_learnt(corpora, tmp_path, capsys):
     assert lines[8:] == ["▁ t h e ▁ r e d ▁ b o a t", "▁ Z"]
     assert "▁ t h e ▁ c a t" in lines[:8]  # in valid and test too
     said = capsys.readouterr().err
-    assert "2 lines that other splits" in said
+    assert "2 lines that occur in other splits" in said
     assert "% of the pieces are unknown" in said
     assert all(f"{name}.tsv" in said for name in ("av", "table"))
 

@@ -1,4 +1,4 @@
-"""Miniatures of corpora as released, with real codecs and containers, and how to prepare them."""
+"""Miniature corpora in their released layouts, with real codecs and containers, and helpers."""
 
 import csv
 import struct
@@ -23,38 +23,38 @@ def run(name: str, corpus: Path, out: Path, *options: str) -> dict:
 
 
 def candidates(*ids: str, split: str = "train", **kwargs) -> list[Candidate]:
-    """Clips that share all but their ids."""
+    """Clips that differ only in their ids."""
     return [Candidate(id=name, split=split, **kwargs) for name in ids]
 
 
 def run_candidates(clips: list[Candidate], folder: Path, *options: str, **kwargs) -> dict:
-    """Prepare these clips, with ``kwargs`` of their recipe, into ``folder/out``."""
+    """Prepare these clips into ``folder/out``, by a recipe with ``kwargs``."""
     recipe = Recipe("test", "made up", lambda args: iter(clips), **kwargs)
     arguments = [str(folder), str(folder / "out"), "--jobs", "1", *options]
     return prepare(recipe, parse(recipe, arguments))
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    """A manifest's rows, read with our own reader (which checks them) and as plain TSV."""
+    """A manifest's rows, read as plain TSV after a check by :class:`Manifest`."""
     Manifest(path, silent=True)
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def skipped(out: Path) -> dict[str, str]:
-    """id -> reason."""
+    """id -> reason, from ``skipped.tsv``."""
     with (out / "skipped.tsv").open(encoding="utf-8", newline="") as file:
         table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         return {row["id"]: row["reason"] for row in table}
 
 
 def check_lengths(path: Path) -> None:
-    """``n_frames`` and ``video_frames`` are what decoding gives."""
+    """Check ``n_frames`` and ``video_frames`` against decoding."""
     manifest = Manifest(path, silent=True)
     for row in range(len(manifest)):
-        sound = manifest.resolve("audio", row)
-        if sound:
-            samples = len(read_waveform(sound))
+        audio = manifest.resolve("audio", row)
+        if audio:
+            samples = len(read_waveform(audio))
             assert manifest.n_frames[row] == num_frames(samples), manifest.where(row)
         video = manifest.resolve("video", row)
         if video:
@@ -65,21 +65,21 @@ def check_lengths(path: Path) -> None:
             assert manifest.video_frames[row] == (decoded if count < 0 else count)
 
 
-def sound(path: Path, seconds: float, seed: int = 0, **kwargs) -> Path:
-    """A recording of noise in the format that the suffix names."""
+def make_audio(path: Path, seconds: float, seed: int = 0, **kwargs) -> Path:
+    """Write noise in the audio format of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_audio(path, noise(seconds, seed), **kwargs)
 
 
-def film(path: Path, seconds: float = 1.0, silent: bool = False, seed: int = 0) -> Path:
-    """An mp4 of H.264 and, unless ``silent``, AAC."""
+def make_video(path: Path, seconds: float = 1.0, silent: bool = False, seed: int = 0) -> Path:
+    """Write an mp4 with H.264 and, unless ``silent``, AAC."""
     path.parent.mkdir(parents=True, exist_ok=True)
     audio = None if silent else noise(seconds, seed)
     return write_video(path, round(25 * seconds), audio=audio)
 
 
 def m4a(path: Path, seconds: float) -> Path:
-    """AAC alone, as VoxCeleb2 has it."""
+    """Write AAC alone, as in VoxCeleb2."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=16_000, layout="mono")
@@ -90,31 +90,31 @@ def m4a(path: Path, seconds: float) -> Path:
     return path
 
 
-def truncated(path: Path, share: float = 0.5) -> Path:
-    """The file without its end."""
+def truncated(path: Path, fraction: float = 0.5) -> Path:
+    """Remove the file's end."""
     data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
+    path.write_bytes(data[: int(len(data) * fraction)])
     return path
 
 
 def empty(path: Path) -> Path:
-    """A file of zero bytes."""
+    """Write a file of zero bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
     return path
 
 
 def text(path: Path, *lines: str, end: str = "\n") -> Path:
-    """A text file."""
+    """Write a text file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("".join(line + end for line in lines).encode())
     return path
 
 
 def hidden(path: Path, seconds: float) -> Path:
-    """A copy without the first seconds, as ``ffmpeg -ss SECONDS -c copy`` makes it.
+    """A copy without the first seconds, as made by ``ffmpeg -ss SECONDS -c copy``.
 
-    Packets from the key frame before are kept, and an edit list hides them.
+    Packets from the preceding key frame on are kept, and an edit list hides them.
     """
     target = path.with_name(f"cut_{path.name}")
     with av.open(str(path)) as source, av.open(str(target), "w") as container:

@@ -1,4 +1,4 @@
-"""One update of a stage on all rows of what a recipe wrote: the proof that training takes it."""
+"""One training update on all rows of a recipe's manifests, which shows that training reads them."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ RESOLVED = {"seed": 1, "decodes_with": None, "distributed_world_size": 1}
 
 
 def learn_to_reconstruct(out: Path, split: str = "train", objective: str = "mae") -> dict:
-    """Stage 1; returns what is logged."""
+    """Train stage 1; returns the logged values."""
     cfg = {**RESOLVED, "train_subset": split, "tensorboard_logdir": None}
     sizes = {"video_num_frames": 4, "video_size": 16, "video_stride": 1, "max_audio_frames": 200}
     task = AVPretrainingTask.setup_task(AVPretrainingConfig(data=str(out), **cfg, **sizes))
@@ -41,7 +41,7 @@ def learn_to_reconstruct(out: Path, split: str = "train", objective: str = "mae"
 
 
 def learn_by_the_recipe(out: Path, corpus: str) -> None:
-    """Stage 1 on the splits that the recipes of ``examples/pretraining`` name for a corpus."""
+    """Train stage 1 on the splits that ``examples/pretraining`` sets for a corpus."""
     config = ROOT / "examples" / "pretraining" / "config"
     parts = (config / "recipe" / "pretraining.yaml", config / "corpus" / f"{corpus}.yaml")
     splits = OmegaConf.merge(*(OmegaConf.load(path).dataset for path in parts))
@@ -50,7 +50,7 @@ def learn_by_the_recipe(out: Path, corpus: str) -> None:
 
 
 def learn_to_write(out: Path, split: str = "train") -> None:
-    """Stages 2 and 3."""
+    """Train a speech-to-text model (stages 2 and 3)."""
     build_vocabulary(out, splits=[split])
     cfg = {**RESOLVED, "train_subset": split, "lm_path": None}
     task = ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(out), **cfg))
@@ -59,7 +59,7 @@ def learn_to_write(out: Path, split: str = "train") -> None:
 
 
 def learn_a_task_of_superb(out: Path, kind: str) -> None:
-    """A head on filterbanks."""
+    """Train a SUPERB head on filterbanks."""
     cfg = {**RESOLVED, "train_subset": "train", "save_dir": "nowhere"}
     cfg |= {"restore_file": "checkpoint_last.pt", "finetune_from_model": None}
     task = SuperbTask.setup_task(SuperbConfig(data=str(out), kind=kind, **cfg))
@@ -68,10 +68,10 @@ def learn_a_task_of_superb(out: Path, kind: str) -> None:
 
 
 def update(task, split: str, model: torch.nn.Module, criterion) -> dict:
-    """One step of gradient descent on every row, none of which may be left out.
+    """One step of gradient descent on all rows; none may be skipped.
 
-    Returns:
-        What the criterion logs.
+        Returns:
+    The values that the criterion logs.
     """
     task.load_dataset(split)
     dataset = task.dataset(split)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whoever is killed."""
+"""Atomic files and parallel maps when processes are killed."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ import pytest
 from manifests.common import atomic_path, parallel_stream, remove_stale
 
 
-def test_only_what_the_dead_left_is_removed(tmp_path):
+def test_only_partial_files_of_dead_processes_are_removed(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", "pass"])
     dead.wait()
     host = socket.gethostname().replace(".", "-")
     left = tmp_path / "deep" / f".clip.mp4.{host}.{dead.pid}.part"
-    # Another machine's process of the same number may be alive there.
+    # A process with this id may be alive on another machine.
     others = tmp_path / "deep" / f".clip.mp4.elsewhere.{dead.pid}.part"
     left.parent.mkdir()
     left.touch()
@@ -65,12 +65,12 @@ def die_at_seven(number):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_an_item_that_kills_its_process_is_lost_alone(jobs):
+def test_only_the_item_that_kills_its_process_is_lost(jobs):
     found = list(parallel_stream(die_at_seven, iter(range(9)), jobs, lambda number: None))
     assert found == [(n, None if n == 7 else n**2) for n in range(9)]
 
 
-def test_results_do_not_pile_up():
+def test_results_do_not_accumulate():
     taken = []
     items = (taken.append(i) or i for i in range(60))
     for place, _ in parallel_stream(abs, items, 2, None):

@@ -1,4 +1,4 @@
-"""Cached filterbanks: the same features, from the archive, also in fairseq's own reader."""
+"""Cached filterbanks: the same features when read from the archive, also by fairseq's reader."""
 
 import shutil
 import tracemalloc
@@ -14,12 +14,12 @@ from manifests.repoint import Files
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from tests.helpers import noise, write_audio
-from tests.manifests.corpora import sound
+from tests.manifests.corpora import make_audio
 
 
 @pytest.fixture
 def folders(corpora, tmp_path):
-    """Two folders of manifests that share their clips."""
+    """Two folders of manifests with the same clips."""
     shutil.copytree(corpora / "asr", tmp_path / "asr")
     shutil.copytree(corpora / "asr", tmp_path / "st", ignore=shutil.ignore_patterns("*.wav"))
     for path in (tmp_path / "st").glob("*.tsv"):
@@ -37,7 +37,7 @@ def sources(path):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0.0), ("float16", 0.02)])
-def test_features_are_those_of_the_recordings(folders, tmp_path, dtype, tolerance):
+def test_cached_features_equal_those_of_the_recordings(folders, tmp_path, dtype, tolerance):
     computed = [read_filterbank(source) for source in sources(folders[1] / "train.tsv")]
     assert cache_features(tmp_path / "features.zip", folders, dtype) == (len(computed), 0)
     cached = sources(folders[1] / "train.tsv")
@@ -47,7 +47,7 @@ def test_features_are_those_of_the_recordings(folders, tmp_path, dtype, toleranc
         np.testing.assert_array_equal(get_features_or_waveform(source), read_filterbank(source))
 
 
-def test_a_killed_run_goes_on_behind_the_last_archive(folders, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_after_the_last_archive(folders, tmp_path, monkeypatch):
     monkeypatch.setattr("manifests.features.IN_ARCHIVE", 3)
     archive, train = tmp_path / "features.zip", folders[0] / "train.tsv"
     before = train.read_bytes()
@@ -56,14 +56,14 @@ def test_a_killed_run_goes_on_behind_the_last_archive(folders, tmp_path, monkeyp
     archives = [tmp_path / f"features{end}.zip" for end in ("", "-1", "-2")]
     assert sorted(tmp_path.glob("*.zip")) == sorted(archives)
     found, first = train.read_bytes(), archive.stat().st_mtime_ns
-    # Killed while it wrote the last archive.
+    # As if killed while writing the last archive.
     train.write_bytes(before)
     archives[2].unlink()
     assert cache_features(archive, folders) == (8, 0)
     assert (train.read_bytes(), archive.stat().st_mtime_ns) == (found, first)
-    # A recording that changes is computed again, with the others of its archive.
+    # The archive of a recording that changes is computed again.
     changed = sorted(folders[0].glob("*.wav"))[-1]
-    sound(changed, 0.7, seed=5)
+    make_audio(changed, 0.7, seed=5)
     times = [path.stat().st_mtime_ns for path in archives]
     cache_features(archive, folders)
     assert [p.stat().st_mtime_ns == t for p, t in zip(archives, times, strict=True)].count(
@@ -74,13 +74,13 @@ def test_a_killed_run_goes_on_behind_the_last_archive(folders, tmp_path, monkeyp
         if Manifest(train).column("recording")[sources(train).index(source)] == recorded.name:
             features = read_filterbank(str(recorded))
         np.testing.assert_array_equal(read_filterbank(source), features)
-    # Fewer clips: nothing is left over.
+    # Fewer clips: surplus archives are removed.
     train.write_text("".join(train.read_text().splitlines(keepends=True)[:3]))
     cache_features(archive, folders[:1] + folders[1:])
     assert len(list(tmp_path.glob("*.zip"))) < 4
 
 
-def test_memory_does_not_grow_with_the_files():
+def test_memory_does_not_grow_with_the_number_of_files():
     tracemalloc.start()
     with closing(Files(f"/data/corpus/{i:09d}.wav" for i in range(12_000))) as files:
         for file in files:
@@ -88,7 +88,7 @@ def test_memory_does_not_grow_with_the_files():
         assert files.settled() == len(files) == 12_000
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert most < 400_000  # bytes; a list of the paths has 900,000
+    assert most < 400_000  # bytes; a list of the paths takes 900,000
 
 
 def test_a_second_run_starts_from_the_recordings(folders, tmp_path):
@@ -114,7 +114,7 @@ def test_an_unreadable_clip_keeps_its_path(folders, tmp_path, capsys):
     assert sources(folders[0] / "train.tsv")[0] == broken
 
 
-def test_names_may_hold_what_unicode_counts_among_line_breaks(tmp_path):
+def test_names_may_contain_unicode_line_breaks(tmp_path):
     names = ["plain.wav", "with\u2028separator.wav", "next\x85line.wav"]
     for name in names:
         write_audio(tmp_path / name, noise(0.5))
@@ -128,7 +128,7 @@ def test_an_archive_of_other_folders_is_not_replaced(folders, tmp_path):
     archive = tmp_path / "features.zip"
     cache_features(archive, folders)
     before = archive.read_bytes()
-    with pytest.raises(InputError, match=r"holds the features of .*asr too"):
+    with pytest.raises(InputError, match=r"also holds the features of .*asr;"):
         cache_features(archive, folders[1:])
     assert archive.read_bytes() == before
     other = tmp_path / "other.zip"
@@ -137,7 +137,7 @@ def test_an_archive_of_other_folders_is_not_replaced(folders, tmp_path):
         cache_features(other, folders)
 
 
-def test_what_would_be_lost_or_misread_is_refused(folders, tmp_path):
+def test_columns_that_would_be_lost_and_audio_root_are_refused(folders, tmp_path):
     archive = tmp_path / "features.zip"
     train = folders[0] / "train.tsv"
     whole = train.read_text()
@@ -153,8 +153,8 @@ def test_what_would_be_lost_or_misread_is_refused(folders, tmp_path):
     assert not archive.exists()
 
 
-def test_an_archive_by_another_name_is_refused(folders, tmp_path):
-    with pytest.raises(InputError, match=r"features must be called \.zip; say .*features\.zip"):
+def test_an_archive_without_zip_suffix_is_refused(folders, tmp_path):
+    with pytest.raises(InputError, match=r"features must end in \.zip; use .*features\.zip"):
         cache_features(tmp_path / "features", [folders[0]])
 
 
@@ -162,7 +162,7 @@ def test_nothing_readable_is_an_error(folders, tmp_path):
     for wav in folders[0].glob("*.wav"):
         wav.write_bytes(b"no sound")
     before = (folders[0] / "train.tsv").read_text()
-    with pytest.raises(InputError, match="not one of 8 recordings"):
+    with pytest.raises(InputError, match="none of 8 recordings"):
         cache_features(tmp_path / "features.zip", folders)
     assert (folders[0] / "train.tsv").read_text() == before
 

@@ -1,20 +1,20 @@
-"""Any tree of recordings, with texts beside them or none."""
+"""Folders of recordings, with or without text files beside them."""
 
 import pytest
 
 from manifests.errors import InputError
 from manifests.folder import RECIPE
 from manifests.prepare import main
-from tests.manifests.corpora import check_lengths, film, rows, run, skipped, sound, text
+from tests.manifests.corpora import check_lengths, make_audio, make_video, rows, run, skipped, text
 
 
-def test_split_folders_sound_beside_pictures_and_pieces(tmp_path):
+def test_split_folders_separate_audio_files_and_pieces(tmp_path):
     corpus = tmp_path / "corpus"
-    film(corpus / "train/x.mp4", 1.0)
-    sound(corpus / "train/x.wav", 1.0)
-    sound(corpus / "train/long.flac", 5.2)
-    film(corpus / "train/mute.mp4", silent=True)
-    sound(corpus / "dev/y.ogg", 1.0)
+    make_video(corpus / "train/x.mp4", 1.0)
+    make_audio(corpus / "train/x.wav", 1.0)
+    make_audio(corpus / "train/long.flac", 5.2)
+    make_video(corpus / "train/mute.mp4", silent=True)
+    make_audio(corpus / "dev/y.ogg", 1.0)
     run("folder", corpus, tmp_path / "out", "--cut", "2")
     train = {r["id"]: r for r in rows(tmp_path / "out/train.tsv")}
     assert list(train) == ["train/long_0000", "train/long_0001", "train/long_0002", "train/x"]
@@ -27,8 +27,8 @@ def test_split_folders_sound_beside_pictures_and_pieces(tmp_path):
     check_lengths(tmp_path / "out/train.tsv")
 
 
-def test_of_a_single_recording_in_pieces_the_end_is_held_out(tmp_path):
-    sound(tmp_path / "corpus/a.flac", 24.0)
+def test_the_last_pieces_of_a_single_recording_are_held_out(tmp_path):
+    make_audio(tmp_path / "corpus/a.flac", 24.0)
     run("folder", tmp_path / "corpus", tmp_path / "out", "--cut", "2", "--valid-every", "5")
     train, valid = (rows(tmp_path / f"out/{split}.tsv") for split in ("train", "valid"))
     assert [r["id"] for r in train] == [f"a_{i:04d}" for i in range(10)]
@@ -36,30 +36,30 @@ def test_of_a_single_recording_in_pieces_the_end_is_held_out(tmp_path):
 
 
 def test_a_long_recording_among_short_ones_stays_in_train(tmp_path):
-    sound(tmp_path / "corpus/day.flac", 24.0)
-    sound(tmp_path / "corpus/word.flac", 2.0)
+    make_audio(tmp_path / "corpus/day.flac", 24.0)
+    make_audio(tmp_path / "corpus/word.flac", 2.0)
     run("folder", tmp_path / "corpus", tmp_path / "out", "--cut", "2")
     assert [r["id"] for r in rows(tmp_path / "out/valid.tsv")] == ["word"]
     assert len(rows(tmp_path / "out/train.tsv")) == 12
 
 
-def test_files_of_unknown_kinds_are_told(tmp_path, capsys):
-    sound(tmp_path / "corpus/a.flac", 1.0)
+def test_files_of_unknown_kinds_are_reported(tmp_path, capsys):
+    make_audio(tmp_path / "corpus/a.flac", 1.0)
     for name in ("b.dss", "c.DSS", "notes.txt", "cover.jpg", ".hidden.dss"):
         (tmp_path / "corpus" / name).write_text("x")
     run("folder", tmp_path / "corpus", tmp_path / "out", "--without-texts")
-    assert "no sound or video by name are left alone: 2 .dss\n" in capsys.readouterr().err
+    assert "ignored: files that are not audio or video by name: 2 .dss\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("cut", ["nan", "0", "-1", "10s"])
-def test_pieces_that_cannot_be_are_refused(cut, tmp_path, capsys):
+def test_invalid_piece_lengths_are_refused(cut, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(RECIPE, [str(tmp_path), str(tmp_path / "out"), "--cut", cut])
-    assert f"{cut} is no number of seconds" in capsys.readouterr().err
+    assert f"{cut} is not a number of seconds" in capsys.readouterr().err
 
 
-def test_linked_folders_are_walked_once(tmp_path):
-    sound(tmp_path / "elsewhere/deep/a.wav", 0.5)
+def test_linked_folders_are_visited_once(tmp_path):
+    make_audio(tmp_path / "elsewhere/deep/a.wav", 0.5)
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/deep/back").symlink_to(tmp_path / "elsewhere")
@@ -70,7 +70,7 @@ def test_linked_folders_are_walked_once(tmp_path):
 def test_speakers_are_held_out_whole(tmp_path):
     for speaker in ("ann", "ben", "cem"):
         for i in range(2):
-            sound(tmp_path / f"corpus/{speaker}/{i}.wav", 0.5)
+            make_audio(tmp_path / f"corpus/{speaker}/{i}.wav", 0.5)
     run("folder", tmp_path / "corpus", tmp_path / "out", "--speaker", "folder")
     train, valid = speakers(tmp_path / "out/train.tsv"), speakers(tmp_path / "out/valid.tsv")
     assert not train & valid
@@ -83,8 +83,8 @@ def speakers(path):
     return {row["speaker"] for row in rows(path)}
 
 
-def test_of_a_single_film_the_last_cues_are_held_out(tmp_path):
-    film(tmp_path / "c/a.mp4", 4.0)
+def test_the_last_cues_of_a_single_video_are_held_out(tmp_path):
+    make_video(tmp_path / "c/a.mp4", 4.0)
     cue = "{0}\n00:00:0{0}.000 --> 00:00:0{1}.000\nThank you very much\n"
     text(tmp_path / "c/a.vtt", "WEBVTT", *(cue.format(i, i + 1) for i in range(4)))
     run("folder", tmp_path / "c", tmp_path / "out")
@@ -92,21 +92,21 @@ def test_of_a_single_film_the_last_cues_are_held_out(tmp_path):
     assert [r["id"] for r in rows(tmp_path / "out/valid.tsv")] == ["a_0003"]
 
 
-def test_nothing_to_validate_on_is_warned_of(tmp_path, capsys):
-    text(film(tmp_path / "c/a.mp4", 2.0).with_suffix(".txt"), "all of it")
+def test_a_missing_split_is_warned_of(tmp_path, capsys):
+    text(make_video(tmp_path / "c/a.mp4", 2.0).with_suffix(".txt"), "all of it")
     main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "out"), "--jobs", "1"])
     assert "there is no valid.tsv" in capsys.readouterr().err
     assert len(rows(tmp_path / "out/train.tsv")) == 1
     main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "two"), "--valid-every", "0"])
     assert "there is no valid.tsv" not in capsys.readouterr().err
-    text(film(tmp_path / "d/valid/a.mp4", 2.0).with_suffix(".txt"), "all of it")
+    text(make_video(tmp_path / "d/valid/a.mp4", 2.0).with_suffix(".txt"), "all of it")
     main(RECIPE, [str(tmp_path / "d"), str(tmp_path / "three"), "--jobs", "1"])
     assert "there is no train.tsv" in capsys.readouterr().err
 
 
-def test_films_that_share_a_phrase(tmp_path):
+def test_a_phrase_shared_by_videos_is_counted_not_refused(tmp_path):
     for name in "abc":
-        film(tmp_path / f"c/{name}.mp4", 1.0)
+        make_video(tmp_path / f"c/{name}.mp4", 1.0)
         cue = "00:00:00,000 --> 00:00:01,000"
         text(tmp_path / f"c/{name}.srt", "1", cue, "Thank you very much")
     summary = run("folder", tmp_path / "c", tmp_path / "out")
@@ -114,45 +114,45 @@ def test_films_that_share_a_phrase(tmp_path):
     assert summary["splits"].keys() == {"train", "valid"}
 
 
-def test_clips_without_texts_are_told(tmp_path, capsys):
-    """Before someone looks for what stage 2 says that it lacks."""
+def test_missing_texts_are_reported(tmp_path, capsys):
+    """So that the user learns of it before stage 2 fails."""
     for name in "ab":
-        sound(tmp_path / f"corpus/{name}.wav", 0.5)
+        make_audio(tmp_path / f"corpus/{name}.wav", 0.5)
     path = text(tmp_path / "clips.csv", "file,what is said", "a.wav,yes", "b.wav,no")
     main(RECIPE, [str(tmp_path / "corpus"), str(tmp_path / "table"), "--csv", str(path)])
-    told = capsys.readouterr().err
-    assert "no clip has a text: stage 1 can learn from these, no other" in told
-    assert "clips.csv is called text, tgt_text" in told
+    message = capsys.readouterr().err
+    assert "no clip has a text: only stage 1 can train on these clips" in message
+    assert "clips.csv is called text, tgt_text" in message
     main(RECIPE, [str(tmp_path / "corpus"), str(tmp_path / "folder")])
-    assert "no clip has a text: stage 1 can learn from these, no other\n" in capsys.readouterr().err
+    assert "only stage 1 can train on these clips\n" in capsys.readouterr().err
     main(RECIPE, [str(tmp_path / "corpus"), str(tmp_path / "all"), "--without-texts"])
     assert "no clip has a text" not in capsys.readouterr().err
 
 
-def test_an_empty_folder_and_unusable_clips_are_told(tmp_path):
+def test_an_empty_folder_and_unusable_clips_are_reported(tmp_path):
     (tmp_path / "corpus").mkdir()
-    with pytest.raises(InputError, match=r"folder found no clip in .*corpus; it reads"):
+    with pytest.raises(InputError, match=r"folder found no clip in .*corpus; it expects"):
         run("folder", tmp_path / "corpus", tmp_path / "out")
     (tmp_path / "corpus/a.wav").write_bytes(b"no sound at all")
-    # Where nothing had been found, nothing has to be forgotten.
+    # After a run without clips no --restart is needed.
     with pytest.raises(InputError, match=r"not one clip .* \(1 unreadable\)"):
         run("folder", tmp_path / "corpus", tmp_path / "out")
 
 
-def test_files_that_lie_elsewhere_and_times_of_another_unit_are_told(tmp_path):
-    sound(tmp_path / "corpus/tapes/a.ogg", 1.0)
+def test_misplaced_files_and_times_in_other_units_are_reported(tmp_path):
+    make_audio(tmp_path / "corpus/tapes/a.ogg", 1.0)
     table = text(tmp_path / "t.csv", "file,text", "a.wav,b")
     with pytest.raises(InputError, match=r"there is no .*corpus/a.wav, but .*/tapes/a.ogg\)"):
         run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(table))
     for i, row in enumerate(["a.ogg,0:00,0:01,b", "a.ogg,300,900,b"]):
         table = text(tmp_path / f"{i}.csv", "file,start,end,text", row)
-        with pytest.raises(InputError, match="times are seconds"):
+        with pytest.raises(InputError, match="times must be in seconds"):
             run("folder", tmp_path / "corpus/tapes", tmp_path / f"o{i}", "--csv", str(table))
 
 
-def test_plain_texts_and_a_split_called_dev(tmp_path, capsys):
+def test_plain_removes_case_and_punctuation_and_a_dev_split_is_reported(tmp_path, capsys):
     for name in "ab":
-        sound(tmp_path / f"corpus/{name}.wav", 1.0)
+        make_audio(tmp_path / f"corpus/{name}.wav", 1.0)
     lines = ["a.wav,(Oh) It’s me!,train", "b.wav,Who?,dev"]
     table = text(tmp_path / "t.csv", "file,text,split", *lines)
     options = ["--csv", str(table), "--plain", "--spoken"]
@@ -162,13 +162,13 @@ def test_plain_texts_and_a_split_called_dev(tmp_path, capsys):
 
 
 @pytest.mark.real_data
-def test_clips_damaged_in_the_wild(real_data, tmp_path):
+def test_real_damaged_clips_are_left_out(real_data, tmp_path):
     with pytest.raises(InputError, match="14 unreadable"):
         run("folder", real_data / "broken", tmp_path / "out", "--valid-every", "0")
 
 
 @pytest.mark.real_data
-def test_real_talking_faces(real_data, tmp_path):
+def test_real_talking_faces_have_exact_lengths(real_data, tmp_path):
     for path in sorted((real_data / "grid/video").glob("*.mp4"))[:6]:
         (tmp_path / path.name).symlink_to(path)
     for path in (real_data / "grid/original").glob("*.mpg"):

@@ -1,4 +1,4 @@
-"""What users have from other toolkits."""
+"""Data formats of other toolkits."""
 
 import gzip
 import json
@@ -8,14 +8,14 @@ import pytest
 
 from manifests.errors import InputError
 from tests.helpers import noise, write_audio, write_video
-from tests.manifests.corpora import rows, run, skipped, sound, text, truncated
+from tests.manifests.corpora import make_audio, rows, run, skipped, text, truncated
 from tests.manifests.learning import learn_to_write
 
 
 def test_kaldi(tmp_path):
     data = tmp_path / "data"
-    sound(tmp_path / "wav/rec 1.wav", 4.0)
-    sound(tmp_path / "wav/rec2.flac", 1.0)
+    make_audio(tmp_path / "wav/rec 1.wav", 4.0)
+    make_audio(tmp_path / "wav/rec2.flac", 1.0)
     text(
         data / "train/wav.scp",
         f"rec1 {tmp_path}/wav/rec 1.wav",
@@ -40,7 +40,7 @@ def test_kaldi(tmp_path):
         file.write(f"rec5 {write_audio(tmp_path / 'wav/rec5.wav', stereo)}\n")
     text(data / "train/text", "ann-1 first  words", "ben-1 straße", "cem-1 x", "dan-1 y", *AND)
     text(data / "train/utt2spk", "ann-1 ann", "ann-2 ann", "ben-1 ben")
-    text(data / "test/wav.scp", f"whole {sound(tmp_path / 'wav/rec4.ogg', 1.0)}")
+    text(data / "test/wav.scp", f"whole {make_audio(tmp_path / 'wav/rec4.ogg', 1.0)}")
     run("kaldi", data, tmp_path / "out", "--target-lang", "de")
     first, second, open_end, channel = rows(tmp_path / "out/train.tsv")
     assert (first["id"], first["tgt_text"], first["speaker"]) == ("ann-1", "first words", "ann")
@@ -91,7 +91,7 @@ def cut(name, path, start=0.0, duration=2.0, words="Hello", channel=0, **more):
 
 
 def test_lhotse(tmp_path):
-    wav, other = (sound(tmp_path / f"{name}.wav", 2.0) for name in "ab")
+    wav, other = (make_audio(tmp_path / f"{name}.wav", 2.0) for name in "ab")
     cuts = [
         cut("whole", wav),
         cut("part", wav, 0.5, 1.0),
@@ -127,7 +127,7 @@ def test_lhotse(tmp_path):
     run("lhotse", folder / "cuts_dev.jsonl", tmp_path / "broken")
     assert skipped(tmp_path / "broken") == {"cuts_dev.jsonl, line 1": "unusable row"}
     truncated(folder / "corpus_cuts_train-clean.jsonl.gz", 0.7)
-    with pytest.raises(InputError, match=r"jsonl.gz is cut off or damaged .*copy it again"):
+    with pytest.raises(InputError, match=r"jsonl.gz is truncated or damaged .*copy it again"):
         run("lhotse", folder, tmp_path / "cut off")
     learn_to_write(tmp_path / "out", "train-clean")
 
@@ -135,7 +135,7 @@ def test_lhotse(tmp_path):
 def test_huggingface(tmp_path):
     folder = tmp_path / "hf"
     for split in ("train", "validation"):
-        sound(folder / f"data/{split}/a.wav", 1.0)
+        make_audio(folder / f"data/{split}/a.wav", 1.0)
     header, lines = "file_name,transcription,language", ['a.wav,"one, two",en', "b.wav,gone,en"]
     text(folder / "data/train/metadata.csv", header, *lines)
     text(folder / "data/validation/metadata.jsonl", '{"file_name": "a.wav", "text": "three"}')
@@ -147,30 +147,30 @@ def test_huggingface(tmp_path):
     learn_to_write(tmp_path / "out")
 
 
-def test_huggingface_tells_splits_by_paths(tmp_path):
+def test_huggingface_takes_splits_from_paths(tmp_path):
     folder = tmp_path / "hf"
     names = ["train/a.wav", "test/a.wav", "validation/a.wav"]
     for name in names:
-        sound(folder / name, 0.5)
+        make_audio(folder / name, 0.5)
     text(folder / "metadata.csv", "file_name,text", *(f"{name},one" for name in names))
     run("huggingface", folder, tmp_path / "out")
     for split in ("train", "test", "valid"):
         assert len(rows(tmp_path / f"out/{split}.tsv")) == 1
 
 
-def test_huggingface_without_a_split_for_validation(tmp_path):
+def test_huggingface_without_a_validation_split(tmp_path):
     folder = tmp_path / "hf"
     for i in range(3):
-        sound(folder / f"audio/{i}.wav", 0.5)
+        make_audio(folder / f"audio/{i}.wav", 0.5)
     text(folder / "metadata.csv", "file_name,text", *(f"audio/{i}.wav,one" for i in range(3)))
     run("huggingface", folder, tmp_path / "out")
     assert len(rows(tmp_path / "out/valid.tsv")) in (1, 2)
     assert len(rows(tmp_path / "out/train.tsv")) in (1, 2)
 
 
-def test_fairseqs_own(tmp_path):
+def test_fairseq_manifests(tmp_path):
     folder = tmp_path / "manifests"
-    wav = sound(tmp_path / "wav/a.wav", 1.0)
+    wav = make_audio(tmp_path / "wav/a.wav", 1.0)
     video = write_video(tmp_path / "v.mp4", 25, audio=noise(1.0))
     lines = ["a.wav\t16000", "gone.wav\t16000", "a"]
     text(folder / "train.tsv", str(tmp_path / "wav"), *lines)

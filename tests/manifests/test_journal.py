@@ -1,4 +1,4 @@
-"""Going on after a kill, sharing the work, and noticing what has changed."""
+"""Resuming after a kill, sharing work between machines, and detecting changes."""
 
 import os
 import signal
@@ -16,19 +16,19 @@ from manifests.candidate import Candidate, Limits
 from manifests.catalogue import Catalogue
 from manifests.errors import InputError
 from manifests.journal import Journal, journal_path
-from manifests.prepare import look_at_clips, prepare
+from manifests.prepare import inspect_clips, prepare
 from manifests.recipe import Recipe, parse
-from tests.manifests.corpora import candidates, rows, run, run_candidates, sound, text
+from tests.manifests.corpora import candidates, make_audio, rows, run, run_candidates, text
 
 
 def manifests(out):
     return {p.name: p.read_bytes() for p in [*out.glob("*.tsv")]}
 
 
-def test_a_killed_run_goes_on_without_loss_or_doubles(corpus, tmp_path):
+def test_a_killed_run_resumes_without_lost_or_duplicate_clips(corpus, tmp_path):
     run("folder", corpus, tmp_path / "whole")
     out = tmp_path / "killed"
-    # Clips arrive slowly, so that the kill falls among them.
+    # Clips arrive slowly, so that the kill happens while some remain.
     code = (
         "import sys, time\nfrom manifests import folder, prepare\n"
         "from dataclasses import replace\nprepare.CHUNK = 3\n"
@@ -48,7 +48,7 @@ def test_a_killed_run_goes_on_without_loss_or_doubles(corpus, tmp_path):
     found = journal.read_bytes().count(b"\n") - 1
     assert 6 <= found < 40
     assert not list(out.glob("*.tsv"))
-    # The kill fell in the middle of a line.
+    # As if the kill had truncated a line.
     with journal.open("ab") as file:
         file.write(b'{"n": 12, "id": "1')
     looked_at = []
@@ -65,16 +65,16 @@ def test_a_killed_run_goes_on_without_loss_or_doubles(corpus, tmp_path):
     assert journal.read_bytes().count(b"\n") == 42  # settings, forty clips, the end
 
 
-def test_two_processes_do_not_write_one_journal(corpus, tmp_path):
+def test_two_processes_cannot_write_the_same_journal(corpus, tmp_path):
     with (
         Journal(journal_path(tmp_path / "out", 0, 1), {}),
-        pytest.raises(InputError, match="another process writes"),
+        pytest.raises(InputError, match="another process is writing"),
     ):
         run("folder", corpus, tmp_path / "out")
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200])
-def test_a_journal_cut_anywhere_is_completed(corpus, tmp_path, cut):
+def test_a_journal_truncated_anywhere_is_completed(corpus, tmp_path, cut):
     run("folder", corpus, tmp_path / "out")
     before, journal = manifests(tmp_path / "out"), tmp_path / "out/.journal/0-of-1.jsonl"
     journal.write_bytes(journal.read_bytes()[:-cut])
@@ -83,13 +83,13 @@ def test_a_journal_cut_anywhere_is_completed(corpus, tmp_path, cut):
     assert journal.read_bytes().count(b"\n") == 42
 
 
-def test_a_finished_run_looks_at_nothing_again(corpus, tmp_path, monkeypatch):
+def test_a_finished_run_inspects_nothing_again(corpus, tmp_path, monkeypatch):
     run("folder", corpus, tmp_path / "out")
     monkeypatch.setattr(Journal, "write", None)
     assert run("folder", corpus, tmp_path / "out")["clips"] == 38
 
 
-def test_shards_and_processes_change_nothing(corpus, tmp_path):
+def test_shards_and_processes_do_not_change_the_manifests(corpus, tmp_path):
     run("folder", corpus, tmp_path / "one")
     sharded = [str(corpus), str(tmp_path / "three"), "--nshard", "3"]
     assert (
@@ -101,7 +101,7 @@ def test_shards_and_processes_change_nothing(corpus, tmp_path):
     options = [str(corpus), str(tmp_path / "three"), "--nshard", "3", "--rank", "1", "--jobs", "2"]
     assert prepare(recipe, parse(recipe, options))["clips"] == 38
     assert manifests(tmp_path / "three") == manifests(tmp_path / "one")
-    with pytest.raises(InputError, match="begun with --nshard 3; give --rank and --nshard as then"):
+    with pytest.raises(InputError, match="started with --nshard 3; use the same --rank and"):
         run("folder", corpus, tmp_path / "three")
 
 
@@ -109,7 +109,7 @@ def shard(corpus, out, rank, *options):
     return run("folder", corpus, out, "--nshard", "2", "--rank", str(rank), *options)
 
 
-def test_shards_of_other_settings_are_not_merged(corpus, tmp_path):
+def test_shards_with_other_settings_are_not_merged(corpus, tmp_path):
     out = tmp_path / "out"
     shard(corpus, out, 0, "--max-seconds", "0.4")
     with pytest.raises(InputError, match=r"longest 0.4 there, None here.*also --rank 0"):
@@ -119,39 +119,39 @@ def test_shards_of_other_settings_are_not_merged(corpus, tmp_path):
     assert shard(corpus, out, 0, "--restart")["clips"] == 38
 
 
-def test_shards_of_two_states_of_a_corpus_are_not_merged(corpus, tmp_path):
+def test_shards_of_a_corpus_that_changed_are_not_merged(corpus, tmp_path):
     out = tmp_path / "out"
     assert shard(corpus, out, 0) is None
     assert shard(corpus, out, 1)["clips"] == 38
-    sound(corpus / "04b.wav", 0.5)
-    with pytest.raises(InputError, match="when --rank 0 and --rank 1 looked at it; run the latt"):
+    make_audio(corpus / "04b.wav", 0.5)
+    with pytest.raises(InputError, match="differed between --rank 0 and --rank 1; run the latt"):
         shard(corpus, out, 0, "--restart")
     assert shard(corpus, out, 1, "--restart")["clips"] == 39
     assert len(rows(out / "train.tsv") + rows(out / "valid.tsv")) == 39
 
 
-def test_what_has_changed_is_looked_at_again(corpus, tmp_path, capsys):
-    out, told = tmp_path / "out", "clips had changed and were looked at again"
+def test_changed_clips_are_inspected_again(corpus, tmp_path, capsys):
+    out, message = tmp_path / "out", "clips had changed and were inspected again"
     for path in list(corpus.iterdir()):
         text(path.with_suffix(".txt"), f"the first text of {path.stem}")
     run("folder", corpus, out)
     text(corpus / "01.txt", "another text")
-    sound(corpus / "02.wav", 0.9)
-    sound(corpus / "97.wav", 0.7)  # was empty
+    make_audio(corpus / "02.wav", 0.9)
+    make_audio(corpus / "97.wav", 0.7)  # was empty
     assert run("folder", corpus, out)["clips"] == 39
-    assert f"3 {told}" in capsys.readouterr().err
+    assert f"3 {message}" in capsys.readouterr().err
     found = {r["id"]: r for r in rows(out / "train.tsv") + rows(out / "valid.tsv")}
     assert found["01"]["tgt_text"] == "another text"
     assert (found["02"]["n_frames"], found["97"]["n_frames"]) == ("88", "68")
     run("folder", corpus, tmp_path / "anew")
     assert manifests(out) == manifests(tmp_path / "anew")
-    # Nor is anything forgotten or told twice, whatever a kill takes away.
+    # Nothing is lost or reported twice, whatever a kill truncates.
     journal = out / ".journal/0-of-1.jsonl"
     journal.write_bytes(journal.read_bytes()[:-250])
-    sound(corpus / "02.wav", 0.8)
+    make_audio(corpus / "02.wav", 0.8)
     run("folder", corpus, out)
     run("folder", corpus, out)
-    assert told not in capsys.readouterr().err.split("looked at again")[-1]
+    assert message not in capsys.readouterr().err.split("inspected again")[-1]
     run("folder", corpus, tmp_path / "anew", "--restart")
     assert manifests(out) == manifests(tmp_path / "anew")
 
@@ -159,12 +159,12 @@ def test_what_has_changed_is_looked_at_again(corpus, tmp_path, capsys):
 def test_a_clip_that_was_missing_is_found_later(wav, tmp_path):
     clips = [*candidates("a", audio=wav), *candidates("b", audio=str(tmp_path / "b.wav"))]
     assert run_candidates(clips, tmp_path)["skipped"] == {"missing file": 1}
-    sound(tmp_path / "b.wav", 0.5)
+    make_audio(tmp_path / "b.wav", 0.5)
     assert run_candidates(clips, tmp_path)["clips"] == 2
 
 
-def test_memory_does_not_grow_with_the_clips(wav, tmp_path):
-    files = [wav, str(sound(tmp_path / "b.wav", 0.5))]
+def test_memory_does_not_grow_with_the_number_of_clips(wav, tmp_path):
+    files = [wav, str(make_audio(tmp_path / "b.wav", 0.5))]
 
     def offer(args):
         for i in range(1500):
@@ -182,13 +182,13 @@ def test_memory_does_not_grow_with_the_clips(wav, tmp_path):
 
     def look():
         with Journal(journal_path(args.out, 0, 1), {}) as journal:
-            look_at_clips(recipe, args, Limits(), journal)
+            inspect_clips(recipe, args, Limits(), journal)
 
     def merge():
         with closing(Catalogue([journal_path(args.out, 0, 1)], {})) as catalogue:
             assert sum(1 for _ in catalogue.rows("train")) == 1500
 
-    # Bytes. A list of the candidates alone has over 700,000; five chunks of 32 are under way.
+    # Bytes. A list of the candidates alone takes over 700,000; five chunks of 32 are in flight.
     assert most(look) < 400_000
     assert most(look) < 200_000  # again, from the journal
     assert most(merge) < 200_000
@@ -208,7 +208,7 @@ def test_another_corpus_or_other_settings_are_refused(corpus, tmp_path):
         run("folder", corpus, corpus)
 
 
-def test_one_machine_may_begin_anew_after_several(corpus, tmp_path):
+def test_one_machine_can_restart_after_several(corpus, tmp_path):
     shard(corpus, tmp_path / "out", 0)
     assert run("folder", corpus, tmp_path / "out", "--restart")["clips"] == 38
     assert [p.name for p in (tmp_path / "out/.journal").iterdir()] == ["0-of-1.jsonl"]

@@ -1,4 +1,4 @@
-"""Recipes against miniatures of their releases, with the faults that real copies have."""
+"""Recipes on miniatures of their releases, with the faults of real copies."""
 
 import numpy as np
 import pytest
@@ -11,12 +11,12 @@ from tests.helpers import noise, picture_number, write_audio
 from tests.manifests.corpora import (
     check_lengths,
     empty,
-    film,
     m4a,
+    make_audio,
+    make_video,
     rows,
     run,
     skipped,
-    sound,
     text,
     truncated,
 )
@@ -27,17 +27,17 @@ def test_librispeech(tmp_path):
     corpus = tmp_path / "LibriSpeech"
     chapter = corpus / "train-clean-100/19/198"
     for i, seconds in enumerate([1.0, 0.7, 0.5, 0.05]):
-        sound(chapter / f"19-198-000{i}.flac", seconds, i)
-    truncated(sound(chapter / "19-198-0004.flac", 1.0))
+        make_audio(chapter / f"19-198-000{i}.flac", seconds, i)
+    truncated(make_audio(chapter / "19-198-0004.flac", 1.0))
     empty(chapter / "19-198-0005.flac")
-    sound(chapter / "19-198-0007.flac", 1.0)
+    make_audio(chapter / "19-198-0007.flac", 1.0)
     lines = [f"19-198-000{i} CAFE\u0301 NUMBER {i}" for i in range(6)] + ["19-198-0006 GONE"]
     lines[1] = "19-198-0001 "
     transcripts = text(chapter / "19-198.trans.txt", *lines, end="\r\n")
-    sound(chapter / "19-198-0008.flac", 1.0)
+    make_audio(chapter / "19-198-0008.flac", 1.0)
     transcripts.write_bytes(transcripts.read_bytes() + b"19-198-0008 NA\xcfVE\n")
     test = corpus / "test-other/20/200"
-    sound(test / "20-200-0000.flac", 1.0, 9)
+    make_audio(test / "20-200-0000.flac", 1.0, 9)
     text(test / "20-200.trans.txt", "20-200-0000 SOMETHING ELSE")
 
     summary = run("librispeech", corpus, tmp_path / "out")
@@ -62,7 +62,7 @@ def test_librispeech(tmp_path):
 
 @pytest.fixture
 def mustc(tmp_path):
-    """An en-de of two talks at 44.1 kHz."""
+    """An en-de pair of two talks at 44.1 kHz."""
     pair = tmp_path / "en-de"
     for split, talk in [("train", "ted_1"), ("tst-COMMON", "ted_9")]:
         folder = pair / "data" / split
@@ -95,7 +95,7 @@ def test_mustc_reads_segments_from_the_talks(mustc, tmp_path):
     assert train[1]["src_text"] == "Chris Anderson: I & you too."
     assert {(r["src_lang"], r["tgt_lang"]) for r in train} == {("en", "de")}
     wav = mustc / "data/train/wav/ted_1.wav"
-    # The third ends 0.04 s after the talk, as rounded times do: it is cut there.
+    # The third ends 0.04 s after the talk, by rounding: it is cut there.
     expected = [(22050, 55125), (88200, 22050), (132300, 88200)]
     assert [r["audio"] for r in train] == [f"{wav}:{o}:{n}" for o, n in expected]
     assert skipped(tmp_path / "out") == {"ted_1_3": "past the end of its recording"} | {
@@ -105,7 +105,7 @@ def test_mustc_reads_segments_from_the_talks(mustc, tmp_path):
     learn_to_write(tmp_path / "out")
 
 
-def test_mustc_transcripts_hold_what_is_said(mustc, tmp_path):
+def test_mustc_transcripts_contain_only_speech(mustc, tmp_path):
     run("mustc", mustc, tmp_path / "out", "--task", "asr")
     train = rows(tmp_path / "out/train.tsv")
     assert [r["tgt_text"] for r in train] == ["I & you too.", "Thank you."]
@@ -113,7 +113,7 @@ def test_mustc_transcripts_hold_what_is_said(mustc, tmp_path):
     assert skipped(tmp_path / "out")["ted_1_0"] == "empty transcript"
 
 
-def test_mustc_segments_that_are_none_are_left_out(mustc, tmp_path):
+def test_invalid_mustc_segments_are_left_out(mustc, tmp_path):
     path = mustc / "data/train/txt/train.yaml"
     lines = path.read_text().splitlines()
     lines[0], lines[2] = "- {duration: much, offset: 0, wav: ted_1.wav}", "- {dur"
@@ -129,23 +129,27 @@ def test_mustc_lists_of_different_lengths_are_refused(mustc, tmp_path):
     path.write_text(path.read_text() + "one more\n")
     with pytest.raises(InputError, match="differ in length"):
         run("mustc", mustc, tmp_path / "out")
-    with pytest.raises(InputError, match="name a folder such as"):
+    with pytest.raises(InputError, match="give a folder such as"):
         run("mustc", mustc.parent, tmp_path / "out2")
 
 
 def test_lrs3(tmp_path):
     corpus = tmp_path / "lrs3"
-    clip = film(corpus / "pretrain/videoA/00001.mp4", 17.0)
-    # The last word ends after the clip: its utterance goes to the clip's end, as AV-HuBERT's does.
+    clip = make_video(corpus / "pretrain/videoA/00001.mp4", 17.0)
+    # The last word ends after the clip: its utterance ends with the clip, as in AV-HuBERT.
     words = ["AND 0.10 0.40 9.1", "THEN 0.50 0.90 8.0", "WE 1.50 1.80 7", "GO{NS} 1.90 17.60 7"]
     header = ["Text:  AND THEN WE GO{NS}", "Conf:  4", ""]
     text(clip.with_suffix(".txt"), *header, "WORD START END ASDSCORE", *words)
-    short = film(corpus / "pretrain/videoA/00002.mp4", 1.0)
+    short = make_video(corpus / "pretrain/videoA/00002.mp4", 1.0)
     text(short.with_suffix(".txt"), "Text:  SHORT", "Conf:  3", "WORD START END ASDSCORE")
     for split, video in [("trainval", "videoB"), ("test", "videoC")]:
-        text(film(corpus / split / video / "00001.mp4").with_suffix(".txt"), "Text:  IT'S ONE")
-    film(corpus / "trainval/videoB/00002.mp4")
-    text(film(corpus / "trainval/videoB/00003.mp4", silent=True).with_suffix(".txt"), "Text: A")
+        text(
+            make_video(corpus / split / video / "00001.mp4").with_suffix(".txt"), "Text:  IT'S ONE"
+        )
+    make_video(corpus / "trainval/videoB/00002.mp4")
+    text(
+        make_video(corpus / "trainval/videoB/00003.mp4", silent=True).with_suffix(".txt"), "Text: A"
+    )
 
     run("lrs3", corpus, tmp_path / "out", "--valid-every", "0")
     first, second, third = rows(tmp_path / "out/pretrain.tsv")
@@ -159,8 +163,8 @@ def test_lrs3(tmp_path):
     assert (third["id"], third["tgt_text"]) == ("pretrain/videoA/00002", "short")
     whole = read_waveform(str(clip))
     np.testing.assert_allclose(read_waveform(first["audio"]), whole[:19200], atol=1e-6)
-    pictures = read_frames(second["video"], np.array([0, 5]))
-    assert [picture_number(p) for p in pictures] == [30, 35]
+    frames = read_frames(second["video"], np.array([0, 5]))
+    assert [picture_number(p) for p in frames] == [30, 35]
     assert skipped(tmp_path / "out") == {
         "trainval/videoB/00002": "no transcript",
         "trainval/videoB/00003": "no audio track",
@@ -171,10 +175,10 @@ def test_lrs3(tmp_path):
     learn_to_write(tmp_path / "out", "pretrain")
 
 
-def test_lrs3_holds_whole_videos_out(tmp_path):
+def test_lrs3_holds_out_whole_videos(tmp_path):
     for video in ("a", "b", "c", "d", "e", "f"):
         for part in ("pretrain", "trainval"):
-            path = film(tmp_path / "lrs3" / part / video / "00001.mp4", 0.5)
+            path = make_video(tmp_path / "lrs3" / part / video / "00001.mp4", 0.5)
             text(path.with_suffix(".txt"), f"Text:  {video} {part}")
     run("lrs3", tmp_path / "lrs3", tmp_path / "out", "--valid-every", "3")
     found = {s: rows(tmp_path / f"out/{s}.tsv") for s in ("pretrain", "trainval", "valid")}
@@ -187,13 +191,13 @@ def test_lrs3_holds_whole_videos_out(tmp_path):
 
 def test_voxceleb2(tmp_path):
     corpus = tmp_path / "vox2"
-    film(corpus / "dev/mp4/id00012/21Uxsk56VDQ/00001.mp4")
-    film(corpus / "dev/mp4/id00012/21Uxsk56VDQ/00002.mp4", silent=True)
+    make_video(corpus / "dev/mp4/id00012/21Uxsk56VDQ/00001.mp4")
+    make_video(corpus / "dev/mp4/id00012/21Uxsk56VDQ/00002.mp4", silent=True)
     m4a(corpus / "dev/aac/id00012/21Uxsk56VDQ/00002.m4a", 0.8)
-    truncated(film(corpus / "dev/mp4/id00012/21Uxsk56VDQ/00003.mp4"))
+    truncated(make_video(corpus / "dev/mp4/id00012/21Uxsk56VDQ/00003.mp4"))
     empty(corpus / "dev/mp4/id00012/21Uxsk56VDQ/00004.mp4")
-    film(corpus / "dev/mp4/id00013/-x/00001.mp4", silent=True)
-    film(corpus / "test/mp4/id00017/Ünïcode/00001.mp4")
+    make_video(corpus / "dev/mp4/id00013/-x/00001.mp4", silent=True)
+    make_video(corpus / "test/mp4/id00017/Ünïcode/00001.mp4")
     run("voxceleb2", corpus, tmp_path / "out", "--valid-every", "0")
     first, second = rows(tmp_path / "out/dev.tsv")
     assert first["audio"] == first["video"]
@@ -215,9 +219,9 @@ def test_voxceleb2_shares_no_video_between_dev_and_valid(tmp_path):
     held = next(name for name in names if is_held_out(name, 3))
     other, third = [name for name in names if not is_held_out(name, 3)][:2]
     for clip in (f"{held}/vidX", f"{other}/vidX", f"{other}/vidY"):
-        film(dev / clip / "00001.mp4", 0.5)
-    film(tmp_path / f"vox2/test/mp4/{third}/vidY/00001.mp4", 0.5)
-    # A broken m4a does not hide the sound of the mp4.
+        make_video(dev / clip / "00001.mp4", 0.5)
+    make_video(tmp_path / f"vox2/test/mp4/{third}/vidY/00001.mp4", 0.5)
+    # If the m4a is broken, the mp4's own audio is used.
     truncated(m4a(tmp_path / f"vox2/dev/aac/{other}/vidY/00001.m4a", 0.5), 0.3)
     summary = run("voxceleb2", tmp_path / "vox2", tmp_path / "out", "--valid-every", "3")
     [row] = rows(tmp_path / "out/dev.tsv")
@@ -225,17 +229,17 @@ def test_voxceleb2_shares_no_video_between_dev_and_valid(tmp_path):
     assert row["audio"] == row["video"]
     assert [r["id"] for r in rows(tmp_path / "out/valid.tsv")] == [f"{held}/vidX/00001"]
     assert skipped(tmp_path / "out") == {f"{other}/vidX/00001": "video of a speaker held out"}
-    # Between the official splits it is counted, under whatever speaker.
+    # Videos shared by the official splits are counted, for any speaker.
     assert summary["leaks"]["source"]["examples"] == ["'vidY' in dev and test"]
     learn_by_the_recipe(tmp_path / "out", "voxceleb2")
 
 
 def test_kinetics600(tmp_path):
     corpus = tmp_path / "k600"
-    film(corpus / "train/playing chess/aaaaaaaaaaa_000001_000011.mp4")
-    film(corpus / "train/playing_chess/b-b_bbbbbbb_000001_000011.mp4")
-    film(corpus / "train/ccccccccccc_000002_000012.mp4", silent=True)
-    film(corpus / "val/ddddddddddd_000001_000011.mp4")
+    make_video(corpus / "train/playing chess/aaaaaaaaaaa_000001_000011.mp4")
+    make_video(corpus / "train/playing_chess/b-b_bbbbbbb_000001_000011.mp4")
+    make_video(corpus / "train/ccccccccccc_000002_000012.mp4", silent=True)
+    make_video(corpus / "val/ddddddddddd_000001_000011.mp4")
     header, label = "label,youtube_id,time_start,time_end,split", "playing chess"
     names = ["aaaaaaaaaaa,1,11", "b-b_bbbbbbb,1,11", "ccccccccccc,2,12", "eeeeeeeeeee,3,13"]
     text(
@@ -244,7 +248,7 @@ def test_kinetics600(tmp_path):
         *(f"{label},{name},train" for name in names),
         end="\r\n",
     )
-    film(corpus / "videos/test/playing chess/fffffffffff_000001_000011.mp4")
+    make_video(corpus / "videos/test/playing chess/fffffffffff_000001_000011.mp4")
     summary = run("kinetics600", corpus, tmp_path / "out")
     ids = [r["id"] for r in rows(tmp_path / "out/train.tsv")]
     assert ids == ["aaaaaaaaaaa_000001_000011", "b-b_bbbbbbb_000001_000011"]
@@ -282,11 +286,11 @@ def test_kinetics600(tmp_path):
     ],
 )
 def test_kinetics600_lists_as_text(tmp_path, name, lines):
-    """The community's downloader fetches train.txt and val.txt, and links clips by their class."""
+    """The community's downloader uses train.txt and val.txt, and links clips by class."""
     corpus = tmp_path / "k600"
-    film(corpus / "videos/train/playing chess/aaaaaaaaaaa_000001_000011.mp4", 0.5)
-    film(corpus / "videos/train/playing chess/hhhhhhhhhhh_000001_000011.mp4", 0.5)
-    film(corpus / "videos/val/playing_chess/ddddddddddd_000001_000011.mp4", 0.5)
+    make_video(corpus / "videos/train/playing chess/aaaaaaaaaaa_000001_000011.mp4", 0.5)
+    make_video(corpus / "videos/train/playing chess/hhhhhhhhhhh_000001_000011.mp4", 0.5)
+    make_video(corpus / "videos/val/playing_chess/ddddddddddd_000001_000011.mp4", 0.5)
     text(corpus / name, *lines)
     text(corpus / "annotations/validate.csv", lines[0] if "," in lines[0] else HEADER)
     with (corpus / "annotations/validate.csv").open("a") as file:
@@ -302,20 +306,20 @@ def test_kinetics600_lists_as_text(tmp_path, name, lines):
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc"
 
 
-def test_lists_that_name_no_clip_are_refused(tmp_path):
+def test_lists_without_clips_are_refused(tmp_path):
     text(tmp_path / "k600/annotations/train.csv", "a,b", "1,2")
     with pytest.raises(InputError, match=r"train.csv neither has the columns .* nor names a clip"):
         run("kinetics600", tmp_path / "k600", tmp_path / "out")
 
 
-def test_a_folder_beside_the_corpus_is_told_where_it_lies(tmp_path):
+def test_a_folder_beside_the_corpus_is_suggested(tmp_path):
     chapter = tmp_path / "downloads/LibriSpeech/dev-clean/19/198"
-    sound(chapter / "19-198-0000.flac", 1.0)
+    make_audio(chapter / "19-198-0000.flac", 1.0)
     (tmp_path / "downloads/music").mkdir()
     for folder in (tmp_path / "downloads", chapter.parents[1]):
-        with pytest.raises(InputError, match=r"found no clip in .*; name .*/LibriSpeech, where"):
+        with pytest.raises(InputError, match=r"found no clip in .*; give .*/LibriSpeech, which"):
             run("librispeech", folder, tmp_path / "out", "--restart")
-    with pytest.raises(InputError, match=r"it reads: ``<split>/<speaker>/<chapter>/.*\. See"):
+    with pytest.raises(InputError, match=r"it expects: ``<split>/<speaker>/<chapter>/.*\. See"):
         run("librispeech", tmp_path / "downloads/music", tmp_path / "out", "--restart")
 
 

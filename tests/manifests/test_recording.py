@@ -1,4 +1,4 @@
-"""Lengths and times of files, against what our own readers decode."""
+"""Lengths and times of files, compared with what the training's readers decode."""
 
 import io
 import re
@@ -18,7 +18,7 @@ from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from tests.helpers import noise, picture_number, write_audio, write_video
-from tests.manifests.corpora import film, hidden, m4a, sound, text, truncated
+from tests.manifests.corpora import hidden, m4a, make_audio, make_video, text, truncated
 
 
 def fault(path, **options):
@@ -28,21 +28,21 @@ def fault(path, **options):
 
 
 def decoded(path):
-    """(samples, pictures) as the readers of training have them; all files here are 16 kHz."""
+    """(samples, frames) as decoded by the training's readers; all files here are 16 kHz."""
     with av.open(str(path)) as container:
         pictures = sum(1 for _ in container.decode(video=0)) if container.streams.video else 0
     return len(read_waveform(str(path))), pictures
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.flac", "a.ogg", "a.mp3", "a.m4a", "a.mp4"])
-def test_lengths_are_those_that_are_decoded(tmp_path, name):
+def test_lengths_are_as_decoded(tmp_path, name):
     path = tmp_path / name
     if name == "a.m4a":
         m4a(path, 1.234)
     elif name == "a.mp4":
         write_video(path, 31, audio=noise(1.234))
     else:
-        sound(path, 1.234)
+        make_audio(path, 1.234)
     found = inspect(str(path))
     assert (found.rate, found.samples, found.pictures) == (16_000, *decoded(path))
     again = inspect(str(path), decode=True)
@@ -51,7 +51,7 @@ def test_lengths_are_those_that_are_decoded(tmp_path, name):
 
 @pytest.mark.parametrize("seconds", [0.0, 0.4, 1.52, 2.88])
 @pytest.mark.parametrize("gop", [12, 250])
-def test_what_an_edit_list_hides_does_not_count(tmp_path, seconds, gop):
+def test_content_hidden_by_an_edit_list_does_not_count(tmp_path, seconds, gop):
     path = write_video(tmp_path / "a.mp4", 100, gop=gop, audio=noise(4.0))
     cut = hidden(path, seconds)
     found = inspect(str(cut))
@@ -61,8 +61,8 @@ def test_what_an_edit_list_hides_does_not_count(tmp_path, seconds, gop):
     assert numbers == list(range(round(25 * seconds), 100))
 
 
-def test_fragments_and_covers(tmp_path):
-    path = film(tmp_path / "a.mp4", 2.0)
+def test_fragmented_files_and_cover_images(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 2.0)
     options = {"movflags": "frag_keyframe+empty_moov"}
     for name, wanted in (("fragments.mp4", options), ("cover.mp4", {})):
         with (
@@ -75,9 +75,9 @@ def test_fragments_and_covers(tmp_path):
                 cover = out.add_stream("mjpeg")
                 cover.width = cover.height = 64
                 cover.pix_fmt, cover.disposition = "yuvj420p", av.stream.Disposition.attached_pic
-                picture = av.VideoFrame(64, 64, "yuvj420p")
-                picture.pts = 0
-                out.mux(cover.encode(picture))
+                frame = av.VideoFrame(64, 64, "yuvj420p")
+                frame.pts = 0
+                out.mux(cover.encode(frame))
             for packet in source.demux(streams):
                 if packet.dts is not None:
                     packet.stream = copies[packet.stream.index]
@@ -91,8 +91,8 @@ def test_fragments_and_covers(tmp_path):
     assert measure(clip, Limits()).reason == "no video track"
 
 
-def film_of(kind, tmp_path):
-    """A film of numbered pictures, and the second at which each appears, by its number."""
+def numbered_video(kind, tmp_path):
+    """A video of numbered frames, and the time in seconds at which each appears."""
     steps = np.where(np.arange(120) < 50, 40, np.where(np.arange(120) < 80, 80, 20))
     times = np.cumsum(steps) - steps[0]
     audio = noise(5.2)
@@ -110,27 +110,27 @@ def film_of(kind, tmp_path):
 @pytest.mark.parametrize(
     "kind", ["cut.mp4", "varying.mp4", "varying.mkv", "a.mp4", "a.mpg", "a.ts"]
 )
-def test_a_cue_shows_the_pictures_of_its_time(tmp_path, kind):
-    path, times = film_of(kind, tmp_path)
-    heard = str(sound(tmp_path / "a.wav", 6.0))
+def test_a_cue_has_the_frames_displayed_at_its_time(tmp_path, kind):
+    path, times = numbered_video(kind, tmp_path)
+    audio = str(make_audio(tmp_path / "a.wav", 6.0))
     for start, seconds in ((0.0, 1.0), (1.93, 0.7), (2.5, 1.3), (3.31, 0.9)):
-        clip = Candidate("a", "train", heard, video=str(path), start=start, seconds=seconds)
+        clip = Candidate("a", "train", audio, video=str(path), start=start, seconds=seconds)
         found = measure(clip, Limits())
         source, count = found.row["video"], found.row["video_frames"]
         numbers = [picture_number(p) for p in read_frames(source, np.arange(count))]
-        # On display is the last picture that has appeared; the next cue begins with the end's.
+        # The first frame is the last to appear before the start; that at the end is excluded.
         first, after = (int(np.sum(times <= time + 0.002)) - 1 for time in (start, start + seconds))
         assert numbers == list(range(first, after)), (start, source)
 
 
-def test_a_slide_that_stays_is_on_display(tmp_path):
+def test_a_slide_displayed_since_before_the_cue_is_its_frame(tmp_path):
     path = write_video(tmp_path / "a.mp4", 3, times=np.array([0, 2000, 4000]), audio=noise(6.0))
     clip = Candidate("a", "train", str(path), video=str(path), start=2.5, seconds=1.0)
     assert measure(clip, Limits()).row["video"] == f"{path}:1:1"
 
 
-def test_sound_that_begins_late_is_cut_at_its_own_place(tmp_path):
-    path = film(tmp_path / "a.mp4", 3.0)
+def test_audio_that_starts_late_is_cut_by_its_timestamps(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 3.0)
     with av.open(str(path)) as source, av.open(str(tmp_path / "late.mkv"), "w") as out:
         copies = {s.index: out.add_stream_from_template(s) for s in source.streams}
         for packet in source.demux():
@@ -146,13 +146,13 @@ def test_sound_that_begins_late_is_cut_at_its_own_place(tmp_path):
     whole = read_waveform(str(path))
     lags = range(-400, 401, 8)
     errors = [np.abs(part - whole[16_000 + lag :][: len(part)]).mean() for lag in lags]
-    assert abs(lags[int(np.argmin(errors))]) <= 32  # mkv's clock has milliseconds
+    assert abs(lags[int(np.argmin(errors))]) <= 32  # mkv has timestamps in milliseconds
 
 
 @pytest.mark.parametrize("name", ["gap.mkv", "gap.mp4", "gap.ts"])
-def test_sound_behind_a_gap_keeps_its_place(name, tmp_path):
-    """As of a recorder that dropped out for ten seconds; measured as long as it is read."""
-    path = film(tmp_path / "a.mp4", 3.0)
+def test_audio_after_a_gap_keeps_its_time(name, tmp_path):
+    """As after a recorder's dropout of ten seconds; the measured length is the decoded one."""
+    path = make_video(tmp_path / "a.mp4", 3.0)
     broken = _with_a_gap(path, tmp_path / name, 10.0)
     whole, read = read_waveform(str(path)), read_waveform(broken)
     assert abs(len(read) - len(whole) - 160_000) <= 1600
@@ -167,19 +167,19 @@ def test_sound_behind_a_gap_keeps_its_place(name, tmp_path):
     assert min(errors) < np.abs(part).mean() / 4
 
 
-def test_a_clock_that_leaps_by_hours_is_not_believed(tmp_path):
-    path = film(tmp_path / "a.mp4", 3.0)
+def test_a_timestamp_jump_of_hours_is_ignored(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 3.0)
     broken = _with_a_gap(path, tmp_path / "a.mkv", 7200.0)
     assert abs(len(read_waveform(broken)) - len(read_waveform(str(path)))) <= 1600
     assert abs(inspect(broken).samples - len(read_waveform(broken))) <= 1600
 
 
 def _with_a_gap(path: Path, target: Path, seconds: float) -> str:
-    """The sound of a film with ``seconds`` of nothing behind its first."""
+    """Write a video's audio with a gap of ``seconds`` after its first second."""
     with av.open(str(path)) as source, av.open(str(target), "w") as out:
-        [sound] = source.streams.audio
-        copy = out.add_stream_from_template(sound)
-        for packet in source.demux(sound):
+        [audio] = source.streams.audio
+        copy = out.add_stream_from_template(audio)
+        for packet in source.demux(audio):
             if packet.dts is not None:
                 if packet.pts * packet.time_base >= 1:
                     packet.pts += round(seconds / packet.time_base)
@@ -189,9 +189,9 @@ def _with_a_gap(path: Path, target: Path, seconds: float) -> str:
     return str(target)
 
 
-def test_an_mp4_that_ends_before_its_last_packet(tmp_path):
-    path = film(tmp_path / "a.mp4", 2.0)
-    # The index goes before the sound and the pictures, as on web servers.
+def test_an_mp4_truncated_before_its_last_packet(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 2.0)
+    # The index precedes audio and video, as for web servers.
     with av.open(str(path)) as source:
         options = {"movflags": "faststart"}
         with av.open(str(tmp_path / "fast.mp4"), "w", options=options) as target:
@@ -205,7 +205,7 @@ def test_an_mp4_that_ends_before_its_last_packet(tmp_path):
     assert fault(tmp_path / "fast.mp4").startswith("unreadable")
 
 
-def test_an_mp4_that_is_damaged_inside_shows_when_decoded(tmp_path):
+def test_damage_inside_an_mp4_is_found_by_decoding(tmp_path):
     path = write_video(tmp_path / "a.mp4", 100, gop=10, audio=noise(4.0))
     data = bytearray(path.read_bytes())
     third = len(data) // 3
@@ -216,8 +216,8 @@ def test_an_mp4_that_is_damaged_inside_shows_when_decoded(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
-def test_damage_shows_against_the_header(tmp_path, suffix):
-    path = sound(tmp_path / f"a.{suffix}", 10.0)
+def test_damage_is_found_by_comparison_with_the_header(tmp_path, suffix):
+    path = make_audio(tmp_path / f"a.{suffix}", 10.0)
     whole = path.read_bytes()
     if suffix == "mp3":
         truncated(path)
@@ -227,7 +227,7 @@ def test_damage_shows_against_the_header(tmp_path, suffix):
     assert fault(path).startswith("unreadable")
 
 
-def test_an_mp3_that_does_not_tell_its_length(tmp_path):
+def test_an_mp3_without_a_stated_length(tmp_path):
     path = tmp_path / "a.mp3"
     loud = 4 * noise(3.0)
     with av.open(str(path), "w", options={"write_xing": "0"}) as container:
@@ -240,13 +240,13 @@ def test_an_mp3_that_does_not_tell_its_length(tmp_path):
         frame.sample_rate = 16_000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    assert soundfile.info(path).frames > 9.5 * 16_000  # its guess
+    assert soundfile.info(path).frames > 9.5 * 16_000  # libsndfile's estimate
     assert inspect(str(path)).samples == len(read_waveform(str(path))) < 9.2 * 16_000
 
 
-def test_an_mp3_that_was_joined_is_read_to_its_end(tmp_path):
-    """libsndfile would end where the first part does."""
-    parts = [sound(tmp_path / f"{i}.mp3", 3.0 + i, i).read_bytes() for i in range(2)]
+def test_concatenated_mp3s_are_read_to_the_end(tmp_path):
+    """libsndfile would stop at the end of the first part."""
+    parts = [make_audio(tmp_path / f"{i}.mp3", 3.0 + i, i).read_bytes() for i in range(2)]
     path = tmp_path / "joined.mp3"
     path.write_bytes(b"".join(parts))
     assert soundfile.info(path).frames < 3.2 * 16_000
@@ -260,7 +260,7 @@ def test_an_mp3_that_was_joined_is_read_to_its_end(tmp_path):
     assert np.array_equal(part, read[80_000:96_000])
 
 
-def test_joined_mp3s_of_two_rates(tmp_path):
+def test_concatenated_mp3s_of_two_sample_rates(tmp_path):
     rates = (24_000, 16_000)
     parts = [write_audio(tmp_path / f"{r}.mp3", noise(3.0, rate=r), r).read_bytes() for r in rates]
     path = tmp_path / "joined.mp3"
@@ -272,16 +272,16 @@ def test_joined_mp3s_of_two_rates(tmp_path):
 
 
 @pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\x02\0" + bytes(256)])
-def test_an_mp3_that_tells_its_size_is_not_read_for_it(tag, tmp_path, monkeypatch):
-    path = sound(tmp_path / "a.mp3", 2.0)
+def test_an_mp3_with_a_stated_size_is_not_read_for_it(tag, tmp_path, monkeypatch):
+    path = make_audio(tmp_path / "a.mp3", 2.0)
     path.write_bytes(tag + path.read_bytes())
     monkeypatch.setattr(av, "open", None)
     assert is_soundfile(str(path))
 
 
-def test_flac_that_tells_no_length(tmp_path):
-    """As one that was written to a pipe: its header counts no samples."""
-    path = sound(tmp_path / "a.flac", 2.0)
+def test_flac_without_a_stated_length(tmp_path):
+    """As written to a pipe: its header has no sample count."""
+    path = make_audio(tmp_path / "a.flac", 2.0)
     whole = read_waveform(str(path))
     content = bytearray(path.read_bytes())
     content[21] &= 0xF0  # the last 36 bits before the checksum of the samples
@@ -292,19 +292,19 @@ def test_flac_that_tells_no_length(tmp_path):
     assert np.allclose(read_waveform(f"{path}:16000:8000"), whole[16_000:24_000], atol=1e-6)
 
 
-def test_ogg_streams_one_after_the_other(tmp_path):
-    parts = [sound(tmp_path / f"{i}.ogg", 1.0, i).read_bytes() for i in range(2)]
+def test_chained_ogg_streams_are_refused(tmp_path):
+    parts = [make_audio(tmp_path / f"{i}.ogg", 1.0, i).read_bytes() for i in range(2)]
     (tmp_path / "a.ogg").write_bytes(b"".join(parts))
     assert len(read_waveform(str(tmp_path / "a.ogg"))) == 16_000
-    assert "several Ogg streams" in fault(tmp_path / "a.ogg")
+    assert "several chained Ogg streams" in fault(tmp_path / "a.ogg")
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff"])
-def test_a_wav_that_was_cut_off(tmp_path, suffix):
-    path = sound(tmp_path / f"a.{suffix}", 2.0)
+def test_a_truncated_wav(tmp_path, suffix):
+    path = make_audio(tmp_path / f"a.{suffix}", 2.0)
     assert not fault(path)
     truncated(path)
-    assert not fault(path)  # of parts that are there
+    assert not fault(path)  # of existing parts
     assert re.search(r"159\d\d of the 3(1|2)\d\d\d samples", inspect(str(path)).cut_off)
 
 
@@ -318,7 +318,7 @@ def test_a_wav_from_a_pipe_is_as_long_as_its_data(tmp_path):
     assert inspect(str(tmp_path / "a.wav")).samples == 16_000
 
 
-def test_a_float_wav_that_holds_no_numbers(tmp_path):
+def test_a_float_wav_with_nan(tmp_path):
     samples = noise(1.0)
     assert not fault(write_audio(tmp_path / "good.wav", samples, subtype="FLOAT"))
     samples[7_000] = np.nan
@@ -326,16 +326,16 @@ def test_a_float_wav_that_holds_no_numbers(tmp_path):
     assert "not numbers" in fault(path)
 
 
-def test_a_text_file_named_like_a_clip(tmp_path):
-    text(tmp_path / "a.mp4", "not a film")
+def test_a_text_file_with_the_name_of_a_clip(tmp_path):
+    text(tmp_path / "a.mp4", "not a video")
     assert fault(tmp_path / "a.mp4").startswith("unreadable")
 
 
-def test_pieces_of_a_recording(tmp_path):
-    path = str(film(tmp_path / "a.mp4", 5.0))
+def test_a_recording_is_cut_into_equal_pieces(tmp_path):
+    path = str(make_video(tmp_path / "a.mp4", 5.0))
     found = measure(Candidate("a", "train", path, video=path, cut=2.0), Limits()).pieces
     parts = [piece.row["audio"].rsplit(":", 2)[1:] for piece in found]
-    assert len(parts) == 3  # of 1.67 s: nearer to two seconds than pieces of 2.5
+    assert len(parts) == 3  # of 1.67 s: closer to two seconds than pieces of 2.5
     ends = [int(offset) + int(length) for offset, length in parts]
     assert [int(offset) for offset, _ in parts[1:]] == pytest.approx(ends[:-1], abs=1)
     assert ends[-1] == pytest.approx(inspect(path).samples, abs=1)

@@ -1,4 +1,4 @@
-"""Videos without sound: left out and counted, or kept with their pictures for stage 1."""
+"""Videos without audio: left out and counted, or kept as video alone for stage 1."""
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ from mmpt_fairseq.data.waveform import split_slice
 from tests.helpers import picture_number, write_video
 from tests.manifests.corpora import (
     check_lengths,
-    film,
     m4a,
+    make_audio,
+    make_video,
     rows,
     run,
     skipped,
-    sound,
     text,
     truncated,
 )
@@ -32,17 +32,17 @@ NAMES = [f"{c * 11}_000001_000011" for c in "abcdef"]
 
 @pytest.fixture
 def k600(tmp_path):
-    """Two clips with sound, three without: mp4, mkv, and one that is cut off."""
+    """Two clips with audio, three without: mp4, mkv, and a truncated one."""
     folder = tmp_path / "k600/train/playing chess"
     for name, seconds in zip(NAMES[:2], (1.0, 1.2), strict=True):
-        film(folder / f"{name}.mp4", seconds)
-    film(folder / f"{NAMES[2]}.mp4", 1.0, silent=True)
-    film(folder / f"{NAMES[3]}.mkv", 2.0, silent=True)
-    truncated(film(folder / f"{NAMES[4]}.mp4", 1.0, silent=True))
+        make_video(folder / f"{name}.mp4", seconds)
+    make_video(folder / f"{NAMES[2]}.mp4", 1.0, silent=True)
+    make_video(folder / f"{NAMES[3]}.mkv", 2.0, silent=True)
+    truncated(make_video(folder / f"{NAMES[4]}.mp4", 1.0, silent=True))
     return tmp_path / "k600"
 
 
-def test_kinetics600_keeps_pictures_without_sound(k600, tmp_path):
+def test_kinetics600_keeps_videos_without_audio(k600, tmp_path):
     summary = run("kinetics600", k600, tmp_path / "out", "--keep-silent")
     found = {row["id"]: row for row in rows(tmp_path / "out/train.tsv")}
     assert list(found) == NAMES[:4]
@@ -53,7 +53,7 @@ def test_kinetics600_keeps_pictures_without_sound(k600, tmp_path):
     assert found[NAMES[0]]["audio"] == found[NAMES[0]]["video"]
     assert skipped(tmp_path / "out") == {NAMES[4]: "unreadable"}
     assert summary["splits"]["train"]["without_sound"] == 2
-    assert "without sound" in (tmp_path / "out/summary.html").read_text()
+    assert "without audio" in (tmp_path / "out/summary.html").read_text()
     check_lengths(tmp_path / "out/train.tsv")
     for objective in ("mae", "clr", "mae_clr"):
         logs = learn_to_reconstruct(tmp_path / "out", objective=objective)
@@ -62,43 +62,43 @@ def test_kinetics600_keeps_pictures_without_sound(k600, tmp_path):
         assert logs.get("mae_video_clips", 4) == 4  # none in CLR
 
 
-def test_what_is_left_out_is_told_with_the_way_to_keep_it(k600, tmp_path, capsys):
+def test_left_out_videos_are_reported_with_the_option_to_keep_them(k600, tmp_path, capsys):
     options = [str(k600), str(tmp_path / "out"), "--jobs", "1"]
     main(kinetics600.RECIPE, options)
-    told = capsys.readouterr().err
-    assert "2 no audio track" in told
-    assert "2 without sound: --keep-silent, with --restart, keeps their pictures" in told
+    output = capsys.readouterr().err
+    assert "2 no audio track" in output
+    assert "2 without audio: --keep-silent with --restart keeps their frames" in output
     assert skipped(tmp_path / "out")[NAMES[2]] == "no audio track"
     with pytest.raises(SystemExit, match="keep_silent False there, True here"):
         main(kinetics600.RECIPE, [*options, "--keep-silent"])
     main(kinetics600.RECIPE, [*options, "--keep-silent", "--restart"])
-    told = capsys.readouterr()
-    assert "4 clips (train 4)" in told.out
-    assert told.out.endswith("hours, 2 without sound\n")
-    assert "--keep-silent" not in told.err
+    output = capsys.readouterr()
+    assert "4 clips (train 4)" in output.out
+    assert output.out.endswith("hours, 2 without audio\n")
+    assert "--keep-silent" not in output.err
 
 
 @pytest.fixture
-def films(tmp_path):
-    """Three seconds of pictures at uneven times, silent; with sound beside; and sound alone."""
+def videos(tmp_path):
+    """A silent video with uneven frame times, one with a separate wav, and audio alone."""
     times = np.cumsum([0, *np.random.default_rng(0).integers(20, 100, 49)])
     (tmp_path / "c").mkdir()
     write_video(tmp_path / "c/mute.mp4", 50, times=times)
-    film(tmp_path / "c/beside.mp4", 2.0, silent=True)
-    sound(tmp_path / "c/beside.wav", 2.0)
-    sound(tmp_path / "c/heard.flac", 2.0)
+    make_video(tmp_path / "c/beside.mp4", 2.0, silent=True)
+    make_audio(tmp_path / "c/beside.wav", 2.0)
+    make_audio(tmp_path / "c/heard.flac", 2.0)
     return tmp_path / "c", times
 
 
-def test_a_folder_of_silent_films_is_cut(films, tmp_path):
-    corpus, times = films
+def test_silent_videos_in_a_folder_are_cut_into_pieces(videos, tmp_path):
+    corpus, times = videos
     summary = run("folder", corpus, tmp_path / "out", "--cut", "1", "--keep-silent")
     found = [row for split in ("train", "valid") for row in rows(tmp_path / f"out/{split}.tsv")]
     assert skipped(tmp_path / "out") == {}
     mute = [row for row in found if not row["audio"]]
     assert [row["id"] for row in mute] == [f"mute_{i:04d}" for i in range(len(mute))]
     assert sum(split["without_sound"] for split in summary["splits"].values()) == len(mute)
-    last = times[-1] - times[-2]  # a picture that no other follows stays as long as the one before
+    last = times[-1] - times[-2]  # the last frame is displayed as long as the one before
     length = (times[-1] + last) / 1000 / len(mute)
     assert 0.7 < length < 1.4
     for i, row in enumerate(mute):
@@ -114,31 +114,34 @@ def test_a_folder_of_silent_films_is_cut(films, tmp_path):
     learn_to_reconstruct(tmp_path / "out")
 
 
-def test_a_run_that_keeps_them_goes_on_after_a_kill(films, tmp_path):
+def test_a_killed_run_with_keep_silent_resumes(videos, tmp_path):
     options = ("--cut", "1", "--keep-silent", "--valid-every", "0")
-    run("folder", films[0], tmp_path / "out", *options)
+    run("folder", videos[0], tmp_path / "out", *options)
     manifest, journal = tmp_path / "out/train.tsv", tmp_path / "out/.journal/0-of-1.jsonl"
     whole, lines = manifest.read_bytes(), journal.read_bytes().splitlines(keepends=True)
     for kept in range(2, 5):
         journal.write_bytes(b"".join(lines[:kept])[:-5])
-        run("folder", films[0], tmp_path / "out", *options)
+        run("folder", videos[0], tmp_path / "out", *options)
         assert manifest.read_bytes() == whole
         assert journal.read_bytes() == b"".join(lines)
 
 
-def test_what_was_transcribed_wants_sound(tmp_path):
+def test_transcribed_clips_without_audio_are_left_out(tmp_path):
     for name in ("a", "b"):
-        film(tmp_path / f"c/{name}.mp4", 1.0, silent=name == "b")
+        make_video(tmp_path / f"c/{name}.mp4", 1.0, silent=name == "b")
         text(tmp_path / f"c/{name}.txt", "what is said")
     run("folder", tmp_path / "c", tmp_path / "out", "--keep-silent", "--valid-every", "0")
     assert [row["id"] for row in rows(tmp_path / "out/train.tsv")] == ["a"]
     assert skipped(tmp_path / "out") == {"b": "no audio track"}
 
 
-def test_only_what_has_no_sound_is_silent(tmp_path):
-    """Damage and missing files are told as ever, and limits of length hold."""
-    mute, song = film(tmp_path / "mute.mp4", 1.0, silent=True), m4a(tmp_path / "song.m4a", 1.0)
-    broken = truncated(film(tmp_path / "broken.mp4"))
+def test_keep_silent_hides_no_damage_missing_files_or_length_limits(tmp_path):
+    """Only an absent audio track is accepted."""
+    mute, song = (
+        make_video(tmp_path / "mute.mp4", 1.0, silent=True),
+        m4a(tmp_path / "song.m4a", 1.0),
+    )
+    broken = truncated(make_video(tmp_path / "broken.mp4"))
 
     def outcome(audio, video, limits=None, **part):
         clip = Candidate("a", "train", str(audio), video=str(video), audio_optional=True, **part)
@@ -159,9 +162,9 @@ def test_only_what_has_no_sound_is_silent(tmp_path):
     assert outcome(mute, "") == "no audio track"
 
 
-def test_caches_take_the_sound_that_is_there(films, tmp_path):
-    """And an encoder's states, which are of sound, say that one is missing."""
-    run("folder", films[0], tmp_path / "out", "--keep-silent", "--valid-every", "0")
+def test_features_are_cached_for_clips_with_audio(videos, tmp_path):
+    """Storing an encoder's states, which need audio, reports that it is missing."""
+    run("folder", videos[0], tmp_path / "out", "--keep-silent", "--valid-every", "0")
     before = {row["id"]: row for row in rows(tmp_path / "out/train.tsv")}
     assert cache_features(tmp_path / "features.zip", [tmp_path / "out"]) == (2, 0)
     after = {row["id"]: row for row in rows(tmp_path / "out/train.tsv")}

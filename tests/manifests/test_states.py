@@ -1,4 +1,4 @@
-"""A frozen encoder's stored states: the same training as on sound, and refused where it is not."""
+"""A frozen encoder's stored states: training is the same as on audio, or else refused."""
 
 import shutil
 from argparse import Namespace
@@ -22,14 +22,14 @@ from tests.commands import losses, refused, succeeded, train
 from tests.helpers import speech_model
 
 FROZEN = ["+model.freeze_encoder=true", "optimization.max_update=6", "dataset.max_tokens=200"]
-# Dropout of the decoder takes the same numbers in both; several batches an epoch.
+# The decoder's dropout draws the same random numbers in both; several batches per epoch.
 SEARCH = {"beam": 3, "max_len_b": 20, "eos_token": None}
 FROZEN += ["model.dropout=0.1", "optimization.lr=[0.01]"]
 
 
 @pytest.fixture(scope="module")
 def plain(corpora, tmp_path_factory) -> Path:
-    """The transcripts without SpecAugment."""
+    """The transcribed data without SpecAugment."""
     folder = tmp_path_factory.mktemp("plain") / "asr"
     shutil.copytree(corpora / "asr", folder)
     config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -45,7 +45,7 @@ def checkpoint(stages) -> Path:
 
 @pytest.fixture(scope="module")
 def stored(plain, checkpoint, tmp_path_factory) -> Path:
-    """Their states."""
+    """The states of the transcribed data."""
     folder = tmp_path_factory.mktemp("stored") / "states"
     main([str(checkpoint), str(plain), str(folder)])
     return folder
@@ -56,46 +56,46 @@ def task(folder: Path, **options) -> ManifestSpeechToTextTask:
     return ManifestSpeechToTextTask(SpeechToTextConfig(data=str(folder), **settings))
 
 
-def test_states_are_the_last_layers(stored, plain, checkpoint):
+def test_stored_states_are_those_of_the_last_layer(stored, plain, checkpoint):
     encoder = mmpt_fairseq.load(checkpoint).encoder
     for split in ("train", "valid", "test"):
-        manifest, sound = Manifest(stored / f"{split}.tsv"), Manifest(plain / f"{split}.tsv")
-        assert manifest.n_frames.tolist() == sound.n_frames.tolist()
+        manifest, audio = Manifest(stored / f"{split}.tsv"), Manifest(plain / f"{split}.tsv")
+        assert manifest.n_frames.tolist() == audio.n_frames.tolist()
         for row in (0, 7):
-            features = normalise(read_filterbank(sound.resolve("audio", row)))
+            features = normalise(read_filterbank(audio.resolve("audio", row)))
             with torch.no_grad():
                 encoded = encoder(torch.from_numpy(features)[None], torch.tensor([len(features)]))
             states = read_states(manifest.resolve("audio", row))
             np.testing.assert_array_equal(states, encoded.states.numpy())
-            assert Path(manifest.resolve("recording", row)).samefile(sound.resolve("audio", row))
+            assert Path(manifest.resolve("recording", row)).samefile(audio.resolve("audio", row))
 
 
-def test_training_on_states_is_training_on_sound(stored, plain, checkpoint, tmp_path):
-    """Up to rounding, which depends on how clips are put into batches; then decoded from sound."""
+def test_training_on_states_equals_training_on_audio(stored, plain, checkpoint, tmp_path):
+    """Up to rounding, which depends on batching; then decoded from audio."""
     start = f"model.init_encoder_from={checkpoint}"
     outputs = {
         name: succeeded(train("finetuning", data, tmp_path / name, start, *FROZEN))
-        for name, data in (("states", stored), ("sound", plain))
+        for name, data in (("states", stored), ("audio", plain))
     }
     for key in ("train_loss", "valid_loss"):
         values = [[float(v) for v in losses(output, key)] for output in outputs.values()]
         assert values[0]
-        assert values[0] == pytest.approx(values[1], abs=2e-3)  # as they are printed
+        assert values[0] == pytest.approx(values[1], abs=2e-3)  # as logged
     saved = [load_checkpoint(tmp_path / name / "checkpoint_last.pt")["model"] for name in outputs]
     before = encoder_state(load_checkpoint(checkpoint)["model"])
     for name, tensor in saved[0].items():
-        # Adam makes steps of 0.01 also of gradients that are nothing but rounding.
+        # Adam takes steps of 0.01 even for gradients that are only rounding errors.
         assert torch.allclose(tensor, saved[1][name], atol=1e-3), name
     assert all(torch.equal(encoder_state(saved[0])[name], before[name]) for name in before)
     check_decoding(tmp_path / "states" / "checkpoint_last.pt", stored, plain)
     check_rounded(tmp_path / "states" / "checkpoint_last.pt", stored, tmp_path / "half.pt")
     assert "not trained on the data folder's states" in refused(
-        train("finetuning", stored, tmp_path / "sound", start, *FROZEN)
+        train("finetuning", stored, tmp_path / "audio", start, *FROZEN)
     )
 
 
 def check_rounded(checkpoint, stored, path):
-    """A training in 16 bits rounds the encoder; what it was trained on it may decode."""
+    """Training in 16 bits rounds the encoder; it can still decode the states it was trained on."""
     saved = load_checkpoint(checkpoint)
     saved["model"] = {name: tensor.half().float() for name, tensor in saved["model"].items()}
     torch.save(saved, path)
@@ -109,7 +109,7 @@ def check_rounded(checkpoint, stored, path):
 
 
 def check_decoding(checkpoint, stored, plain):
-    """The same hypotheses and scores from states and from sound."""
+    """Check that states and audio give the same hypotheses and scores."""
     found = []
     for folder in (stored, plain):
         probe = load_probe(checkpoint, folder / "test.tsv")
@@ -125,14 +125,14 @@ def check_decoding(checkpoint, stored, plain):
             assert ours["score"].item() == pytest.approx(theirs["score"].item(), abs=1e-4)
 
 
-def test_another_encoder_cannot_decode_states(stored, stages):
+def test_states_of_another_encoder_cannot_be_decoded(stored, stages):
     probe = load_probe(stages / "finetuning" / "checkpoint_last.pt", stored / "test.tsv")
     with pytest.raises(SystemExit, match="this model has another encoder"):
         probe.task.build_generator([probe.model], Namespace(**SEARCH))
 
 
-def test_what_would_change_the_sound_is_refused(stored, plain, checkpoint, corpora, tmp_path):
-    with pytest.raises(InputError, match="asks for SpecAugment in training, which stored states"):
+def test_augmentation_of_stored_states_is_refused(stored, plain, checkpoint, corpora, tmp_path):
+    with pytest.raises(InputError, match="sets SpecAugment for training, which stored states"):
         store_states(checkpoint, corpora / "asr", tmp_path / "states", False)
     assert not (tmp_path / "states").exists()
     with pytest.raises(SystemExit, match=r"task\.speeds and .* come too late"):
@@ -141,10 +141,10 @@ def test_what_would_change_the_sound_is_refused(stored, plain, checkpoint, corpo
     shutil.copyfile(corpora / "asr" / "config.yaml", folder / "config.yaml")
     with pytest.raises(SystemExit, match="an encoder's states, for which SpecAugment"):
         task(folder).load_dataset("train")
-    task(folder).load_dataset("valid")  # nothing is augmented there
+    task(folder).load_dataset("valid")  # not augmented
 
 
-def test_an_encoder_that_learns_or_is_another_is_refused(stored, plain, checkpoint):
+def test_a_trainable_or_different_encoder_is_refused(stored, plain, checkpoint):
     states = StoredStates.describing(stored)
     states.check(encoder_digest(mmpt_fairseq.load(checkpoint).encoder))
     with pytest.raises(InputError, match=f"states of the encoder in {checkpoint}"):
@@ -157,7 +157,7 @@ def test_an_encoder_that_learns_or_is_another_is_refused(stored, plain, checkpoi
         store_states(checkpoint, stored, stored.parent / "again", True)
 
 
-def test_texts_are_taken_anew_and_other_clips_refused(plain, checkpoint, tmp_path):
+def test_texts_are_updated_and_changed_clips_refused(plain, checkpoint, tmp_path):
     data, out = shutil.copytree(plain, tmp_path / "asr"), tmp_path / "states"
     store_states(checkpoint, data, out, False)
     before = (out / "train.tsv").read_text()
@@ -170,7 +170,7 @@ def test_texts_are_taken_anew_and_other_clips_refused(plain, checkpoint, tmp_pat
         store_states(checkpoint, data, out, False)
 
 
-def test_specaugment_is_left_out_when_asked(corpora, checkpoint, tmp_path):
+def test_specaugment_is_removed_on_request(corpora, checkpoint, tmp_path):
     store_states(checkpoint, corpora / "asr", tmp_path, True)
     assert "specaugment" not in (tmp_path / "config.yaml").read_text().split("specaugment:")[0]
     task(tmp_path).load_dataset("train")

@@ -1,11 +1,11 @@
-"""Cues of SubRip and WebVTT, and films with such files beside them."""
+"""Cues of SubRip and WebVTT files, and videos with such files beside them."""
 
 import numpy as np
 import pytest
 
 from manifests.captions import Cue, read_cues
 from mmpt_fairseq.data.waveform import read_waveform
-from tests.manifests.corpora import film, rows, run, skipped, text
+from tests.manifests.corpora import make_video, rows, run, skipped, text
 
 SRT = """1
 00:00:00,500 --> 00:00:01,500
@@ -40,7 +40,7 @@ Far too late"""
 
 @pytest.mark.parametrize(("suffix", "content"), [("srt", SRT), ("vtt", VTT)])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_cues(suffix, content, end):
+def test_cues_are_parsed(suffix, content, end):
     assert list(read_cues(content.replace("\n", end))) == [
         Cue(0.5, 1.5, "Hello there\nyou"),
         Cue(2.0, 2.5, "♪ (music) ♪"),
@@ -48,37 +48,37 @@ def test_cues(suffix, content, end):
     ]
 
 
-def test_cues_whose_times_are_rounded():
+def test_cues_with_rounded_times():
     cues = "1\n00:00:01,5 --> 00:00:02,05\nOne\n\n2\n00:00:03.00 --> 00:00:04.5\nTwo\n"
     assert list(read_cues(cues)) == [Cue(1.5, 2.05, "One"), Cue(3, 4.5, "Two")]
 
 
-def test_numbers_that_are_said_stay_where_cues_have_none():
+def test_numbers_in_the_text_stay_if_cues_are_not_numbered():
     said = ["How many?", "42", "When was that?", "1984"]
     srt = "".join(f"00:00:0{i},000 --> 00:00:0{i + 1},000\n{s}\n\n" for i, s in enumerate(said))
     assert [cue.text for cue in read_cues(srt)] == said
 
 
 @pytest.mark.parametrize("first", ["", "1.\n", "\ufeff1\n"])
-def test_one_number_that_is_spoilt_leaves_the_others_numbers(first):
+def test_one_damaged_cue_number_does_not_affect_the_others(first):
     cues = "00:00:00,000 --> 00:00:01,000\nOne\n\n2\n00:00:01,000 --> 00:00:02,000\nTwo\n\n"
     cues += "3\n00:00:02,000 --> 00:00:03,000\nThree\n"
     assert [cue.text for cue in read_cues("\ufeff" + first + cues)] == ["One", "Two", "Three"]
 
 
-def test_cues_that_no_blank_line_parts():
+def test_cues_without_blank_lines_between():
     cues = "1\n00:00:00,000 --> 00:00:01,000\nOne\n2\n00:00:01,000 --> 00:00:02,000\n2\nTwo\n"
     assert list(read_cues(cues)) == [Cue(0, 1, "One"), Cue(1, 2, "2\nTwo")]
 
 
 def test_cues_with_blank_lines_within():
-    """As some SubRip files have; in WebVTT they end a cue."""
+    """As in some SubRip files; in WebVTT a blank line ends a cue."""
     cues = (
         "1\n00:00:00,000 --> 00:00:01,000\nOne\n\nmore\n\n2\n00:00:01,000 --> 00:00:02,000\n\nTwo"
     )
     assert list(read_cues(cues)) == [Cue(0, 1, "One\nmore"), Cue(1, 2, "Two")]
     count = (f"00:00:0{i},000 --> 00:00:0{i},900\n{text}\n\n" for i, text in enumerate(("10", "9")))
-    assert [cue.text for cue in read_cues("".join(count))] == ["10", "9"]  # no numbers of cues
+    assert [cue.text for cue in read_cues("".join(count))] == ["10", "9"]  # not cue numbers
     noted = cues.replace("1\n", "WEBVTT\n\n1\n", 1).replace("more", "NOTE more")
     assert list(read_cues(noted)) == [Cue(0, 1, "One"), Cue(1, 2, "")]
 
@@ -108,8 +108,8 @@ channel today
 """.replace("SPACE", " ")
 
 
-def test_cues_that_roll():
-    """As YouTube's automatic ones: what still stands there from before is not said again."""
+def test_rolling_cues_keep_only_new_lines():
+    """As in YouTube's automatic subtitles: lines still displayed are not repeated."""
     assert [(cue.start, cue.text) for cue in read_cues(ROLLING)] == [
         (0.16, "welcome to my"),
         (2.48, "channel today"),
@@ -128,8 +128,8 @@ def test_cues_that_roll():
         ("cp1252", "", "a.SRT is read as cp1252, not UTF-8"),
     ],
 )
-def test_subtitles_of_any_encoding(tmp_path, capsys, encoding, mark, note):
-    film(tmp_path / "c/a.mp4", 3.0)
+def test_subtitles_in_several_encodings(tmp_path, capsys, encoding, mark, note):
+    make_video(tmp_path / "c/a.mp4", 3.0)
     subtitles = mark + SRT.replace("Hello</i> there", "Café</i>,")
     (tmp_path / "c/a.SRT").write_bytes(subtitles.encode(encoding, "ignore"))
     run("folder", tmp_path / "c", tmp_path / "out", "--valid-every", "0")
@@ -137,9 +137,9 @@ def test_subtitles_of_any_encoding(tmp_path, capsys, encoding, mark, note):
     assert note in capsys.readouterr().err
 
 
-def test_subtitles_without_use_are_told(tmp_path):
+def test_unusable_subtitles_are_reported(tmp_path):
     for name in "abcd":
-        film(tmp_path / f"c/{name}.mp4", 1.0)
+        make_video(tmp_path / f"c/{name}.mp4", 1.0)
     text(tmp_path / "c/a.srt", "")
     (tmp_path / "c/b.srt").write_bytes(b"1\n00:00:00,000 --> 00:00:01,000\n\x81\xff\n")
     text(tmp_path / "c/d.txt", "a text")
@@ -153,24 +153,24 @@ def test_subtitles_without_use_are_told(tmp_path):
     assert "b.srt is neither Unicode nor cp1252" in (tmp_path / "out/skipped.tsv").read_text()
 
 
-def test_subtitles_of_a_language_that_was_not_named(tmp_path, capsys):
-    film(tmp_path / "c/a.mp4", 2.0)
+def test_subtitles_in_a_language_not_asked_for_are_reported(tmp_path, capsys):
+    make_video(tmp_path / "c/a.mp4", 2.0)
     text(tmp_path / "c/a.en.srt", SRT, end="")
     run("folder", tmp_path / "c", tmp_path / "out")
-    assert "a.en.srt is left alone; take it with --target-lang en" in capsys.readouterr().err
+    assert "a.en.srt is ignored; use it with --target-lang en" in capsys.readouterr().err
 
 
 def test_subtitles_beside_videos(tmp_path, capsys):
     corpus = tmp_path / "my vidéos"
     for name in ("a", "b"):
-        film(corpus / f"{name}.mp4", 3.0)
+        make_video(corpus / f"{name}.mp4", 3.0)
     text(corpus / "a.srt", SRT, end="")
     text(corpus / "a.de.srt", SRT.replace("Hello</i> there", "Hallo</i>"), end="")
     text(corpus / "b.txt", "One &lt;text&gt; of", "several lines")
     run("folder", corpus, tmp_path / "out", "--target-lang", "de", "--spoken")
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert (
-        "b.txt names no language and is taken for de, as all like it are, beside a.de.srt" in told
+        "b.txt names no language and is taken as de, like all such files, beside a.de.srt" in output
     )
     [train], [valid] = (rows(tmp_path / f"out/{split}.tsv") for split in ("train", "valid"))
     segment, whole = sorted((train, valid), key=lambda row: row["audio"])
@@ -187,8 +187,8 @@ def test_subtitles_beside_videos(tmp_path, capsys):
 
 
 def test_source_texts_from_a_second_subtitle(tmp_path):
-    """By times: the translator left out a cue and moved none."""
-    film(tmp_path / "c/a.mp4", 3.0)
+    """Matched by times: the translator left out a cue and moved none."""
+    make_video(tmp_path / "c/a.mp4", 3.0)
     text(tmp_path / "c/a.srt", SRT, end="")
     text(tmp_path / "c/a.de.srt", SRT.replace("Hello</i> there", "Hallo</i>"), end="")
     languages = ("--target-lang", "de", "--source-lang", "en", "--valid-every", "0")
@@ -199,23 +199,23 @@ def test_source_texts_from_a_second_subtitle(tmp_path):
     assert second["src_text"] == second["tgt_text"] == "♪ (music) ♪"
 
 
-def test_translators_may_round_times(tmp_path, capsys):
-    """Two milliseconds are none, whatever digits they change; half a second is another cue."""
+def test_source_cues_match_up_to_rounded_times(tmp_path, capsys):
+    """Two milliseconds do not matter, whatever digits change; half a second is another cue."""
     cue = "1\n00:00:00,{} --> 00:00:02,{}\n{}\n"
     for name, times in (("a", (251, 549)), ("b", (749, 551))):
-        film(tmp_path / f"c/{name}.mp4", 3.0)
+        make_video(tmp_path / f"c/{name}.mp4", 3.0)
         text(tmp_path / f"c/{name}.en.srt", cue.format(249, 551, "Hello"), end="")
         text(tmp_path / f"c/{name}.de.srt", cue.format(*times, "Hallo"), end="")
     languages = ("--target-lang", "de", "--source-lang", "en", "--valid-every", "0")
     run("folder", tmp_path / "c", tmp_path / "out", *languages)
     assert [row["src_text"] for row in rows(tmp_path / "out/train.tsv")] == ["Hello", ""]
-    assert "1 of 1 cues of b.de.srt have none at their times" in capsys.readouterr().err
+    assert "1 of 1 cues of b.de.srt match no cue" in capsys.readouterr().err
 
 
-def test_a_film_without_texts_among_others(tmp_path):
-    """What was never transcribed is neither learnt nor scored as if nothing were said there."""
+def test_a_video_without_text_among_others_is_left_out(tmp_path):
+    """It must not be trained on or scored as if it contained no speech."""
     for name in ("a", "b", "c"):
-        film(tmp_path / f"c/{name}.mp4", 3.0, seed=ord(name))
+        make_video(tmp_path / f"c/{name}.mp4", 3.0, seed=ord(name))
     for name in ("a", "b"):
         text(tmp_path / f"c/{name}.srt", SRT.replace("Hello", name), end="")
     run("folder", tmp_path / "c", tmp_path / "out", "--cut", "1")

@@ -1,9 +1,9 @@
-"""The corpora of SUPERB's four tasks."""
+"""Recipes of the corpora of four SUPERB tasks."""
 
 import pytest
 
 from manifests.errors import InputError
-from tests.manifests.corpora import rows, run, skipped, sound, text
+from tests.manifests.corpora import make_audio, rows, run, skipped, text
 from tests.manifests.learning import learn_a_task_of_superb
 
 
@@ -11,14 +11,14 @@ def test_speech_commands(tmp_path):
     corpus = tmp_path / "speech_commands_v0.01"
     names = ["yes/aa_nohash_0", "yes/bb_nohash_0", "bed/cc_nohash_0", "bed/dd_nohash_1"]
     for name in names:
-        sound(corpus / f"{name}.wav", 1.0)
-    sound(corpus / "_background_noise_/pink.wav", 10.5)
+        make_audio(corpus / f"{name}.wav", 1.0)
+    make_audio(corpus / "_background_noise_/pink.wav", 10.5)
     text(corpus / "validation_list.txt", "yes/bb_nohash_0.wav")
     text(corpus / "testing_list.txt", "bed/dd_nohash_1.wav")
-    with pytest.raises(InputError, match="SUPERB's test set; say where with --test-set"):
+    with pytest.raises(InputError, match="SUPERB's test set; give its folder with --test-set"):
         run("speech_commands", corpus, tmp_path / "out")
     for label in ("yes", "_unknown_", "_silence_"):
-        sound(tmp_path / f"speech_commands_test_set_v0.01/{label}/ee_nohash_0.wav", 1.0)
+        make_audio(tmp_path / f"speech_commands_test_set_v0.01/{label}/ee_nohash_0.wav", 1.0)
     run("speech_commands", corpus, tmp_path / "out")
     found = {s: rows(tmp_path / f"out/{s}.tsv") for s in ("train", "valid", "test")}
     labels = {s: [r["tgt_text"] for r in table] for s, table in found.items()}
@@ -37,11 +37,11 @@ def test_fluent_speech_commands(tmp_path):
     wavs = []
     for i, split in enumerate(("train", "valid", "test")):
         path = f"wavs/speakers/s{i}/a-{i}.wav"
-        wavs.append(sound(corpus / path, 1.0))
+        wavs.append(make_audio(corpus / path, 1.0))
         lines = [f'0,{path},s{i},"Change, please",change language,none,washroom']
         lines += [f"1,wavs/speakers/s{i}/gone.wav,s{i},Gone,,none,none"]
         louder = f"wavs/speakers/s{i}/b-{i}.wav"
-        sound(corpus / louder, 0.5)
+        make_audio(corpus / louder, 0.5)
         lines += ["2,", f"3,{louder},s{i},Louder,increase,volume,none"]
         text(corpus / f"data/{split}_data.csv", header, *lines, end="\r\n")
     run("fluent_speech_commands", corpus, tmp_path / "out")
@@ -59,7 +59,7 @@ def test_librispeech_phones(tmp_path, capsys):
         chapter = corpus / f"{split}/{speaker}/5"
         lines = []
         for i, words in enumerate(["HELLO WORLD", "HELLO GHOST WORLD HAUNT GHOST"]):
-            sound(chapter / f"{speaker}-5-000{i}.flac", 0.5)
+            make_audio(chapter / f"{speaker}-5-000{i}.flac", 0.5)
             lines.append(f"{speaker}-5-000{i} {words}")
         text(chapter / f"{speaker}-5.trans.txt", *lines)
     first = text(tmp_path / "first.txt", "HELLO\tHH AH0 L OW1", "HELLO(2) HH EH0 L OW1")
@@ -73,21 +73,21 @@ def test_librispeech_phones(tmp_path, capsys):
     assert "ghost haunt" in (tmp_path / "out/skipped.tsv").read_text()
     counts = (tmp_path / "out/out_of_lexicon.txt").read_text()
     assert counts == "ghost\t4\nhaunt\t2\n"
-    told = "2 words are out of the lexicon, 6 times in all"
-    assert told in capsys.readouterr().err
+    message = "2 words are not in the lexicon, 6 occurrences in all"
+    assert message in capsys.readouterr().err
     # Again, from the journal: its settings hold lists and paths.
     run("librispeech_phones", corpus, tmp_path / "out", *lexicon)
     learn_a_task_of_superb(tmp_path / "out", "phoneme_recognition")
 
 
 def test_libri2mix(tmp_path):
-    # As the preparation writes them, the later version's ``dev2`` among them.
+    # As written by SUPERB's preparation, including ``dev2`` of its later version.
     splits = {"train": "train-100", "dev2": "dev", "test": "test"}
     for split, official in splits.items():
         mixture = f"{split}-1_{split}-2"
         path = tmp_path / f"max/{official}/mix_both/{mixture}.wav"
-        sound(path, 2.0)
-        sound(path.with_name("lonely.wav"), 2.0)
+        make_audio(path, 2.0)
+        make_audio(path.with_name("lonely.wav"), 2.0)
         labels = tmp_path / "labels" / split
         text(
             labels / "rttm",
@@ -105,7 +105,7 @@ def test_libri2mix(tmp_path):
     assert row["segments"] == "anntrain:0.00-0.05;anntrain:0.10-0.70;bentrain:0.50-1.50"
     assert row["audio"].endswith("max/train-100/mix_both/train-1_train-2.wav")
     assert skipped(tmp_path / "out") == {"lonely": "not two speakers"}
-    # A reader of LibriSpeech, by the beginning of an utterance's name.
+    # A LibriSpeech speaker, by the beginning of an utterance id.
     for split, who in (("train", "84-1-2"), ("test", "84")):
         with (tmp_path / f"labels/{split}/rttm").open("a") as file:
             file.write(f"SPEAKER lonely 1 1 1 <NA> <NA> {who} <NA> <NA>\n")

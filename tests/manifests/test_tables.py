@@ -1,4 +1,4 @@
-"""Tables of clips: as people keep them, as spreadsheets write them, and of no use."""
+"""Tables of clips: plain ones, exports of spreadsheets, and invalid ones."""
 
 import json
 
@@ -8,12 +8,12 @@ from manifests.errors import InputError
 from manifests.folder import RECIPE
 from manifests.prepare import main
 from mmpt_fairseq.data.waveform import read_waveform
-from tests.manifests.corpora import film, rows, run, skipped, sound, text, truncated
+from tests.manifests.corpora import make_audio, make_video, rows, run, skipped, text, truncated
 
 
-def test_of_two_texts_one_is_chosen_and_what_is_not_used_is_told(tmp_path, capsys):
+def test_one_text_column_is_chosen_and_unused_columns_are_reported(tmp_path, capsys):
     for name in "ab":
-        sound(tmp_path / f"corpus/{name}.wav", 2.0)
+        make_audio(tmp_path / f"corpus/{name}.wav", 2.0)
     header = "file,start,stop,transcript,translation,split"
     lines = ["a.wav,0,1,moto,feu,train", "b.wav,0,1,mai,eau,valid"]
     table = str(text(tmp_path / "t.csv", header, *lines))
@@ -22,7 +22,7 @@ def test_of_two_texts_one_is_chosen_and_what_is_not_used_is_told(tmp_path, capsy
     with pytest.raises(SystemExit, match=columns):
         main(RECIPE, arguments)
     run("folder", *arguments, "--text-column", "transcript")
-    assert "no use for the column stop; known are file" in capsys.readouterr().err
+    assert "unknown column stop is ignored; known are file" in capsys.readouterr().err
     assert rows(tmp_path / "out/train.tsv")[0]["tgt_text"] == "moto"
     run("folder", *arguments, "--text-column", "translation", "--restart")
     [row] = rows(tmp_path / "out/train.tsv")
@@ -31,36 +31,36 @@ def test_of_two_texts_one_is_chosen_and_what_is_not_used_is_told(tmp_path, capsy
         main(RECIPE, [*arguments, "--text-column", "words", "--restart"])
 
 
-def test_a_table_that_is_not_utf_8_is_told(tmp_path, capsys):
-    sound(tmp_path / "corpus/a.wav", 1.0)
+def test_the_encoding_of_a_table_that_is_not_utf_8_is_reported(tmp_path, capsys):
+    make_audio(tmp_path / "corpus/a.wav", 1.0)
     (tmp_path / "t.csv").write_bytes("file,text\na.wav,привет\n".encode("cp1251"))
     table = ["--csv", str(tmp_path / "t.csv")]
     run("folder", tmp_path / "corpus", tmp_path / "out", *table, "--encoding", "cp1251")
     assert "is read as cp1251, not UTF-8" in capsys.readouterr().err
 
 
-def test_rows_of_no_use_are_left_out(tmp_path):
+def test_unusable_rows_are_left_out(tmp_path):
     for name in "ab":
-        sound(tmp_path / f"c/{name}.wav", 1.0)
+        make_audio(tmp_path / f"c/{name}.wav", 1.0)
     lines = ["a.wav,good,,", "a.wav,,,", "", ",no file,,", "a.wav,odd,x,2", "b.wav,good,,,"]
     lines += ["b.wav,one,,,two"]
     path = table(tmp_path / "t.csv", "file,text,start,end", *lines)
     run("folder", tmp_path / "c", tmp_path / "out", "--csv", path, "--valid-every", "0")
     assert [r["id"] for r in rows(tmp_path / "out/train.tsv")] == ["a", "b"]
-    told = (tmp_path / "out/skipped.tsv").read_text().splitlines()[1:]
-    assert [line.split("\t")[3] for line in told] == [
+    output = (tmp_path / "out/skipped.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[3] for line in output] == [
         "empty transcript",
         "unusable row",
         "unusable times",
         "unusable row",
     ]
-    assert "t.csv, line 5\t" in told[1]
-    assert "t.csv, line 8\t" in told[3]
-    assert "more cells than the header" in told[3]
+    assert "t.csv, line 5\t" in output[1]
+    assert "t.csv, line 8\t" in output[3]
+    assert "more cells than the header" in output[3]
 
 
-def test_a_file_under_two_spellings_is_one(tmp_path):
-    sound(tmp_path / "c/wav/a.wav", 1.0)
+def test_a_file_under_two_paths_is_a_duplicate(tmp_path):
+    make_audio(tmp_path / "c/wav/a.wav", 1.0)
     lines = ["wav/a.wav,good", "wav/../wav/a.wav,again", "../c/wav/a.wav,again"]
     path = table(tmp_path / "t.csv", "file,text", *lines)
     run("folder", tmp_path / "c", tmp_path / "out", "--csv", path, "--valid-every", "0")
@@ -72,18 +72,21 @@ def test_a_file_under_two_spellings_is_one(tmp_path):
     ("data", "complaint"),
     [
         (b"file,text\na.wav,caf\x81", "t.csv is not cp1252 text; save it as UTF-8"),
-        (b'file,text\na.wav,b\na.wav,"' + b"x" * 200_000, "t.csv, behind line 2: .*a quote open"),
+        (
+            b'file,text\na.wav,b\na.wav,"' + b"x" * 200_000,
+            "t.csv, after line 2: .*a quote left open",
+        ),
     ],
 )
-def test_tables_that_are_none(tmp_path, data, complaint):
-    sound(tmp_path / "c/a.wav", 1.0)
+def test_unreadable_tables_are_refused(tmp_path, data, complaint):
+    make_audio(tmp_path / "c/a.wav", 1.0)
     (tmp_path / "t.csv").write_bytes(data)
     with pytest.raises(InputError, match=complaint):
         run("folder", tmp_path / "c", tmp_path / "out", "--csv", str(tmp_path / "t.csv"))
 
 
-def test_a_table_in_another_encoding(tmp_path):
-    sound(tmp_path / "c/a.wav", 1.0)
+def test_a_table_in_another_encoding_is_read(tmp_path):
+    make_audio(tmp_path / "c/a.wav", 1.0)
     (tmp_path / "t.csv").write_bytes("file;text\na.wav;naïve".encode("cp1252"))
     run("folder", tmp_path / "c", tmp_path / "out", "--csv", str(tmp_path / "t.csv"))
     assert rows(tmp_path / "out/train.tsv")[0]["tgt_text"] == "naïve"
@@ -91,7 +94,7 @@ def test_a_table_in_another_encoding(tmp_path):
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
 def test_a_table(tmp_path, delimiter):
-    sound(tmp_path / "corpus/wav/a.wav", 3.0)
+    make_audio(tmp_path / "corpus/wav/a.wav", 3.0)
     table = [
         ["file", "transcript", "speaker", "split", "start", "end"],
         ["wav/a.wav", "first part", "ann", "train", "0", "1.5"],
@@ -107,30 +110,30 @@ def test_a_table(tmp_path, delimiter):
     assert skipped(tmp_path / "out") == {"wav/b": "missing file"}
 
 
-def test_splits_that_no_training_takes_are_told(tmp_path, capsys):
+def test_splits_with_unusual_names_are_reported(tmp_path, capsys):
     splits = ["train"] * 3 + ["trian"] * 2 + ["valid", "dev-other", "test"]
     for i in range(len(splits)):
-        sound(tmp_path / f"c/{i}.wav", 0.3)
+        make_audio(tmp_path / f"c/{i}.wav", 0.3)
     lines = [f"{i}.wav,said {i},{split}" for i, split in enumerate(splits)]
     table = text(tmp_path / "t.csv", "file,text,split", *lines)
     main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "out"), "--csv", str(table), "--jobs", "1"])
-    told = capsys.readouterr().err
-    assert "2 clips are of the split trian, which is none of train, valid and test" in told
-    assert "dev-other" not in told
+    output = capsys.readouterr().err
+    assert "2 clips are in the split trian, which is not train, valid or test" in output
+    assert "dev-other" not in output
 
 
-def test_pictures_that_all_go_to_valid_are_warned_of(tmp_path, capsys):
-    sound(tmp_path / "c/train/a.wav", 1.0)
-    film(tmp_path / "c/valid/b.mp4", 1.0)
+def test_video_that_all_goes_to_valid_is_warned_of(tmp_path, capsys):
+    make_audio(tmp_path / "c/train/a.wav", 1.0)
+    make_video(tmp_path / "c/valid/b.mp4", 1.0)
     main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "out"), "--jobs", "1"])
-    assert "all clips with pictures outside test went to valid (1)" in capsys.readouterr().err
-    film(tmp_path / "c/train/c.mp4", 1.0)
+    assert "all clips with video outside test went to valid (1)" in capsys.readouterr().err
+    make_video(tmp_path / "c/train/c.mp4", 1.0)
     main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "two"), "--jobs", "1"])
-    assert "with pictures" not in capsys.readouterr().err
+    assert "with video outside test" not in capsys.readouterr().err
 
 
-def test_of_a_recording_that_was_cut_off_the_segments_before_are_kept(tmp_path):
-    truncated(sound(tmp_path / "c/a.wav", 4.0))
+def test_segments_before_the_end_of_a_truncated_recording_are_kept(tmp_path):
+    truncated(make_audio(tmp_path / "c/a.wav", 4.0))
     lines = ["a.wav,0,1,one", "a.wav,0.5,1.9,two", "a.wav,1.5,3,three", "a.wav,1,,four"]
     table = text(tmp_path / "t.csv", "file,start,end,text", *lines)
     options = ["--csv", str(table), "--valid-every", "0"]
@@ -138,14 +141,14 @@ def test_of_a_recording_that_was_cut_off_the_segments_before_are_kept(tmp_path):
     kept = rows(tmp_path / "out/train.tsv")
     assert [row["tgt_text"] for row in kept] == ["one", "two"]
     assert len(read_waveform(kept[1]["audio"])) == 1.4 * 16_000
-    told = (tmp_path / "out/skipped.tsv").read_text()
-    assert "ends at 3.00 s of 2.00 s" in told
-    assert "of the 64000 samples that its header promises are there" in told
+    output = (tmp_path / "out/skipped.tsv").read_text()
+    assert "ends at 3.00 s of 2.00 s" in output
+    assert "of the 64000 samples that its header promises are there" in output
 
 
-def test_a_spreadsheets_table(tmp_path, capsys):
-    """Its delimiter in a line of its own, and decimal commas; what is no number is quoted."""
-    sound(tmp_path / "corpus/a.wav", 3.0)
+def test_a_spreadsheet_export(tmp_path, capsys):
+    """With the delimiter on a separate line and decimal commas; invalid numbers are reported."""
+    make_audio(tmp_path / "corpus/a.wav", 3.0)
     lines = [
         "sep=;",
         "file;start;end;text",
@@ -157,13 +160,13 @@ def test_a_spreadsheets_table(tmp_path, capsys):
     run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
     [row] = rows(tmp_path / "out/train.tsv")
     assert (row["audio"][-8:], row["tgt_text"]) == (":0:24000", "one, two")
-    told = (tmp_path / "out/skipped.tsv").read_text()
-    assert "'x' is not a number" in told
-    assert "from -1.5 s on, 3.5 s" in told
+    output = (tmp_path / "out/skipped.tsv").read_text()
+    assert "'x' is not a number" in output
+    assert "from -1.5 s, 3.5 s long" in output
 
 
-def test_a_table_of_tabs_whose_cells_are_all_quoted(tmp_path):
-    sound(tmp_path / "corpus/a.wav", 1.0)
+def test_a_tsv_with_all_cells_quoted(tmp_path):
+    make_audio(tmp_path / "corpus/a.wav", 1.0)
     path = text(tmp_path / "t.tsv", '"file"\t"text"', '"a.wav"\t"yes"')
     run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
     assert [r["tgt_text"] for r in rows(tmp_path / "out/train.tsv")] == ["yes"]
@@ -177,10 +180,10 @@ def test_a_table_of_tabs_whose_cells_are_all_quoted(tmp_path):
         ('"what was said"', "plain", '"what was said"'),
     ],
 )
-def test_quotes_in_a_table_of_tabs(tmp_path, cell, other, expected):
-    """Taken off where all that are there are a spreadsheet's; Common Voice has some in texts."""
+def test_quotes_in_a_tsv(tmp_path, cell, other, expected):
+    """Removed if all are a spreadsheet's; kept as text in Common Voice."""
     for name in "ab":
-        sound(tmp_path / f"corpus/{name}.wav", 1.0)
+        make_audio(tmp_path / f"corpus/{name}.wav", 1.0)
     path = text(tmp_path / "t.tsv", "path\tsentence", f"a.wav\t{cell}", f"b.wav\t{other}")
     run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")
     assert [r["tgt_text"] for r in rows(tmp_path / "out/train.tsv")] == [expected, other]
@@ -196,8 +199,8 @@ def test_quotes_in_a_table_of_tabs(tmp_path, cell, other, expected):
         ({"file": "a.wav", "text": ["x", "y"]}, "its text holds several values"),
     ],
 )
-def test_a_row_that_cannot_be_used_stops_no_other(tmp_path, row, fault):
-    sound(tmp_path / "corpus/a.wav", 1.0)
+def test_an_unusable_row_does_not_affect_others(tmp_path, row, fault):
+    make_audio(tmp_path / "corpus/a.wav", 1.0)
     lines = [json.dumps(r) for r in ({"file": "a.wav", "text": "yes"}, row)]
     path = text(tmp_path / "t.jsonl", *lines)
     run("folder", tmp_path / "corpus", tmp_path / "out", "--csv", str(path), "--valid-every", "0")

@@ -1,4 +1,4 @@
-"""Texts as they stand in manifests."""
+"""Normalisation of texts in manifests."""
 
 import io
 
@@ -21,7 +21,7 @@ from mmpt_fairseq.scoring import normalise_text
         ),
         ("AT&amp;amp;T &amp;quot;", 'AT&T "'),
         ("e\u200b\u0301", "\u00e9"),
-        ("\u0600123 \u06dd45", "\u0600123 \u06dd45"),  # Arabic's signs around numbers are seen
+        ("\u0600123 \u06dd45", "\u0600123 \u06dd45"),  # Arabic signs around numbers are visible
         ("", ""),
     ],
 )
@@ -67,13 +67,13 @@ def test_clean(raw, expected):
         ("It is 5:00: go", "It is 5:00: go"),
     ],
 )
-def test_what_is_said(raw, expected):
+def test_spoken_keeps_only_speech(raw, expected):
     assert spoken(raw) == expected
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_rules_are_whole_the_first_time(name):
-    """What a rule leaves it leaves again: a hypothesis without mark-up keeps what it says."""
+def test_rules_are_idempotent(name):
+    """So that they do not change a hypothesis without mark-up."""
     rule = RULES[name]
     for raw in [
         "CA: (Laughter) &amp;lt;i> -- JOHN: e\u200b\u0301",
@@ -99,7 +99,7 @@ def test_rules_are_whole_the_first_time(name):
         ("La col·lecció · צה״ל", "la col·lecció צה״ל"),
     ],
 )
-def test_what_is_heard(raw, expected):
+def test_plain_keeps_words_without_punctuation(raw, expected):
     assert plain(raw) == expected
 
 
@@ -107,23 +107,23 @@ def test_what_is_heard(raw, expected):
     ("one", "other", "same"),
     [
         ("The cat sat, on the mat.", "the cat sat on the mat", True),
-        ("किताब", "कताब", False),  # a vowel's sign
-        ("คน ไป", "คน ไป่", False),  # a tone's
-        ("kɔ\u0301ba", "kɔ\u0300ba", False),  # the same, of which no letter has been made
+        ("किताब", "कताब", False),  # a vowel sign
+        ("คน ไป", "คน ไป่", False),  # a tone mark
+        ("kɔ\u0301ba", "kɔ\u0300ba", False),  # a tone mark without a precomposed letter
         ("Straße", "STRASSE", True),
     ],
 )
-def test_what_counts_as_the_same_sentence(one, other, same):
+def test_which_sentences_count_as_the_same(one, other, same):
     assert (sentence_key(one) == sentence_key(other)) is same
 
 
-def test_a_rule_over_lines(monkeypatch, capsys):
+def test_the_command_applies_a_rule_to_lines(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO("CA: Yes.\n(Applause)\nno\n"))
     main(["spoken"])
     assert capsys.readouterr().out == "Yes.\n\nno\n"
 
 
-def test_lines_by_their_mark_and_bytes_that_are_no_text(tmp_path):
+def test_lines_are_decoded_by_byte_order_mark_and_invalid_bytes_kept(tmp_path):
     (tmp_path / "a").write_bytes("è\u2028é\r\nb".encode("utf-16"))
     assert [clean(line) for line in read_lines(tmp_path / "a")] == ["è é", "b"]
     (tmp_path / "b").write_bytes(b"\xef\xbb\xbfna\xefve\nok")
@@ -131,5 +131,5 @@ def test_lines_by_their_mark_and_bytes_that_are_no_text(tmp_path):
     assert (bad, good) == ("na\udcefve", "ok")
 
 
-def test_lrs3_marks():
+def test_lrs3_noise_marks_are_removed():
     assert lrs3("I {NS} DON'T <UNK> KNOW") == "i don't know"

@@ -1,4 +1,4 @@
-"""From a folder of videos with subtitles to trainings, by the commands that the README gives."""
+"""From a folder of videos with subtitles to training, by the commands in the README."""
 
 import shutil
 
@@ -8,7 +8,7 @@ from manifests import folder, vocabulary
 from manifests.features import cache_features
 from manifests.prepare import main
 from tests.commands import succeeded, train
-from tests.manifests.corpora import film, rows, text
+from tests.manifests.corpora import make_video, rows, text
 
 CUES = """1
 00:00:00,200 --> 00:00:01,400
@@ -22,10 +22,10 @@ Die Katze
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Three videos of three seconds, one of them for validation."""
+    """Manifests of three 3-second videos, one of them for validation."""
     root = tmp_path_factory.mktemp("films")
     for i in range(3):
-        film(root / f"films/{i}.mp4", 3.0, seed=i)
+        make_video(root / f"films/{i}.mp4", 3.0, seed=i)
         text(root / f"films/{i}.de.srt", CUES.replace("rotes", f"{'r' * (i + 1)}otes"), end="")
     options = ["--source-lang", "en", "--target-lang", "de", "--jobs", "1"]
     main(folder.RECIPE, [str(root / "films"), str(root / "data"), *options])
@@ -34,7 +34,7 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.parametrize("stage", ["pretraining", "midtraining"])
-def test_segments_of_videos_train_an_update(data, tmp_path, stage):
+def test_video_segments_train_for_an_update(data, tmp_path, stage):
     assert all(
         r["audio"].count(":") == r["video"].count(":") == 2 for r in rows(data / "train.tsv")
     )

@@ -1,4 +1,4 @@
-"""Vocabularies leave texts as they are: what is learnt is what is scored."""
+"""Vocabularies do not change texts: training targets are what is scored."""
 
 from argparse import Namespace
 
@@ -13,7 +13,7 @@ from manifests.text import clean
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.scoring import error_rates, normalise_text
 
-# Each is changed by the compatibility normalisation that SentencePiece does by default.
+# Each is changed by SentencePiece's default compatibility normalisation.
 TEXTS = [
     "Wait... ½ of № 5…",
     "ﬁve ２０ ㎏ x²",
@@ -35,7 +35,7 @@ def folder(request, tmp_path):
 
 
 def test_a_perfect_model_makes_no_errors(folder):
-    """Through fairseq's own encoder, dictionary and decoder."""
+    """Through fairseq's encoder, dictionary and decoder."""
     dictionary = Dictionary.load(str(folder / "dict.txt"))
     model = Namespace(bpe="sentencepiece", sentencepiece_model=str(folder / "spm.model"))
     bpe = encoders.build_bpe(model)
@@ -48,14 +48,14 @@ def test_a_perfect_model_makes_no_errors(folder):
     assert error_rates(TEXTS, said) == {"wer": 0.0, "cer": 0.0}
 
 
-def test_a_long_text_has_letters_too(tmp_path):
+def test_a_very_long_text_is_not_left_out(tmp_path):
     row = {"id": 0, "audio": "a.wav", "n_frames": 9, "tgt_text": "ж" * 3000 + "щ"}
     write_manifest(tmp_path / "train.tsv", [row])
     vocabulary.build_vocabulary(tmp_path)
     assert {"ж 1", "щ 1"} <= set((tmp_path / "dict.txt").read_text().splitlines())
 
 
-def test_again_it_changes_nothing_but_the_vocabulary(tmp_path, capsys):
+def test_rebuilding_changes_nothing_but_the_vocabulary(tmp_path, capsys):
     rows = [
         {"id": n, "audio": "a.wav", "n_frames": 9, "tgt_text": "a", "tgt_lang": language}
         for n, language in enumerate(("de", "it"))
@@ -69,12 +69,12 @@ def test_again_it_changes_nothing_but_the_vocabulary(tmp_path, capsys):
     vocabulary.build_vocabulary(tmp_path)
     del first["shuffle"]
     assert yaml.safe_load(config.read_text()) == {**first, "sampling_alpha": 0.5}
-    told = capsys.readouterr().err
-    assert "config.yaml stays as it is but for the vocabulary" in told
-    assert "another vocabulary" not in told
+    output = capsys.readouterr().err
+    assert "config.yaml is unchanged except for the vocabulary" in output
+    assert "another vocabulary" not in output
     write_manifest(tmp_path / "train.tsv", rows[:1])
     vocabulary.build_vocabulary(tmp_path)
-    assert "dict.txt was another vocabulary, of 4 entries" in capsys.readouterr().err
+    assert "dict.txt held another vocabulary, of 4 entries" in capsys.readouterr().err
     assert "prepend_tgt_lang_tag" not in yaml.safe_load(config.read_text())
     for content in ("- a\n", "\ta: b\n"):
         config.write_text(content)
@@ -87,6 +87,6 @@ def test_scoring_changes_no_manifest_text():
     assert [normalise_text(clean(text)) for text in TEXTS] == [clean(text) for text in TEXTS]
 
 
-def test_plain_text_becomes_pieces_by_the_rule_of_the_manifests(folder):
+def test_plain_text_is_cleaned_like_manifests_and_tokenised(folder):
     [line] = Pieces(folder)(["  e\u0301t\u0065\u0301 &amp; ǅ\n", " "])
     assert line.replace(" ", "").replace("▁", " ").strip() == "été & ǅ"

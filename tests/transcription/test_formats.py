@@ -59,7 +59,7 @@ def test_tsv_is_a_table_that_manifests_are_made_of(tmp_path):
         ("c.wav", "0.000", "1.500", '"oh" well,'),
     ]
     [told] = describe(table)
-    assert "no use for the column confidence;" in told
+    assert "unknown column confidence is ignored;" in told
 
 
 def test_confidence_of_a_segment():
