@@ -36,5 +36,5 @@ def test_the_table_has_scores_intervals_and_novel_sentences():
     lines = table(found).splitlines()
     assert lines[1].split() == ["scratch", "50.0", "[45.0,", "55.0]", "±", "1.4", "50.0"]
     assert lines[2].endswith("-20.0 % [-25.0, -15.0]")
-    assert lines[3].startswith("of the 50 of 300 test sentences")
+    assert lines[3].startswith("the 50 of 300 test sentences")
     assert lines[6] == "midtrained_mae_nl: BLEU 71.0 ± 1.4"
