@@ -1,4 +1,4 @@
-"""The real corpora that several examples read, as rows of manifests."""
+"""Manifest rows of the real corpora that several examples use."""
 
 import csv
 from pathlib import Path
@@ -8,38 +8,38 @@ from manifests.headers import is_soundfile
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.waveform import read_waveform
 
-# Read speech, without its text; any folders below, as LibriSpeech's speakers and chapters.
+# Read speech, used without its text; searched recursively (LibriSpeech: speakers and chapters).
 SPEECH = ("librispeech/train-clean-100", "arctic/audio")
-GRID_PICTURES = 75  # in every clip
+GRID_FRAMES = 75  # video frames in every clip
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a TSV with a header.
 
     Raises:
-        InputError: there is no such file.
+        InputError: the file does not exist.
     """
     if not path.is_file():
-        raise InputError(f"there is no {path}; --data must name the folder that holds the corpora")
+        raise InputError(f"there is no {path}; --data must name the folder of the corpora")
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def grid_clips(folder: Path) -> list[dict]:
-    """GRID's clips of a talking face: sound and pictures in one file.
+    """GRID's clips of a talking face: audio and video in one file.
 
     Raises:
-        InputError: there is no ``clips.tsv``, or no clip in it.
+        InputError: ``clips.tsv`` is missing or lists no clip.
     """
     rows = read_table(folder / "clips.tsv")
     if not rows:
-        raise InputError(f"{folder / 'clips.tsv'} names no clip")
+        raise InputError(f"{folder / 'clips.tsv'} lists no clip")
     return [
         {
             "id": row["id"],
             "audio": str((folder / row["video"]).resolve()),
             "video": str((folder / row["video"]).resolve()),
-            "video_frames": GRID_PICTURES,
+            "video_frames": GRID_FRAMES,
             "speaker": row["speaker"],
         }
         for row in rows
@@ -47,7 +47,7 @@ def grid_clips(folder: Path) -> list[dict]:
 
 
 def grid_words(folder: Path) -> dict[str, str]:
-    """What is said in each of GRID's clips, and when, as a manifest's ``segments``; no silence."""
+    """Time-aligned words of each GRID clip as a manifest's ``segments``, without silences."""
     return {
         row["id"]: ";".join(x for x in row["words"].split() if not x.startswith("sil:"))
         for row in read_table(folder / "clips.tsv")
@@ -55,10 +55,10 @@ def grid_words(folder: Path) -> dict[str, str]:
 
 
 def recordings(folder: Path) -> list[Path]:
-    """Every sound under a folder, sorted; of several with one name the first alone.
+    """All audio files under a folder, sorted; only the first of those with the same stem.
 
     Raises:
-        InputError: there is none.
+        InputError: there are none.
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
@@ -66,14 +66,14 @@ def recordings(folder: Path) -> list[Path]:
             found.setdefault(path.stem, path)
     if not found:
         raise InputError(
-            f"there is no flac, ogg or wav under {folder}; how --data must lie: "
+            f"there is no flac, ogg or wav file under {folder}; for the layout of --data see "
             "examples/mboshi/README.md"
         )
     return list(found.values())
 
 
 def speech_clips(data: Path) -> list[dict]:
-    """LibriSpeech and ARCTIC under ``data``: read speech, without its text."""
+    """Rows of LibriSpeech and ARCTIC under ``data``: read speech, without its text."""
     return [
         {"id": path.stem, "audio": str(path.resolve()), "speaker": path.stem.split("-")[0]}
         for folder in SPEECH
@@ -82,7 +82,7 @@ def speech_clips(data: Path) -> list[dict]:
 
 
 def measure(row: dict) -> dict:
-    """A row with ``n_frames``, counted by decoding; or with ``fault``."""
+    """The row with ``n_frames``, counted by decoding; or its ``id`` and ``fault`` if unreadable."""
     try:
         frames = num_frames(len(read_waveform(row["audio"])))
     except UnreadableClip as error:

@@ -1,9 +1,9 @@
-"""Commands in processes that have imported torch and fairseq already: for many short trainings.
+"""Run commands in forks of a process that has already imported torch and fairseq.
 
-Importing them takes longer than training a small head on stored states, or a test's model. A
-server imports them once; every command begins in a copy of it and is the real console script or
-module from there on, with its own arguments, environment, working directory, streams and exit
-status. Neither fairseq's command modules nor the plugin are imported before.
+For many short trainings: these imports take longer than training a small head on stored features,
+or a test's model. A server process imports them once; every command starts in a fork of it and then
+runs as the real console script or module, with its own arguments, environment, working directory,
+streams and exit status. Neither fairseq's command modules nor the plugin are imported beforehand.
 """
 
 import contextlib
@@ -23,27 +23,27 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PRELOADED = ("fairseq", "hydra", "tensorboardX", "torch._dynamo")
-ANSWER = 64  # bytes, more than any has
+ANSWER = 64  # bytes; no answer is longer
 
-_idle: list["_Server"] = []  # a server runs one command at a time
+_idle: list["_Server"] = []  # servers without a command; each runs one at a time
 
 
 class Forked:
-    """A command under way, with those members of ``subprocess.Popen`` that stages.py uses.
+    """A running command with the members of ``subprocess.Popen`` that stages.py uses.
 
     Args:
         command: a console script of this environment, by name or path, or ``python -m MODULE``,
-            with its arguments.
-        environment: its variables; ``OMP_NUM_THREADS`` among them holds for torch.
-        cwd: its working directory, this process's if none is given.
+            and its arguments.
+        environment: environment variables; ``OMP_NUM_THREADS`` is also applied to torch.
+        cwd: working directory; default: that of this process.
     """
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], cwd: Path | None = None
     ) -> None:
         request = [list(command), dict(environment), str(cwd or Path.cwd())]
-        self._server, self.pid, output = _started(request)
-        # Its number may be another process's as soon as it has been waited for.
+        self._server, self.pid, output = _start(request)
+        # Once the process has been waited for, its pid may be reused; the pidfd stays valid.
         self._process = os.pidfd_open(self.pid)
         self.stdout = os.fdopen(output, encoding="utf-8", errors="replace")
         self.returncode: int | None = None
@@ -69,8 +69,8 @@ class Forked:
             os.close(self._process)
 
 
-def _started(request: list) -> tuple["_Server", int, int]:
-    """A server, the number of the process that a command begins in, and its output to be read."""
+def _start(request: list) -> tuple["_Server", int, int]:
+    """Start a command; return its server, its pid and the file descriptor of its output."""
     while True:
         server = _idle.pop() if _idle else None
         try:
@@ -79,27 +79,30 @@ def _started(request: list) -> tuple["_Server", int, int]:
         except (ConnectionError, ChildProcessError):
             if server is None:
                 raise
-            # It has ended since its last command: with another one.
+            # The idle server has exited since its last command: try another one.
 
 
 class _Server:
-    """This module as a process, which ends with the socket, so with this process."""
+    """This module run as a process that exits when the socket closes, hence with this process."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._asked = False  # for the exit status
-        with theirs:
-            number = str(theirs.fileno())
+        self._socket, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._waiting = False  # for the exit status
+        with remote:
+            number = str(remote.fileno())
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "examples.forked", number],
                 cwd=ROOT,
-                env=dict(environment),  # some of it is read when Python and OpenMP start
+                env=dict(environment),  # Python and OpenMP read some variables only at startup
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[remote.fileno()],
             )
 
     def start(self, request: list) -> tuple[int, int]:
-        """As :func:`_started`. The request goes into a file: it may be longer than a message."""
+        """Return the pid and the output of a new command.
+
+        The request is passed as a file because it may exceed the maximum message size.
+        """
         read, write = os.pipe()
         try:
             with tempfile.TemporaryFile() as file, os.fdopen(write, "wb"):
@@ -112,26 +115,26 @@ class _Server:
             raise
 
     def wait(self) -> int:
-        """The exit status; may be asked for again where that was interrupted."""
-        if not self._asked:
-            self._asked = True
+        """Wait for the exit status; may be called again after an interrupt."""
+        if not self._waiting:
+            self._waiting = True
             self._socket.send(b"wait")
         status = self._answer()
-        self._asked = False
+        self._waiting = False
         return status
 
     def _answer(self) -> int:
         answer = self._socket.recv(ANSWER)
         if not answer:
-            raise ChildProcessError("the server of commands has ended; what it says stands above")
+            raise ChildProcessError("the command server has exited; see its output above")
         return int(answer)
 
 
 def serve(requests: socket.socket) -> list[str]:
-    """Fork for every request; in the copy, the command that it is to become."""
+    """Fork for every request; return, only in the child, the command to run."""
     for name in PRELOADED:
         importlib.import_module(name)
-    gc.freeze()  # what was imported is not searched for garbage at every epoch
+    gc.freeze()  # exclude the imported modules from garbage collection
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the commands
     while True:
         message, files, _, _ = socket.recv_fds(requests, ANSWER, 2)
@@ -147,14 +150,14 @@ def serve(requests: socket.socket) -> list[str]:
         os.close(request)
         os.close(output)
         requests.send(str(child).encode())
-        requests.recv(ANSWER)  # "wait", or nothing if nobody is left to do so
+        requests.recv(ANSWER)  # "wait", or empty if the client has exited
         _, status = os.waitpid(child, 0)
         with contextlib.suppress(BrokenPipeError):
             requests.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
 def _become(command: list[str], environment: dict[str, str], cwd: str, output: int) -> list[str]:
-    """In the new process; returns its command."""
+    """Set up the forked process; return its command."""
     import torch
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -165,7 +168,7 @@ def _become(command: list[str], environment: dict[str, str], cwd: str, output: i
     os.environ.clear()
     os.environ.update(environment)
     if environment.get("PYTHONWARNINGS") == "ignore":
-        warnings.simplefilter("ignore")  # the variable is read when Python starts
+        warnings.simplefilter("ignore")  # Python reads the variable only at startup
     if threads := environment.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
     return command

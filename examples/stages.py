@@ -1,9 +1,9 @@
-"""Runs fairseq's commands for the examples: logged, with a progress bar, resumed, never repeated.
+"""Run fairseq's commands for the examples: logged, with a progress bar, resumable, never repeated.
 
-A step writes what it is about, its command and a fingerprint of the files that it reads, to
-``started.json`` in its folder, and ``done.json`` when it ends. A finished step is not run again;
-an interrupted training goes on from its last checkpoint; a step that would mix with the results of
-another command or of other files is refused.
+A step writes its identity, the command and a fingerprint of the files that it reads, to
+``started.json`` in its folder, and ``done.json`` when it finishes. A finished step is not run
+again; an interrupted training resumes from its last checkpoint; a folder with results of a
+different command or of different files is rejected.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ from mmpt_fairseq.report.scores import score
 BIN = Path(sys.executable).parent
 # Models this small gain nothing from a second OpenMP thread: on two idle cores the demo's updates
 # took 1.0 (stage 1), 1.2 (stage 2) and 1.7 times as long with two (stage 3, batches of 10 s).
-# Where a user asks for more, threads that spin while they wait starve the loader's workers:
-# measured on two cores, updates took up to four times as long.
+# If a user sets more, spinning OpenMP threads starve the data loader's workers: with two cores,
+# updates took up to four times as long.
 COMMAND_ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore",
     "OMP_NUM_THREADS": "1",
@@ -42,27 +42,27 @@ COMMAND_ENVIRONMENT = {
 }
 
 Result = TypeVar("Result")
-_alive: set[subprocess.Popen] = set()  # commands that run now
-_stopped = threading.Event()  # no further command starts
+_running: set[subprocess.Popen] = set()
+_stopped = threading.Event()  # when set, no further command starts
 _local = threading.local()  # `start`: how this thread starts commands
 
 
 @contextlib.contextmanager
 def exit_in_a_sentence() -> Iterator[None]:
-    """End an example with one sentence where its input is at fault or someone stops it.
+    """End an example with a one-line message on bad input, Ctrl-C or SIGTERM.
 
-    ``kill`` stops it as Ctrl-C does: what it started would else train on without it.
+    SIGTERM is handled like Ctrl-C; otherwise the commands that were started would keep running.
     """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with command_line("interrupted; the same command goes on from here"):
+        with command_line("interrupted; run the same command again to resume"):
             yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def popen(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
-    """A command of this environment's, its output to be read line by line."""
+    """Start a command of this Python environment with its output piped as text."""
     return subprocess.Popen(
         [_program(command[0]), *command[1:]],
         stdout=subprocess.PIPE,
@@ -78,17 +78,17 @@ def side_by_side(
     jobs: int,
     start: Callable[[Sequence[str], Mapping[str, str]], subprocess.Popen] = popen,
 ) -> list[Result]:
-    """The results of independent steps, ``jobs`` of them at a time.
+    """Run independent steps, ``jobs`` at a time, and return their results.
 
-    ``start`` is how their commands are started. When one step fails the others are stopped; all go
-    on from their checkpoints when run again.
+    ``start`` starts their commands. When a step fails, the others are stopped; all resume from
+    their checkpoints when run again.
     """
     jobs = max(1, min(jobs, len(steps)))
     failures: list[BaseException] = []
 
     def stop() -> None:
         _stopped.set()
-        for process in list(_alive):
+        for process in list(_running):
             process.terminate()
 
     def run(step: Callable[[], Result]) -> Result | None:
@@ -108,7 +108,7 @@ def side_by_side(
                 stop()
                 raise
     finally:
-        _stopped.clear()  # only now that no step runs any more
+        _stopped.clear()  # no step is running any more
     if failures:
         raise failures[0]
     return results
@@ -122,10 +122,10 @@ def train(
     overrides: Sequence[str] = (),
     interrupt_at: int | None = None,
 ) -> Path:
-    """``fairseq-hydra-train`` with one of our configs; returns the best checkpoint.
+    """Run ``fairseq-hydra-train`` with one of our configs; return the best checkpoint.
 
-    ``interrupt_at`` kills the training once after that update and starts it again, to show that
-    it goes on.
+    ``interrupt_at`` kills the training once after that update and restarts it, to show that it
+    resumes.
     """
     command = [
         "fairseq-hydra-train",
@@ -145,7 +145,7 @@ def train(
 def decode(
     checkpoint: Path, data: Path, split: str, results: Path, metric: str, options: Sequence[str]
 ) -> dict:
-    """``fairseq-generate``, then its score against the manifest (every row or nothing)."""
+    """Run ``fairseq-generate`` and score its output, which must cover every row of the manifest."""
     command = [
         "fairseq-generate",
         str(data),
@@ -160,7 +160,7 @@ def decode(
 
 
 def data_files(data: Path) -> list[Path]:
-    """The files of a data folder that decide what is trained."""
+    """The files of a data folder that affect training."""
     return sorted(p for p in data.iterdir() if p.suffix in (".tsv", ".yaml", ".txt", ".model"))
 
 
@@ -172,16 +172,16 @@ def run_step(
     interrupt_at: int | None = None,
     recipe: Path | None = None,
 ) -> None:
-    """Run one command in its folder unless that is done.
+    """Run one command in its folder unless it has already finished there.
 
     Args:
-        inputs: files that it reads.
-        total: updates that it makes, for the bar.
-        interrupt_at: kill it once after that update.
-        recipe: the config that it reads.
+        inputs: files that the command reads.
+        total: number of updates, for the progress bar.
+        interrupt_at: kill the command once after that update, then run it again.
+        recipe: the config that the command reads.
 
     Raises:
-        InputError: the command failed, or the folder belongs to another command or other files.
+        InputError: the command failed, or the folder is of a different command or different files.
     """
     if _stopped.is_set():
         raise InputError("not started, because another step failed")
@@ -195,10 +195,10 @@ def run_step(
     started, done = folder / "started.json", folder / "done.json"
     if started.is_file():
         before = json.loads(started.read_text())["identity"]
-        # What an earlier version did not write down cannot differ.
+        # Parts that an earlier version did not record count as equal.
         if any(before.get(part, now) != now for part, now in identity.items()):
-            differs = _difference(before["command"], identity["command"])
-            raise InputError(f"{folder} was made {differs}; move it away to make it anew")
+            difference = _difference(before["command"], identity["command"])
+            raise InputError(f"{folder} was created {difference}; move it away to run it again")
         if done.is_file():
             return
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +209,7 @@ def run_step(
     try:
         if interrupt_at and not list(folder.glob("checkpoint*.pt")):
             killed = _run(command, folder, total, interrupt_at)
-            print(f"killed after update {killed}, going on", file=sys.stderr, flush=True)
+            print(f"killed after update {killed}, resuming", file=sys.stderr, flush=True)
         _run(command, folder, total)
     finally:
         seconds = earlier + time.monotonic() - begin
@@ -218,17 +218,17 @@ def run_step(
 
 
 def _difference(before: Sequence[str], now: Sequence[str]) -> str:
-    """What tells two runs of a step apart, for a sentence."""
+    """Describe how two runs of a step differ, for use in a message."""
     if list(before) == list(now):
-        return "from other files"
+        return "from different files"
     then, here = _options(before), _options(now)
-    gone, new = ([x for x in a if x not in b] for a, b in ((then, here), (here, then)))
-    told = [f"{when} {' '.join(x)}" for when, x in (("then", gone), ("now", new)) if x]
-    return f"by another command ({', '.join(told)})" if told else "by another command"
+    removed, added = ([x for x in a if x not in b] for a, b in ((then, here), (here, then)))
+    changes = [f"{when} {' '.join(x)}" for when, x in (("then", removed), ("now", added)) if x]
+    return f"by a different command ({', '.join(changes)})" if changes else "by a different command"
 
 
 def _options(command: Sequence[str]) -> list[str]:
-    """The parts of a command, ``--minutes 30`` one of them."""
+    """Split a command into words, keeping an option with its value together (``--minutes 30``)."""
     parts: list[str] = []
     for word in command:
         valueless = parts and parts[-1].startswith("--") and " " not in parts[-1]
@@ -240,16 +240,16 @@ def _options(command: Sequence[str]) -> list[str]:
 
 
 def seconds(folder: Path) -> float:
-    """What the finished step in ``folder`` took, over all attempts."""
+    """Duration of the finished step in ``folder``, summed over all attempts."""
     return json.loads((folder / "done.json").read_text())["seconds"]
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What a finished training spent: updates, and seconds as fairseq itself counts them.
+    """Cost of a finished training: updates, seconds as counted by fairseq, and model parameters.
 
-    Those are seconds of training, validating and saving, over all attempts, without the start of
-    the process and without what was lost when one was killed: what ``stop_time_hours`` compares.
+    The seconds are those that ``stop_time_hours`` compares: training, validation and saving over
+    all attempts, without process startup and without progress lost when a process was killed.
     """
 
     updates: int
@@ -258,7 +258,7 @@ class Effort:
 
 
 def effort(folder: Path) -> Effort:
-    """Of the training in ``folder``, from its last checkpoint and its log."""
+    """Read the cost of the training in ``folder`` from its last checkpoint and its log."""
     from mmpt_fairseq.checkpoint import load_checkpoint, updates_of
 
     state = load_checkpoint(folder / "checkpoint_last.pt")
@@ -279,7 +279,7 @@ def _write(path: Path, content: object) -> None:
 def _run(
     command: Sequence[str], folder: Path, total: int | None, interrupt_at: int | None = None
 ) -> int:
-    """Run to the end, or kill after an update beyond ``interrupt_at``; returns the last update."""
+    """Run to the end, or kill after an update beyond ``interrupt_at``; return the last update."""
     recent: deque[str] = deque(maxlen=15)
     unit = "update" if total else "line"
     with (
@@ -287,8 +287,8 @@ def _run(
         tqdm(total=total, desc=folder.name, unit=unit, file=sys.stderr) as bar,
     ):
         process = getattr(_local, "start", popen)(command, _environment())
-        _alive.add(process)
-        if _stopped.is_set():  # since this step was started
+        _running.add(process)
+        if _stopped.is_set():  # after this step was started
             process.terminate()
         try:
             for line in process.stdout:
@@ -306,10 +306,10 @@ def _run(
             raise
         finally:
             process.stdout.close()
-            _alive.discard(process)
+            _running.discard(process)
         updates = bar.n
     if interrupt_at:
-        raise InputError(f"the command above ended before update {interrupt_at} could be seen")
+        raise InputError(f"the command above ended before update {interrupt_at} was reached")
     if code:
         sys.stderr.write("".join(recent))
         log = folder / "log.txt"
@@ -326,7 +326,7 @@ def _program(name: str) -> str:
 
 
 def _advance(bar: tqdm, line: str, total: int | None) -> None:
-    """Move the bar to the update that fairseq's JSON log speaks of."""
+    """Advance the bar to the update given in a line of fairseq's JSON log."""
     start = line.find('{"epoch"')
     if total is None or start < 0:
         return

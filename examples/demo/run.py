@@ -1,10 +1,10 @@
-"""The whole method at small scale: ``make demo`` and ``make demo-full``.
+"""Run the whole method at small scale: ``make demo`` and ``make demo-full``.
 
 Generates a corpus, pre-trains on talking faces without labels, mid-trains on translated speech,
-fine-tunes on a few transcripts, and compares the recogniser with others that leave stages out or
-do them otherwise (``ablations``). All see the same transcripts and decode the same test set.
-What is done is not done again; what was interrupted goes on. It ends with a table,
-``results.json`` and ``report.html``.
+fine-tunes on a few transcripts, and compares the recogniser with others that skip or vary stages
+(``ablations``). All are fine-tuned on the same transcripts and decode the same test set. Finished
+steps are not repeated and interrupted ones resume. Writes a table, ``results.json`` and
+``report.html``.
 """
 
 import argparse
@@ -29,46 +29,51 @@ OBJECTIVES = {
 }
 # A language that can be learnt in minutes: few words, short sentences.
 LANGUAGE = ["--vocabulary=200", "--max-words=5", "--plain-speech", "--transcribed-valid=100"]
-# Until words are found, sentences cost time and teach nothing: phrases first, and CTC guided.
-TRANSLATED_FRAMES = 3000  # of a batch of stage 2
+TRANSLATION_FRAMES = 3000  # filterbank frames per batch of stage 2
+# Until the model aligns words it learns nothing from sentences: phrases first, and CTC guided.
 CURRICULUM = [
     "+task.short_first_epochs=4",
     "+task.short_first_frames=125",
-    f"dataset.max_tokens={TRANSLATED_FRAMES}",
+    f"dataset.max_tokens={TRANSLATION_FRAMES}",
 ]
-# That the other stages hear while stage 1 makes an update, measured side by side.
+# Filterbank frames that stages 2 and 3 process in the time of one update of stage 1, measured with
+# two trainings in parallel.
 PRETRAINING_FRAMES = 17_500
 GUIDED_TRANSLATION = ["+criterion.ctc_guide_updates=1000"]
-# The last layer knows how translations are spelt; what it knows stands in the way.
-TAKEN_OVER = ["+model.fresh_encoder_layers=1"]
+# The last layer is specific to the text of the translations, which hinders stage 3.
+FRESH_LAST_LAYER = ["+model.fresh_encoder_layers=1"]
 FROZEN = ["+model.freeze_encoder=true"]
-# What is decoded is the checkpoint that, decoded alike, was best on the validation split.
-CHOICE = ["+task.eval_wer=true", "+task.decoding=ctc", "checkpoint.best_checkpoint_metric=wer"]
+# Select the checkpoint by validation WER with the decoding that is used for the test split.
+CHECKPOINT_SELECTION = [
+    "+task.eval_wer=true",
+    "+task.decoding=ctc",
+    "checkpoint.best_checkpoint_metric=wer",
+]
 
 
 @dataclass(frozen=True)
 class Recogniser:
-    """How a recogniser comes about; what is not said is as in the others.
+    """How a recogniser is trained.
 
     Attributes:
-        pretraining: objective of stage 1, None without it.
-        midtraining: target language of stage 2, None without it.
+        pretraining: objective of stage 1; None: without stage 1.
+        midtraining: target language of stage 2; None: without stage 2.
         ctc: whether stage 2 has its CTC term.
-        frozen: whether stage 3 keeps the encoder as it is.
-        longer: fine-tuning updates, as a multiple of the others'.
-        rate: of fine-tuning, None for the config's.
+        frozen: whether stage 3 freezes the encoder.
+        update_factor: multiplier of the number of fine-tuning updates.
+        lr: learning rate of fine-tuning; None: that of the config.
     """
 
     pretraining: str | None = None
     midtraining: str | None = None
     ctc: bool = True
     frozen: bool = False
-    longer: float = 1.0
-    rate: float | None = None
+    update_factor: float = 1.0
+    lr: float | None = None
 
     @property
     def start(self) -> str | None:
-        """Folder of the training whose encoder it starts from."""
+        """Name of the training whose encoder stage 3 starts from."""
         return self.midtrained or self.pretrained
 
     @property
@@ -85,8 +90,8 @@ class Recogniser:
 
 @dataclass
 class Sizes:
-    """How much of everything: clips, updates; of stage 3 also the filterbank frames of a batch and
-    the first updates in which CTC is guided."""
+    """Numbers of clips and updates; for stage 3 also the filterbank frames per batch and the number
+    of initial updates with guided CTC."""
 
     pretrain: int = 500
     translated: int = 3000
@@ -100,13 +105,13 @@ class Sizes:
     guided_updates: int = 900
 
     def command(self) -> list[str]:
-        """Options of the generator."""
+        """Options of the corpus generator."""
         counts = ("pretrain", "translated", "phrases", "transcribed", "test")
         return [f"--{name}={getattr(self, name)}" for name in counts]
 
 
 def stages(language: str) -> dict[str, Recogniser]:
-    """The method and the two that leave stages out."""
+    """The three stages, and two recognisers that skip stages."""
     return {
         "scratch": Recogniser(),
         "pretrained": Recogniser("mae"),
@@ -115,38 +120,38 @@ def stages(language: str) -> dict[str, Recogniser]:
 
 
 def full(language: str) -> dict[str, Recogniser]:
-    """Besides: the paper's frozen encoder, and the baseline with twice its budget."""
+    """:func:`stages`, with frozen encoders as in the paper, and a baseline of twice the budget."""
     return {
         **stages(language),
-        "scratch, twice as long": Recogniser(longer=2.0),
+        "scratch, twice as long": Recogniser(update_factor=2.0),
         "pretrained, frozen": Recogniser("mae", frozen=True),
         "midtrained, frozen": Recogniser("mae", language, frozen=True),
     }
 
 
 def ablations(language: str, sizes: Sizes) -> dict[str, Recogniser]:
-    """Besides: other rates, every choice of stages 1 and 2, the same compute spent otherwise."""
+    """:func:`full`, other rates, variants of stages 1 and 2, and equal compute spent on stage 3."""
     others = [lang for lang in ("it", "de", "nl") if lang != language]
-    heard = sizes.finetuning_updates * sizes.finetuning_frames
-    stage_2 = sizes.midtraining_updates * TRANSLATED_FRAMES / heard
-    stage_1 = sizes.pretraining_updates * PRETRAINING_FRAMES / heard
+    stage_3_frames = sizes.finetuning_updates * sizes.finetuning_frames
+    stage_2 = sizes.midtraining_updates * TRANSLATION_FRAMES / stage_3_frames
+    stage_1 = sizes.pretraining_updates * PRETRAINING_FRAMES / stage_3_frames
     return {
         **full(language),
-        **{f"scratch at a rate of {rate}": Recogniser(rate=rate) for rate in (0.001, 0.006)},
+        **{f"scratch at a rate of {lr}": Recogniser(lr=lr) for lr in (0.001, 0.006)},
         "pretrained by CLR": Recogniser("clr"),
         "pretrained by MAE+CLR": Recogniser("mae+clr"),
         "midtrained without stage 1": Recogniser(None, language),
         "midtrained without CTC": Recogniser("mae", language, ctc=False),
         **{f"midtrained en-{lang}": Recogniser("mae", lang) for lang in others},
-        "pretrained, as much sound": Recogniser("mae", longer=1 + stage_2),
-        "scratch, as much compute": Recogniser(longer=1 + stage_2 + stage_1),
+        "pretrained, as much sound": Recogniser("mae", update_factor=1 + stage_2),
+        "scratch, as much compute": Recogniser(update_factor=1 + stage_2 + stage_1),
     }
 
 
 class Demo:
-    """The steps in ``out``; a training's folder is named after what it is, under its seed.
+    """The steps in ``out``, where the folder of a training is ``seed{seed}/{name}``.
 
-    ``overrides`` are options of ``fairseq-hydra-train`` that every training gets.
+    ``overrides`` are Hydra overrides for every training.
     """
 
     def __init__(
@@ -156,20 +161,20 @@ class Demo:
         self.corpus = out / "corpus"
 
     def generate_corpus(self) -> None:
-        """Clips, filterbanks of those with texts, vocabularies of the two kinds of text."""
+        """Generate clips, cache filterbanks of those with texts, and build the vocabularies."""
         corpus, translated = self.corpus, sorted({"it", "de", "nl"})
         options = [*LANGUAGE, *self.sizes.command()]
         run_step(["python", "-m", "manifests.generated", str(corpus), *options], corpus)
         folders = [corpus / "asr", *(corpus / f"st_en-{lang}" for lang in translated)]
         cached = corpus / "features.zip"
         command = ["python", "-m", "manifests.features", str(cached), *map(str, folders)]
-        run_step(command, corpus / "features")  # rewrites the manifests, so it comes first
+        run_step(command, corpus / "features")  # first, because it rewrites the manifests
         for folder in folders:
             command = ["python", "-m", "manifests.vocabulary", str(folder), "--kind", "char"]
             run_step(command, folder / "vocabulary", [folder / "train.tsv"])
 
     def folder(self, seed: int, name: str) -> Path:
-        """Of a training."""
+        """The folder of a training."""
         return self.out / f"seed{seed}" / name.replace(", ", "_").replace(" ", "_")
 
     def pretrain(self, seed: int, recogniser: Recogniser) -> None:
@@ -188,7 +193,7 @@ class Demo:
         )
 
     def midtrain(self, seed: int, recogniser: Recogniser) -> None:
-        """Stage 2 on translated speech, and the test set translated."""
+        """Stage 2 on translated speech; then translate the test set."""
         data = self.corpus / f"st_en-{recogniser.midtraining}"
         folder = self.folder(seed, recogniser.midtrained)
         checkpoint = train(
@@ -209,9 +214,9 @@ class Demo:
         decode(checkpoint, data, "test", folder / "decoded", "bleu", options)
 
     def finetune(self, seed: int, name: str, recogniser: Recogniser) -> None:
-        """Stage 3 on transcripts, and the test set recognised by CTC."""
+        """Stage 3 on transcripts; then decode the test set by CTC."""
         folder = self.folder(seed, f"asr_{name}")
-        updates = round(self.sizes.finetuning_updates * recogniser.longer)
+        updates = round(self.sizes.finetuning_updates * recogniser.update_factor)
         checkpoint = train(
             CONFIG,
             "finetuning",
@@ -221,30 +226,30 @@ class Demo:
                 f"common.seed={seed}",
                 f"optimization.max_update={updates}",
                 f"model.init_encoder_from={self.checkpoint(seed, recogniser.start)}",
-                *([f"optimization.lr=[{recogniser.rate}]"] if recogniser.rate else []),
-                *(FROZEN if recogniser.frozen else TAKEN_OVER if recogniser.start else []),
-                *self.every_finetuning(),
+                *([f"optimization.lr=[{recogniser.lr}]"] if recogniser.lr else []),
+                *(FROZEN if recogniser.frozen else FRESH_LAST_LAYER if recogniser.start else []),
+                *self.finetuning_overrides(),
                 *self.overrides,
             ],
         )
         options = ["--decoding", "ctc"]
         decode(checkpoint, self.corpus / "asr", "test", folder / "decoded", "wer", options)
 
-    def every_finetuning(self) -> list[str]:
-        """What stage 3 is told whatever it starts from."""
+    def finetuning_overrides(self) -> list[str]:
+        """Overrides of stage 3 that do not depend on its initial encoder."""
         return [
             f"dataset.max_tokens={self.sizes.finetuning_frames}",
             f"+criterion.ctc_guide_updates={self.sizes.guided_updates}",
-            *CHOICE,
+            *CHECKPOINT_SELECTION,
         ]
 
     def checkpoint(self, seed: int, name: str | None) -> str:
-        """Where to take an encoder from, as the configs want it."""
+        """Value of ``model.init_encoder_from``: the checkpoint of a training, or null."""
         return str(self.folder(seed, name) / "checkpoint_best.pt") if name else "null"
 
 
 def run(demo: Demo, recognisers: dict[str, Recogniser], seeds: Sequence[int], jobs: int) -> dict:
-    """Run every step that is not done yet; returns the results."""
+    """Run every step that has not finished yet; return the results."""
     demo.generate_corpus()
     for level in levels(demo, recognisers, seeds):
         side_by_side(level, jobs)
@@ -254,9 +259,9 @@ def run(demo: Demo, recognisers: dict[str, Recogniser], seeds: Sequence[int], jo
 def levels(
     demo: Demo, recognisers: dict[str, Recogniser], seeds: Sequence[int]
 ) -> list[list[Callable[[], None]]]:
-    """Every training once, each in a level after that of the one whose encoder it starts from.
+    """Group the trainings into levels; each starts from an encoder of an earlier level.
 
-    Within a level those come first that others wait for, so that no long one is left to the end.
+    Every training occurs once. Within a level, those whose encoder others need come first.
     """
     first, second, third = {}, {}, {}
     for seed in seeds:
@@ -276,19 +281,19 @@ def levels(
 
 
 def main() -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument("--language", choices=["de", "it", "nl"], default="nl")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
+    parser.add_argument("--jobs", type=int, default=2, help="number of parallel trainings")
     parser.add_argument(
         "--compare",
         choices=["stages", "full", "ablations"],
         default="stages",
-        help="scratch, pre-trained, mid-trained; with frozen encoders and a baseline of twice the "
-        "budget; with other rates, every choice of the first two stages and the same compute "
-        "spent otherwise",
+        help="stages: scratch, pre-trained, mid-trained; full: also frozen encoders and a baseline "
+        "of twice the budget; ablations: also other learning rates, variants of stages 1 and 2, "
+        "and baselines of equal compute",
     )
     for name, value in vars(Sizes()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
@@ -297,7 +302,7 @@ def main() -> None:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="of fairseq-hydra-train, in every training",
+        help="Hydra overrides for every training",
     )
     args = vars(parser.parse_args())
     args["seeds"] = list(dict.fromkeys(args["seeds"]))
@@ -320,20 +325,20 @@ def main() -> None:
         sys.exit(page.returncode)
     print(
         f"{out / 'results.json'} and {out / 'report.html'} written after "
-        f"{time.monotonic() - started:.0f} s; to run finished steps anew, move {out} away",
+        f"{time.monotonic() - started:.0f} s; to repeat finished steps, move {out} away",
         file=sys.stderr,
     )
-    print(f"To go on from here:\n{what_next(out, Path(found['checkpoints']['asr']))}")
+    print(f"Next steps:\n{next_steps(out, Path(found['checkpoints']['asr']))}")
 
 
-def what_next(out: Path, recogniser: Path) -> str:
-    """Commands that work with what a demo leaves: recognise one of its clips, look at it."""
+def next_steps(out: Path, recogniser: Path) -> str:
+    """Commands to try on the demo's results: transcribe one of its clips and report on it."""
     clip = sorted((out / "corpus" / "clips" / "asr_test").iterdir())[0]
     return "\n".join(
         [
             f"  mmpt-transcribe {recogniser} {clip}",
             f"  mmpt-report {recogniser} {clip}   # writes {recogniser.with_suffix('.html')}",
-            "  (after: . .venv/bin/activate)",
+            "  (first: . .venv/bin/activate)",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""The demo's results: read from its folders, as numbers and as people read them."""
+"""Collect the demo's results from its folders and format them as a table."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 BASELINE = "scratch"
 TRAINING = ("train", "valid")
-ANY = "\0"  # in place of a word: no text holds it
+WILDCARD = "\0"  # replaces a word; occurs in no text
 
 
 def results(demo: "Demo", recognisers: dict[str, "Recogniser"], seeds: Sequence[int]) -> dict:
-    """Scores of every recogniser and translation: means over seeds, each seed, intervals."""
+    """Scores of every recogniser and translation: mean over seeds, interval, and each seed."""
     test = Manifest(demo.corpus / "asr" / "test.tsv")
-    rows = {"all": list(range(len(test))), "novel": novel(test, _heard(demo, recognisers))}
+    rows = {"all": list(range(len(test))), "novel": novel(test, _seen(demo, recognisers))}
     found = {
         "wer": _rates(demo, recognisers, seeds, "word", rows["all"]),
         "cer": _rates(demo, recognisers, seeds, "char", rows["all"]),
@@ -64,26 +64,29 @@ def results(demo: "Demo", recognisers: dict[str, "Recogniser"], seeds: Sequence[
     }
 
 
-def novel(test: Manifest, heard: Iterable[str]) -> list[int]:
-    """Rows of a test set that differ from every sentence of training by more than one word.
+def novel(test: Manifest, seen: Iterable[str]) -> list[int]:
+    """Test rows whose sentence differs from every training sentence by more than one word.
 
-    In a small language most sentences differ from one of training in a single word, and what is
-    scored is partly how well that sentence is known.
+    With a small vocabulary most test sentences differ from a training sentence in a single word, so
+    that their scores partly measure memorisation.
     """
-    known = {pattern for text in heard for pattern in _patterns(text)}
+    known = {pattern for text in seen for pattern in _patterns(text)}
     texts = [normalise_text(text) for text in test.column("tgt_text")]
     return [row for row, text in enumerate(texts) if known.isdisjoint(_patterns(text))]
 
 
 def _patterns(text: str) -> set[tuple[str, ...]]:
-    """A sentence with any of its words replaced; those with one word more meet it there too."""
+    """The sentence with a wildcard in place of a word or inserted.
+
+    Two sentences share a pattern if and only if they differ by at most one word.
+    """
     words = text.split()
-    replaced = {(*words[:i], ANY, *words[i + 1 :]) for i in range(len(words))}
-    return replaced | {(*words[:i], ANY, *words[i:]) for i in range(len(words) + 1)}
+    replaced = {(*words[:i], WILDCARD, *words[i + 1 :]) for i in range(len(words))}
+    return replaced | {(*words[:i], WILDCARD, *words[i:]) for i in range(len(words) + 1)}
 
 
-def _heard(demo: "Demo", recognisers: dict[str, "Recogniser"]) -> list[str]:
-    """English sentences whose texts, in whatever language, stages 2 and 3 learn from."""
+def _seen(demo: "Demo", recognisers: dict[str, "Recogniser"]) -> list[str]:
+    """English sentences of all clips whose texts, in any language, train stages 2 and 3."""
     languages = {r.midtraining for r in recognisers.values() if r.midtraining}
     folders = ["asr", *(f"st_en-{language}" for language in sorted(languages))]
     paths = [demo.corpus / folder / f"{split}.tsv" for folder in folders for split in TRAINING]
@@ -97,7 +100,7 @@ def _rates(
     unit: str,
     rows: Sequence[int],
 ) -> dict[str, dict]:
-    """Of every recogniser: mean with interval, each seed, and the difference from scratch."""
+    """Error rates of every recogniser: mean with interval, each seed, difference from scratch."""
     test = Manifest(demo.corpus / "asr" / "test.tsv")
     counts = {
         name: [
@@ -107,10 +110,10 @@ def _rates(
     }
     return {
         name: {
-            "mean": _ends(mean_interval(runs)),
+            "mean": _as_list(mean_interval(runs)),
             "seeds": [run.value for run in runs],
             **(
-                {"against_scratch": _ends(relative_difference(runs, counts[BASELINE]))}
+                {"against_scratch": _as_list(relative_difference(runs, counts[BASELINE]))}
                 if name != BASELINE
                 else {}
             ),
@@ -123,20 +126,20 @@ def _output(folder: Path) -> Path:
     return folder / "decoded" / "generate-test.txt"
 
 
-def _ends(interval: Interval) -> list[float]:
+def _as_list(interval: Interval) -> list[float]:
     return list(astuple(interval))
 
 
 def table(found: dict) -> str:
-    """The results as people read them."""
+    """Format the results as text."""
     several = len(found["seeds"]) > 1
     spread_of = " ± deviation over seeds" if several else ""
     lines = [f"{'recogniser':<30} WER % [95 % interval]{spread_of}   CER %   WER against scratch"]
     lines += _lines(found, "wer")
     if "wer_of_novel" in found:
         lines.append(
-            f"of the {found['rows']['novel']} of {found['rows']['all']} test sentences that differ "
-            "from all of training by more than one word:"
+            f"the {found['rows']['novel']} of {found['rows']['all']} test sentences that differ "
+            "from every training sentence by more than one word:"
         )
         lines += _lines(found, "wer_of_novel")
     lines += [f"{name}: BLEU {spread(values)}" for name, values in found["bleu"].items()]

@@ -1,4 +1,4 @@
-"""The comparison's results, read from its folders, as tables in Markdown."""
+"""Read the comparison's results from its folders and format them as Markdown tables."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Tables:
-    """Tables of what a comparison has trained and decoded with these seeds."""
+    """Tables of the systems that a comparison has trained and decoded with the given seeds."""
 
     def __init__(
         self, comparison: "Comparison", systems: dict[str, "System"], seeds: Sequence[int]
@@ -24,12 +24,12 @@ class Tables:
         self.test_set = Manifest(comparison.origin.asr / f"{comparison.origin.test}.tsv")
 
     def __str__(self) -> str:
-        """All of them, for the systems that were asked for."""
+        """All tables, for the selected systems."""
         parts = [self.test(), self.valid(), self.averages()]
         return "\n\n".join("\n".join(lines) for lines in parts if lines)
 
     def test(self) -> list[str]:
-        """Error rates on the test split with 95 % intervals, the origin's own too."""
+        """Error rates on the test split with 95 % intervals, including the origin's own systems."""
         lines = ["| system | decoding | WER % | CER % |", "|---|---|---|---|"]
         for name, system in self.systems.items():
             for search in system.searches:
@@ -37,13 +37,13 @@ class Tables:
                 lines.append(f"| {name} | {search} | {rates} |")
         for name, folder in self.comparison.origin.curve.items():
             folders = [folder(seed) for seed in self.seeds]
-            there = all(self._output(folder).is_file() for folder in folders)
-            rates = self._rates(folders) if there else "not run |"
-            lines.append(f"| 100 %, {name} (as there) | ctc | {rates} |")
+            complete = all(self._output(folder).is_file() for folder in folders)
+            rates = self._rates(folders) if complete else "not run |"
+            lines.append(f"| 100 %, {name} (existing run) | ctc | {rates} |")
         return lines
 
     def valid(self) -> list[str]:
-        """Error rates on the validation split, by which the weight of CTC is chosen."""
+        """Error rates on the validation split, by which the CTC weight is selected."""
         found = {
             name: [
                 json.loads((self.comparison.folder(seed, name) / "valid.json").read_text())
@@ -54,34 +54,34 @@ class Tables:
         }
         if not found:
             return []
-        ways, metric = list(next(iter(found.values()))[0]), self.comparison.origin.metric
+        searches, metric = list(next(iter(found.values()))[0]), self.comparison.origin.metric
         lines = [
-            f"| {metric.upper()} % on valid | {' | '.join(ways)} |",
-            f"|---|{'---|' * len(ways)}",
+            f"| {metric.upper()} % on valid | {' | '.join(searches)} |",
+            f"|---|{'---|' * len(searches)}",
         ]
         for name, seeds in found.items():
-            cells = [f"{mean(rates[way][metric] for rates in seeds):.1f}" for way in ways]
+            cells = [f"{mean(rates[search][metric] for rates in seeds):.1f}" for search in searches]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         return lines
 
     def averages(self) -> list[str]:
-        """The mean of the best checkpoints beside the best one."""
+        """The average of the best checkpoints compared with the best one."""
         lines = []
         for name, system in self.systems.items():
             if system.averaged:
-                best, average = (self._decodes(name, way) for way in ("ctc", "ctc_averaged"))
+                best, average = (self._decodes(name, search) for search in ("ctc", "ctc_averaged"))
                 found = relative_difference(self._counts(average), self._counts(best))
                 lines.append(f"| {name} | {self._rates(average)} | {relative(found)} |")
         if not lines:
             return []
         return [
-            "| mean of the best checkpoints | WER % | CER % | WER against the best one |",
+            "| average of the best checkpoints | WER % | CER % | WER relative to the best one |",
             "|---|---|---|---|",
             *lines,
         ]
 
-    def _decodes(self, name: str, way: str) -> list[Path]:
-        return [self.comparison.folder(seed, name) / way for seed in self.seeds]
+    def _decodes(self, name: str, search: str) -> list[Path]:
+        return [self.comparison.folder(seed, name) / search for seed in self.seeds]
 
     def _counts(self, folders: list[Path], unit: str = "word") -> list[Counts]:
         return [counts_of(self.test_set, self._output(folder), unit) for folder in folders]

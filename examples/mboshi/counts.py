@@ -1,4 +1,4 @@
-"""What is counted in Mboshi's texts: HTML entities, odd tokens, targets too long for CTC."""
+"""Statistics of Mboshi's texts: HTML entities, unusual tokens, targets too long for CTC."""
 
 import html
 import itertools
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from mmpt_fairseq.data.manifest import Manifest
 
-RARE = 10  # characters seen less often than this in a column are listed
+RARE = 10  # characters with fewer occurrences in a column are listed
 ENTITY = re.compile(r"&#?\w+;")
 
 
 def count_texts(raw: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Of one column as released: entities, and after decoding them tokens and characters.
+    """Count the HTML entities of a raw column, and its tokens and characters after decoding them.
 
-    Tokens without any letter are punctuation and digits that stand alone. Single letters are words
-    (French ``a``, ``à``, ``y``), elided particles (Mboshi ``m``, ``l``, ``s``, ``b``) or what is
-    left of a word (French ``n``, ``d``, ``t`` without their apostrophe).
+    Tokens without a letter are isolated punctuation and digits. Single letters are words (French
+    ``a``, ``à``, ``y``), elided particles (Mboshi ``m``, ``l``, ``s``, ``b``) or remains of a word
+    (French ``n``, ``d``, ``t`` without their apostrophe).
     """
     raw = list(raw)
     texts = [html.unescape(text) for text in raw]
@@ -33,7 +33,7 @@ def count_texts(raw: Iterable[str]) -> dict[str, dict[str, int]]:
 
 
 def too_long_for_ctc(folder: Path, split: str) -> int:
-    """Rows of a split that CTC cannot align: more tokens and repetitions than encoder frames."""
+    """Number of rows that CTC cannot align: more tokens plus repetitions than encoder frames."""
     import sentencepiece
 
     from mmpt_fairseq.data.audio import subsampled
@@ -48,8 +48,8 @@ def too_long_for_ctc(folder: Path, split: str) -> int:
     return long
 
 
-def statement(counts: dict) -> str:
-    """The counts as people read them."""
+def format_counts(counts: dict) -> str:
+    """Format the counts as text."""
     lines = []
     for name, rows in counts["rows"].items():
         minutes = counts["minutes"][name]
@@ -58,7 +58,7 @@ def statement(counts: dict) -> str:
         lines.append(f"{name:<16} {rows:5d} rows, {minutes:6.1f} min{note}")
     vocabularies = (f"{name} {size}" for name, size in counts["vocabularies"].items())
     lines.append(f"vocabularies (entries): {', '.join(vocabularies)}")
-    lines.append(f"rows left out: {counts['left out']} (skipped.tsv says why)")
+    lines.append(f"rows left out: {counts['left out']} (reasons in skipped.tsv)")
     for column, kinds in counts["texts"].items():
         for kind, found in kinds.items():
             listed = ", ".join(f"{key!r} {n}" for key, n in found.items()) or "none"

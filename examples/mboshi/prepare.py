@@ -1,13 +1,13 @@
-"""Manifests for the real-speech example from Mboshi, GRID, LibriSpeech and ARCTIC.
+"""Prepare the manifests of the real-speech example from Mboshi, GRID, LibriSpeech and ARCTIC.
 
     python -m examples.mboshi.prepare --data DIR --out runs/mboshi/manifests
 
-README.md says how they must lie.
+README.md describes the layout of DIR.
 
-Text: HTML entities decoded, Unicode NFC, runs of white space made one space; rows whose text is
-empty after that are left out of the labelled manifests. Clips that cannot be read are left out.
-Everything left out is written to ``skipped.tsv``, and ``counts.json`` states what there is.
-Filterbanks are computed once, into ``features.zip``.
+Text: HTML entities decoded, Unicode NFC, whitespace collapsed; rows whose text is empty after that
+are left out of the labelled manifests. Unreadable clips are left out. Everything left out is listed
+in ``skipped.tsv``; ``counts.json`` holds statistics of the rest. Filterbanks are cached in
+``features.zip``.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from examples.corpora import grid_clips, measure, read_table, speech_clips
-from examples.mboshi.counts import count_texts, statement, too_long_for_ctc
+from examples.mboshi.counts import count_texts, format_counts, too_long_for_ctc
 from examples.mboshi.s2t_conformer import write_data_config
 from manifests.common import atomic_path, parallel_map
 from manifests.errors import command_line
@@ -29,19 +29,19 @@ from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.scoring import normalise_text
 
 GRID_VALID = 50  # clips of GRID held out of pre-training
-MBOSHI_VALID = 100  # training utterances held out for validation; dev is only decoded
+MBOSHI_VALID = 100  # training utterances held out for validation; dev is used only for decoding
 TASKS = {"st": "french", "asr_few": "mboshi", "asr_all": "mboshi"}
 
 
 def prepare(
     data: Path, out: Path, minutes: float, kind: str = "char", size: int = 1000, jobs: int = 2
 ) -> dict:
-    """Write ``pretrain``, ``st``, ``asr_few`` and ``asr_all`` under ``out``; returns the counts.
+    """Write ``pretrain``, ``st``, ``asr_few`` and ``asr_all`` under ``out``; return the counts.
 
     Args:
-        data: holds ``grid``, ``mboshi``, ``arctic`` and ``librispeech``.
-        minutes: of Mboshi transcripts in ``asr_few``, an even sample of the training split.
-        kind, size: vocabulary of the translations; transcripts are spelt in characters.
+        data: folder of ``grid``, ``mboshi``, ``arctic`` and ``librispeech``.
+        minutes: of Mboshi transcripts in ``asr_few``, evenly sampled from the training split.
+        kind, size: vocabulary of the translations; that of the transcripts is of characters.
     """
     tables = {split: read_table(data / "mboshi" / f"{split}.tsv") for split in ("train", "dev")}
     mboshi = {split: _mboshi(data / "mboshi", rows) for split, rows in tables.items()}
@@ -63,8 +63,8 @@ def prepare(
         labelled = {split: _label(rows, column, good, faults) for split, rows in mboshi.items()}
         held_out = _held_out(labelled["train"], MBOSHI_VALID)
         valid = labelled["train"][:: len(labelled["train"]) // held_out][:held_out]
-        held = {row["id"] for row in valid}
-        train = [row for row in labelled["train"] if row["id"] not in held]
+        valid_ids = {row["id"] for row in valid}
+        train = [row for row in labelled["train"] if row["id"] not in valid_ids]
         if task == "asr_few":
             train = _sample(train, minutes)
         for split, chosen in (("train", train), ("valid", valid), ("dev", labelled["dev"])):
@@ -75,8 +75,8 @@ def prepare(
     cache_features(out / "features.zip", [out / "pretrain", *(out / t for t in TASKS)], jobs=jobs)
     vocabularies = {}
     for task in TASKS:
-        spelt = (kind, size) if task == "st" else ("char", size)
-        vocabularies[f"{task}, {spelt[0]}"] = build_vocabulary(out / task, *spelt)
+        options = (kind, size) if task == "st" else ("char", size)
+        vocabularies[f"{task}, {options[0]}"] = build_vocabulary(out / task, *options)
     for task in ("asr_few", "asr_all"):
         write_data_config(out / task)
     counts = {**_measures(out), "vocabularies": vocabularies, "left out": len(faults)}
@@ -96,12 +96,12 @@ def _held_out(rows: list, most: int) -> int:
 
 
 def _write(path: Path, chosen: Iterable[dict], good: dict[str, dict]) -> None:
-    """Those rows whose clip can be read, with their lengths."""
+    """Write the rows whose clip is readable, with their ``n_frames``."""
     write_manifest(path, [{**good[row["id"]], **row} for row in chosen if row["id"] in good])
 
 
 def _measures(out: Path) -> dict[str, dict[str, float]]:
-    """Rows, minutes and targets too long for CTC of every manifest."""
+    """Numbers of rows, minutes and targets too long for CTC of every manifest."""
     rows, minutes, long = {}, {}, {}
     for folder in ("pretrain", *TASKS):
         for path in sorted((out / folder).glob("*.tsv")):
@@ -114,7 +114,7 @@ def _measures(out: Path) -> dict[str, dict[str, float]]:
 
 
 def _mboshi(folder: Path, rows: list[dict[str, str]]) -> list[dict]:
-    """Utterances with both texts, under names that are no manifest's columns yet."""
+    """Mboshi rows: the transcript as ``src_text``, the French translation as ``tgt_text``."""
     return [
         {
             "id": row["id"],
@@ -129,7 +129,7 @@ def _mboshi(folder: Path, rows: list[dict[str, str]]) -> list[dict]:
 
 
 def _label(rows: list[dict], column: str, good: dict, faults: list) -> list[dict]:
-    """Rows with the text of one task as target; empty ones go to ``faults``."""
+    """Rows with a task's text as target; those with an empty text are added to ``faults``."""
     labelled = []
     for row in rows:
         text = row["tgt_text"] if column == "french" else row["src_text"]
@@ -142,25 +142,27 @@ def _label(rows: list[dict], column: str, good: dict, faults: list) -> list[dict
 
 
 def _sample(rows: list[dict], minutes: float) -> list[dict]:
-    """Every k-th row, so many that they last about ``minutes``."""
+    """Every k-th row, with k such that their duration is about ``minutes``."""
     frames = sum(row["n_frames"] for row in rows)
     step = max(1.0, frames / (minutes * 6000))
     return [rows[int(i * step)] for i in range(int(len(rows) / step))]
 
 
 def main() -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=30.0, help="of transcripts in asr_few")
-    parser.add_argument("--kind", choices=["char", "unigram"], default="char", help="translations")
-    parser.add_argument("--size", type=int, default=1000, help="entries, unless --kind char")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument(
+        "--kind", choices=["char", "unigram"], default="char", help="vocabulary of the translations"
+    )
+    parser.add_argument("--size", type=int, default=1000, help="its size, unless --kind char")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="worker processes")
     args = parser.parse_args()
     with command_line():
         counts = prepare(args.data, args.out, args.minutes, args.kind, args.size, args.jobs)
-    print(statement(counts), file=sys.stderr)
+    print(format_counts(counts), file=sys.stderr)
 
 
 if __name__ == "__main__":

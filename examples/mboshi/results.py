@@ -1,4 +1,4 @@
-"""Scores of the comparison: dev as a whole, its unseen sentences alone, and what they show."""
+"""Scores of the comparison on all of dev and on its unseen sentences, and the resulting claims."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,14 +20,14 @@ from mmpt_fairseq.scoring import normalise_text
 
 UNITS = {"wer": "word", "cer": "char"}
 SUBSETS = ("dev", "unseen")
-COMPARED = {"stages": "three stages", "pretrained": "stage 1"}  # with all that do with less
-GAIN = 20.0  # percent of the baseline's CER that the method is to save with few transcripts
+COMPARED = {"stages": "three stages", "pretrained": "stage 1"}  # with systems of fewer stages
+GAIN = 20.0  # percent by which CER must be below the baseline's with few transcripts
 
 
 def unseen(manifests: Path, dev: Manifest) -> list[int]:
-    """Rows of dev whose sentence no row of any stage says.
+    """Rows of dev whose sentence occurs in no training or validation row of any stage.
 
-    Stages 1 and 2 hear the sentences too, without their transcripts: those count as seen.
+    Sentences that stages 1 and 2 use only as audio, without their transcripts, count as seen.
     """
     known = {
         normalise_text(text)
@@ -45,7 +45,7 @@ def unseen(manifests: Path, dev: Manifest) -> list[int]:
 def results(
     comparison: Comparison, systems: Sequence[str], transcripts: Sequence[str], seeds: Sequence[int]
 ) -> dict:
-    """Every system's scores, its differences and verdicts; means over seeds, and each seed."""
+    """Scores, differences and verdicts of every system: means over seeds, and each seed."""
     found = {"systems": {}, **{f"{what} against": {} for what in COMPARED.values()}}
     verdicts = []
     for amount in transcripts:
@@ -92,7 +92,7 @@ def _rows(comparison: Comparison) -> dict[str, int]:
 def _of_seeds(
     comparison: Comparison, names: Sequence[tuple], units: dict[str, str]
 ) -> dict[str, dict[str, list[Counts]]]:
-    """``counts[subset][metric]`` of a system's trainings, one for each seed."""
+    """Error counts of a system as ``counts[subset][metric]``, a list with one entry per seed."""
     found = {subset: {metric: [] for metric in units} for subset in SUBSETS}
     for seed, *name in names:
         folder = comparison.folder(seed, *name)
@@ -116,7 +116,7 @@ def _scores(counts: dict[str, dict[str, list[Counts]]]) -> dict:
 
 
 def _efforts(comparison: Comparison, amount: str, system: str, seeds: Sequence[int]) -> dict:
-    """Updates and seconds of each seed; those of earlier stages are counted with them."""
+    """Updates and seconds of each seed, and parameters; the seconds include earlier stages."""
     spent = [effort(comparison.folder(seed, amount, system)) for seed in seeds]
     seconds = [e.seconds for e in spent]
     if system == "stages":
@@ -142,25 +142,25 @@ def _differences(ours: dict, theirs: dict) -> dict:
 
 
 def _verdicts(amount: str, stages: dict, others: dict[str, dict]) -> list[dict]:
-    """Whether the CER interval lies clear of each baseline's, and whether the gain is enough."""
+    """Check whether the CER interval is below each baseline's, and whether the gain suffices."""
     found = []
     for subset in SUBSETS:
         ours = stages[subset]["cer"]
         for name, counts in others.items():
             theirs = counts[subset]["cer"]
             high, low = mean_interval(ours).high, mean_interval(theirs).low
-            claim = f"{amount}, {subset}: CER interval clear of {name}"
-            numbers = f"ends at {high:.1f}, its begins at {low:.1f}"
+            claim = f"{amount}, {subset}: CER interval below that of {name}"
+            numbers = f"upper bound {high:.1f}, its lower bound {low:.1f}"
             found.append({"claim": claim, "holds": high < low, "numbers": numbers})
         if amount == "few" and "scratch" in others:
             gain = relative_difference(ours, others["scratch"][subset]["cer"])
-            claim = f"few, {subset}: CER at least {GAIN:.0f} % below scratch, relatively"
+            claim = f"few, {subset}: CER at least {GAIN:.0f} % (relative) below scratch"
             found.append({"claim": claim, "holds": gain.value <= -GAIN, "numbers": relative(gain)})
     return found
 
 
 def table(found: dict) -> str:
-    """The results as people read them."""
+    """Format the results as text."""
     names = [f"{s} {u} %" for s in SUBSETS for u in ("WER", "CER")]
     lines = [f"{'transcripts, system':<20}" + "".join(f"{n:>33}" for n in names)]
     lines[0] += "   updates   minutes  parameters"
@@ -194,7 +194,7 @@ def table(found: dict) -> str:
 
 
 def _cell(score: dict) -> str:
-    """Value, interval and, with several seeds, the deviation."""
+    """Value, interval and, with several seeds, standard deviation."""
     return bracketed(_ends(score)) + deviation(score["seeds"])
 
 

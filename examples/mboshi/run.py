@@ -1,9 +1,9 @@
-"""The three stages on real speech against their baselines: see README.md beside this file.
+"""Compare the three stages with baselines on real speech; see README.md in this folder.
 
     python -m examples.mboshi.run --data DIR
 
-Everything that is not done yet is done, and what was interrupted goes on; a table of scores is
-printed at the end and written with all numbers to ``results.json``.
+Finished steps are not repeated and interrupted ones resume. Prints a table of scores at the end and
+writes all numbers to ``results.json``.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from examples.mboshi.counts import statement
+from examples.mboshi.counts import format_counts
 from examples.mboshi.results import results, table
 from examples.mboshi.s2t_conformer import Size
 from examples.mboshi.systems import (
@@ -28,7 +28,7 @@ from manifests.common import atomic_path
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Command-line entry point."""
     args = _parser().parse_args(arguments)
     comparison = Comparison(args.data, args.out, _settings(args))
     chosen = args.systems, args.transcripts, list(dict.fromkeys(args.seeds))
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     with atomic_path(args.out / "results.json") as partial:
         content = json.dumps({**found, "counts": counts}, indent=1, ensure_ascii=False)
         partial.write_text(content + "\n", encoding="utf-8")
-    print(statement(counts))
+    print(format_counts(counts))
     print(table(found))
     taken = time.monotonic() - started
     print(f"{args.out / 'results.json'} written after {taken:.0f} s", file=sys.stderr)
@@ -80,36 +80,36 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder of the corpora")
     add("--out", type=Path, default=Path("runs/mboshi"))
-    add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="shown in the table")
+    add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="rows of the table")
     add("--transcripts", nargs="+", choices=TRANSCRIPTS, default=list(TRANSCRIPTS))
     add("--seeds", type=int, nargs="+", default=[1])
-    # Two trainings side by side are slower than one alone: equal times need one at a time.
-    add("--jobs", type=int, default=1, help="trainings side by side; more than 1 distorts times")
-    add("--minutes", type=float, default=default.minutes, help="of transcripts in 'few'")
+    # Parallel trainings slow each other down: comparable times need one at a time.
+    add("--jobs", type=int, default=1, help="parallel trainings; more than 1 distorts times")
+    add("--minutes", type=float, default=default.minutes, help="minutes of transcripts in 'few'")
     add(
         "--budget",
         type=int,
         nargs=4,
         default=default.updates,
         metavar=("PRE", "MID", "FEW", "ALL"),
-        help="updates of the stages; fine-tuning on few and on all transcripts",
+        help="updates of pre-training, mid-training, fine-tuning on few and on all transcripts",
     )
-    add("--rate", type=float, default=default.rate, help="of stage 2, at its peak")
-    help_text = "of stage 3, at its peak"
+    add("--rate", type=float, default=default.rate, help="peak learning rate of stage 2")
+    help_text = "peak learning rate of stage 3"
     add("--finetuning-rate", type=float, default=default.finetuning_rate, help=help_text)
-    help_text = "first updates of stage 3 for which CTC is guided"
+    help_text = "number of initial updates of stage 3 with guided CTC"
     add("--guide", type=int, default=default.guide, help=help_text)
-    help_text = "share of stage 3's updates for which an encoder that was taken over waits"
+    help_text = "fraction of stage 3's updates for which an initialised encoder is frozen"
     add("--frozen", type=float, default=default.frozen, help=help_text)
-    add("--dropout", type=float, default=default.dropout, help="of stage 3")
+    add("--dropout", type=float, default=default.dropout, help="dropout of stage 3")
     add("--conformer-rate", type=float, default=default.conformer_rate, help="of s2t_conformer")
     help_text = "weight of stage 2's CTC term"
     add("--translation-ctc", type=float, default=default.translation_ctc, help=help_text)
-    help_text = "encoder's rate in stage 2, as a multiple of --rate"
+    help_text = "encoder's learning rate in stage 2, as a multiple of --rate"
     add("--encoder-lr-scale", type=float, default=default.encoder_lr_scale, help=help_text)
-    add("--checkpoints", type=int, default=default.checkpoints, help="validations of a training")
+    add("--checkpoints", type=int, default=default.checkpoints, help="validations per training")
     for name, value in vars(default.size).items():
-        help_text = "10 ms frames a batch, stages 2 and 3" if name == "max_tokens" else "of models"
+        help_text = "10 ms frames per batch, stages 2-3" if name == "max_tokens" else "model size"
         add(f"--{name.replace('_', '-')}", type=int, default=value, help=help_text)
     for name in ("short_midtraining", "short_finetuning"):
         add(
@@ -118,13 +118,13 @@ def _parser() -> argparse.ArgumentParser:
             nargs=2,
             default=(getattr(default, name).epochs, getattr(default, name).frames),
             metavar=("EPOCHS", "FRAMES"),
-            help="first epochs that see clips up to so many 10 ms frames alone",
+            help="number of initial epochs with only clips of up to FRAMES 10 ms frames",
         )
-    add("--fresh-layers", type=int, default=default.fresh_layers, help="of stage 3's encoder")
+    add("--fresh-layers", type=int, default=default.fresh_layers, help="in stage 3's encoder")
     add("--translations", choices=["char", "unigram"], default=default.kind, help="vocabulary")
-    add("--entries", type=int, default=default.entries, help="of it, unless it is char")
-    add("--decoding", choices=["ctc", "attention"], default=default.decoding, help="of ours")
-    add("--interrupt", action="store_true", help="kill every training of ours once half-way")
+    add("--entries", type=int, default=default.entries, help="its size, unless it is char")
+    add("--decoding", choices=["ctc", "attention"], default=default.decoding, help="of our systems")
+    add("--interrupt", action="store_true", help="kill each of our trainings once half-way")
     return parser
 
 

@@ -1,15 +1,15 @@
-"""fairseq's own ``s2t_conformer`` on the same transcripts: plain ``fairseq-train``.
+"""Baseline: fairseq's own ``s2t_conformer`` on the same transcripts, by plain ``fairseq-train``.
 
 fairseq's task, model, dataset, loss and search, with the settings of its published speech-to-text
 recipes (``examples/speech_to_text`` in fairseq): utterance CMVN and SpecAugment, Adam, inverse
-square root, learning rate 0.002, clipping at 10, label smoothing 0.1, beam 5. The recipes are for
-hundreds of hours on 8 GPUs, so this differs: the sizes of model and batch are those of ours, the
-warm-up is a tenth of the updates that fit into the time, SpecAugment's time masks take a fifth of
-these short clips at most, as in ours, and the checkpoint with the lowest validation loss is
-decoded, as in ours, not an average.
+square root schedule, learning rate 0.002, gradient clipping at 10, label smoothing 0.1, beam 5. The
+recipes are for hundreds of hours on 8 GPUs, hence these differences: model and batch sizes are
+those of our systems, the warm-up is a tenth of the updates that fit into the time, SpecAugment's
+time masks cover at most a fifth of these short clips, as in ours, and the checkpoint with the
+lowest validation loss is decoded, as in ours, not an average.
 
-It reads the same cached filterbanks and the same dictionary. ``--user-dir mmpt_fairseq`` is there
-for ``compat`` alone, without which torch 2.6 and later refuse fairseq's checkpoints.
+It reads the same cached filterbanks and the same dictionary. ``--user-dir mmpt_fairseq`` is needed
+only for ``compat``, without which torch 2.6 and later cannot load fairseq's checkpoints.
 """
 
 from dataclasses import dataclass
@@ -22,18 +22,19 @@ from manifests.common import atomic_path
 from manifests.vocabulary import SPECAUGMENT
 
 CONFIG = "config_s2t_conformer.yaml"
-WARMUP = 0.1  # of the updates; the recipes have 10,000 of 100,000 (MuST-C), of 300,000 (Libri)
+# Fraction of the updates; the recipes have 10,000 of 100,000 (MuST-C) and of 300,000 (LibriSpeech).
+WARMUP = 0.1
 NEVER = str(10**9)
 
 
 def warmup(updates: int) -> int:
-    """Updates in which the rate rises, of a training of any system."""
+    """Number of warm-up updates of a training, for all systems."""
     return max(1, round(WARMUP * updates))
 
 
 @dataclass(frozen=True)
 class Size:
-    """Sizes that every system of the comparison shares."""
+    """Model and batch sizes shared by all systems of the comparison."""
 
     layers: int = 4
     width: int = 128
@@ -42,8 +43,8 @@ class Size:
     kernel: int = 15
     max_tokens: int = 2000
 
-    def ours(self) -> list[str]:
-        """Overrides of our configs for the encoder of any stage."""
+    def encoder_overrides(self) -> list[str]:
+        """Hydra overrides of our configs for the encoder, in all stages."""
         return [
             f"model.encoder_embed_dim={self.width}",
             f"model.encoder_layers={self.layers}",
@@ -52,10 +53,10 @@ class Size:
             f"model.depthwise_conv_kernel_size={self.kernel}",
         ]
 
-    def ours_with_decoder(self) -> list[str]:
-        """The same for stages 2 and 3, with as many frames a batch as :meth:`fairseqs`."""
+    def model_overrides(self) -> list[str]:
+        """Overrides for stages 2 and 3, equivalent to :meth:`fairseq_options`."""
         return [
-            *self.ours(),
+            *self.encoder_overrides(),
             f"model.decoder_embed_dim={self.width}",
             f"model.decoder_layers={self.decoder_layers}",
             f"model.decoder_attention_heads={self.heads}",
@@ -63,8 +64,8 @@ class Size:
             f"dataset.max_tokens={self.max_tokens}",
         ]
 
-    def fairseqs(self) -> list[str]:
-        """Options of ``s2t_conformer``; relative positions are the Conformer paper's."""
+    def fairseq_options(self) -> list[str]:
+        """Options of ``s2t_conformer``; relative positions as in the Conformer paper."""
         return [
             *("--arch", "s2t_conformer", "--share-decoder-input-output-embed"),
             *("--attn-type", "espnet", "--pos-enc-type", "rel_pos"),
@@ -82,7 +83,7 @@ class Size:
 
 
 def write_data_config(folder: Path) -> None:
-    """fairseq's S2T data config beside the manifests and the vocabulary of ``folder``."""
+    """Write fairseq's S2T data config into ``folder``, with its manifests and vocabulary."""
     config = {
         "audio_root": str(folder.absolute()),
         "vocab_filename": "dict.txt",
@@ -113,18 +114,18 @@ def train_conformer(
     updates: int,
     interval: int,
 ) -> Path:
-    """Train for ``seconds``, as fairseq counts them; returns the best checkpoint.
+    """Train for ``seconds`` as counted by fairseq; return the best checkpoint.
 
     Args:
-        rate: at the peak; fairseq's published recipes have 0.002, for batches that are larger.
-        updates: about as many as fit into the time; the warm-up is a share of them.
-        interval: updates from one validation and checkpoint to the next.
+        rate: peak learning rate; fairseq's published recipes have 0.002, for larger batches.
+        updates: estimate of the updates that fit into the time, which determines the warm-up.
+        interval: updates between validations and checkpoints.
     """
     command = [
         *("fairseq-train", str(data), "--user-dir", "mmpt_fairseq"),
         *("--task", "speech_to_text", "--config-yaml", CONFIG),
         *("--train-subset", "train", "--valid-subset", "valid", "--save-dir", str(save_dir)),
-        *size.fairseqs(),
+        *size.fairseq_options(),
         *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
         "--report-accuracy",
         *("--optimizer", "adam", "--lr", str(rate), "--clip-norm", "10.0"),
@@ -132,7 +133,7 @@ def train_conformer(
         *("--stop-time-hours", f"{seconds / 3600:.6f}"),
         *("--save-interval-updates", str(interval), "--keep-interval-updates", "1"),
         *("--save-interval", NEVER, "--validate-interval", NEVER, "--no-epoch-checkpoints"),
-        # With fairseq's default of 8 a last batch that is no multiple of it is thrown away.
+        # With fairseq's default of 8, a last batch whose size is not a multiple of 8 is dropped.
         *("--required-batch-size-multiple", "1", "--num-workers", "1", "--seed", str(seed)),
         *("--log-format", "json", "--log-interval", "5"),
         *("--tensorboard-logdir", str(save_dir / "tensorboard")),
@@ -144,7 +145,7 @@ def train_conformer(
 def decode_conformer(
     checkpoint: Path, data: Path, split: str, results: Path, options: list[str]
 ) -> None:
-    """``fairseq-generate``: a hypothesis for every row in ``results``."""
+    """Run ``fairseq-generate``, which writes a hypothesis for every row to ``results``."""
     command = [
         *("fairseq-generate", str(data), "--user-dir", "mmpt_fairseq"),
         *("--task", "speech_to_text", "--config-yaml", CONFIG),

@@ -1,12 +1,12 @@
-"""The systems that are compared, and the steps that make them.
+"""The compared systems and the steps that train and decode them.
 
 Every system is trained for each amount of transcripts (``few``, ``all``) and each seed:
 
 * ``stages``: the three stages; stages 1 and 2 are shared by both amounts;
-* ``pretrained``: stage 3 straight from stage 1;
-* ``scratch``: stage 3 alone, as many updates of it;
-* ``longer``: stage 3 alone, as many seconds as the three stages took together;
-* ``s2t_conformer``: fairseq's own model, as many seconds too.
+* ``pretrained``: stage 3 directly after stage 1;
+* ``scratch``: only stage 3, with the same number of updates;
+* ``longer``: only stage 3, for the total training time of the three stages;
+* ``s2t_conformer``: fairseq's own model, for the same time.
 """
 
 import json
@@ -20,7 +20,7 @@ from examples.stages import decode, effort, run_step, train
 from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import Manifest
 
-# Stage 1 has the settings with which minutes of MAE learn: examples/probe/EXPERIMENTS.md.
+# Settings with which MAE learns within minutes: see examples/probe/EXPERIMENTS.md.
 PRETRAINING = Path("examples/probe/config/pretraining.yaml")
 MIDTRAINING = Path("examples/demo/config/midtraining.yaml")
 FINETUNING = Path("examples/demo/config/finetuning.yaml")
@@ -32,7 +32,7 @@ NEVER = 10**9
 
 @dataclass(frozen=True)
 class Curriculum:
-    """First epochs of a training that see short clips alone."""
+    """Start a training with ``epochs`` epochs of only the clips of up to ``frames`` frames."""
 
     epochs: int = 0
     frames: int = 250
@@ -46,31 +46,32 @@ class Curriculum:
 
 @dataclass(frozen=True)
 class Settings:
-    """What all systems share.
+    """Settings of the comparison.
 
     Attributes:
-        minutes: of transcripts in ``few``.
+        minutes: minutes of transcripts in ``few``.
         updates: of pre-training, mid-training, fine-tuning on few and on all transcripts.
-        rate: of stage 2, at its peak.
-        finetuning_rate: of stage 3, at its peak.
-        conformer_rate: fairseq's model's, at its peak.
-        guide: first updates of stage 3 for which CTC is guided (``criterion.ctc_guide_updates``):
-            without, chance decides when it begins to spell, if it does.
-        frozen: share of stage 3's updates for which the encoder stays as it was taken over.
+        rate: peak learning rate of stage 2.
+        finetuning_rate: peak learning rate of stage 3.
+        conformer_rate: peak learning rate of fairseq's model.
+        guide: number of initial updates of stage 3 with guided CTC
+            (``criterion.ctc_guide_updates``); without it, chance decides when, if ever, CTC leaves
+            its initial plateau.
+        frozen: fraction of stage 3's updates for which an initialised encoder is frozen.
         dropout: of stage 3; other trainings have the model's default.
         translation_ctc: weight of stage 2's CTC term.
-        encoder_lr_scale: of the encoder's rate in stage 2. At the full rate a few hours of
-            translations leave an encoder worse than they found it.
-        checkpoints: validations of every stage, evenly spread; the best one is decoded. Longer
-            trainings have more, as far apart.
-        short_midtraining, short_finetuning: curricula; the latter for ``scratch`` and ``longer``
-            too.
-        fresh_layers: of the mid-trained encoder's last ones, how many stage 3 starts fresh: they
-            know how translations are spelt.
-        kind, entries: vocabulary of the translations.
-        decoding: ``ctc`` or ``attention``, of our recognisers; for CTC they are trained without a
+        encoder_lr_scale: multiplier of the encoder's learning rate in stage 2. At the full rate a
+            few hours of translations degrade the encoder.
+        checkpoints: evenly spaced validations per stage; the best checkpoint is decoded. Longer
+            trainings have more, at the same interval.
+        short_midtraining, short_finetuning: curricula; the latter also applies to ``scratch`` and
+            ``longer``.
+        fresh_layers: number of the mid-trained encoder's last layers that stage 3 reinitialises,
+            because they are specific to the text of the translations.
+        kind, entries: type and size of the translations' vocabulary.
+        decoding: ``ctc`` or ``attention``, for our recognisers; for CTC they are trained without a
             decoder.
-        interrupt: kill every training of ours once half-way; it goes on from its checkpoint.
+        interrupt: kill each of our trainings once half-way; it resumes from its checkpoint.
     """
 
     minutes: float = 30.0
@@ -95,28 +96,28 @@ class Settings:
 
     @classmethod
     def of_run(cls, out: Path) -> "Settings":
-        """Those of a finished comparison; what an older one does not say is as by default.
+        """Settings of a finished comparison; those that an older one did not have are defaults.
 
         Raises:
-            InputError: it has not finished, or is so old that its stage 3 was another.
+            InputError: it has not finished, or is so old that its stage 3 differs.
         """
         path = out / "results.json"
         if not path.is_file():
             raise InputError(f"there is no {path}; run python -m examples.mboshi.run first")
-        told = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        if "guide" not in told:
+        stored = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        if "guide" not in stored:
             raise InputError(
-                f"{path} is of a build that did not guide CTC in stage 3, and nothing new compares "
-                "with it; move its folder away and run python -m examples.mboshi.run again"
+                f"{path} is of an earlier version that did not guide CTC in stage 3 and is not "
+                "comparable; move its folder away and run python -m examples.mboshi.run again"
             )
-        kinds = {
+        convert = {
             "updates": tuple,
             "size": lambda size: Size(**size),
             "short_midtraining": lambda first: Curriculum(**first),
             "short_finetuning": lambda first: Curriculum(**first),
         }
         names = {f.name for f in fields(cls)}
-        return cls(**{k: kinds.get(k, lambda v: v)(v) for k, v in told.items() if k in names})
+        return cls(**{k: convert.get(k, lambda v: v)(v) for k, v in stored.items() if k in names})
 
     def finetuning(self, transcripts: str) -> int:
         """Updates of stage 3."""
@@ -140,24 +141,24 @@ class Settings:
             *self.short_finetuning.overrides(),
         ]
 
-    def taken_over(self, fresh_layers: int) -> list[str]:
-        """The same with an encoder that was taken over, but for how long it waits."""
+    def from_encoder(self, fresh_layers: int) -> list[str]:
+        """Overrides of stage 3 with an initial encoder, except how long that is frozen."""
         return [*self.from_scratch(), f"+model.fresh_encoder_layers={fresh_layers}"]
 
     def interval(self, updates: int) -> int:
-        """Updates from one validation to the next."""
+        """Number of updates between validations."""
         return max(1, updates // self.checkpoints)
 
 
 class Comparison:
-    """The steps in ``out``; a training's folder is named after what it is, under its seed."""
+    """The steps in ``out``, where the folder of a training is ``seed{seed}/{name}``."""
 
     def __init__(self, data: Path, out: Path, settings: Settings) -> None:
         self.data, self.out, self.settings = data, out, settings
         self.manifests = out / "manifests"
 
     def prepare(self) -> None:
-        """Manifests, vocabularies, filterbanks and counts."""
+        """Write manifests, vocabularies, filterbanks and counts."""
         settings = self.settings
         command = [
             *("python", "-m", "examples.mboshi.prepare"),
@@ -169,29 +170,29 @@ class Comparison:
         run_step(command, self.manifests, [*tables, self.data / "grid" / "clips.tsv"])
 
     def folder(self, seed: int, *name: str) -> Path:
-        """Of a training: ``pretrained``, ``midtrained`` or transcripts and system."""
+        """Folder of a training; ``name``: ``pretrained``, ``midtrained`` or transcripts, system."""
         return self.out / f"seed{seed}" / "_".join(name)
 
     def asr(self, transcripts: str) -> Path:
-        """Manifests of stage 3."""
+        """Folder of stage 3's manifests."""
         return self.manifests / f"asr_{transcripts}"
 
     def interval(self, transcripts: str) -> int:
-        """Updates of stage 3 from one validation to the next, the same for all systems.
+        """Number of updates between validations of stage 3, the same for all systems.
 
-        With it time is in proportion to updates: a run of more of them validates more often.
+        As longer runs therefore validate more often, time is proportional to updates.
         """
         return self.settings.interval(self.settings.finetuning(transcripts))
 
     def pretrain(self, seed: int) -> None:
-        overrides = self.settings.size.ours()
+        overrides = self.settings.size.encoder_overrides()
         data, folder = self.manifests / "pretrain", self.folder(seed, "pretrained")
         self._run(PRETRAINING, data, seed, folder, self.settings.updates[0], overrides)
 
     def midtrain(self, seed: int) -> None:
         start = self.folder(seed, "pretrained") / "checkpoint_best.pt"
         overrides = [
-            *self.settings.size.ours_with_decoder(),
+            *self.settings.size.model_overrides(),
             *self.settings.midtraining(),
             f"model.init_encoder_from={start}",
         ]
@@ -200,7 +201,7 @@ class Comparison:
         decode(checkpoint, data, "dev", folder / "decoded", "bleu", search_options(data))
 
     def finetune(self, seed: int, transcripts: str, system: str) -> None:
-        """Stage 3 from stage 2 (``stages``), from stage 1 (``pretrained``) or from nothing."""
+        """Stage 3 from stage 2 (``stages``), from stage 1 (``pretrained``) or from scratch."""
         updates = self.settings.finetuning(transcripts)
         if system == "longer":
             updates = self.updates_in_time(seed, transcripts)
@@ -208,17 +209,17 @@ class Comparison:
         stage = {"stages": "midtrained", "pretrained": "pretrained"}.get(system)
         if stage:
             start = str(self.folder(seed, stage) / "checkpoint_best.pt")
-            waits = round(self.settings.frozen * updates)
+            frozen = round(self.settings.frozen * updates)
             fresh = self.settings.fresh_layers if system == "stages" else 0
             options = [
-                *self.settings.taken_over(fresh),
-                f"+model.freeze_encoder_updates={waits}",
+                *self.settings.from_encoder(fresh),
+                f"+model.freeze_encoder_updates={frozen}",
             ]
         size = self.settings.size
         if self.settings.decoding == "ctc":
             size = replace(size, decoder_layers=0)
         overrides = [
-            *size.ours_with_decoder(),
+            *size.model_overrides(),
             *options,
             f"model.init_encoder_from={start}",
         ]
@@ -231,7 +232,7 @@ class Comparison:
         decode(checkpoint, data, "dev", folder / "decoded", "wer", options)
 
     def conformer(self, seed: int, transcripts: str) -> None:
-        """fairseq's own model for the seconds of the three stages."""
+        """Train fairseq's own model for the total time of the three stages, and decode."""
         data, folder = self.asr(transcripts), self.folder(seed, transcripts, "s2t_conformer")
         updates = self.updates_in_time(seed, transcripts)
         checkpoint = train_conformer(
@@ -247,12 +248,12 @@ class Comparison:
         decode_conformer(checkpoint, data, "dev", folder / "decoded", search_options(data))
 
     def seconds_of_stages(self, seed: int, transcripts: str) -> float:
-        """Training time of the three stages together."""
+        """Total training time of the three stages."""
         stages = [("pretrained",), ("midtrained",), (transcripts, "stages")]
         return sum(effort(self.folder(seed, *stage)).seconds for stage in stages)
 
     def updates_in_time(self, seed: int, transcripts: str) -> int:
-        """Updates of stage 3 from scratch that fit into the time of the three stages."""
+        """Number of updates from scratch that fit into the total time of the three stages."""
         scratch = effort(self.folder(seed, transcripts, "scratch"))
         return updates_within(
             self.seconds_of_stages(seed, transcripts), scratch.updates, scratch.seconds
@@ -268,7 +269,7 @@ class Comparison:
         overrides: Sequence[str],
         interval: int | None = None,
     ) -> Path:
-        """One of our trainings, validated and saved every ``interval`` updates."""
+        """Run one of our trainings, validated and saved every ``interval`` updates."""
         interval = interval or self.settings.interval(updates)
         common = [
             f"common.seed={seed}",
@@ -285,9 +286,9 @@ class Comparison:
 
 
 def updates_within(seconds: float, updates: int, took: float) -> int:
-    """As many as fit into ``seconds`` at the pace of a run whose ``updates`` ``took`` as long.
+    """Number of updates in ``seconds``, at the speed of a run whose ``updates`` took ``took``.
 
-    A cosine schedule of that many updates ends when the time does.
+    A cosine schedule of that length ends when the time is over.
     """
     return max(1, round(updates * seconds / took))
 
@@ -298,9 +299,10 @@ def levels(
     transcripts: Sequence[str],
     seeds: Sequence[int],
 ) -> list[list[Callable[[], None]]]:
-    """Every training once, each in a level after those that it needs, the longest first.
+    """Group the trainings into levels, each of which depends only on earlier levels.
 
-    What has the time of the three stages needs them and ``scratch``, which tells the pace.
+    Every training occurs once. Systems that get the total time of the three stages depend on those
+    and on ``scratch``, whose speed gives their number of updates.
     """
     timed = {"longer", "s2t_conformer"} & set(systems)
     wanted = {*systems, *(("stages", "scratch") if timed else ())}
@@ -327,6 +329,9 @@ def levels(
 
 
 def search_options(data: Path) -> list[str]:
-    """Beam search up to the longest training target: characters pass fairseq's limit of 200."""
+    """Options of beam search up to the length of the longest training target.
+
+    In characters, targets exceed fairseq's default limit of 200.
+    """
     longest = 1 + max(len(text) for text in Manifest(data / "train.tsv").column("tgt_text"))
     return ["--beam", "5", "--max-len-b", str(longest)]

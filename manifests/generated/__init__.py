@@ -1,1 +1,1 @@
-"""A corpus of talking faces that needs nothing from outside: `python -m manifests.generated`."""
+"""A synthetic corpus of talking faces without external data: `python -m manifests.generated`."""

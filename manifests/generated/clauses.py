@@ -1,8 +1,9 @@
-"""Clauses and their word orders: main, with the verb in front, and subordinate.
+"""Clauses and their word orders: main, inverted (verb first) and subordinate.
 
-Germanic clauses are kept as fields: the finite verb, the middle, the closing verbs and what follows
-them. Main clauses put the finite verb second; subordinate ones put it behind the middle, in German
-after the other verbs ("gelesen hat"), in Dutch in front of them ("heeft gelezen").
+German and Dutch clauses are split into topological fields: finite verb, middle field, closing verbs
+and postfield. Main clauses have the finite verb second; subordinate clauses have it after the
+middle field, in German after the other verbs ("gelesen hat"), in Dutch before them ("heeft
+gelezen").
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from .lexicon import Adjective, Adverb, Place
 from .phrases import NounPhrase, Pronoun, join
 from .verbs import Verb
 
-_SLOT = {"1s": 0, "3s": 1, "1p": 2, "3p": 2}  # column of a German or Dutch finite form
+_SLOT = {"1s": 0, "3s": 1, "1p": 2, "3p": 2}  # index of a German or Dutch finite form
 _IT_SLOT = {"1s": 0, "3s": 1, "1p": 2, "3p": 3}
 _MODALS = {
     "can": {
@@ -54,18 +55,18 @@ _BE = {  # (language, mood) -> finite forms of the copula
 
 @dataclass(frozen=True)
 class _Fields:
-    """A German or Dutch clause, taken apart."""
+    """A German or Dutch clause, split into topological fields."""
 
     finite: str
     middle: tuple[str, ...]
-    prefix: str = ""  # separable; written with the finite verb at the end of a clause
+    prefix: str = ""  # separable; attached to a clause-final finite verb
     closing: str = ""  # participle or infinitive
-    after: str = ""  # what follows the closing verbs: "als die katze"
+    after: str = ""  # postfield: "als die katze"
 
 
 @dataclass(frozen=True)
 class Clause:
-    """One proposition. `verb` None: a predicate adjective or, with neither, "there is"."""
+    """A proposition. Without `verb`: copula and `predicate` or, with neither, "there is"."""
 
     subject: NounPhrase | Pronoun
     mood: str  # present, past, can, must, want
@@ -78,18 +79,18 @@ class Clause:
     companion: NounPhrase | None = None
     place: Place | None = None
     predicate: Adjective | None = None
-    degree: str = ""  # "very" or "more"; the latter compares with `standard`
+    degree: str = ""  # "very" or "more"; "more" compares with `standard`
     standard: NounPhrase | None = None
 
     def main(self, lang: str) -> str:
-        """A statement; an adverb in front inverts German and Dutch."""
+        """A declarative clause; a fronted adverb causes inversion in German and Dutch."""
         front = self.adverb.text[lang] if self.adverb and self.adverb_in_front else ""
         if lang in ("en", "it"):
             return join(front, self._plain(lang))
         return join(front, self.inverted(lang)) if front else self._verb_second(lang)
 
     def inverted(self, lang: str) -> str:
-        """The clause behind something fronted: the finite verb before its subject (de, nl)."""
+        """The clause after a fronted constituent: the finite verb precedes the subject (de, nl)."""
         if lang in ("en", "it"):
             return self._plain(lang)
         f = self._fields(lang)
@@ -101,7 +102,7 @@ class Clause:
         return self._english(question=True) if lang == "en" else self.inverted(lang)
 
     def subordinate(self, lang: str, with_subject: bool = True) -> str:
-        """The clause behind a conjunction or, without its subject, a relative pronoun."""
+        """The clause after a conjunction or, without its subject, after a relative pronoun."""
         if lang in ("en", "it"):
             return self._plain(lang, with_subject)
         f = self._fields(lang)
@@ -122,16 +123,16 @@ class Clause:
         return self._italian(with_subject)
 
     @property
-    def _goes(self) -> bool:
+    def _is_motion(self) -> bool:
         return self.verb is not None and self.verb.frame == "motion"
 
     def _place(self, lang: str) -> str:
         if self.place is None:
             return ""
-        return (self.place.to if self._goes else self.place.at)[lang]
+        return (self.place.to if self._is_motion else self.place.at)[lang]
 
     def _adverb(self, lang: str) -> str:
-        """The adverb, unless it stands in front of the clause."""
+        """The adverb, unless it is fronted."""
         return self.adverb.text[lang] if self.adverb and not self.adverb_in_front else ""
 
     # English
@@ -153,7 +154,7 @@ class Clause:
         return join(subject, mid, finite, negation, *tail)
 
     def _english_verbs(self, question: bool) -> tuple[str, str]:
-        """The finite verb (empty where "do" is not needed) and the rest of the verb."""
+        """The auxiliary or copula (empty where none is needed) and the rest of the verb."""
         third = self.subject.person == "3s"
         if self.verb is None:
             person = self.object.person if self.object else self.subject.person

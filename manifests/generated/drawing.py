@@ -1,4 +1,4 @@
-"""Random clauses: what is said of whom, with words that suit each other."""
+"""Sample random clauses whose words are semantically compatible."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def draw_clause(
     first_person: bool = True,
     subject: NounPhrase | Pronoun | None = None,
 ) -> Clause:
-    """A random clause; `front` allows an adverb in front, `short` keeps modifiers few."""
+    """Sample a clause; `front` allows a fronted adverb, `short` reduces the modifiers."""
     frames = list(_FRAME_WEIGHTS)[: -1 if subject else None]
     frame = rng.choices(frames, weights=[_FRAME_WEIGHTS[name] for name in frames])[0]
     if frame == "there":
@@ -62,7 +62,7 @@ def draw_clause(
         animal = verb.en[0] in _ANIMAL_VERBS and rng.random() < 0.3
         subject = draw_subject(rng, short, first_person, _ANIMALS if animal else PEOPLE)
     phrases = _arguments(rng, verb, short)
-    # "must not" forbids, while "muss nicht" and "moet niet" do not: no negated "must".
+    # "must not" is a prohibition, "muss nicht" and "moet niet" are not: "must" is never negated.
     negated = rng.random() < 0.12 and mood != "must" and _negatable(phrases)
     adverb, in_front = None, False
     if rng.random() < (0.25 if short else 0.45):
@@ -99,11 +99,11 @@ def _draw_mood(rng: random.Random, verb: Verb, moods: tuple[str, ...] | None) ->
 def _draw_adverb(
     rng: random.Random, mood: str, negated: bool, front: bool
 ) -> tuple[Adverb | None, bool]:
-    """An adverb that suits the mood, and whether it stands in front; (None, False) if none does."""
+    """An adverb that fits the mood, and whether it is fronted; (None, False) if none fits."""
     kind = mood if mood in ("present", "past") else "modal"
     adverb = rng.choice([a for a in ADVERB_LIST if kind in a.moods])
     movable = front and adverb.position != "mid"
-    if negated:  # behind the adverb, "nicht" would negate the adverb alone
+    if negated:  # after a mid-clause adverb, "nicht" would negate only the adverb
         return (adverb, True) if movable else (None, False)
     return adverb, movable and rng.random() < 0.6
 
@@ -135,7 +135,7 @@ def _draw_phrase(rng: random.Random, nouns: list[Noun], short: bool) -> NounPhra
 
 
 def _quality(noun: Noun) -> frozenset[str]:
-    """The classes of adjectives that suit a noun."""
+    """The adjective classes that are compatible with a noun."""
     return noun.classes & {"p", "a", "f", "d", "b", "u"} or frozenset("t")
 
 

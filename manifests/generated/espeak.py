@@ -1,9 +1,9 @@
-"""eSpeak NG in a process of its own: requests on stdin, speech on stdout, both pickled.
+"""eSpeak NG as a subprocess: requests on stdin, speech on stdout, both pickled.
 
-eSpeak keeps state from one call to the next, so that the same sentence sounds different the second
-time. Each utterance is therefore spoken in a fork of this process, which has only initialised the
-library; and since it holds nothing else, a fork takes a millisecond. Run as a script, this file
-imports the standard library and espeakng_loader alone.
+eSpeak keeps state between calls, so the same sentence sounds different the second time. Each
+utterance is therefore synthesised in a fork of this process, which has only initialised the
+library; as it holds nothing else, a fork takes a millisecond. Run as a script, this file imports
+only the standard library and espeakng_loader.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import os
 import pickle
 import sys
 
-# Of espeak-ng/speak_lib.h:
+# Constants of espeak-ng/speak_lib.h.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _INITIALIZE_PHONEME_EVENTS = 1
 _EVENT_LIST_TERMINATED, _EVENT_PHONEME = 0, 7
@@ -19,7 +19,7 @@ _RATE, _PITCH, _RANGE = 1, 3, 4
 _CHARS_UTF8 = 1
 
 Request = tuple[str, str, int, int, int]  # text, voice, rate, pitch, pitch range
-# Sample rate, 16-bit samples, (start in seconds, phoneme mnemonic); or what went wrong.
+# Sample rate, 16-bit samples, (start in seconds, phoneme mnemonic); or an error message.
 Answer = tuple[int, bytes, list[tuple[float, str]]] | str
 
 
@@ -50,7 +50,7 @@ _Callback = ctypes.CFUNCTYPE(
 
 
 def initialise(library_path: str, data_path: str) -> tuple[ctypes.CDLL, int]:
-    """The library and its sample rate, which is not positive if there are no voices."""
+    """Load the library; return it and its sample rate, which is not positive without voices."""
     library = ctypes.CDLL(library_path)
     rate = library.espeak_Initialize(
         _AUDIO_OUTPUT_SYNCHRONOUS, 0, os.fsencode(data_path), _INITIALIZE_PHONEME_EVENTS
@@ -59,7 +59,7 @@ def initialise(library_path: str, data_path: str) -> tuple[ctypes.CDLL, int]:
 
 
 def synthesise(library: ctypes.CDLL, sample_rate: int, request: Request) -> Answer:
-    """Speak one request; spoils the library for the next."""
+    """Synthesise one request; the library's state is not clean for another one afterwards."""
     text, voice, rate, pitch, pitch_range = request
     pcm, phonemes = bytearray(), []
 
@@ -84,7 +84,7 @@ def synthesise(library: ctypes.CDLL, sample_rate: int, request: Request) -> Answ
     library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _CHARS_UTF8, None, None)
     library.espeak_Synchronize()
     if not pcm:
-        return f"eSpeak NG made no sound of {text!r} with the voice {voice}."
+        return f"eSpeak NG produced no audio for {text!r} with the voice {voice}."
     return sample_rate, bytes(pcm), phonemes
 
 

@@ -1,4 +1,4 @@
-"""A drawn face whose mouth follows a path; all else is drawn independently of the speech."""
+"""Render a face whose mouth follows a trajectory; all else is independent of the speech."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _EYES = ((70, 110, 160), (80, 50, 30), (70, 120, 70), (110, 110, 110))
 
 @dataclass
 class _Canvas:
-    """Frames (3, T, S, S) in a unit square; positions and radii are paths (T,) or numbers."""
+    """Video frames (3, T, S, S) as a unit square; positions and radii are (T,) or scalars."""
 
     frames: Floats
 
     def ellipse(self, x, y, rx, ry, colour, alpha=1.0) -> None:
-        """Paint an ellipse with soft edges, a pixel wide."""
+        """Paint an ellipse with soft edges one pixel wide."""
         t, size = self.frames.shape[1:3]
         x, y, rx, ry, alpha = (
             np.broadcast_to(np.asarray(v, np.float32), (t,)) for v in (x, y, rx, ry, alpha)
@@ -54,7 +54,7 @@ class _Canvas:
 
 
 def draw_face(mouth: Mouth, size: int, fps: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Frames (T, size, size, 3) of a new face before a new background."""
+    """Video frames (T, size, size, 3) of a random face in front of a random background."""
     frames = len(mouth.opening)
     canvas = _Canvas(np.repeat(_background(size, rng)[:, None], frames, axis=1))
     skin = _vary(_SKIN[rng.integers(len(_SKIN))], 12, rng)
@@ -72,7 +72,7 @@ def draw_face(mouth: Mouth, size: int, fps: float, rng: np.random.Generator) -> 
     _eyes(canvas, x, y, rx, ry, skin, hair, fps, rng)
     canvas.ellipse(x, y + ry * 0.14, rx * 0.13, ry * 0.16, skin * 0.86)
     _mouth(canvas, mouth, x, y + ry * 0.52 + jaw * 0.3, rx, skin, rng)
-    canvas.frames *= rng.uniform(0.8, 1.1)  # light
+    canvas.frames *= rng.uniform(0.8, 1.1)  # brightness
     pixels = np.clip(canvas.frames + 0.5, 0, 255).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(1, 2, 3, 0))
 
@@ -117,7 +117,7 @@ def _eyes(
 
 
 def _blinks(frames: int, fps: float, rng: np.random.Generator) -> Floats:
-    """How open the eyes are (T,): about one blink of a fifth of a second every three seconds."""
+    """Opening of the eyes (T,): on average one blink of 0.2 s every three seconds."""
     times = np.arange(frames) / fps
     open_ = np.ones(frames, np.float32)
     for blink in rng.uniform(0, frames / fps, rng.poisson(frames / fps / 3)):
@@ -126,7 +126,7 @@ def _blinks(frames: int, fps: float, rng: np.random.Generator) -> Floats:
 
 
 def _wander(frames: int, fps: float, amplitude: float, rng: np.random.Generator) -> Floats:
-    """A slow random path (T,): two sines of random phase and of 0.1 to 0.6 Hz."""
+    """A slow random trajectory (T,): the mean of two sines of random phase at 0.1 to 0.6 Hz."""
     times = np.arange(frames) / fps
     rates, phases = rng.uniform(0.1, 0.6, 2), rng.uniform(0, 2 * np.pi, 2)
     waves = np.sin(2 * np.pi * rates[:, None] * times + phases[:, None])
@@ -138,7 +138,7 @@ def _vary(colour: tuple[int, ...], spread: float, rng: np.random.Generator) -> F
 
 
 def _background(size: int, rng: np.random.Generator) -> Floats:
-    """An image (3, size, size): a gradient between two colours, and a few soft discs."""
+    """A background image (3, size, size): a gradient of two colours and a few soft discs."""
     first, second = rng.uniform(30, 225, (2, 3))
     angle = rng.uniform(0, 2 * np.pi)
     axis = np.linspace(-0.5, 0.5, size)

@@ -1,8 +1,8 @@
-"""English sentences with exact Italian, German and Dutch translations.
+"""Generate English sentences with exact Italian, German and Dutch translations.
 
-Text is lower case and has no punctuation but apostrophes (Italian "l'albero", Dutch "auto's").
-The four languages are written from one proposition, so word order truly differs between them:
-German verbs close subordinate clauses, finite verbs come second behind a fronted adverb in German
+Text is lower case, with apostrophes as the only punctuation (Italian "l'albero", Dutch "auto's").
+The four languages are generated from one proposition, so their word orders really differ: German
+subordinate clauses are verb-final, the finite verb comes second after a fronted adverb in German
 and Dutch, and Italian adjectives follow their nouns.
 """
 
@@ -20,9 +20,9 @@ from .phrases import LANGUAGES, WEATHER, NounPhrase, join
 
 Sentence = dict[str, str]
 MIN_WORDS, MAX_WORDS = 4, 14
-_PATIENCE = 5000  # draws in a row that bring nothing new: there is nothing more to be had
+_MAX_MISSES = 5000  # consecutive samples without a new sentence before giving up
 
-# conjunction: de, nl, it, whether both clauses must be in the present
+# conjunction: de, nl, it, whether both clauses must be in the present tense
 _CONJUNCTIONS = {
     "because": ("weil", "omdat", "perché", False),
     "although": ("obwohl", "hoewel", "anche se", False),
@@ -31,8 +31,8 @@ _CONJUNCTIONS = {
     "while": ("während", "terwijl", "mentre", True),
 }
 _COORDINATORS = {"and": ("und", "en", "e"), "but": ("aber", "maar", "ma")}
-# verbs with a "that" clause: forms in the order of Verb
-_REPORTS = {
+# verbs that take a "that" clause: forms in the order of Verb
+_REPORTING_VERBS = {
     "know": (
         ("know", "knows"),
         ("weiß", "weiß", "wissen"),
@@ -73,13 +73,13 @@ _IMPERSONAL = (
 
 
 def frequent_words(count: int) -> frozenset[str]:
-    """The `count` English words that the grammar uses most, always the same ones.
+    """The `count` most frequent English words of the grammar, the same in every call.
 
-    A language of few words is learnt from few clips, as a small demonstration needs it.
+    A small vocabulary can be learnt from few clips, as a small demonstration requires.
     """
     rng = random.Random("frequent words")
-    drawn = [_sentence(rng) for _ in range(3000)] + [_phrase(rng) for _ in range(3000)]
-    words = Counter(word for sentence in drawn for word in sentence["en"].split())
+    samples = [_sentence(rng) for _ in range(3000)] + [_phrase(rng) for _ in range(3000)]
+    words = Counter(word for sentence in samples for word in sentence["en"].split())
     return frozenset(sorted(words, key=lambda word: (-words[word], word))[:count])
 
 
@@ -90,10 +90,10 @@ def sentences(
     max_words: int = MAX_WORDS,
     words: Collection[str] = (),
 ) -> list[Sentence]:
-    """`n` distinct sentences, each a dict of en, de, nl and it; the same for the same seed.
+    """Sample `n` distinct sentences as dicts of en, de, nl and it; reproducible by `seed`.
 
-    No English sentence is one of `exclude`; each has 4 to `max_words` words, all of them among
-    `words` unless that is empty.
+    No English sentence is in `exclude`; each has 4 to `max_words` words, all of them in `words`
+    unless that is empty.
     """
     rng = random.Random(f"sentences {seed}")
     return _distinct(lambda: _sentence(rng), n, exclude, range(MIN_WORDS, max_words + 1), words)
@@ -102,34 +102,34 @@ def sentences(
 def phrases(
     seed: int | str, n: int, exclude: Collection[str] = (), words: Collection[str] = ()
 ) -> list[Sentence]:
-    """`n` distinct noun phrases and short clauses of at most four words, as :func:`sentences`.
+    """Sample `n` distinct noun phrases and clauses of at most four words, as :func:`sentences`.
 
-    Few words leave little doubt which sound belongs to which of them: what is learnt from
-    phrases comes sooner than what is learnt from sentences alone.
+    With few words the alignment of audio and words is hardly ambiguous, so a model learns sooner
+    from phrases than from sentences alone.
     """
     rng = random.Random(f"phrases {seed}")
     return _distinct(lambda: _phrase(rng), n, exclude, range(1, MIN_WORDS + 1), words)
 
 
 def _distinct(
-    draw: Callable[[], Sentence],
+    sample: Callable[[], Sentence],
     n: int,
     exclude: Collection[str],
     lengths: Container[int],
     words: Collection[str],
 ) -> list[Sentence]:
-    """The first `n` draws that are new, of a length in `lengths` and of `words` alone."""
+    """The first `n` samples that are new, have a length in `lengths` and use only `words`."""
     seen, out, misses = set(exclude), [], 0
     while len(out) < n:
-        sentence = draw()
+        sentence = sample()
         used = sentence["en"].split()
         fits = len(used) in lengths and (not words or words.issuperset(used))
         if sentence["en"] in seen or not fits:
             misses += 1
-            if misses > _PATIENCE:
+            if misses > _MAX_MISSES:
                 raise InputError(
-                    f"There are no {n} different sentences of such words and lengths; ask for "
-                    "fewer, or for more words."
+                    f"The grammar has fewer than {n} different sentences with these words and "
+                    "lengths; request fewer sentences or allow more words."
                 )
             continue
         misses = 0
@@ -175,10 +175,10 @@ def _joined(rng: random.Random) -> Sentence:
 
 
 def _fronted(rng: random.Random) -> Sentence:
-    """Conjunction, subordinate clause, main clause: the latter inverted in German and Dutch."""
+    """Conjunction, subordinate clause, main clause (inverted in German and Dutch)."""
     main, word, sub = _conjoined(rng, front=False)
     if word["en"] == "because":
-        word["it"] = "siccome"  # "perché" does not open a sentence, save in answers
+        word["it"] = "siccome"  # "perché" begins a sentence only in answers
     return {
         lang: join(word[lang], sub.subordinate(lang), main.inverted(lang)) for lang in LANGUAGES
     }
@@ -202,7 +202,7 @@ def _reported(rng: random.Random) -> Sentence:
     if rng.random() < 0.3:
         heads = dict(zip(LANGUAGES, rng.choice(_IMPERSONAL), strict=True))
         return {lang: join(heads[lang], sub.subordinate(lang)) for lang in LANGUAGES}
-    english, german, dutch, italian = _REPORTS[rng.choice(list(_REPORTS))]
+    english, german, dutch, italian = _REPORTING_VERBS[rng.choice(list(_REPORTING_VERBS))]
     subject = draw_subject(rng, short=True)
     slot = {"1s": 0, "3s": 1, "1p": 2, "3p": 2}[subject.person]
     it_slot = {"1s": 0, "3s": 1, "1p": 2, "3p": 3}[subject.person]

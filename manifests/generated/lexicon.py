@@ -1,7 +1,4 @@
-"""Nouns, adjectives, places and adverbs of the generated corpus, in four languages.
-
-The words themselves are in words.py, the verbs in verbs.py.
-"""
+"""Parse the nouns, adjectives, places and adverbs of words.py; the verbs are in verbs.py."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +7,7 @@ from .words import ADJECTIVES, ADVERBS, NOUNS, PLACES
 
 @dataclass(frozen=True)
 class Noun:
-    """A noun: forms are (singular, plural); a plural of "-" marks a noun that cannot be counted."""
+    """A noun: forms are (singular, plural); a plural of "-" marks an uncountable noun."""
 
     en: tuple[str, str]
     de: tuple[str, str]
@@ -29,11 +26,11 @@ class Noun:
 
 @dataclass(frozen=True)
 class Adjective:
-    """An adjective; comparatives are empty where the grammar does not compare with it."""
+    """An adjective; the comparatives are empty where the grammar uses none."""
 
     en: str
     de: str
-    de_stem: str  # what endings are added to: "teur" for "teuer"
+    de_stem: str  # stem that takes the endings: "teur" for "teuer"
     nl: str
     nl_inflected: str
     it: tuple[str, str, str, str]  # masculine and feminine singular, masculine and feminine plural
@@ -43,7 +40,7 @@ class Adjective:
 
 @dataclass(frozen=True)
 class Place:
-    """Prepositional phrases: where something happens and where somebody goes."""
+    """Prepositional phrases of location (`at`) and direction (`to`)."""
 
     at: dict[str, str]
     to: dict[str, str]
@@ -51,8 +48,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Adverb:
-    """A temporal adverb; `position` in English: "mid" (before the verb), "end" or in front, or
-    "free" (mid or in front)."""
+    """A temporal adverb. `position` in English: "mid" (before the verb), "end" (end or fronted) or
+    "free" (mid or fronted)."""
 
     text: dict[str, str]
     moods: frozenset[str]  # present, past, modal
@@ -60,7 +57,7 @@ class Adverb:
 
 
 def rows(table: str) -> list[list[str]]:
-    """Split a table into stripped cells; a backslash at the end of a line continues it."""
+    """Split a table into rows of stripped cells."""
     return [[cell.strip() for cell in line.split(" | ")] for line in table.splitlines() if line]
 
 

@@ -1,4 +1,4 @@
-"""From eSpeak's phonemes to the movement of a mouth: a viseme per phoneme, and smooth paths."""
+"""Convert eSpeak's phonemes to mouth movements: visemes per phoneme, smoothed over time."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _VISEMES = {
 }
 _BY_PHONEME = {name: shape for names, shape in _VISEMES.items() for name in names.split()}
 _STRESS_AND_LENGTH = "',%=:|!?#^-~\"*.0123456789"
-_STEP = 0.005  # seconds between the points that are smoothed
+_STEP = 0.005  # seconds between the points of the smoothed trajectory
 
 
 @dataclass(frozen=True)
 class Mouth:
-    """Paths (T,) of a mouth over the video frames, each 0-1."""
+    """Trajectories (T,) of mouth parameters over the video frames, each 0-1."""
 
     opening: NDArray[np.float32]
     width: NDArray[np.float32]
@@ -48,9 +48,9 @@ class Mouth:
 
 
 def visemes(mnemonic: str) -> list[tuple[float, ...]]:
-    """The mouth shapes of an eSpeak phoneme: two for a diphthong, none for modifiers."""
+    """Mouth shapes of an eSpeak phoneme: two for a diphthong, none for a modifier."""
     name = mnemonic.lstrip("',%=|")
-    if not name or name[0] in ";?":  # palatalisation and the glottal stop leave the lips alone
+    if not name or name[0] in ";?":  # palatalisation and the glottal stop do not move the lips
         return []
     if name.startswith("_"):
         return [_CLOSED]
@@ -66,7 +66,7 @@ def visemes(mnemonic: str) -> list[tuple[float, ...]]:
 def mouth_path(
     phonemes: tuple[tuple[float, str], ...], frames: int, fps: float, effort: float = 1.0
 ) -> Mouth:
-    """The mouth over `frames` video frames; `effort` scales how far it opens."""
+    """Mouth parameters for `frames` video frames; `effort` scales how far the mouth opens."""
     times, shapes = [0.0], [_CLOSED]
     ends = [start for start, _ in phonemes[1:]] + [phonemes[-1][0] + 0.05]
     for (start, name), end in zip(phonemes, ends, strict=True):
@@ -74,7 +74,7 @@ def mouth_path(
         for i, shape in enumerate(targets):
             times.append(start + (end - start) * (2 * i + 1) / (2 * len(targets)))
             shapes.append(shape)
-    # The lips part only shortly before the first sound, and close after the last.
+    # The lips open only shortly before the first phoneme and close after the last.
     times[1:1], shapes[1:1] = [max(0.0, phonemes[0][0] - 0.06)], [_CLOSED]
     times.append(ends[-1] + 0.06)
     shapes.append(_CLOSED)

@@ -1,4 +1,4 @@
-"""Sentences of a file instead of the grammar's: any parallel text, a column per language."""
+"""Read sentences from a parallel text with one column per language, instead of the grammar."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]{2,4})?")
 
 
 def parallel_text(path: Path) -> tuple[list[Sentence], int]:
-    """Sentences with their translations, and how many lines cannot be used.
+    """Return the sentences with their translations, and the number of unusable lines.
 
-    English is spoken, so a line needs a letter or digit there; a text in every language; and no
-    line before it may have the same English. Texts are cleaned as in every manifest.
+    A usable line has a text in every language, a letter or digit in its English text, which is
+    spoken, and English that occurs in no earlier line. Texts are cleaned as in every manifest.
 
     Raises:
-        InputError: the header names no English, or a column that is no language.
+        InputError: the header lacks English, or a column name is not a language code.
     """
     found: dict[str, Sentence] = {}
     rows = list(_rows(path))
@@ -31,16 +31,16 @@ def parallel_text(path: Path) -> tuple[list[Sentence], int]:
 
 
 def _rows(path: Path) -> Iterator[Sentence]:
-    """The lines under a header of language codes; what is not there is empty."""
+    """The lines below the header of language codes; missing cells are empty."""
     rows = (line.rstrip("\r\n").split("\t") for line in read_lines(path))
     languages = [clean(name) for name in next(rows, [])]
-    strange = [name for name in languages if not _LANGUAGE.fullmatch(name)]
+    invalid = [name for name in languages if not _LANGUAGE.fullmatch(name)]
     if "en" not in languages:
         raise InputError(f"{path} has no column named en in its first line.")
-    if strange or len(set(languages)) != len(languages):
+    if invalid or len(set(languages)) != len(languages):
         raise InputError(
             f"The first line of {path} must name a language in each column, such as en and de, "
-            f"not {', '.join(strange) or 'one twice'}."
+            f"not {', '.join(invalid) or 'one twice'}."
         )
     for row in rows:
         cells = [_text(cell) for cell in row[: len(languages)]]
@@ -49,6 +49,6 @@ def _rows(path: Path) -> Iterator[Sentence]:
 
 
 def _text(cell: str) -> str:
-    """Cleaned; nothing of what is not UTF-8."""
+    """The cleaned cell; empty where it is not valid UTF-8."""
     text = clean(cell)
     return "" if any("\ud800" <= c <= "\udfff" for c in text) else text

@@ -1,4 +1,4 @@
-"""Noun phrases in English, German, Dutch and Italian: articles, possessives, adjective endings."""
+"""Noun phrases in English, German, Dutch and Italian: determiners and inflected adjectives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUMERALS = {
 DEFINITE = ("the", "this", "my", "our", "his", "her")
 QUANTIFIERS = (*NUMERALS, "many", "some")
 
-# German: gender or "p" for the plural -> nominative, accusative, dative
+# German: gender, or "p" for plural -> nominative, accusative, dative
 _CASES = {"nom": 0, "acc": 1, "dat": 2}
 _DE_THE = {
     "m": ("der", "den", "dem"),
@@ -66,22 +66,22 @@ _IT_POSSESSIVE = {  # m, f, m plural, f plural
     "his": ("suo", "sua", "suoi", "sue"),
     "her": ("suo", "sua", "suoi", "sue"),
 }
-_IT_JOINED = {
+_IT_CONTRACTED = {  # preposition and article
     "a": {"il": "al", "lo": "allo", "la": "alla", "l'": "all'", "i": "ai", "gli": "agli"},
     "di": {"il": "del", "lo": "dello", "la": "della", "l'": "dell'", "i": "dei", "gli": "degli"},
 }
-_IT_JOINED["a"]["le"], _IT_JOINED["di"]["le"] = "alle", "delle"
+_IT_CONTRACTED["a"]["le"], _IT_CONTRACTED["di"]["le"] = "alle", "delle"
 _ELISION = re.compile(r"\b(l|un|quest|all|dell)' ")
-_IT_ARTICLES = frozenset(_IT_JOINED["a"])
+_IT_ARTICLES = frozenset(_IT_CONTRACTED["a"])
 
 
 def join(*words: str) -> str:
-    """Words with single spaces between them, none after an Italian elision such as "l'"."""
+    """Join words by single spaces, without a space after an Italian elision such as "l'"."""
     return _ELISION.sub(r"\1'", " ".join(word for word in words if word))
 
 
 def italian_article(word: str, gender: str, plural: bool) -> str:
-    """The definite article in front of `word`."""
+    """The Italian definite article for the following `word`."""
     vowel = word[0] in "aeiouhàèéìòù"
     impure = word[0] in "zxy" or word.startswith(("gn", "ps", "pn")) or _s_and_consonant(word)
     if gender == "f":
@@ -113,7 +113,7 @@ def _italian_determiner(det: str, word: str, gender: str, plural: bool) -> str:
 
 @dataclass(frozen=True)
 class NounPhrase:
-    """Determiner, optional adjective and noun, and an optional relative clause about the noun."""
+    """A determiner, an optional adjective, a noun and an optional relative clause."""
 
     noun: Noun
     det: str
@@ -135,7 +135,7 @@ class NounPhrase:
         return 2 * self.plural + (self.noun.it_gender == "f")
 
     def text(self, lang: str, case: str = "nom", preposition: str = "") -> str:
-        """The phrase; `preposition` is an Italian "a" or "di" that melts with the article."""
+        """The phrase; `preposition` is an Italian "a" or "di" that contracts with the article."""
         if lang == "en":
             words = self._english()
         elif lang == "de":
@@ -193,14 +193,14 @@ class NounPhrase:
         adjective = self.adjective.it[self.it_form] if self.adjective else ""
         if self.det in _IT_POSSESSIVE:
             possessive = _IT_POSSESSIVE[self.det][self.it_form]
-            # Close family in the singular goes without an article: "mio fratello".
+            # Singular kinship nouns take no article: "mio fratello".
             bare = "k" in self.noun.classes and not self.plural and not adjective
             article = "" if bare else italian_article(possessive, gender, self.plural)
             det = (article, possessive)
         else:
             det = (_italian_determiner(self.det, noun, gender, self.plural),)
         if preposition and det[0] in _IT_ARTICLES:
-            det = (_IT_JOINED[preposition][det[0]], *det[1:])
+            det = (_IT_CONTRACTED[preposition][det[0]], *det[1:])
         elif preposition:
             det = (preposition, *det)
         return join(*det, noun, adjective)
@@ -215,7 +215,7 @@ class NounPhrase:
 
 @dataclass(frozen=True)
 class Pronoun:
-    """A personal pronoun; Italian leaves out those that the verb's ending tells apart."""
+    """A personal pronoun; empty in Italian where the verb form identifies the person."""
 
     words: tuple[str, str, str, str]  # en, de, nl, it
     person: str

@@ -1,4 +1,4 @@
-"""Speech with phoneme times from eSpeak NG, and background noise."""
+"""Speech synthesis with phoneme times by eSpeak NG, and additive background noise."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from ..common import SAMPLE_RATE
 from ..errors import InputError
 from . import espeak
 
-# The accents and variants that repeat from process to process; f2, f3, f5 and whisper do not.
+# Accents and variants whose output is the same in every process; f2, f3, f5 and whisper vary.
 ACCENTS = ("en-us", "en-us-nyc", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-029")
 MALE, FEMALE = ("m1", "m2", "m3", "m4", "m5", "m6", "m7"), ("f1", "f4")
 VARIANTS = (*MALE, *FEMALE, "klatt", "klatt2", "klatt3", "klatt4")
-NOISE_SLOPES = {"white": 0.0, "pink": -0.5, "brown": -1.0, "blue": 0.5}  # exponent of amplitude
+# Exponent of the amplitude spectrum.
+NOISE_SLOPES = {"white": 0.0, "pink": -0.5, "brown": -1.0, "blue": 0.5}
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """A voice: eSpeak's accent and variant, pitch and its range (0-100), words per minute."""
+    """An eSpeak voice (accent+variant), its pitch and pitch range (0-100), and words per minute."""
 
     name: str
     voice: str
@@ -37,17 +38,17 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Speech:
-    """`samples` (n_samples,) float32 at 16 kHz; `phonemes` are (start in seconds, mnemonic)."""
+    """`samples` (n_samples,) float32 at 16 kHz; `phonemes` as (start in seconds, mnemonic)."""
 
     samples: NDArray[np.float32]
     phonemes: tuple[tuple[float, str], ...]
 
 
 def draw_speakers(seed: int, n: int) -> list[Speaker]:
-    """`n` speakers, no two of them with the same accent and variant."""
+    """Sample `n` speakers, no two of them with the same accent and variant."""
     voices = [f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS]
     if n > len(voices):
-        raise InputError(f"There are {len(voices)} voices, fewer than the {n} speakers asked for.")
+        raise InputError(f"There are {len(voices)} voices, fewer than the {n} speakers requested.")
     rng = random.Random(f"speakers {seed}")
     return [
         Speaker(f"s{i:03d}", voice, rng.randint(25, 75), rng.randint(30, 70), rng.randint(140, 195))
@@ -56,24 +57,24 @@ def draw_speakers(seed: int, n: int) -> list[Speaker]:
 
 
 def require_espeak() -> None:
-    """Say so if the optional dependency is missing."""
+    """Raise InputError if the optional dependency is not installed."""
     if importlib.util.find_spec("espeakng_loader") is None:
-        raise InputError("The generated corpus is spoken by eSpeak NG: pip install espeakng-loader")
+        raise InputError("The generated corpus needs eSpeak NG: pip install espeakng-loader")
 
 
 @functools.cache
 def _server() -> subprocess.Popen:
-    """The eSpeak process of this process; it ends when its stdin closes."""
+    """The eSpeak subprocess of this process; it exits when its stdin closes."""
     require_espeak()
     command = [sys.executable, "-P", espeak.__file__]
-    # A session of its own, so that Ctrl-C reaches the recipe alone.
+    # A session of its own, so that Ctrl-C does not reach it.
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
 
 
 def speak(text: str, speaker: Speaker) -> Speech:
-    """Speak English text; the same text and speaker give the same samples."""
+    """Synthesise English text; the same text and speaker give the same samples."""
     server = _server()
     request = (text, speaker.voice, speaker.rate, speaker.pitch, speaker.pitch_range)
     try:
@@ -81,7 +82,7 @@ def speak(text: str, speaker: Speaker) -> Speech:
         server.stdin.flush()
         answer = pickle.load(server.stdout)
     except (BrokenPipeError, EOFError) as error:
-        raise InputError("The process of eSpeak NG has ended; its message is above.") from error
+        raise InputError("The eSpeak NG process has exited; see its message above.") from error
     if isinstance(answer, str):
         raise InputError(answer)
     rate, pcm, phonemes = answer
@@ -90,7 +91,7 @@ def speak(text: str, speaker: Speaker) -> Speech:
 
 
 def resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """To 16 kHz by cutting the spectrum; the ends of the signal should be silent."""
+    """Resample to 16 kHz by truncating the spectrum; the signal should start and end in silence."""
     divisor = np.gcd(rate, SAMPLE_RATE)
     down = rate // divisor
     blocks = -(-len(samples) // down)
@@ -100,10 +101,10 @@ def resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     return out.astype(np.float32)
 
 
-def in_noise(speech: Speech, rng: np.random.Generator) -> Speech:
-    """Silence around the speech, a random level, and noise of a random colour at 10-30 dB SNR.
+def add_noise(speech: Speech, rng: np.random.Generator) -> Speech:
+    """Pad with silence, add noise of a random colour at 10-30 dB SNR, and set a random level.
 
-    The length becomes a whole number of 40 ms video frames.
+    The length is rounded up to a whole number of 40 ms video frames.
     """
     lead, trail = rng.uniform(0.08, 0.3, 2)
     start = int(lead * SAMPLE_RATE)

@@ -1,7 +1,7 @@
-"""Verbs of the generated corpus, with every form that the grammar asks for.
+"""Verbs of the generated corpus, with every form that the grammar needs.
 
-A separable prefix is written before a bar: "an|rufen" gives "ruft ... an" in a main clause, and
-"anrufen" and "anruft" in one piece at the end of a clause.
+A bar marks a separable prefix: "an|rufen" gives "ruft ... an" in a main clause, and "anrufen" and
+"anruft" as one word at the end of a clause.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from .lexicon import rows
 @dataclass(frozen=True)
 class Verb:
     """A verb. Finite forms: English (base, 3sg, past); de and nl (1sg, 3sg, plural);
-    Italian (1sg, 3sg, 1pl, 3pl). "sein", "zijn" or "essere" as `aux` is said where it holds."""
+    Italian (1sg, 3sg, 1pl, 3pl). Auxiliaries are "have" or "be" (sein, zijn, essere)."""
 
     en: tuple[str, str, str]
     en_particle: str
@@ -29,12 +29,12 @@ class Verb:
     it_participle: str
     it_aux: str
     objects: frozenset[str]  # noun classes; empty for intransitive verbs
-    frame: str  # object, dative, recipient, motion, activity
+    frame: str  # object, dative, recipient, motion, activity, weather
 
 
-# english base 3sg past, particle | german infinitive 1sg 3sg participle | dutch likewise
+# english base 3sg past, particle | german infinitive 1sg 3sg participle | dutch: same as german
 # | italian infinitive 1sg 3sg 1pl 3pl participle | frame, object classes
-# A participle marked with + takes sein, zijn or essere.
+# + marks a participle whose auxiliary is sein, zijn or essere.
 VERBS = """
 eat eats ate | essen esse isst gegessen | eten eet eet gegeten \
  | mangiare mangio mangia mangiamo mangiano mangiato | object f

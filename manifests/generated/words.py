@@ -1,8 +1,8 @@
-"""The words of the generated corpus but for its verbs: tables, read by lexicon.py.
+"""Tables of the words of the generated corpus, except verbs; parsed by lexicon.py.
 
-One line per entry, continued behind a backslash; the columns are named above each table. Words that
-sound like another word of the lexicon ("sea" beside "see") are left out, so that a word error rate
-is well defined.
+One entry per line, continued after a backslash; the columns are named above each table. Homophones
+of another word of the lexicon ("sea" and "see") are left out, so that word error rate is well
+defined.
 """
 
 # english | german | dutch | italian | classes
@@ -140,7 +140,7 @@ tea - | der tee - | de thee - | m tè - | d
 juice - | der saft - | het sap - | m succo - | d
 """
 
-# english | german, stem if other | dutch, inflected | italian: m or m,f,mp,fp | classes
+# english | german, stem if different | dutch, inflected | italian: m or m,f,mp,fp | classes
 # | comparatives in English, German, Dutch
 # p person, a animal, t thing, b big thing, f food, d drink, u text or language, c colour
 ADJECTIVES = """

@@ -1,4 +1,4 @@
-"""The corpora that several examples read: where their sound may lie, and that there is some."""
+"""The corpora that several examples use: finding audio files, and rejecting empty corpora."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.helpers import noise, write_audio
 
 
 def librispeech(data, names=("19-198-0000", "19-198-0001", "26-495-0000")):
-    """Utterances as LibriSpeech is released, and one of ARCTIC."""
+    """Write utterances in LibriSpeech's release layout and one of ARCTIC."""
     for name in names:
         speaker, chapter, _ = name.split("-")
         folder = data / SPEECH[0] / speaker / chapter
@@ -22,7 +22,7 @@ def librispeech(data, names=("19-198-0000", "19-198-0001", "26-495-0000")):
     return data
 
 
-def test_librispeech_as_released_is_found(tmp_path):
+def test_librispeech_is_found_in_its_release_layout(tmp_path):
     clips = speech_clips(librispeech(tmp_path))
     assert [clip["id"] for clip in clips][::3] == ["19-198-0000", "arctic_a0001"]
     assert [clip["speaker"] for clip in clips[:3]] == ["19", "19", "26"]
@@ -34,21 +34,21 @@ def test_a_recording_in_two_formats_counts_once(tmp_path):
     assert [path.name for path in recordings(tmp_path)] == ["a.flac"]
 
 
-def test_an_empty_corpus_is_refused_by_its_folder(tmp_path):
+def test_an_empty_corpus_is_rejected_with_its_folder(tmp_path):
     data = librispeech(tmp_path)
     (data / "grid").mkdir()
     (data / "grid" / "clips.tsv").write_text("id\tvideo\tspeaker\twords\n")
-    with pytest.raises(InputError, match=r"grid/clips\.tsv names no clip"):
+    with pytest.raises(InputError, match=r"grid/clips\.tsv lists no clip"):
         grid_clips(data / "grid")
-    with pytest.raises(InputError, match=r"grid/clips\.tsv names no clip"):
+    with pytest.raises(InputError, match=r"grid/clips\.tsv lists no clip"):
         prepare(data, tmp_path / "out")
     (data / SPEECH[1] / "arctic_a0001.wav").unlink()
-    with pytest.raises(InputError, match=r"no flac, ogg or wav under \S+arctic/audio"):
+    with pytest.raises(InputError, match=r"no flac, ogg or wav file under \S+arctic/audio"):
         speech_clips(data)
 
 
-def test_a_mixture_is_of_two_speakers(tmp_path):
-    """Three utterances of one speaker make no pair."""
+def test_mixtures_need_two_speakers(tmp_path):
+    """Three utterances of one speaker do not suffice."""
     data = librispeech(tmp_path, ["19-198-0000", "19-198-0001", "19-198-0002"])
     with pytest.raises(InputError, match="too few speakers for the split train"):
         speaker_diarization(data, tmp_path / "sd", 1)

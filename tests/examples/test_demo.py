@@ -1,4 +1,4 @@
-"""The demo's corpus can be asked for again, and what is done stays as it is."""
+"""The demo: its corpus is generated once, and an interrupted run ends cleanly."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ pytest.importorskip("espeakng_loader")
 
 
 @pytest.mark.slow
-def test_the_corpus_is_made_once(tmp_path):
+def test_the_corpus_is_generated_once(tmp_path):
     sizes = Sizes(pretrain=2, translated=2, phrases=2, transcribed=2, test=2)
     demo = Demo(tmp_path, sizes, "nl")
     demo.generate_corpus()
@@ -30,8 +30,8 @@ def test_the_corpus_is_made_once(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["INT", "TERM"])
-def test_stopped_it_ends_with_a_sentence_and_leaves_nothing_running(tmp_path, name):
-    # In the background of a shell Ctrl-C's signal is ignored, and the tests' commands inherit that.
+def test_a_signal_ends_it_with_a_message_and_leaves_no_process(tmp_path, name):
+    # Background jobs of a shell ignore SIGINT, and the tests' commands inherit that.
     command = ["env", f"--default-signal={name}", sys.executable, "-m", "examples.demo.run"]
     started = subprocess.Popen(
         [*command, "--out", tmp_path / "demo"],
@@ -46,16 +46,18 @@ def test_stopped_it_ends_with_a_sentence_and_leaves_nothing_running(tmp_path, na
     started.send_signal(getattr(signal, f"SIG{name}"))
     rest = started.stderr.read()
     assert started.wait(60) == 130
-    assert rest.splitlines()[-1] == "mmpt_fairseq: interrupted; the same command goes on from here"
+    assert (
+        rest.splitlines()[-1] == "mmpt_fairseq: interrupted; run the same command again to resume"
+    )
     assert "Traceback" not in rest
     deadline = time.monotonic() + 30
     while alive(started.pid) and time.monotonic() < deadline:
-        time.sleep(0.1)  # workers follow the process that they lost
+        time.sleep(0.1)  # workers exit after their parent
     assert not alive(started.pid)
 
 
 def alive(group: int) -> bool:
-    """Whether a process of the group still runs."""
+    """Whether a process of the group is still running."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

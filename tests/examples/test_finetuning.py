@@ -1,4 +1,4 @@
-"""The comparison of ways to fine-tune: what it trains on, and its tables from its folders."""
+"""The fine-tuning comparison: its training subsets, origins and tables."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from examples.finetuning import origin
-from examples.finetuning.compare import WAYS, Comparison, share_transcripts, systems
+from examples.finetuning.compare import VARIANTS, Comparison, systems, write_subset
 from examples.finetuning.table import Tables
 from examples.mboshi.s2t_conformer import Size
 from manifests.errors import InputError
@@ -17,23 +17,23 @@ from mmpt_fairseq.data.manifest import Manifest
 TEXTS = ["a red boat", "the cat"]
 
 
-def test_smaller_shares_are_parts_of_larger_ones(corpora, tmp_path):
+def test_smaller_subsets_are_nested_in_larger_ones(corpora, tmp_path):
     ids = {}
-    for share in (1, 50, 100):
-        share_transcripts(corpora / "asr", tmp_path / str(share), share, "test")
-        manifest = Manifest(tmp_path / str(share) / "train.tsv")
+    for percent in (1, 50, 100):
+        write_subset(corpora / "asr", tmp_path / str(percent), percent, "test")
+        manifest = Manifest(tmp_path / str(percent) / "train.tsv")
         assert len(read_filterbank(manifest.resolve("audio", 0))) == manifest.n_frames[0]
-        ids[share] = set(manifest.column("id"))
-        assert len(Manifest(tmp_path / str(share) / "test.tsv")) == 8
+        ids[percent] = set(manifest.column("id"))
+        assert len(Manifest(tmp_path / str(percent) / "test.tsv")) == 8
     assert ids[1] < ids[50] < ids[100]
-    assert [len(ids[share]) for share in (1, 50, 100)] == [1, 4, 8]
+    assert [len(ids[percent]) for percent in (1, 50, 100)] == [1, 4, 8]
 
 
 @pytest.fixture
 def comparison(corpora, tmp_path) -> Comparison:
-    """Of a demo whose test set has two rows."""
+    """A comparison on a demo whose test set has two rows."""
     demo = origin.demo(tmp_path / "demo", "nl")
-    share_transcripts(corpora / "asr", demo.asr, 100, demo.test)
+    write_subset(corpora / "asr", demo.asr, 100, demo.test)
     path = demo.asr / "test.tsv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
     assert list(Manifest(path).column("tgt_text")) == TEXTS
@@ -46,14 +46,14 @@ def decoded(folder, hypotheses):
     (folder / "generate-test.txt").write_text("".join(lines))
 
 
-def test_tables(comparison):
+def test_tables_show_the_error_rates_of_the_decodes(comparison):
     names = ["encoder frozen", "encoder free"]
     for name in names:
-        for way in ("ctc", "ctc_averaged", "attention", "joint"):
-            right = way == "joint" or name == "encoder frozen"
-            texts = TEXTS if right else ["a blue boat", "the cat"]
-            decoded(comparison.folder(1, name) / way, texts)
-        rates = {way: {"wer": 20.0, "cer": 10.0} for way in ("ctc", "joint, 0.3 of CTC")}
+        for search in ("ctc", "ctc_averaged", "attention", "joint"):
+            correct = search == "joint" or name == "encoder frozen"
+            texts = TEXTS if correct else ["a blue boat", "the cat"]
+            decoded(comparison.folder(1, name) / search, texts)
+        rates = {search: {"wer": 20.0, "cer": 10.0} for search in ("ctc", "joint, 0.3 of CTC")}
         (comparison.folder(1, name) / "valid.json").write_text(json.dumps(rates))
     decoded(comparison.origin.curve["scratch"](1), ["a red", "the cat"])
     chosen = {name: system for name, system in systems(comparison.origin).items() if name in names}
@@ -63,46 +63,46 @@ def test_tables(comparison):
     assert "| encoder free | joint | 0.0 [0.0, 0.0] | 0.0 [0.0, 0.0] |" in text
     assert "| WER % on valid | ctc | joint, 0.3 of CTC |\n|---|---|---|" in text
     assert "| encoder free | 20.0 | 20.0 |" in text
-    assert "| 100 %, scratch (as there) | ctc | 20.0 [0.0, 33.3] | 29.4" in text
-    assert "| 100 %, midtrained (as there) | ctc | not run | |" in text
+    assert "| 100 %, scratch (existing run) | ctc | 20.0 [0.0, 33.3] | 29.4" in text
+    assert "| 100 %, midtrained (existing run) | ctc | not run | |" in text
     assert "| encoder free | 20.0 [0.0, 33.3] | 23.5 [0.0, 40.0] | +0.0 % [+0.0, +0.0] |" in text
 
 
-def test_real_speech_keeps_the_sizes_of_its_run(corpora, tmp_path):
-    """Ways with a decoder on 30 % of the transcripts; the curve's recognisers have none."""
+def test_real_speech_uses_the_settings_of_its_run(corpora, tmp_path):
+    """The variants have a decoder and 30 % of the transcripts; the curves' systems no decoder."""
     with pytest.raises(InputError, match=r"examples\.mboshi\.run first"):
         origin.mboshi(tmp_path)
     size = asdict(replace(Size(), width=96))
-    told = {
+    settings = {
         "updates": [1, 20, 30, 4],
         "size": size,
         "finetuning_rate": 0.2,
         "guide": 7,
         "frozen": 0.15,
     }
-    (tmp_path / "results.json").write_text(json.dumps({"settings": told}))
+    (tmp_path / "results.json").write_text(json.dumps({"settings": settings}))
     for name, folder in (("asr", "asr_all"), ("st", "st")):
         shutil.copytree(corpora / name, tmp_path / "manifests" / folder)
     start = origin.mboshi(tmp_path)
-    del told["guide"]
-    (tmp_path / "results.json").write_text(json.dumps({"settings": told}))
-    with pytest.raises(InputError, match="a build that did not guide CTC"):
+    del settings["guide"]
+    (tmp_path / "results.json").write_text(json.dumps({"settings": settings}))
+    with pytest.raises(InputError, match="an earlier version that did not guide CTC"):
         origin.mboshi(tmp_path)
     assert (start.updates, start.continued) == (30, 20)
-    assert start.search[-1] == str(len("a red boat") + 1)  # SentencePiece's space before a text
+    assert start.search[-1] == str(len("a red boat") + 1)  # SentencePiece prepends a space
     assert "model.encoder_embed_dim=96" in start.overrides
     recipe = {"optimization.lr=[0.2]", "+model.dropout=0.2", "+criterion.ctc_guide_updates=7"}
     assert recipe <= set(start.from_scratch)
-    assert recipe <= set(start.taken_over)
+    assert recipe <= set(start.from_encoder)
     assert (start.warmup(30), start.metric) == (3, "cer")
     chosen = systems(start)
-    assert {chosen[name].share for name in WAYS} == {30}
+    assert {chosen[name].percent for name in VARIANTS} == {30}
     assert "model.decoder_layers=0" in chosen["10 %, midtrained"].options
     assert chosen["10 %, midtrained"].frozen == pytest.approx(0.15)
     assert start.midtrained(7) == tmp_path / "seed7" / "midtrained" / "checkpoint_best.pt"
 
 
-def test_another_corpus_is_refused_before_anything_is_written(comparison):
+def test_another_corpus_is_rejected_before_anything_is_written(comparison):
     comparison.out.mkdir()
     (comparison.out / "corpus.txt").write_text("/another/asr")
     with pytest.raises(InputError, match="another folder with --out"):

@@ -1,4 +1,4 @@
-"""What a small CTC head makes of frozen states."""
+"""The CTC probe of frozen encoders."""
 
 import itertools
 import math
@@ -6,22 +6,22 @@ import math
 import pytest
 import torch
 
-from examples.mboshi.frozen import Head, effective_rank, learn
+from examples.mboshi.frozen import Head, effective_rank, train_head
 from mmpt_fairseq.scoring import error_rates
 
 
-def test_effective_rank():
+def test_effective_rank_counts_the_directions_of_variance():
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(4000, 8, generator=generator)
     assert effective_rank(x) == pytest.approx(8, abs=0.1)
     assert effective_rank(x[:, :1] * x[:1]) == pytest.approx(1, abs=1e-3)
-    # Half of the variance in one of two directions, a quarter in each of two others.
+    # Half of the variance in one direction, a quarter in each of two others.
     spectrum = torch.tensor([2.0, 1.0, 1.0]).sqrt()
     assert effective_rank(x[:, :3] * spectrum) == pytest.approx(2**1.5, abs=0.05)
 
 
-def test_bits_are_those_of_all_paths():
-    """The probability of a text, summed over every way to write it in four frames."""
+def test_bits_sum_over_all_ctc_paths():
+    """The probability of a text, summed over all of its alignments to four frames."""
     head = Head(5, "ab").eval()
     states = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
     lprobs = head([states])[0][0].detach()
@@ -35,20 +35,20 @@ def test_bits_are_those_of_all_paths():
     assert head.bits([states], ["axb"]).item() == pytest.approx(-math.log2(total) / 2, abs=1e-4)
 
 
-def test_states_that_hold_the_letters_are_read():
-    """One direction for each letter, three states long; of noise nothing is learnt."""
+def test_head_learns_characters_from_states_but_not_from_noise():
+    """Each character is one direction over two frames, followed by a zero frame."""
     generator = torch.Generator().manual_seed(1)
     texts, states, noises = [], [], []
     for _ in range(64):
         labels = torch.randint(4, (6,), generator=generator)
         texts.append("".join("abcd"[label] for label in labels))
         x = torch.eye(4)[labels].repeat_interleave(3, 0)
-        x[2::3] = 0.0  # between two letters
+        x[2::3] = 0.0  # between two characters
         states.append(x)
         noises.append(torch.randn(18, 4, generator=generator))
-    head = learn(states[:48], texts[:48], "abcd", 40, seed=1)
-    noisy = learn(noises[:48], texts[:48], "abcd", 40, seed=1)
+    head = train_head(states[:48], texts[:48], "abcd", 40, seed=1)
+    noisy = train_head(noises[:48], texts[:48], "abcd", 40, seed=1)
     with torch.no_grad():
-        assert error_rates(texts[48:], head.write(states[48:]))["cer"] < 30
-        assert error_rates(texts[48:], noisy.write(noises[48:]))["cer"] > 60
+        assert error_rates(texts[48:], head.decode(states[48:]))["cer"] < 30
+        assert error_rates(texts[48:], noisy.decode(noises[48:]))["cer"] > 60
         assert head.bits(states[48:], texts[48:]) < 0.5 * noisy.bits(noises[48:], texts[48:])

@@ -1,11 +1,11 @@
-"""The real-speech comparison: its parts, and all of it on a small part of the real corpora."""
+"""The real-speech comparison: its parts, and a complete run on a subset of the real corpora."""
 
 import json
 
 import pytest
 
 from examples.mboshi import frozen
-from examples.mboshi.counts import count_texts, statement, too_long_for_ctc
+from examples.mboshi.counts import count_texts, format_counts, too_long_for_ctc
 from examples.mboshi.results import table, unseen
 from examples.mboshi.run import main
 from examples.mboshi.s2t_conformer import Size
@@ -28,7 +28,7 @@ def write_texts(folder, texts: dict[str, list[str]], frames: int = 9) -> None:
 
 
 def test_sentences_of_every_stage_count_as_seen(tmp_path):
-    """Of three dev sentences one is fine-tuned on, one is only translated, one is new."""
+    """Of three dev sentences one occurs in stage 3, one only in stage 2, one nowhere."""
     texts = {
         "asr_few/train": ["ngá"],
         "asr_all/train": ["ngá"],
@@ -44,13 +44,13 @@ def test_sentences_of_every_stage_count_as_seen(tmp_path):
         unseen(tmp_path, Manifest(tmp_path / "asr_all" / "dev.tsv"))
 
 
-def test_equal_time_is_a_multiple_of_the_updates():
-    """A run of 100 updates took 50 s: 175 s hold 350 of them, and none is too few to train."""
+def test_equal_time_is_converted_to_updates():
+    """If 100 updates took 50 s, 175 s suffice for 350; there is at least one update."""
     assert updates_within(175.0, updates=100, took=50.0) == 350
     assert updates_within(0.1, updates=4, took=50.0) == 1
 
 
-def test_every_training_comes_once_and_after_what_it_needs(tmp_path):
+def test_every_training_runs_once_and_after_its_dependencies(tmp_path):
     comparison = Comparison(tmp_path, tmp_path, Settings())
 
     def steps(*systems):
@@ -71,7 +71,7 @@ def test_every_training_comes_once_and_after_what_it_needs(tmp_path):
     assert steps("s2t_conformer") == [[("pretrain",)], [("midtrain",), *scratch], three, conformer]
 
 
-def test_counts_of_texts():
+def test_count_texts_finds_entities_and_unusual_tokens():
     counts = count_texts(["l&apos; eau & 50 m", "a . .. &quot; n", "&apos; A"])
     assert counts["entities"] == {"&apos;": 2, "&quot;": 1}
     assert counts["tokens without a letter"] == {'"': 1, "&": 1, "'": 1, ".": 1, "..": 1, "50": 1}
@@ -81,18 +81,18 @@ def test_counts_of_texts():
 
 
 def test_targets_too_long_for_ctc(tmp_path):
-    """Twelve encoder frames hold twelve tokens, or fewer where a blank must part two of a kind.
+    """Twelve encoder frames suffice for twelve tokens, minus one per blank between equal tokens.
 
-    SentencePiece begins a text with a token for the space before it.
+    SentencePiece prepends a token for a space.
     """
     write_texts(tmp_path, {"train": ["ab" * 5, "a" * 6, "ab" * 6, "a" * 7]}, frames=45)
     build_vocabulary(tmp_path, "char")
     assert too_long_for_ctc(tmp_path, "train") == 2
 
 
-def test_sizes_are_the_same_for_all():
+def test_sizes_are_the_same_for_our_systems_and_fairseqs():
     size = Size(layers=3, width=96, decoder_layers=5, heads=2, kernel=7, max_tokens=123)
-    theirs = " ".join(size.fairseqs())
+    fairseq_options = " ".join(size.fairseq_options())
     for option, override in {
         "--encoder-layers 3": "model.encoder_layers=3",
         "--encoder-embed-dim 96": "model.encoder_embed_dim=96",
@@ -105,16 +105,16 @@ def test_sizes_are_the_same_for_all():
         "--decoder-attention-heads 2": "model.decoder_attention_heads=2",
         "--max-tokens 123": "dataset.max_tokens=123",
     }.items():
-        assert option in theirs
-        assert override in size.ours_with_decoder()
-    assert set(size.ours()) < set(size.ours_with_decoder())
+        assert option in fairseq_options
+        assert override in size.model_overrides()
+    assert set(size.encoder_overrides()) < set(size.model_overrides())
 
 
 @pytest.fixture
 def corpora(real_data, tmp_path):
-    """A few rows of every corpus, links to their clips, and one clip that is empty."""
+    """A few rows of every corpus with links to their clips, and one empty clip."""
 
-    def some(name: str, rows: int) -> None:
+    def link_subset(name: str, rows: int) -> None:
         (tmp_path / "data" / name).mkdir(parents=True)
         for path in (real_data / name).iterdir():
             target = tmp_path / "data" / name / path.name
@@ -124,8 +124,8 @@ def corpora(real_data, tmp_path):
             else:
                 target.symlink_to(path)
 
-    some("grid", 8)
-    some("mboshi", 41)
+    link_subset("grid", 8)
+    link_subset("mboshi", 41)
     for name in ("librispeech/train-clean-100", "arctic/audio"):
         (tmp_path / "data" / name).mkdir(parents=True)
         for clip in sorted((real_data / name).rglob("*.ogg"))[:3]:
@@ -136,8 +136,8 @@ def corpora(real_data, tmp_path):
 
 @pytest.mark.real_data
 @pytest.mark.slow
-def test_every_system_on_real_speech(corpora, tmp_path, monkeypatch, capfd):
-    """GRID's mp4, Ogg Opus, Mboshi's tones: a few updates of all systems; then nothing twice."""
+def test_every_system_runs_on_real_speech_and_only_once(corpora, tmp_path, monkeypatch, capfd):
+    """A few updates of all systems on GRID's mp4, Ogg Opus and Mboshi's tones; then a rerun."""
     out = tmp_path / "run"
     options = ["--data", str(corpora), "--out", str(out), "--minutes", "1", "--jobs", "2"]
     options += ["--transcripts", "few", "--budget", "2", "2", "3", "3", "--checkpoints", "1"]
@@ -154,7 +154,7 @@ def test_every_system_on_real_speech(corpora, tmp_path, monkeypatch, capfd):
     assert 0.7 < counts["minutes"]["asr_few/train"] < 1.3
     assert not any(Manifest(out / "manifests" / "pretrain" / "train.tsv").column("tgt_text"))
     assert "zz_empty\t" in (out / "manifests" / "skipped.tsv").read_text()
-    assert statement(counts) in printed
+    assert format_counts(counts) in printed
 
     found = json.loads((out / "results.json").read_text())
     systems = found["systems"]["few"]
@@ -170,9 +170,9 @@ def test_every_system_on_real_speech(corpora, tmp_path, monkeypatch, capfd):
     assert set(found["three stages against"]["few"]) == set(SYSTEMS) - {"stages"}
     assert "few, stage 1 against scratch: dev WER " in printed
     assert Settings.of_run(out).updates == (2, 2, 3, 3)
-    # fairseq stops after the first update beyond the time.
+    # fairseq stops after the first update beyond the time limit.
     assert systems["s2t_conformer"]["seconds"][0] > 0.99 * systems["stages"]["seconds"][0]
-    # For CTC ours has no decoder.
+    # For CTC decoding our systems have no decoder.
     assert systems["s2t_conformer"]["parameters"] > systems["stages"]["parameters"]
     assert found["stage 2"]["dev"]["bleu"]["low"] >= 0
     assert len(found["verdicts"]) == 8
@@ -182,7 +182,7 @@ def test_every_system_on_real_speech(corpora, tmp_path, monkeypatch, capfd):
     folder = str(out / "manifests" / "asr_few")
     frozen.main([encoder, f"random:{encoder}", "--data", folder, "--epochs", "1"])
     rows = [line.split(" | ") for line in capfd.readouterr().out.splitlines()[2:]]
-    assert [row[1] for row in rows] == ["0", "1"] * 2  # one layer and its input
+    assert [row[1] for row in rows] == ["0", "1"] * 2  # one layer, and its input as layer 0
     assert all(float(row[2]) > 0 for row in rows)
     assert rows[0][2:] != rows[2][2:]
 

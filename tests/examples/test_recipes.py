@@ -1,4 +1,4 @@
-"""The configs of stages 2 and 3: each composes, names what exists, and two are trained."""
+"""The configs of stages 2 and 3: all compose from existing keys, and one per stage is trained."""
 
 from dataclasses import fields
 
@@ -25,19 +25,19 @@ NAMES = [
         for kind in ("frozen", "free", "scheduled", "pretrained", "scratch")
     ),
 ]
-# Hydra's about how fairseq gives its schema.
+# Hydra's deprecation warning about fairseq's way of providing its schema.
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
 
 
 def composed(stage, name, *overrides):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(EXAMPLES / stage / "config"), version_base="1.1"):
-        hydra_init(name)  # as fairseq-hydra-train does: its own config is a schema of the same name
+        hydra_init(name)  # as in fairseq-hydra-train: registers a schema of the same name
         return compose(name, overrides=["checkpoint.save_dir=runs/x", *overrides])
 
 
 @pytest.fixture(autouse=True)
-def no_hydra_is_left():
+def clear_hydra():
     yield
     GlobalHydra.instance().clear()
 
@@ -49,7 +49,7 @@ def test_every_config_is_listed_here():
 
 
 @pytest.mark.parametrize(("stage", "name"), NAMES)
-def test_each_composes_from_keys_that_exist(stage, name):
+def test_every_config_composes_from_existing_keys(stage, name):
     cfg = composed(stage, name, "optimization.max_update=7")
     assert cfg.optimization.max_update == 7
     for part, known in (
@@ -68,7 +68,7 @@ def test_each_composes_from_keys_that_exist(stage, name):
     assert ("init_encoder_from=" in header) != name.endswith("scratch")
 
 
-def test_sizes_fit_stage_1_and_base_is_the_paper():
+def test_sizes_match_stage_1_and_base_matches_the_paper():
     for size, layers, width in (("base", 16, 256), ("small", 12, 256), ("tiny", 4, 128)):
         cfg = composed(*NAMES[-1], f"size={size}")
         model = SpeechToTextModelConfig(**{k: v for k, v in cfg.model.items() if k != "_name"})
@@ -85,8 +85,8 @@ def test_sizes_fit_stage_1_and_base_is_the_paper():
         ("demo", "finetuning"),
     ],
 )
-def test_the_encoder_can_have_its_own_rate_in_16_bits(stage, name):
-    """fairseq's optimizer for fp16, whose 32-bit copies are one tensor by default."""
+def test_the_encoder_can_have_its_own_learning_rate_with_fp16(stage, name):
+    """fairseq's fp16 optimizer flattens its 32-bit copies into one tensor by default."""
     cfg = composed(stage, name, "common.fp16=true", "optimization.lr=[0.5]")
     model = speech_model(encoder_lr_scale=0.1).half()
     optimizer = FP16Optimizer.build_optimizer(cfg, list(model.parameters()))
@@ -98,21 +98,21 @@ def test_the_encoder_can_have_its_own_rate_in_16_bits(stage, name):
 
 
 def train(stage, name, data, save_dir, *overrides):
-    """``fairseq-hydra-train`` with a recipe at test size."""
+    """Run ``fairseq-hydra-train`` with a config at test size."""
     command = [BIN / "fairseq-hydra-train", "--config-dir", EXAMPLES / stage / "config"]
     command += ["--config-name", name, "size=tiny", f"task.data={data}"]
     sizes = [*SIZES["midtraining"], "dataset.valid_subset=valid", "dataset.train_subset=train"]
     return run([*command, f"checkpoint.save_dir={save_dir}", *TINY, *sizes, *overrides])
 
 
-def test_they_train_and_keep_the_best(stages, corpora, tmp_path):
+def test_midtraining_keeps_the_best_and_finetuning_needs_an_encoder(stages, corpora, tmp_path):
     start = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     short = "generation.max_len_b=10"
     output = train("midtraining", "mustc_en_de", corpora / "st", tmp_path / "st", start, short)
     scores = [float(score) for score in losses(succeeded(output), "valid_bleu")]
     best = load_checkpoint(tmp_path / "st" / "checkpoint_best.pt")
     assert best["extra_state"]["best"] == pytest.approx(max(scores), abs=0.01)
-    sentence = refused(
+    message = refused(
         train("finetuning", "librispeech_100h_frozen", corpora / "asr", tmp_path / "asr", short)
     )
-    assert "never trained; set model.init_encoder_from" in sentence
+    assert "never trained; set model.init_encoder_from" in message

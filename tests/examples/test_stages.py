@@ -1,4 +1,4 @@
-"""Steps side by side, and what is compared in which order in the demo."""
+"""Steps run in parallel, and the order of the demo's trainings."""
 
 import contextlib
 import json
@@ -16,8 +16,8 @@ def python(code: str, folder, **kwargs) -> None:
     run_step(["python", "-c", code], folder, **kwargs)
 
 
-def test_steps_run_at_the_same_time_on_one_thread_each(tmp_path, monkeypatch):
-    """Each of two steps waits for a file that the other writes."""
+def test_steps_run_in_parallel_on_one_thread_each(tmp_path, monkeypatch):
+    """Each of two steps waits for a file that the other one writes."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     code = (
         "import os, pathlib, time\n"
@@ -33,7 +33,7 @@ def test_steps_run_at_the_same_time_on_one_thread_each(tmp_path, monkeypatch):
     assert (tmp_path / "a.txt").read_text() == (tmp_path / "b.txt").read_text() == "1"
 
 
-def test_a_failing_step_stops_the_others_and_what_is_done_stays(tmp_path):
+def test_a_failing_step_stops_the_others_and_keeps_finished_ones(tmp_path):
     endless = "import time\nwhile True: time.sleep(0.05)"
     steps = [
         partial(python, "pass", tmp_path / "done"),
@@ -52,23 +52,23 @@ def test_a_failing_step_stops_the_others_and_what_is_done_stays(tmp_path):
     assert json.loads((tmp_path / "later" / "done.json").read_text())["seconds"] > 0
 
 
-def test_what_was_made_otherwise_is_refused_and_named(tmp_path):
-    read, folder = tmp_path / "read.tsv", tmp_path / "step"
-    read.write_text("a")
+def test_a_folder_of_a_different_command_or_file_is_rejected(tmp_path):
+    source, folder = tmp_path / "source.tsv", tmp_path / "step"
+    source.write_text("a")
     nothing = ["python", "-c", "pass"]
-    run_step([*nothing, "rate=1", "seed=1"], folder, [read])
-    run_step([*nothing, "rate=1", "seed=1"], folder, [read])
+    run_step([*nothing, "rate=1", "seed=1"], folder, [source])
+    run_step([*nothing, "rate=1", "seed=1"], folder, [source])
     with pytest.raises(InputError, match=r"\(then rate=1, now rate=2\); move it away"):
-        run_step([*nothing, "rate=2", "seed=1"], folder, [read])
+        run_step([*nothing, "rate=2", "seed=1"], folder, [source])
     with pytest.raises(InputError, match=r"\(now 'text=a b'\)"):
-        run_step([*nothing, "rate=1", "seed=1", "text=a b"], folder, [read])
+        run_step([*nothing, "rate=1", "seed=1", "text=a b"], folder, [source])
     with pytest.raises(InputError, match=r"\(then rate=1, now --rate 1\)"):
-        run_step([*nothing, "seed=1", "--rate", "1"], folder, [read])
-    with pytest.raises(InputError, match="another command;"):
-        run_step([*nothing, "seed=1", "rate=1"], folder, [read])
-    read.write_text("b")
-    with pytest.raises(InputError, match=f"{folder} was made from other files"):
-        run_step([*nothing, "rate=1", "seed=1"], folder, [read])
+        run_step([*nothing, "seed=1", "--rate", "1"], folder, [source])
+    with pytest.raises(InputError, match="different command;"):
+        run_step([*nothing, "seed=1", "rate=1"], folder, [source])
+    source.write_text("b")
+    with pytest.raises(InputError, match=f"{folder} was created from different files"):
+        run_step([*nothing, "rate=1", "seed=1"], folder, [source])
     recipe, trained = tmp_path / "recipe.yaml", tmp_path / "trained"
     for content in ("lr: 1", "lr: 2"):
         recipe.write_text(content)
@@ -76,29 +76,29 @@ def test_what_was_made_otherwise_is_refused_and_named(tmp_path):
             run_step(nothing, trained, recipe=recipe)
 
 
-def test_every_training_once_and_after_what_it_starts_from(tmp_path):
+def test_every_training_runs_once_and_after_its_initial_encoder(tmp_path):
     demo, sizes = Demo(tmp_path, Sizes(), "nl"), Sizes()
     recognisers = ablations("nl", sizes)
-    made: set[tuple] = {(1, None), (2, None)}
+    trained: set[tuple] = {(1, None), (2, None)}
     count = 0
     for level in levels(demo, recognisers, [1, 2]):
         new = set()
         for step in level:
             seed, recogniser = step.args[0], step.args[-1]
             if step.func == demo.finetune:
-                assert (seed, recogniser.start) in made
+                assert (seed, recogniser.start) in trained
             elif step.func == demo.midtrain:
-                assert (seed, recogniser.pretrained) in made
+                assert (seed, recogniser.pretrained) in trained
                 new.add((seed, recogniser.midtrained))
             else:
                 new.add((seed, recogniser.pretrained))
             count += 1
-        assert not new & made
-        made |= new
+        assert not new & trained
+        trained |= new
     assert count == 2 * (len(recognisers) + 3 + 5)  # 3 objectives, 5 mid-trainings
 
 
-def test_folders_tell_recognisers_apart(tmp_path):
+def test_folder_names_distinguish_recognisers(tmp_path):
     demo = Demo(tmp_path, Sizes(), "nl")
     names = [r.midtrained for r in ablations("nl", Sizes()).values() if r.midtrained]
     assert len(set(names)) == 5

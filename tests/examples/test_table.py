@@ -1,4 +1,4 @@
-"""Which test sentences of the demo are novel, and how its results are written."""
+"""The demo's novel test sentences and its results table."""
 
 from itertools import product
 
@@ -7,22 +7,22 @@ from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from tests.report.test_scores import edits
 
 
-def test_novel_are_those_more_than_one_word_away(tmp_path):
-    """Every sentence of up to three of three words, against Levenshtein's distance."""
+def test_novel_sentences_differ_in_more_than_one_word(tmp_path):
+    """Compared with Levenshtein distance for all sentences of up to three of three words."""
     sentences = [" ".join(words) for n in (1, 2, 3) for words in product("abc", repeat=n)]
     rows = [{"id": t, "audio": "a.wav", "n_frames": 1, "tgt_text": t} for t in sentences]
     write_manifest(tmp_path / "test.tsv", rows)
-    heard = ["a b c", "c c"]
+    seen = ["a b c", "c c"]
     expected = [
         row
         for row, text in enumerate(sentences)
-        if all(edits(text.split(), known.split()) > 1 for known in heard)
+        if all(edits(text.split(), known.split()) > 1 for known in seen)
     ]
     assert 0 < len(expected) < len(sentences)
-    assert novel(Manifest(tmp_path / "test.tsv"), heard) == expected
+    assert novel(Manifest(tmp_path / "test.tsv"), seen) == expected
 
 
-def test_a_table_has_scores_intervals_and_the_novel_rows():
+def test_the_table_has_scores_intervals_and_novel_sentences():
     rate = {"mean": [50.04, 45.0, 55.0], "seeds": [49.0, 51.0]}
     better = {**rate, "against_scratch": [-20.0, -25.0, -15.0]}
     found = {
@@ -36,5 +36,5 @@ def test_a_table_has_scores_intervals_and_the_novel_rows():
     lines = table(found).splitlines()
     assert lines[1].split() == ["scratch", "50.0", "[45.0,", "55.0]", "±", "1.4", "50.0"]
     assert lines[2].endswith("-20.0 % [-25.0, -15.0]")
-    assert lines[3].startswith("of the 50 of 300 test sentences")
+    assert lines[3].startswith("the 50 of 300 test sentences")
     assert lines[6] == "midtrained_mae_nl: BLEU 71.0 ± 1.4"

@@ -1,4 +1,4 @@
-"""The command line at test size, and what it wrote."""
+"""Arguments of the generator at test size, and digests of its output."""
 
 import hashlib
 from pathlib import Path
@@ -13,7 +13,7 @@ COUNTS = {
     "transcribed-valid": 1,
     "test": 2,
 }
-NAMES = [name.replace("-", "_") for name in COUNTS]  # of the fields of Settings
+NAMES = [name.replace("-", "_") for name in COUNTS]  # fields of Settings
 
 
 def arguments(out: Path, *more: str, **counts: int) -> list[str]:

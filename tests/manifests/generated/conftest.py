@@ -1,4 +1,4 @@
-"""One small generated corpus for all tests of it."""
+"""A small generated corpus that the tests share."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.manifests.generated.command import arguments
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Path:
-    """Written by two workers of another process."""
+    """A corpus written by two workers in another process."""
     out = tmp_path_factory.mktemp("corpus")
     command = [sys.executable, "-m", "manifests.generated", *arguments(out), "--jobs=2"]
     subprocess.run(command, cwd=ROOT, check=True)

@@ -1,4 +1,4 @@
-"""The generated corpus' files: splits, rows, resuming, refusals."""
+"""The files of the generated corpus: splits, rows, resuming, rejected settings."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ from tests.manifests.generated.command import NAMES, arguments, digests
 pytest.importorskip("espeakng_loader")
 
 
-def test_plain_speech_and_phrases(tmp_path):
+def test_plain_speech_is_flac_and_phrases_are_short(tmp_path):
     out = tmp_path / "out"
     options = ["--plain-speech", "--max-words=6", "--phrases=3", "--jobs=1"]
     main(arguments(out, *options))
@@ -28,9 +28,9 @@ def test_plain_speech_and_phrases(tmp_path):
     assert len(translated) == 4 + 3
     assert all(len(row["src_text"].split()) <= 4 for row in translated[4:])
     for row in [*translated, *rows(out / "asr/test.tsv")]:
-        sound = soundfile.info((out / "asr" / row["audio"]).resolve())
-        assert (sound.format, sound.samplerate, sound.channels) == ("FLAC", 16_000, 1)
-        assert int(row["n_frames"]) == 1 + (sound.frames - 400) // 160
+        audio = soundfile.info((out / "asr" / row["audio"]).resolve())
+        assert (audio.format, audio.samplerate, audio.channels) == ("FLAC", 16_000, 1)
+        assert int(row["n_frames"]) == 1 + (audio.frames - 400) // 160
         assert (row["video"], row["video_frames"]) == ("", "0")
         assert len(row["src_text"].split()) <= 6
     assert all(row["video"] for row in rows(out / "pretrain/train.tsv"))
@@ -39,7 +39,7 @@ def test_plain_speech_and_phrases(tmp_path):
     assert digests(out) == before
 
 
-def test_rows_and_frames(corpus):
+def test_rows_match_the_decoded_clips(corpus):
     for name, count in (("st_en-de/train", 4), ("st_en-it/test", 2), ("asr/valid", 1)):
         assert len(rows(corpus / f"{name}.tsv")) == count
     for path in corpus.glob("*/*.tsv"):
@@ -59,7 +59,7 @@ def test_rows_and_frames(corpus):
             assert (frames[0].width, frames[0].height) == (64, 64)
 
 
-def test_texts_of_the_views(corpus):
+def test_texts_of_each_manifest_folder(corpus):
     assert {row["tgt_text"] for row in rows(corpus / "pretrain/train.tsv")} == {""}
     asr = rows(corpus / "asr/test.tsv")
     assert all(row["tgt_text"] == row["src_text"] and row["tgt_lang"] == "en" for row in asr)
@@ -68,15 +68,15 @@ def test_texts_of_the_views(corpus):
     assert all(a["tgt_text"] != b["tgt_text"] for a, b in zip(de, nl, strict=True))
 
 
-def test_splits_are_disjoint(tmp_path):
+def test_splits_share_no_sentence_and_no_test_speaker(tmp_path):
     items = plan(tmp_path, Settings(speakers=20))
     assert len({item.sentence["en"] for item in items}) == len(items)
-    tested = {i.clip.speaker.voice for i in items if i.split == "test"}
-    assert not tested & {i.clip.speaker.voice for i in items if i.split != "test"}
+    test_voices = {i.clip.speaker.voice for i in items if i.split == "test"}
+    assert not test_voices & {i.clip.speaker.voice for i in items if i.split != "test"}
     assert len({item.clip.speaker for item in items}) == 20
 
 
-def test_the_same_bytes_from_one_worker_and_resumed(corpus, tmp_path):
+def test_bytes_do_not_depend_on_workers_or_resuming(corpus, tmp_path):
     main([*arguments(tmp_path), "--jobs=1"])
     assert digests(tmp_path) == digests(corpus)
     clips = sorted(tmp_path.rglob("*.mp4"))
@@ -88,9 +88,9 @@ def test_the_same_bytes_from_one_worker_and_resumed(corpus, tmp_path):
     assert clips[5].stat().st_mtime_ns == kept
 
 
-def test_other_settings_are_refused(corpus):
+def test_different_settings_are_rejected(corpus):
     before = digests(corpus)
-    with pytest.raises(SystemExit, match="size 64 there, 32 here"):
+    with pytest.raises(SystemExit, match="size: 64 stored, 32 now"):
         main(arguments(corpus, "--size=32"))
     assert digests(corpus) == before
 
@@ -106,14 +106,14 @@ def test_other_settings_are_refused(corpus):
         [f"--text={__file__}", "--phrases=3"],
     ],
 )
-def test_impossible_settings_are_refused(options, tmp_path):
+def test_impossible_settings_are_rejected(options, tmp_path):
     with pytest.raises(SystemExit, match=r"^mmpt_fairseq: ") as end:
         main([str(tmp_path), *options])
     assert len(str(end.value).splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_espeak_is_named(tmp_path, monkeypatch):
+def test_missing_espeak_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="pip install espeakng-loader"):
         main([str(tmp_path / "out")])
@@ -132,21 +132,21 @@ def test_a_killed_run_is_resumed(corpus, tmp_path):
     assert digests(tmp_path) == digests(corpus)
 
 
-def test_broken_splits_are_noticed(tmp_path):
+def test_invalid_plans_are_rejected(tmp_path):
     settings = Settings(speakers=8, **dict.fromkeys(NAMES, 2))
     items = plan(tmp_path, settings)
 
-    def complaint(changed: list[Item]) -> str:
+    def message(changed: list[Item]) -> str:
         with pytest.raises(InputError) as caught:
             check_plan(changed, settings)
         return str(caught.value)
 
     check_plan(items, settings)
-    assert "not the 2 asked for" in complaint(items[:-1])
+    assert "not the 2 requested" in message(items[:-1])
     repeated = replace(items[-1], sentence=items[0].sentence)
-    assert "two clips" in complaint([*items[:-1], repeated])
+    assert "two clips" in message([*items[:-1], repeated])
     clip = replace(items[-1].clip, speaker=items[0].clip.speaker)
-    assert "speaker" in complaint([*items[:-1], replace(items[-1], clip=clip)])
+    assert "speaker" in message([*items[:-1], replace(items[-1], clip=clip)])
 
 
 def test_settings_are_stored(corpus):

@@ -1,4 +1,4 @@
-"""What is said: four languages that agree with one another and with grammar."""
+"""The generated sentences: grammatical in all four languages, distinct and reproducible."""
 
 import ctypes
 import random
@@ -34,7 +34,7 @@ def place(english: str):
     return next(p for p in PLACE_LIST if english in p.at["en"])
 
 
-def test_hand_written_main_clauses():
+def test_main_clauses_match_hand_written_ones():
     clause = Clause(
         phrase("the", "teacher", "old"),
         "past",
@@ -73,7 +73,7 @@ def test_hand_written_main_clauses():
     assert clause.main("it") == "non chiamiamo i nostri zii"
 
 
-def test_hand_written_subordinate_clauses():
+def test_subordinate_clauses_match_hand_written_ones():
     clause = Clause(
         phrase("the", "child"), "past", verb("invite"), object=phrase("many", "friends", "happy")
     )
@@ -136,14 +136,14 @@ def test_german_declension(det, noun, adjective, case, german):
     assert phrase(det, noun, adjective).text("de", case) == german
 
 
-def test_dutch_adjectives():
+def test_dutch_adjective_inflection():
     assert phrase("a", "house", "big").text("nl") == "een groot huis"
     assert phrase("the", "house", "big").text("nl") == "het grote huis"
     assert phrase("a", "car", "big").text("nl") == "een grote auto"
     assert phrase("our", "horse", "old").text("nl") == "ons oude paard"
 
 
-def test_german_subordinate_clauses_end_in_their_finite_verb():
+def test_german_subordinate_clauses_end_with_the_finite_verb():
     finite = {form for v in VERB_LIST for form in v.de}
     finite |= {v.de_prefix + form for v in VERB_LIST for form in v.de}
     finite |= {"habe", "hat", "haben", "bin", "ist", "sind", "war", "waren", "gibt"}
@@ -158,7 +158,7 @@ def test_german_subordinate_clauses_end_in_their_finite_verb():
     assert seen > 200
 
 
-def test_the_finite_verb_comes_second_behind_a_fronted_adverb():
+def test_the_finite_verb_comes_second_after_a_fronted_adverb():
     rng, seen = random.Random(5), 0
     while seen < 100:
         clause = draw_clause(rng)
@@ -172,12 +172,12 @@ def test_the_finite_verb_comes_second_behind_a_fronted_adverb():
             assert clause.main(lang).startswith(join(front, finite, subject))
 
 
-def test_many_words_and_distinct_sentences():
-    drawn = sentences(1, 5000)
-    assert drawn[:100] == sentences(1, 100)
-    assert len({s["en"] for s in drawn}) == len(drawn)
-    assert len({word for s in drawn for word in s["en"].split()}) >= 300
-    for sentence in drawn:
+def test_sentences_are_reproducible_distinct_and_varied():
+    sampled = sentences(1, 5000)
+    assert sampled[:100] == sentences(1, 100)
+    assert len({s["en"] for s in sampled}) == len(sampled)
+    assert len({word for s in sampled for word in s["en"].split()}) >= 300
+    for sentence in sampled:
         assert set(sentence) == set(LANGUAGES)
         assert 4 <= len(sentence["en"].split()) <= 14
         for text in sentence.values():
@@ -185,7 +185,7 @@ def test_many_words_and_distinct_sentences():
             assert all(c.isalpha() or c in " '" for c in text), text
 
 
-def test_no_two_words_sound_alike():
+def test_no_two_words_are_homophones():
     espeakng_loader = pytest.importorskip("espeakng_loader")
     paths = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
     library, _ = espeak.initialise(*paths)
@@ -193,29 +193,29 @@ def test_no_two_words_sound_alike():
     words = {word for s in sentences(2, 8000) for word in s["en"].split()}
     for accent in ACCENTS:
         assert library.espeak_SetVoiceByName(accent.encode()) == 0
-        sounds: dict[str, str] = {}
+        by_phonemes: dict[str, str] = {}
         for word in sorted(words):
             text = ctypes.c_char_p(word.encode())
-            sound = library.espeak_TextToPhonemes(ctypes.byref(text), 1, 0).decode()
-            sound = sound.replace("'", "").replace(",", "")
-            assert sounds.setdefault(sound, word) == word, accent
+            phonemes = library.espeak_TextToPhonemes(ctypes.byref(text), 1, 0).decode()
+            phonemes = phonemes.replace("'", "").replace(",", "")
+            assert by_phonemes.setdefault(phonemes, word) == word, accent
 
 
-def test_exclusion():
+def test_excluded_sentences_do_not_occur():
     first = sentences(1, 20)
     again = sentences(1, 20, exclude={s["en"] for s in first})
     assert not {s["en"] for s in first} & {s["en"] for s in again}
 
 
-def test_phrases_are_short_and_other_than_the_sentences():
-    made = phrases(1, 300, exclude={"the key"})
-    assert len({p["en"] for p in made}) == 300
-    assert all(1 < len(p["en"].split()) <= 4 for p in made)
-    assert "the key" not in {p["en"] for p in made}
-    assert {"de", "it", "nl"} < made[0].keys()
+def test_phrases_are_short_distinct_and_respect_the_exclusion():
+    sampled = phrases(1, 300, exclude={"the key"})
+    assert len({p["en"] for p in sampled}) == 300
+    assert all(1 < len(p["en"].split()) <= 4 for p in sampled)
+    assert "the key" not in {p["en"] for p in sampled}
+    assert {"de", "it", "nl"} < sampled[0].keys()
 
 
-def test_a_language_of_few_words():
+def test_a_small_vocabulary_is_respected():
     words = frequent_words(150)
     assert len(words) == 150
     assert words < frequent_words(200)
@@ -225,6 +225,6 @@ def test_a_language_of_few_words():
     assert len(used) > 120
 
 
-def test_more_sentences_than_there_are_end_in_a_sentence():
-    with pytest.raises(InputError, match="no 100 different sentences"):
+def test_requesting_too_many_sentences_is_reported():
+    with pytest.raises(InputError, match="fewer than 100 different sentences"):
         phrases(1, 100, words={"the", "a", "cook", "king"})
