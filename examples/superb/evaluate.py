@@ -1,9 +1,9 @@
-"""A trained model on a split: its score, layer weights and predictions.
+"""Evaluates a trained model on a split: score, layer weights and predictions.
 
     python -m examples.superb.evaluate runs/ks/checkpoint_best.pt data/superb/ks --split test \\
         --out runs/ks/test
 
-writes ``score.json`` and ``predictions.tsv`` (id, reference, prediction) into the folder.
+Writes ``score.json`` and ``predictions.tsv`` (id, reference, prediction) into the folder.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from mmpt_fairseq.decoding.superb_predictions import load, score
 
 
 def evaluate(checkpoint: Path, data: Path, split: str, tuned_on: str, out: Path) -> dict:
-    """Score and predictions of ``split`` in ``out``; returns what ``score.json`` holds."""
+    """Write score and predictions of ``split`` to ``out`` and return the content of score.json."""
     model, task = load(checkpoint, data)
     found, predictions = score(model, task, split, tuned_on)
     found |= {"kind": task.kind, "split": split, "weights": model.mix.weights.tolist()}
@@ -39,12 +39,14 @@ def evaluate(checkpoint: Path, data: Path, split: str, tuned_on: str, out: Path)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data", type=Path, help="folder of the manifests, or of stored states")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--tuned-on", default="valid", help="chooses diarization's threshold")
+    parser.add_argument(
+        "--tuned-on", default="valid", help="split that selects the threshold of diarization"
+    )
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(arguments)
     with command_line():

@@ -1,4 +1,4 @@
-"""The SUPERB comparison's results: a table beside the published figures, and the layer weights."""
+"""Results of the SUPERB comparison: a table with published figures, and the layer weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from mmpt_fairseq.report.summary import spread
 
 Scores = dict[str, dict[str, list[dict]]]  # upstream -> task -> scores of its seeds
 
-# arXiv 2105.01051, table 2, on SUPERB's own corpora: not to be compared with scores on others. Only
-# HuBERT's diarization could be checked against a further source (arXiv 2110.13900, table I).
+# arXiv 2105.01051, table 2, on SUPERB's own corpora: not comparable with scores on others. Only
+# HuBERT's diarization could be checked against a second source (arXiv 2110.13900, table I).
 PUBLISHED = {
     "FBANK": {"ks": 8.63, "ic": 9.10, "pr": 82.01, "sd": 10.05},
     "wav2vec 2.0 Base": {"ks": 96.23, "ic": 92.35, "pr": 5.74, "sd": 6.08},
@@ -35,7 +35,7 @@ def clips(data: Path, tasks: Sequence[str]) -> dict[str, dict[str, int]]:
 
 
 def table(found: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> str:
-    """The scores of all upstreams as Markdown, with what was swept to get them."""
+    """The scores of all upstreams and the learning rates tried, in Markdown."""
     lines = [
         _row("upstream", [HEADINGS[task] for task in tasks]),
         "|---" * (len(tasks) + 1) + "|",
@@ -58,7 +58,7 @@ def table(found: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[str,
 
 
 def _slots(found: Scores) -> list[str]:
-    """Intent classification's slots one by one, means over the seeds."""
+    """Accuracy of each slot of intent classification, averaged over the seeds."""
     parts = []
     for name, scores in found.items():
         if each := [score["slots"] for score in scores.get("ic", [])]:
@@ -84,15 +84,15 @@ def _sweep(score: dict) -> str:
 
 
 def draw_weights(found: Scores, tasks: Sequence[str], path: Path) -> bool:
-    """An SVG of every layer's learned weight, a panel an upstream; False if none has two layers."""
-    deep = {
+    """Plot the layer weights to an SVG, one panel per upstream; False if none has two layers."""
+    multilayer = {
         name: scores for name, scores in found.items() if len(scores[tasks[0]][0]["weights"]) > 1
     }
-    if not deep:
+    if not multilayer:
         return False
-    with drawing(3.2 * len(deep), 2.6) as figure:
-        panels = figure.subplots(1, len(deep), sharey=True, squeeze=False)[0]
-        for panel, (name, scores) in zip(panels, deep.items(), strict=True):
+    with drawing(3.2 * len(multilayer), 2.6) as figure:
+        panels = figure.subplots(1, len(multilayer), sharey=True, squeeze=False)[0]
+        for panel, (name, scores) in zip(panels, multilayer.items(), strict=True):
             for task in tasks:
                 weights = [mean(w) for w in zip(*(s["weights"] for s in scores[task]), strict=True)]
                 label = KINDS[task].replace("_", " ")
@@ -101,6 +101,6 @@ def draw_weights(found: Scores, tasks: Sequence[str], path: Path) -> bool:
             panel.xaxis.get_major_locator().set_params(integer=True)
         panels[0].set_ylabel("weight")
         panels[-1].legend(fontsize="small")
-        picture = to_picture(figure, f"Layer weights of {', '.join(deep)}")
-    path.write_text(picture.file, encoding="utf-8")
+        image = to_picture(figure, f"Layer weights of {', '.join(multilayer)}")
+    path.write_text(image.file, encoding="utf-8")
     return True
