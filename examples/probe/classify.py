@@ -86,11 +86,11 @@ def folds(task: str, groups: NDArray[np.str_]) -> dict[str, tuple[Groups, list[F
         train = frozenset(["train"])
         return {"test": (train, [(train, "valid")])}
     everyone = frozenset(groups.tolist())
-    found = {}
+    by_speaker = {}
     for speaker in sorted(everyone):
         others = everyone - {speaker}
-        found[speaker] = (others, [(others - {other}, other) for other in sorted(others)])
-    return found
+        by_speaker[speaker] = (others, [(others - {other}, other) for other in sorted(others)])
+    return by_speaker
 
 
 def score(task: str, clips: Clips, views: list[str]) -> dict:
@@ -120,16 +120,16 @@ def main(arguments: list[str] | None = None) -> None:
     )
     args = parser.parse_args(arguments)
     with command_line():
-        found = {}
+        scores = {}
         for task in TASKS:
             clips = Clips(args.vectors / f"{task}.npz")
             if unknown := set(args.alone) - set(clips.views):
                 raise InputError(f"{args.vectors} has no view {unknown.pop()!r}")
             alone = {view: score(task, clips, [view]) for view in args.alone}
-            found[task] = {**score(task, clips, list(clips.views)), "alone": alone}
+            scores[task] = {**score(task, clips, list(clips.views)), "alone": alone}
         with atomic_path(args.out / "scores.json") as partial:
-            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(", ".join(f"{task} {found[task]['accuracy']:.1f} %" for task in found))
+            partial.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    print(", ".join(f"{task} {scores[task]['accuracy']:.1f} %" for task in scores))
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def prepare(out: Path, clips: int, jobs: int) -> None:
             clip = corpus / "pretrain" / row["video"]
             row["audio"] = row["video"] = os.path.relpath(clip, out / "faces")
     splits["valid"], splits["test"] = splits["valid"][:VALID], splits["valid"][VALID:]
-    for name, chosen in splits.items():
-        write_manifest(out / "faces" / f"{name}.tsv", chosen)
+    for name, clips_of_split in splits.items():
+        write_manifest(out / "faces" / f"{name}.tsv", clips_of_split)
     cache_features(out / "features.zip", [out / "faces"], jobs=jobs)
 
 

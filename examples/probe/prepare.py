@@ -57,8 +57,8 @@ def prepare(data: Path, out: Path, jobs: int = 1) -> dict[str, int]:
         "words": with_words(faces, grid_words(data / "grid")),
     }
     for folder, splits in tables.items():
-        for name, chosen in splits.items():
-            write_manifest(out / folder / f"{name}.tsv", chosen)
+        for name, rows in splits.items():
+            write_manifest(out / folder / f"{name}.tsv", rows)
     cache_features(out / "features.zip", [out / folder for folder in tables], jobs=jobs)
     compact(out / "videos", [out / "faces", out / "pretrain"], jobs, SMALL_SIDE)
     return {f"{f}/{name}": len(r) for f, splits in tables.items() for name, r in splits.items()}

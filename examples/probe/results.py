@@ -50,15 +50,15 @@ def results(probe: Probe, seeds: Sequence[int], corpora: Sequence[str] = tuple(C
     }
 
 
-def tables(found: dict) -> str:
+def tables(record: dict) -> str:
     """Markdown tables of accuracies and of recalls at 1 with their controls."""
     lines = ["| linear classifier on | digits % | words % |", "|---|---|---|"]
-    for system, runs in found["scores"].items():
+    for system, runs in record["scores"].items():
         cells = [spread([run[task]["accuracy"] for run in runs]) for task in TASKS]
         lines.append(f"| {_title(system)} | {' | '.join(cells)} |")
     lines += ["", "| retrieval at 1 of 100 | audio to video % | video to audio % |"]
     lines.append("|---|---|---|")
-    for corpus, systems in found["recalls"].items():
+    for corpus, systems in record["recalls"].items():
         for system, runs in systems.items():
             cells = [spread([run[direction] for run in runs]) for direction in DIRECTIONS]
             name = "GRID" if corpus == "real" else "drawn faces"

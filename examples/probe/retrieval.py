@@ -121,10 +121,10 @@ def energy_baseline(folder: Path, frames: int, clips: int) -> tuple[Tensor, Tens
         np.concatenate([cues for _, cues in training]),
         np.concatenate([loud for loud, _ in training]),
     )
-    found = [contours(test, row, frames) for row in candidates(test, frames, clips)]
-    shortest = min(len(loud) for loud, _ in found)  # clips differ by one video frame at most
-    measured = np.stack([_standard(loud[:shortest]) for loud, _ in found])
-    predicted = np.stack([_standard(model.predict(cues)[:shortest]) for _, cues in found])
+    tested = [contours(test, row, frames) for row in candidates(test, frames, clips)]
+    shortest = min(len(loud) for loud, _ in tested)  # clips differ by one video frame at most
+    measured = np.stack([_standard(loud[:shortest]) for loud, _ in tested])
+    predicted = np.stack([_standard(model.predict(cues)[:shortest]) for _, cues in tested])
     return _unit(measured), _unit(predicted)
 
 
@@ -172,13 +172,13 @@ def main(arguments: list[str] | None = None) -> None:
             )
         else:
             pairs = [energy_baseline(*data)]
-        found, *others = (recalls(*pair) for pair in pairs)
+        recall, *others = (recalls(*pair) for pair in pairs)
         controlled = dict(zip(changes, others, strict=True))
         with atomic_path(args.out) as partial:
-            record = {**found, "controls": controlled} if controlled else found
+            record = {**recall, "controls": controlled} if controlled else recall
             partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    for name, recall in {"unchanged": found, **controlled}.items():
-        line = ", ".join(f"{direction} {value:.0f} %" for direction, value in recall.items())
+    for name, values in {"unchanged": recall, **controlled}.items():
+        line = ", ".join(f"{direction} {value:.0f} %" for direction, value in values.items())
         print(f"{name}: {line}" if controlled else line)
 
 

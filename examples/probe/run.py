@@ -37,10 +37,10 @@ def main(arguments: list[str] | None = None) -> None:
             probe.draw()
             trainings += [partial(probe.train_on_drawn, o, s) for s in seeds for o in CRITERIA]
         side_by_side(trainings, args.jobs)
-        found = results(probe, seeds, args.corpora)
+        record = results(probe, seeds, args.corpora)
     with atomic_path(args.out / "results.json") as partial_file:
-        partial_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(tables(found))
+        partial_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(tables(record))
     print(f"{args.out / 'results.json'} has all numbers", file=sys.stderr)
 
 

@@ -34,13 +34,13 @@ def clips(data: Path, tasks: Sequence[str]) -> dict[str, dict[str, int]]:
     }
 
 
-def table(found: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> str:
+def table(results: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> str:
     """The scores of all upstreams and the learning rates tried, in Markdown."""
     lines = [
         _row("upstream", [HEADINGS[task] for task in tasks]),
         "|---" * (len(tasks) + 1) + "|",
     ]
-    for name, scores in found.items():
+    for name, scores in results.items():
         lines.append(_row(name, [spread([s["value"] for s in scores[task]]) for task in tasks]))
     for name, scores in PUBLISHED.items():
         values = [f"{scores[task]:.2f}" for task in tasks]
@@ -48,19 +48,19 @@ def table(found: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[str,
     splits = [" / ".join(str(counts[task][split]) for split in SPLITS) for task in tasks]
     lines += ["", f"Clips ({' / '.join(SPLITS)}): {_pairs(tasks, splits)}."]
     lines += [
-        *_slots(found),
+        *_slots(results),
         "",
         _row("rates tried (validation; * chosen)", tasks),
         "|---" * (len(tasks) + 1) + "|",
-        *(_row(name, [_sweep(scores[t][0]) for t in tasks]) for name, scores in found.items()),
+        *(_row(name, [_sweep(scores[t][0]) for t in tasks]) for name, scores in results.items()),
     ]
     return "\n".join(lines)
 
 
-def _slots(found: Scores) -> list[str]:
+def _slots(results: Scores) -> list[str]:
     """Accuracy of each slot of intent classification, averaged over the seeds."""
     parts = []
-    for name, scores in found.items():
+    for name, scores in results.items():
         if each := [score["slots"] for score in scores.get("ic", [])]:
             means = [f"{mean(slot):.1f}" for slot in zip(*each, strict=True)]
             parts.append(f"{name} {' / '.join(means)}")
@@ -83,10 +83,10 @@ def _sweep(score: dict) -> str:
     )
 
 
-def draw_weights(found: Scores, tasks: Sequence[str], path: Path) -> bool:
+def draw_weights(results: Scores, tasks: Sequence[str], path: Path) -> bool:
     """Plot the layer weights to an SVG, one panel per upstream; False if none has two layers."""
     multilayer = {
-        name: scores for name, scores in found.items() if len(scores[tasks[0]][0]["weights"]) > 1
+        name: scores for name, scores in results.items() if len(scores[tasks[0]][0]["weights"]) > 1
     }
     if not multilayer:
         return False

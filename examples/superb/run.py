@@ -35,10 +35,10 @@ def run(systems: list[System], jobs: int) -> Scores:
         ]
         side_by_side(trainings, jobs, start=Forked)
     scores = side_by_side([system.evaluate for system in systems], jobs, start=Forked)
-    found: Scores = {}
+    results: Scores = {}
     for system, score in zip(systems, scores, strict=True):
-        found.setdefault(system.name, {}).setdefault(system.task, []).append(score)
-    return found
+        results.setdefault(system.name, {}).setdefault(system.task, []).append(score)
+    return results
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -65,13 +65,13 @@ def main(arguments: list[str] | None = None) -> None:
         if args.corpora:
             prepare(args.corpora, args.data, args.tasks, args.jobs, features=True)
         check(upstreams, args.data, args.tasks)
-        found = run(systems, args.jobs)
+        results = run(systems, args.jobs)
         counts = clips(args.data, args.tasks)
     with atomic_path(args.out / "results.json") as partial:
-        whole = {"clips": counts, "upstreams": found}
-        partial.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    print(table(found, args.tasks, counts))
-    if draw_weights(found, args.tasks, args.out / "layer_weights.svg"):
+        record = {"clips": counts, "upstreams": results}
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(table(results, args.tasks, counts))
+    if draw_weights(results, args.tasks, args.out / "layer_weights.svg"):
         print(f"{args.out / 'layer_weights.svg'} shows the layer weights", file=sys.stderr)
 
 

@@ -143,9 +143,8 @@ class System:
         overrides = [f"model.upstream={upstream}", f"common.seed={self.seed}"]
         overrides.append("common.tensorboard_logdir=null")  # log.txt has the curves
         if settings.cached:
-            overrides.append(
-                "dataset.num_workers=0"
-            )  # reading states is faster than passing them between processes
+            # Reading states is faster than passing them between processes.
+            overrides.append("dataset.num_workers=0")
         if rate is not None:
             overrides.append(f"optimization.lr=[{rate:g}]")
         if updates is not None:
@@ -167,10 +166,10 @@ class System:
         command = ["python", "-m", "examples.superb.evaluate", str(checkpoint)]
         command += [str(self.manifests), "--out", str(out)]
         run_step(command, out, [checkpoint, *data_files(self.manifests)])
-        found = json.loads((out / "score.json").read_text(encoding="utf-8"))
+        scored = json.loads((out / "score.json").read_text(encoding="utf-8"))
         swept = {f"{r:g}" if r else "s3prl": leader.validated(r) for r in leader.rates()}
         origin = {"upstream": self.source, "seed": self.seed}
-        return {**origin, **found, "rate": self.best_rate(), "validated": swept}
+        return {**origin, **scored, "rate": self.best_rate(), "validated": swept}
 
 
 def folder_name(upstream: str) -> str:
