@@ -1,4 +1,4 @@
-"""Times two functions in alternation, so that load on the machine affects both alike."""
+"""Time two functions in alternation, so that load on the machine affects both alike."""
 
 import argparse
 import os

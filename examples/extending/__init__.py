@@ -28,7 +28,7 @@ from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretraining
 
 
 class GapOptions(ClipOptions):
-    """Masks one contiguous span of a clip's audio."""
+    """Mask one contiguous span of a clip's audio."""
 
     def mask_audio(self, length: int, rng: np.random.Generator) -> NDArray[np.bool_]:
         """Mask over encoder frames ``(length,)``, True = masked."""

@@ -1,4 +1,4 @@
-"""Evaluates what stage 1 learns, by a probe of frozen encoders and by retrieval: see README.md.
+"""Evaluate what stage 1 learns, by a probe of frozen encoders and by retrieval: see README.md.
 
     python -m examples.probe.run --data DIR
 

@@ -71,7 +71,7 @@ class Settings:
 
 
 class Probe:
-    """Runs the steps in the folder ``out``."""
+    """The steps of the probe in the folder ``out``."""
 
     def __init__(self, data: Path, out: Path, settings: Settings) -> None:
         self.data, self.out, self.settings = data, out, settings

@@ -1,4 +1,4 @@
-"""Evaluates a trained model on a split: score, layer weights and predictions.
+"""Evaluate a trained model on a split: score, layer weights and predictions.
 
     python -m examples.superb.evaluate runs/ks/checkpoint_best.pt data/superb/ks --split test \\
         --out runs/ks/test

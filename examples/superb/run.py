@@ -1,4 +1,4 @@
-"""Runs SUPERB's tasks on one or several upstreams, sweeping learning rates: see README.md.
+"""Run SUPERB's tasks on one or several upstreams, sweeping learning rates: see README.md.
 
     python -m examples.superb.run --upstream runs/pretrained/checkpoint_best.pt \\
         --data data/superb --tasks ks ic pr sd --lrs 1e-2 1e-3 1e-4
@@ -22,7 +22,7 @@ from manifests.common import atomic_path
 
 
 def run(systems: list[System], jobs: int) -> Scores:
-    """Run all systems; returns upstream -> task -> scores by seed."""
+    """Run all systems and return upstream -> task -> scores by seed."""
     # Seeds share the states of an encoder, so each folder is stored only once.
     stores = {system.states: system.store for system in systems}
     side_by_side(list(stores.values()), jobs, start=Forked)

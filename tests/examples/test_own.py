@@ -32,7 +32,7 @@ def train(name, data, save_dir, *overrides):
     )
 
 
-def test_settings_are_those_of_the_published_results():
+def test_settings_are_those_of_the_mboshi_results():
     """Learning rates, updates and batch sizes are those of Mboshi's stages."""
     settings = Settings(updates=(6000, 1500, 3000, 6000))
     first, second, third = (composed("own", name) for name in STAGES)
