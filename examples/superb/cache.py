@@ -2,7 +2,7 @@
 
     python -m examples.superb.cache runs/pretrained/checkpoint_best.pt data/superb/ks states/ks
 
-Each clip's states of all layers ``(N, T, D)`` are stored as float16 in ``states/ks/<split>.zip``; the
+Each clip's states of all layers ``(N, T, D)`` go into ``states/ks/<split>.zip`` as float16; the
 manifests beside it point into it, and ``model.upstream=cached task.data=states/ks`` trains heads on
 them. States of a finished split are kept, so that an interrupted run resumes; its labels are
 updated from the data. An hour of audio takes 23 MB per layer at width 128 (25 states per second,
