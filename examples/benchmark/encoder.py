@@ -1,10 +1,10 @@
-"""Conformer layers, forward and backward: against fairseq's, and with a part of the tokens visible.
+"""Conformer layers, forward and backward: against fairseq's, and with some tokens masked.
 
     python -m examples.benchmark.encoder
 
-Ratios of time from alternating pairs; no dropout, single precision unless --dtype bfloat16, which
-is compared with fairseq's layers in both. Gradients are not added up over steps, as little as in a
-training that updates after each batch.
+Prints median time ratios of alternating pairs. No dropout; float32 unless --dtype bfloat16, which
+is compared with fairseq's layers in both precisions. Gradients are not accumulated over steps, as
+in training that updates after each batch.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from mmpt_fairseq.modules.conformer import ConformerEncoder
 Step = Callable[[], object]
 
 
-def ours(encoder: ConformerEncoder, x: Tensor) -> Step:
-    """A step of our layers over ``x`` ``(B, T, D)``."""
+def our_layers_step(encoder: ConformerEncoder, x: Tensor) -> Step:
+    """Forward and backward of our layers on ``x`` ``(B, T, D)``."""
     positions = torch.arange(x.size(1), device=x.device).expand(x.shape[:2])
 
     def step() -> None:
@@ -35,10 +35,10 @@ def ours(encoder: ConformerEncoder, x: Tensor) -> Step:
     return step
 
 
-def fairseqs(encoder: ConformerEncoder, x: Tensor) -> Step:
-    """A step of as many of fairseq's layers of the same size, with relative positions.
+def fairseq_layers_step(encoder: ConformerEncoder, x: Tensor) -> Step:
+    """Forward and backward of the same number of fairseq's layers of the same size.
 
-    They have the precision of ``x``.
+    They use relative positions and the precision of ``x``.
     """
     layer = encoder.layers[0]
     dim, ffn_dim = x.size(-1), layer.ffn1[1].out_features
@@ -64,21 +64,21 @@ def fairseqs(encoder: ConformerEncoder, x: Tensor) -> Step:
     def step() -> None:
         layers.zero_grad()
         states = time_first
-        for each in layers:
-            states, _ = each(states, padding, embedded)
+        for layer in layers:
+            states, _ = layer(states, padding, embedded)
         states.sum().backward()
 
     return step
 
 
-def masked(encoder: ConformerEncoder, features: Tensor, share: float | None) -> Step:
-    """A step of the whole encoder with a ``share`` of the tokens visible; None: no mask."""
+def encoder_step(encoder: ConformerEncoder, features: Tensor, visible: float | None) -> Step:
+    """Forward and backward of the whole encoder, that ratio of tokens visible; None: no mask."""
     lengths = torch.full((len(features),), features.size(1), device=features.device)
     mask = None
-    if share is not None:
+    if visible is not None:
         tokens = -(-features.size(1) // 4)
         places = torch.rand(len(features), tokens, device=features.device).argsort(1)
-        mask = places >= round(share * tokens)
+        mask = places >= round(visible * tokens)
 
     def step() -> None:
         encoder.zero_grad()
@@ -88,7 +88,7 @@ def masked(encoder: ConformerEncoder, features: Tensor, share: float | None) -> 
 
 
 def main() -> None:
-    """Print a table."""
+    """Print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--dim", type=int, default=256)
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--kernel", type=int, default=31)
     parser.add_argument("--clips", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=1000, help="of 10 ms")
+    parser.add_argument("--frames", type=int, default=1000, help="frames of 10 ms per clip")
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--visible", type=float, nargs="+", default=[0.4, 0.25])
     add_dtype(parser)
@@ -114,18 +114,18 @@ def main() -> None:
     print(f"{args.dtype}, forward and backward, medians of {args.pairs} alternating pairs")
     for precision in dict.fromkeys((dtype, torch.float32)):
         label = f"fairseq's rel_pos layers, {str(precision).removeprefix('torch.')}"
-        theirs = fairseqs(encoder, x.to(precision))
-        found = paired(theirs, ours(encoder, x), args.pairs, label, args.clock)
+        theirs = fairseq_layers_step(encoder, x.to(precision))
+        result = paired(theirs, our_layers_step(encoder, x), args.pairs, label, args.clock)
         print(
-            f"{label} {found.first:.3f} s, ours {found.second:.3f} s: "
-            f"{found.ratio:.2f} times as fast"
+            f"{label} {result.first:.3f} s, ours {result.second:.3f} s: "
+            f"{result.ratio:.2f} times as fast"
         )
-    for share in args.visible:
-        steps = masked(encoder, features, None), masked(encoder, features, share)
-        found = paired(*steps, args.pairs, f"{share:.0%} visible", args.clock)
+    for visible in args.visible:
+        steps = encoder_step(encoder, features, None), encoder_step(encoder, features, visible)
+        result = paired(*steps, args.pairs, f"{visible:.0%} visible", args.clock)
         print(
-            f"{share:.0%} visible {found.second:.3f} s, all {found.first:.3f} s: "
-            f"{found.ratio:.2f} times as fast, {found.ratio * share:.0%} of the ideal"
+            f"{visible:.0%} visible {result.second:.3f} s, all {result.first:.3f} s: "
+            f"{result.ratio:.2f} times as fast, {result.ratio * visible:.0%} of the ideal"
         )
 
 

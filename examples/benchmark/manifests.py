@@ -1,12 +1,12 @@
-"""How fast manifests are made and read.
+"""Speed of writing and reading manifests.
 
     python -m examples.benchmark.manifests [--files DIR] [--rows 1000000] [--clips 20000]
 
-Measures, on one core: files looked at a second (by kind, as `python -m manifests.folder` does it;
-of videos also as where their cues become segments); what a clip costs beside its file, in the one
-process that hands out the work and writes the manifests; and for a manifest of so many rows the
-seconds to open it, the bytes that it takes in a process, the bytes that go to a spawned loader
-worker and what a row costs there. Times are CPU time, so that a busy machine does not falsify them.
+Measures, on one core: files inspected per second (by type, as `python -m manifests.folder` does it;
+videos also as when their subtitle cues become segments); the overhead per clip, beyond its file, in
+the one process that distributes the work and writes manifests; and, for a manifest of ``--rows``
+rows, the seconds to open it, its memory in a process, the bytes sent to a spawned loader worker
+and the time per row there. Times are CPU time, so that other load does not distort them.
 """
 
 from __future__ import annotations
@@ -29,48 +29,48 @@ from manifests.candidate import Candidate
 from manifests.folder import SOUND, VIDEO
 from manifests.recording import inspect
 
-MOST = 400  # files of a kind
+MAX_FILES = 400  # of each type
 
 
 def inspection(folder: Path) -> dict[str, dict[str, float]]:
-    """Suffix -> files a second and times real time, of files that can be read."""
-    kinds: dict[str, list[Path]] = defaultdict(list)
+    """Suffix -> files per second and speed relative to real time, of readable files."""
+    by_suffix: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
-        if path.suffix in SOUND | VIDEO and len(kinds[path.suffix]) < MOST:
-            kinds[path.suffix].append(path)
+        if path.suffix in SOUND | VIDEO and len(by_suffix[path.suffix]) < MAX_FILES:
+            by_suffix[path.suffix].append(path)
     figures = {}
-    for suffix, paths in kinds.items():
-        figures[suffix] = _of_kind(paths, timed=False)
+    for suffix, paths in by_suffix.items():
+        figures[suffix] = _inspection_speed(paths, timed=False)
         if suffix in VIDEO:
-            figures[f"{suffix}, in segments"] = _of_kind(paths, timed=True)
+            figures[f"{suffix}, in segments"] = _inspection_speed(paths, timed=True)
     return figures
 
 
-def _of_kind(paths: list[Path], timed: bool) -> dict[str, float]:
-    inspect(str(paths[0]))  # imports what it needs
+def _inspection_speed(paths: list[Path], timed: bool) -> dict[str, float]:
+    inspect(str(paths[0]))  # warm-up: triggers the lazy imports
     inspect.cache_clear()
-    start, seconds, good = time.process_time(), 0.0, 0
+    start, seconds, readable = time.process_time(), 0.0, 0
     for path in paths:
         found = inspect(str(path), timed=timed)
         if found.rate:
-            seconds, good = seconds + found.samples / found.rate, good + 1
-    taken = time.process_time() - start
+            seconds, readable = seconds + found.samples / found.rate, readable + 1
+    elapsed = time.process_time() - start
     return {
-        "files": good,
-        "files a second": round(good / taken, 1),
-        "times real time": round(seconds / taken),
+        "files": readable,
+        "files a second": round(readable / elapsed, 1),
+        "times real time": round(seconds / elapsed),
     }
 
 
-def handing_out(folder: Path, clips: int) -> dict[str, float]:
-    """Microseconds of this process for each clip, beside those of the workers."""
+def dispatch_cost(folder: Path, clips: int) -> dict[str, float]:
+    """Microseconds per clip in this process, not counting the workers."""
     from manifests.prepare import prepare
     from manifests.recipe import Recipe, parse
 
     for name in "ab":
         soundfile.write(folder / f"{name}.wav", np.zeros(8000), 16_000)
 
-    def offer(args: argparse.Namespace) -> Iterator[Candidate]:
+    def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         for i in range(args.offered):
             name, path = f"id{i % 6000:05d}/abcdefghijk/{i:07d}", str(folder / f"{'ab'[i % 2]}.wav")
             yield Candidate(name, "train", path, source=name, columns={"speaker": name[:7]})
@@ -78,8 +78,8 @@ def handing_out(folder: Path, clips: int) -> dict[str, float]:
     def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--offered", type=int)
 
-    recipe, costs = Recipe("test", "made up", offer, add_options), {}
-    for offered in (10, clips, clips):  # the first imports, the second looks, the third resumes
+    recipe, costs = Recipe("test", "made up", candidates, add_options), {}
+    for offered in (10, clips, clips):  # first: imports; second: inspects the files; third: resumes
         out = folder / f"out{offered}"
         args = [str(folder), str(out), "--jobs", "1", "--offered", str(offered)]
         start = time.process_time()
@@ -91,7 +91,7 @@ def handing_out(folder: Path, clips: int) -> dict[str, float]:
 
 
 def write_rows(path: Path, rows: int) -> None:
-    """A manifest of the size that VoxCeleb2's has."""
+    """Write a manifest with rows like VoxCeleb2's."""
     from mmpt_fairseq.data.manifest import write_manifest
 
     def row(i: int) -> dict:
@@ -108,8 +108,8 @@ def write_rows(path: Path, rows: int) -> None:
     write_manifest(path, (row(i) for i in range(rows)))
 
 
-def reading(path: Path) -> dict[str, float]:
-    """Seconds and bytes of a manifest in this process and in a worker."""
+def reading_cost(path: Path) -> dict[str, float]:
+    """Time and memory of a manifest in this process and in a worker."""
     from mmpt_fairseq.data.manifest import Manifest
 
     before, start = private_bytes(), time.process_time()
@@ -117,7 +117,7 @@ def reading(path: Path) -> dict[str, float]:
     opened, after = time.process_time() - start, private_bytes()
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    worker = context.Process(target=first_row, args=(manifest, sender))
+    worker = context.Process(target=read_rows, args=(manifest, sender))
     worker.start()
     answer = receiver.recv()
     worker.join()
@@ -132,43 +132,43 @@ def reading(path: Path) -> dict[str, float]:
     }
 
 
-def first_row(manifest, sender) -> None:
-    """In the worker: rows at random, and what they cost."""
+def read_rows(manifest, sender) -> None:
+    """Run in the worker: read evenly spaced rows and send their cost."""
     rows = range(0, len(manifest), max(1, len(manifest) // 2000))
     start = time.process_time()
     for row in rows:
         manifest.resolve("audio", row)
-    taken = time.process_time() - start
+    elapsed = time.process_time() - start
     arrays = (value for value in vars(manifest).values() if hasattr(value, "nbytes"))
     sender.send(
         {
             "bytes": sum(array.nbytes for array in arrays),
-            "microseconds": round(1e6 * taken / len(rows), 1),
+            "microseconds": round(1e6 * elapsed / len(rows), 1),
         }
     )
 
 
 def private_bytes() -> int:
-    """Memory that this process shares with no other and with no file."""
+    """Private dirty memory of this process in bytes."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(1024 * int(x.split()[1]) for x in lines if x.startswith("Private_Dirty"))
 
 
 def main() -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--files", type=Path, help="recordings to look at")
+    parser.add_argument("--files", type=Path, help="folder of recordings to inspect")
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--clips", type=int, default=20_000, help="handed out to a worker")
+    parser.add_argument("--clips", type=int, default=20_000, help="clips to pass to a worker")
     args = parser.parse_args()
     figures = {}
     if args.files:
         figures["inspection"] = inspection(args.files)
     with tempfile.TemporaryDirectory() as folder:
-        figures["handing out"] = handing_out(Path(folder), args.clips)
+        figures["handing out"] = dispatch_cost(Path(folder), args.clips)
         path = Path(folder, "train.tsv")
         write_rows(path, args.rows)
-        figures["reading"] = reading(path)
+        figures["reading"] = reading_cost(path)
     json.dump(figures, sys.stdout, indent=1)
     print()
 

@@ -1,4 +1,4 @@
-"""Models of one size to be timed against each other: ours and fairseq's own ``s2t_conformer``."""
+"""Models of equal size to time against each other: ours and fairseq's ``s2t_conformer``."""
 
 import argparse
 from argparse import Namespace
@@ -14,28 +14,28 @@ from torch import nn
 from examples.benchmark.timing import add_clock, add_dtype
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel, SpeechToTextModelConfig
 
-FRAMES = 100  # a second
+FRAMES = 100  # filterbank frames per second
 
 
 def parse(description: str, batch: int, dtypes: bool = False) -> argparse.Namespace:
-    """The command line of a comparison of both models; threads and seed are set as it says.
+    """Parse the options of a comparison of both models; set threads and seed accordingly.
 
     Args:
-        batch: clips by default.
-        dtypes: the precision can be chosen.
+        batch: default number of clips per batch.
+        dtypes: add ``--dtype``.
     """
     parser = argparse.ArgumentParser(description=description)
     add_clock(parser)
     if dtypes:
         add_dtype(parser)
     add = parser.add_argument
-    add("--pairs", type=int, default=20, help="rounds in which every system has a turn")
-    add("--seconds", type=float, default=8.0, help="length of a clip")
-    add("--batch", type=int, default=batch, help="clips")
-    add("--tokens", type=int, default=40, help="of a text")
-    add("--vocabulary", type=int, default=1000, help="pieces")
-    add("--width", type=int, default=256, help="of encoder and decoder")
-    add("--layers", type=int, default=16, help="of the encoder")
+    add("--pairs", type=int, default=20, help="timed rounds, each running every system once")
+    add("--seconds", type=float, default=8.0, help="clip length")
+    add("--batch", type=int, default=batch, help="clips per batch")
+    add("--tokens", type=int, default=40, help="tokens per text")
+    add("--vocabulary", type=int, default=1000, help="subword pieces")
+    add("--width", type=int, default=256, help="model dimension of encoder and decoder")
+    add("--layers", type=int, default=16, help="encoder layers")
     add("--decoder-layers", type=int, default=6)
     add("--threads", type=int, default=1)
     add("--seed", type=int, default=1)
@@ -46,15 +46,15 @@ def parse(description: str, batch: int, dtypes: bool = False) -> argparse.Namesp
 
 
 def vocabulary(args: argparse.Namespace) -> Dictionary:
-    """``args.vocabulary`` pieces."""
+    """A dictionary of ``args.vocabulary`` pieces."""
     dictionary = Dictionary()
     for i in range(args.vocabulary):
         dictionary.add_symbol(f"piece{i}")
     return dictionary
 
 
-def sizes(args: argparse.Namespace) -> dict[str, int]:
-    """What both models share."""
+def shared_sizes(args: argparse.Namespace) -> dict[str, int]:
+    """The sizes that both models share."""
     return {
         "encoder_embed_dim": args.width,
         "encoder_layers": args.layers,
@@ -67,14 +67,14 @@ def sizes(args: argparse.Namespace) -> dict[str, int]:
 
 def build_ours(args: argparse.Namespace, dictionary: Dictionary, **options) -> nn.Module:
     """The model of stages 2 and 3."""
-    cfg = SpeechToTextModelConfig(**sizes(args), depthwise_conv_kernel_size=31, **options)
+    cfg = SpeechToTextModelConfig(**shared_sizes(args), depthwise_conv_kernel_size=31, **options)
     return SpeechToTextModel.build_model(cfg, Namespace(target_dictionary=dictionary))
 
 
-def build_fairseqs(args: argparse.Namespace, dictionary: Dictionary) -> nn.Module:
-    """``s2t_conformer`` with its own defaults beside the shared sizes."""
+def build_fairseq(args: argparse.Namespace, dictionary: Dictionary) -> nn.Module:
+    """``s2t_conformer`` with the shared sizes, otherwise its own defaults."""
     settings = Namespace(
-        **sizes(args),
+        **shared_sizes(args),
         input_feat_per_channel=80,
         input_channels=1,
         encoder_attention_heads=4,

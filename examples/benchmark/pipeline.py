@@ -1,8 +1,8 @@
-"""How fast clips become tensors: seconds of clip per second of one core, for sound and pictures.
+"""Data loading speed: seconds of clip per second of one core, for audio and for video frames.
 
     python -m examples.benchmark.pipeline data/pretrain/train.tsv
 
-Files are read once before, so that a slow disk is not measured.
+Every clip is read once beforehand, so that disk speed is not measured.
 """
 
 import argparse
@@ -19,42 +19,44 @@ from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.video import read_frames, sample_frame_indices, transform_clip
 
 
-def sound(manifest: Manifest, row: int) -> Callable[[], object]:
-    """Decoding and filterbanks of one clip."""
+def audio_reader(manifest: Manifest, row: int) -> Callable[[], object]:
+    """Function that decodes one clip's audio and computes filterbanks."""
     return lambda: read_filterbank(manifest.resolve("audio", row))
 
 
-def pictures(
+def video_reader(
     manifest: Manifest, row: int, count: int, stride: int, size: int
 ) -> Callable[[], object]:
-    """Decoding, cropping and resizing of a random window of one clip, other for each call."""
+    """Function that decodes, crops and resizes a window of one clip, sampled anew at each call."""
     rng = np.random.default_rng(row)
     available = int(manifest.video_frames[row])
 
     def read() -> None:
-        wanted = sample_frame_indices(available, count, stride, rng)
-        transform_clip(read_frames(manifest.resolve("video", row), wanted), size, rng)
+        indices = sample_frame_indices(available, count, stride, rng)
+        transform_clip(read_frames(manifest.resolve("video", row), indices), size, rng)
 
     return read
 
 
-def rates(manifest: Manifest, rows: list[int], args: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds for each clip by what was read."""
-    taken: dict[str, list[float]] = {"sound": [], "pictures": []}
+def read_times(
+    manifest: Manifest, rows: list[int], args: argparse.Namespace
+) -> dict[str, list[float]]:
+    """Modality -> seconds for each clip that has it."""
+    elapsed: dict[str, list[float]] = {"audio": [], "video": []}
     for row in tqdm(rows, desc="clips", leave=False):
-        reads = {"sound": sound(manifest, row)} if manifest.column("audio")[row] else {}
+        readers = {"audio": audio_reader(manifest, row)} if manifest.column("audio")[row] else {}
         if manifest.column("video")[row]:
-            reads["pictures"] = pictures(
+            readers["video"] = video_reader(
                 manifest, row, args.video_num_frames, args.video_stride, args.video_size
             )
-        for name, read in reads.items():
+        for name, read in readers.items():
             read()
-            taken[name].append(median(seconds(read, args.clock) for _ in range(args.repeats)))
-    return taken
+            elapsed[name].append(median(seconds(read, args.clock) for _ in range(args.repeats)))
+    return elapsed
 
 
 def main() -> None:
-    """Print real-time factors."""
+    """Print the time per clip and the speed relative to real time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("manifest")
     parser.add_argument("--clips", type=int, default=50)
@@ -70,13 +72,13 @@ def main() -> None:
         manifest = Manifest(args.manifest, silent=True)
         rows = np.linspace(0, len(manifest) - 1, min(args.clips, len(manifest))).round()
         rows = sorted({int(row) for row in rows})
-        taken = rates(manifest, rows, args)
+        elapsed = read_times(manifest, rows, args)
     length = 0.01 * float(np.mean(manifest.n_frames[rows]))
     print(f"{machine()}; {len(rows)} clips of {length:.1f} s on average")
-    for name, times in taken.items():
+    for name, times in elapsed.items():
         if times:
             print(
-                f"{name}: {1000 * np.mean(times):.0f} ms a clip (median of {args.repeats} reads "
+                f"{name}: {1000 * np.mean(times):.0f} ms per clip (median of {args.repeats} reads "
                 f"each), {length / np.mean(times):.0f} times real time on one core"
             )
 

@@ -1,12 +1,12 @@
-"""A whole update of stage 1's sound (MAE): which share of the matrix products' own rate it keeps.
+"""FLOP utilisation of a stage 1 update (MAE, audio) relative to plain matrix products.
 
     python -m examples.benchmark.step
-    python -m examples.benchmark.step --compile inductor    # against the same layers compiled
+    python -m examples.benchmark.step --compile inductor    # compiled layers against eager ones
 
-An update is forward, backward, clipping and Adam. Only multiplications that cannot be left out
-are counted: of visible tokens in the encoder, of all tokens in the decoder, of masked ones in the
-prediction; nothing of padding, of masked positions that a convolution passes over, of norms and
-activations. The rate is that of square matrix products, timed in turn with the updates.
+An update is forward, backward, gradient clipping and Adam. Only necessary multiplications are
+counted: of visible tokens in the encoder, of all tokens in the decoder and of masked ones in the
+prediction; none of padding, of masked positions that a convolution skips, of norms or of
+activations. The reference rate is that of square matrix products, timed alternately with updates.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from mmpt_fairseq.models.av_pretraining import AVPretrainingModel, AVPretraining
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-KERNEL = 5  # of both convolutions of the subsampling
-PRODUCT = 1024  # rows and columns of the matrices whose product is the measure
-PRODUCTS = 20  # in a row
+KERNEL = 5  # kernel size of both subsampling convolutions
+PRODUCT = 1024  # rows and columns of the reference matrices
+PRODUCTS = 20  # consecutive products in a measurement
 
 
 @dataclass
@@ -36,8 +36,8 @@ class Multiplications:
     """Multiply-adds of a forward pass over one clip.
 
     Attributes:
-        first: of the first convolution, which needs no gradient of its input.
-        rest: of everything else.
+        first: those of the first convolution, which needs no gradient of its input.
+        rest: all others.
     """
 
     first: float
@@ -45,18 +45,18 @@ class Multiplications:
 
     @property
     def flops(self) -> float:
-        """Of forward and backward: twice for a multiply-add, three products where there was one."""
+        """Forward plus backward: 2 FLOPs per multiply-add, three products for each forward one."""
         return 2 * (2 * self.first + 3 * self.rest)
 
 
 def subsampling(dim: int, visible: int) -> Multiplications:
-    """Two strided convolutions with gates: twice as many outputs as the next layer reads."""
+    """Two strided convolutions with GLUs: twice as many outputs as the next layer reads."""
     first = 2 * visible * KERNEL * NUM_MEL_BINS * 2 * dim
     return Multiplications(first, visible * KERNEL * dim * 2 * dim)
 
 
 def conformer_layer(dim: int, ffn_dim: int, kernel: int, visible: int, total: int) -> float:
-    """Two feed-forward modules, attention, convolution over the neighbours that are visible."""
+    """Two feed-forward modules, attention, and convolution over the visible neighbours."""
     feed_forward = 2 * 2 * dim * ffn_dim
     attention = 4 * dim * dim + 2 * visible * dim
     convolution = 3 * dim * dim + kernel * dim * visible / total
@@ -64,12 +64,12 @@ def conformer_layer(dim: int, ffn_dim: int, kernel: int, visible: int, total: in
 
 
 def transformer_block(dim: int, tokens: int) -> float:
-    """Attention, and a feed-forward module of four times the width."""
+    """Attention and a feed-forward module of four times the width."""
     return tokens * (4 * dim * dim + 2 * tokens * dim + 8 * dim * dim)
 
 
 def necessary(cfg: AVPretrainingModelConfig, frames: int, masked: int) -> Multiplications:
-    """Masked autoencoding of a clip's sound with ``masked`` of its tokens masked."""
+    """Masked autoencoding of a clip's audio, ``masked`` being its number of masked tokens."""
     total = -(-frames // SUBSAMPLING)
     visible, dim = total - masked, cfg.encoder_embed_dim
     front = subsampling(dim, visible)
@@ -83,7 +83,7 @@ def necessary(cfg: AVPretrainingModelConfig, frames: int, masked: int) -> Multip
 
 
 def batch(clips: int, frames: int, ratio: float) -> dict[str, Tensor]:
-    """``clips`` of noise."""
+    """A batch of ``clips`` clips of noise, each masked at ``ratio``."""
     rng, tokens = np.random.default_rng(0), -(-frames // SUBSAMPLING)
     masks = np.stack([random_mask(tokens, ratio, rng) for _ in range(clips)])
     return {
@@ -94,18 +94,18 @@ def batch(clips: int, frames: int, ratio: float) -> dict[str, Tensor]:
     }
 
 
-def build(cfg: AVPretrainingModelConfig, compiled_by: str = "") -> AVPretrainingModel:
-    """The model, its layers compiled by this backend of torch's if one is named."""
-    # No picture is seen, so the smallest will do.
+def build(cfg: AVPretrainingModelConfig, backend: str = "") -> AVPretrainingModel:
+    """The model; its layers are compiled by ``backend`` of torch.compile unless it is empty."""
+    # The batch has no video, so the smallest frames will do.
     task = AVPretrainingTask(AVPretrainingConfig(video_num_frames=2, video_size=16))
     model = AVPretrainingModel.build_model(cfg, task).to(DEVICE)
-    if compiled_by:
-        model.compile_layers(compiled_by)
+    if backend:
+        model.compile_layers(backend)
     return model
 
 
 def updates(model: AVPretrainingModel, net_input: dict[str, Tensor]) -> Callable[[], None]:
-    """Makes an update of masked autoencoding each time that it is called."""
+    """Function that makes one update of masked autoencoding per call."""
     optimiser = Adam(model.parameters(), lr=1e-4)
 
     def update() -> None:
@@ -118,7 +118,7 @@ def updates(model: AVPretrainingModel, net_input: dict[str, Tensor]) -> Callable
     return update
 
 
-def share(
+def utilisation(
     cfg: AVPretrainingModelConfig,
     clips: int,
     frames: int,
@@ -126,7 +126,7 @@ def share(
     clock: Clock,
     ratio: float = 0.6,
 ) -> tuple[float, float, Paired]:
-    """Share of the products' rate, that rate in FLOP/s, and the times."""
+    """Fraction of the reference rate, that rate in FLOP/s, and the times."""
     net_input = batch(clips, frames, ratio)
     matrix = torch.randn(PRODUCT, PRODUCT, device=DEVICE)
 
@@ -134,28 +134,28 @@ def share(
         for _ in range(PRODUCTS):
             matrix @ matrix
 
-    found = paired(updates(build(cfg), net_input), products, pairs, "updates", clock)
+    result = paired(updates(build(cfg), net_input), products, pairs, "updates", clock)
     masked = int(net_input["audio_mask"][0].sum())
     flops = clips * necessary(cfg, frames, masked).flops
-    theirs = 2 * PRODUCTS * PRODUCT**3
-    return flops / theirs / found.ratio, theirs / found.second, found
+    reference = 2 * PRODUCTS * PRODUCT**3
+    return flops / reference / result.ratio, reference / result.second, result
 
 
 def main() -> None:
-    """Print the share."""
+    """Print the utilisation, or with ``--compile`` the speed-up."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--clips", type=int, default=8)
-    parser.add_argument("--frames", type=int, default=1000, help="of 10 ms")
+    parser.add_argument("--frames", type=int, default=1000, help="frames of 10 ms per clip")
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--compile", default="", metavar="BACKEND", help="of torch.compile")
+    parser.add_argument("--compile", default="", metavar="BACKEND", help="torch.compile backend")
     add_clock(parser)
     args = parser.parse_args()
     cfg = AVPretrainingModelConfig(
         encoder_layers=args.layers,
         dropout=args.dropout,
-        # of pictures, which nobody sees here
+        # the video encoder, which is not used here
         video_layers=1,
         video_embed_dim=64,
         video_attention_heads=4,
@@ -165,17 +165,17 @@ def main() -> None:
     if args.compile:
         net_input = batch(args.clips, args.frames, 0.6)
         plain, compiled = (updates(build(cfg, name), net_input) for name in ("", args.compile))
-        begun = seconds(compiled)
-        found = paired(plain, compiled, args.pairs, "updates", args.clock)
+        first_update = seconds(compiled)
+        result = paired(plain, compiled, args.pairs, "updates", args.clock)
         print(
-            f"update {found.first:.2f} s, compiled by {args.compile} {found.second:.2f} s: "
-            f"{found.ratio:.2f} times as fast, after {begun:.0f} s of the first (median of "
+            f"update {result.first:.2f} s, compiled by {args.compile} {result.second:.2f} s: "
+            f"{result.ratio:.2f} times as fast, first update {first_update:.0f} s (median of "
             f"{args.pairs} pairs)"
         )
         return
-    kept, rate, found = share(cfg, args.clips, args.frames, args.pairs, args.clock)
+    fraction, rate, result = utilisation(cfg, args.clips, args.frames, args.pairs, args.clock)
     print(
-        f"update {found.first:.2f} s: {kept:.0%} of the {rate / 1e9:.0f} GFLOP/s of "
+        f"update {result.first:.2f} s: {fraction:.0%} of the {rate / 1e9:.0f} GFLOP/s of "
         f"{PRODUCT} x {PRODUCT} matrix products (median of {args.pairs} pairs)"
     )
 

@@ -1,4 +1,4 @@
-"""Two things timed against each other: in alternation, so that both meet the same machine."""
+"""Time two functions in alternation, so that load on the machine affects both alike."""
 
 import argparse
 import os
@@ -21,7 +21,7 @@ class Paired:
 
     Attributes:
         first, second: seconds.
-        ratio: of ``first`` to ``second``, the median of the pairs' own ratios.
+        ratio: median over the pairs of ``first`` / ``second``.
     """
 
     first: float
@@ -36,21 +36,21 @@ def paired(
     label: str,
     clock: Clock = time.perf_counter,
 ) -> Paired:
-    """Run both ``pairs`` times, in turn, after one run each that is not counted."""
+    """Run both alternately ``pairs`` times, after one untimed warm-up each."""
     times = []
     for pair in tqdm(range(pairs + 1), desc=label, leave=False):
-        # Which comes first changes too: the second may find the caches warm.
+        # The order alternates too: the one that runs second may find warm caches.
         order = (first, second) if pair % 2 else (second, first)
-        taken = {function: seconds(function, clock) for function in order}
+        elapsed = {function: seconds(function, clock) for function in order}
         if pair:
-            times.append((taken[first], taken[second]))
+            times.append((elapsed[first], elapsed[second]))
     return Paired(
         median(a for a, _ in times), median(b for _, b in times), median(a / b for a, b in times)
     )
 
 
 def seconds(function: Callable[[], object], clock: Clock = time.perf_counter) -> float:
-    """Time of one call by ``clock``, on a GPU to its very end."""
+    """Time of one call by ``clock``, including the GPU work that it launched."""
     synchronise()
     start = clock()
     function()
@@ -59,30 +59,30 @@ def seconds(function: Callable[[], object], clock: Clock = time.perf_counter) ->
 
 
 def add_clock(parser: argparse.ArgumentParser) -> None:
-    """The option to count what others on the machine take no part in."""
+    """Add ``--cpu-time``, which excludes what other processes use."""
     parser.add_argument(
         "--cpu-time",
         dest="clock",
         action="store_const",
         const=time.process_time,
         default=time.perf_counter,
-        help="time of all threads on the processor, not by the wall clock: for a shared machine",
+        help="measure CPU time of all threads instead of wall-clock time, for a shared machine",
     )
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
-    """The option to choose a precision."""
+    """Add ``--dtype``."""
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
 
 
 def synchronise() -> None:
-    """Wait for what a GPU was told to do."""
+    """Wait for the GPU to finish, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def machine() -> str:
-    """Processor, threads, load and versions, to stand beside every figure."""
+    """CPU, GPU, threads, load and torch version, to print with every result."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
         f"{processor()}{gpu}, {torch.get_num_threads()} threads of {os.cpu_count()}, "

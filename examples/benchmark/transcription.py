@@ -1,9 +1,9 @@
-"""How fast ``mmpt-transcribe`` is, and how much memory it takes, on long recordings.
+"""Speed and peak memory of ``mmpt-transcribe`` on long recordings.
 
     python -m examples.benchmark.transcription CHECKPOINT CLIP... [--minutes 1 10 60]
 
-joins the clips, again and again, to recordings of these lengths and transcribes each in a process
-of its own. Real-time factor: seconds of computing for a second of sound, start included.
+Concatenates the clips repeatedly into recordings of these lengths and transcribes each in a process
+of its own. Real-time factor: wall time, start-up included, per second of audio.
 """
 
 import argparse
@@ -21,14 +21,14 @@ import soundfile
 from manifests.errors import InputError, command_line
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
 
-PAUSE = SAMPLE_RATE // 2  # samples of near silence between clips
+PAUSE = SAMPLE_RATE // 2  # samples of near-silence between clips
 
 
 @dataclass
 class Measurement:
-    """One run: seconds of sound, wall time and CPU time, GB (1e9 bytes) and words found."""
+    """One run: seconds of audio, wall and CPU time, peak GB (1e9 bytes), words in the output."""
 
-    sound: float
+    audio: float
     wall: float
     cpu: float
     peak_gb: float
@@ -36,23 +36,23 @@ class Measurement:
 
 
 def write_recording(path: Path, clips: list[Path], seconds: float) -> None:
-    """Join clips with pauses until the recording is so long, in blocks: it may be of hours.
+    """Join clips with pauses to a recording of ``seconds``, block by block: it may last hours.
 
     Raises:
         UnreadableClip: a clip cannot be read.
     """
     pause = 1e-4 * np.random.default_rng(0).standard_normal(PAUSE)
-    left = round(seconds * SAMPLE_RATE)
+    remaining = round(seconds * SAMPLE_RATE)
     with soundfile.SoundFile(path, "w", SAMPLE_RATE, channels=1, subtype="PCM_16") as file:
-        while left > 0:
+        while remaining > 0:
             for clip in clips:
-                block = np.concatenate([read_waveform(str(clip)), pause])[:left]
+                block = np.concatenate([read_waveform(str(clip)), pause])[:remaining]
                 file.write(block)
-                left -= len(block)
+                remaining -= len(block)
 
 
 def measure(checkpoint: Path, recording: Path, options: list[str]) -> Measurement:
-    """Run the command on one file and read what the kernel has counted for it.
+    """Run the command on one file and read the kernel's resource usage for it.
 
     Raises:
         InputError: the command failed; its last line says why.
@@ -69,9 +69,9 @@ def measure(checkpoint: Path, recording: Path, options: list[str]) -> Measuremen
             lines = err.read().decode().strip().splitlines()
             raise InputError(f"mmpt-transcribe failed: {lines[-1] if lines else status}")
         words = len(out.read().split())
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
     return Measurement(
-        sound=soundfile.info(recording).duration,
+        audio=soundfile.info(recording).duration,
         wall=wall,
         cpu=usage.ru_utime + usage.ru_stime,
         peak_gb=usage.ru_maxrss * unit / 1e9,
@@ -80,16 +80,16 @@ def measure(checkpoint: Path, recording: Path, options: list[str]) -> Measuremen
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; prints a Markdown table."""
+    """Command-line entry point; prints a Markdown table."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog="Other options go to mmpt-transcribe, such as --decoding attention.",
+        epilog="Other options, such as --decoding attention, are passed to mmpt-transcribe.",
     )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("clips", type=Path, nargs="+", metavar="CLIP")
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60])
     args, options = parser.parse_known_args(arguments)
-    print("| sound s | wall s | CPU s | real-time factor | peak GB | words |")
+    print("| audio s | wall s | CPU s | real-time factor | peak GB | words |")
     print("|---|---|---|---|---|---|")
     with command_line(), tempfile.TemporaryDirectory() as folder:
         for minutes in args.minutes:
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
             write_recording(recording, args.clips, 60 * minutes)
             m = measure(args.checkpoint, recording, options)
             print(
-                f"| {m.sound:.0f} | {m.wall:.1f} | {m.cpu:.1f} | {m.wall / m.sound:.4f} "
+                f"| {m.audio:.0f} | {m.wall:.1f} | {m.cpu:.1f} | {m.wall / m.audio:.4f} "
                 f"| {m.peak_gb:.2f} | {m.words} |",
                 flush=True,
             )

@@ -1,15 +1,15 @@
-"""A linear classifier on one vector a clip: ``python -m examples.probe.classify VECTORS OUT``.
+"""A linear classifier on one vector per clip: ``python -m examples.probe.classify VECTORS OUT``.
 
-Reads what pooling.py wrote and writes ``OUT/scores.json``. Logistic regression on
-standardised vectors. Which view of the clips it sees (layer and average), and then its penalty, is
-chosen without the clips it is scored on:
+Reads the output of pooling.py and writes ``OUT/scores.json``. The classifier is logistic regression
+on standardised vectors. Its view of the clips (layer and pooling), then its penalty, are selected
+without the clips that it is scored on:
 
-* digits: each speaker is the test once; views are compared by leaving out each of the other
+* digits: each speaker is the test set once; views are compared by leaving out each of the other
   speakers in turn;
-* words: trained on sentences that stage 1 saw too, chosen by validation sentences, scored on test
-  sentences.
+* words: trained on sentences that stage 1 was trained on too, selected on validation sentences,
+  scored on test sentences.
 
-For the choice the classifiers learn from every third clip alone.
+For the selection, classifiers are trained on a third of the clips.
 """
 
 import argparse
@@ -27,18 +27,18 @@ from examples.probe.pooling import TASKS
 from manifests.common import atomic_path
 from manifests.errors import InputError, command_line
 
-PENALTIES = (0.1, 0.01, 0.001)  # scikit-learn's C, the inverse; views are compared by the first
-THIRD = 3
+PENALTIES = (0.1, 0.01, 0.001)  # scikit-learn's C, the inverse; views are compared at the first
+SAMPLE_EVERY = 3  # clips, when views and penalties are selected
 
 Groups = frozenset[str]
-Fold = tuple[Groups, str]  # to learn from, to validate on
+Fold = tuple[Groups, str]  # training groups, validation group
 
 
 class Clips:
     """Labels, groups and views of one task's clips.
 
     Args:
-        path: what pooling.py wrote.
+        path: a file written by pooling.py.
 
     Raises:
         InputError: there is no such file.
@@ -50,52 +50,51 @@ class Clips:
         stored = dict(np.load(path))
         self.labels, self.groups = stored.pop("labels"), stored.pop("groups")
         self.views: dict[str, NDArray[np.float32]] = stored
-        # Both tasks are stored label by label or sentence by sentence: every third clip in a
-        # shuffled order is a fair sample.
+        # Both tasks are stored in order of label or of sentence, so the sample is shuffled.
         shuffled = np.random.default_rng(0).permutation(len(self.labels))
         self.sample = np.zeros(len(self.labels), bool)
-        self.sample[shuffled[::THIRD]] = True
+        self.sample[shuffled[::SAMPLE_EVERY]] = True
         self.correct = cache(self._correct)
 
     def _correct(self, view: str, penalty: float, train: Groups, sample: bool) -> NDArray[np.bool_]:
-        """Which of all clips a classifier gets right that learns from these groups."""
-        chosen = np.isin(self.groups, list(train))
+        """Clips that a classifier trained on the groups ``train`` gets right, among all clips."""
+        selected = np.isin(self.groups, list(train))
         if sample:
-            chosen &= self.sample
+            selected &= self.sample
         classifier = make_pipeline(
             StandardScaler(), LogisticRegression(C=penalty, max_iter=200, tol=1e-3)
         )
         vectors = self.views[view]
-        classifier.fit(vectors[chosen], self.labels[chosen])
+        classifier.fit(vectors[selected], self.labels[selected])
         return classifier.predict(vectors) == self.labels
 
     def accuracy(
         self, view: str, penalty: float, train: Groups, test: str, sample: bool = False
     ) -> float:
-        """On one group, in per cent."""
+        """Accuracy on the group ``test`` in per cent."""
         correct = self.correct(view, penalty, train, sample)
         return 100 * float(correct[self.groups == test].mean())
 
     def validated(self, view: str, penalty: float, folds: list[Fold]) -> float:
-        """Mean accuracy over ``folds``."""
+        """Mean accuracy over ``folds``, trained on the sample."""
         return float(np.mean([self.accuracy(view, penalty, *fold, sample=True) for fold in folds]))
 
 
 def folds(task: str, groups: NDArray[np.str_]) -> dict[str, tuple[Groups, list[Fold]]]:
-    """Test group -> the groups to learn from, and the folds (train, validation) of the choice."""
+    """Test group -> its training groups, and the folds (train, validation) for the selection."""
     if task == "words":
         train = frozenset(["train"])
         return {"test": (train, [(train, "valid")])}
     everyone = frozenset(groups.tolist())
-    found = {}
+    by_speaker = {}
     for speaker in sorted(everyone):
         others = everyone - {speaker}
-        found[speaker] = (others, [(others - {other}, other) for other in sorted(others)])
-    return found
+        by_speaker[speaker] = (others, [(others - {other}, other) for other in sorted(others)])
+    return by_speaker
 
 
 def score(task: str, clips: Clips, views: list[str]) -> dict:
-    """Mean accuracy over the test groups, each with what was chosen for it."""
+    """Mean accuracy over the test groups, and for each group its accuracy and selection."""
     tests = {}
     for test, (train, inner) in folds(task, clips.groups).items():
         by_view = {view: clips.validated(view, PENALTIES[0], inner) for view in views}
@@ -112,23 +111,25 @@ def score(task: str, clips: Clips, views: list[str]) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("vectors", type=Path, help="folder that pooling.py wrote")
+    parser.add_argument("vectors", type=Path, help="output folder of pooling.py")
     parser.add_argument("out", type=Path, help="folder for scores.json")
-    parser.add_argument("--alone", nargs="+", default=[], metavar="VIEW", help="score these too")
+    parser.add_argument(
+        "--alone", nargs="+", default=[], metavar="VIEW", help="views to score on their own too"
+    )
     args = parser.parse_args(arguments)
     with command_line():
-        found = {}
+        scores = {}
         for task in TASKS:
             clips = Clips(args.vectors / f"{task}.npz")
             if unknown := set(args.alone) - set(clips.views):
                 raise InputError(f"{args.vectors} has no view {unknown.pop()!r}")
             alone = {view: score(task, clips, [view]) for view in args.alone}
-            found[task] = {**score(task, clips, list(clips.views)), "alone": alone}
+            scores[task] = {**score(task, clips, list(clips.views)), "alone": alone}
         with atomic_path(args.out / "scores.json") as partial:
-            partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(", ".join(f"{task} {found[task]['accuracy']:.1f} %" for task in found))
+            partial.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    print(", ".join(f"{task} {scores[task]['accuracy']:.1f} %" for task in scores))
 
 
 if __name__ == "__main__":

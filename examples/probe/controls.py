@@ -1,7 +1,8 @@
-"""What retrieval relies on: recall once more with one thing changed in the pictures or the sound.
+"""Controls for retrieval: recall is measured again with one thing changed in the video or audio.
 
-Pictures ``(B, C, T, H, W)``, 8-bit; sound ``(B, frames of 10 ms, mels)``. The mouth is looked for
-where drawn faces have it, wherever the head is; grey is put in its place or around it.
+Video is ``(B, C, T, H, W)``, 8-bit; audio is ``(B, frames of 10 ms, mels)``. The mouth region is
+the fixed area that contains the mouth of drawn faces at any head position; it, or all but it, is
+painted grey.
 """
 
 from collections.abc import Callable
@@ -11,46 +12,46 @@ import torch
 from torch import Tensor
 
 GREY = 128
-MOUTH = {"height": (0.6, 0.9), "width": (0.3, 0.7)}  # shares of a drawn picture's sides
-DELAYS = (10, 20)  # frames
+MOUTH_REGION = {"height": (0.6, 0.9), "width": (0.3, 0.7)}  # fractions of a drawn frame's sides
+DELAYS = (10, 20)  # filterbank frames
 
 Changed = tuple[Tensor, Tensor]
 Change = Callable[[Tensor, Tensor], Changed]
 
 
-def mouth_hidden(pictures: Tensor, sound: Tensor) -> Changed:
-    hidden = pictures.clone()
-    hidden[_mouth(pictures)] = GREY
-    return hidden, sound
+def mouth_hidden(video: Tensor, audio: Tensor) -> Changed:
+    hidden = video.clone()
+    hidden[_mouth(video)] = GREY
+    return hidden, audio
 
 
-def mouth_alone(pictures: Tensor, sound: Tensor) -> Changed:
-    alone, mouth = torch.full_like(pictures, GREY), _mouth(pictures)
-    alone[mouth] = pictures[mouth]
-    return alone, sound
+def mouth_alone(video: Tensor, audio: Tensor) -> Changed:
+    alone, mouth = torch.full_like(video, GREY), _mouth(video)
+    alone[mouth] = video[mouth]
+    return alone, audio
 
 
-def still(pictures: Tensor, sound: Tensor) -> Changed:
-    return pictures[:, :, :1].expand_as(pictures).contiguous(), sound
+def still(video: Tensor, audio: Tensor) -> Changed:
+    return video[:, :, :1].expand_as(video).contiguous(), audio
 
 
-def shuffled(pictures: Tensor, sound: Tensor) -> Changed:
-    """In one other order, the same for all clips."""
-    order = torch.randperm(pictures.shape[2], generator=torch.Generator().manual_seed(0))
-    return pictures[:, :, order], sound
+def shuffled(video: Tensor, audio: Tensor) -> Changed:
+    """Video frames in one random order, the same for all clips."""
+    order = torch.randperm(video.shape[2], generator=torch.Generator().manual_seed(0))
+    return video[:, :, order], audio
 
 
-def backwards(pictures: Tensor, sound: Tensor) -> Changed:
-    return pictures.flip(2), sound
+def backwards(video: Tensor, audio: Tensor) -> Changed:
+    return video.flip(2), audio
 
 
-def mirrored(pictures: Tensor, sound: Tensor) -> Changed:
-    return pictures.flip(-1), sound
+def mirrored(video: Tensor, audio: Tensor) -> Changed:
+    return video.flip(-1), audio
 
 
-def late(frames: int, pictures: Tensor, sound: Tensor) -> Changed:
-    """The sound delayed; what falls off the clip's end stands at its beginning."""
-    return pictures, sound.roll(frames, 1)
+def late(frames: int, video: Tensor, audio: Tensor) -> Changed:
+    """Audio delayed by ``frames``; what is shifted past the clip's end wraps to its start."""
+    return video, audio.roll(frames, 1)
 
 
 CONTROLS: dict[str, Change] = {
@@ -64,6 +65,6 @@ CONTROLS: dict[str, Change] = {
 }
 
 
-def _mouth(pictures: Tensor) -> tuple:
-    sides = zip(MOUTH.values(), pictures.shape[-2:], strict=True)
+def _mouth(video: Tensor) -> tuple:
+    sides = zip(MOUTH_REGION.values(), video.shape[-2:], strict=True)
     return (..., *(slice(int(a * side), int(b * side)) for (a, b), side in sides))

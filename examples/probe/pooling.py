@@ -1,14 +1,14 @@
-"""One vector a clip: what is averaged of filterbanks, or of an encoder's states.
+"""One vector per clip, pooled over time from filterbanks or from an encoder's states.
 
     python -m examples.probe.pooling CHECKPOINT runs/probe/real OUT
 
-writes ``digits.npz`` and ``words.npz`` into OUT: for every view of the clips an array
-``(clips, D)``. A view is a layer and a way to average; which is best the classifier's validation
-data says (classify.py). CHECKPOINT may be ``random:CHECKPOINT``, the same encoder untrained, and
-``filterbank``, whose views differ in how they are normalised.
+Writes ``digits.npz`` and ``words.npz`` into OUT, with an array ``(clips, D)`` for every view of the
+clips. A view is a layer and a pooling; classify.py selects one on validation data. CHECKPOINT may
+also be ``random:CHECKPOINT``, the same encoder untrained, or ``filterbank``, whose views differ in
+normalisation instead of layer.
 
-An encoder gets filterbanks normalised over the recording, as in training. A word is cut out of
-them before the encoder, so that no state knows its neighbours or its place in the sentence.
+The encoder's input is filterbanks normalised over the recording, as in training. A word is cut out
+of them before the encoder, so that no state depends on its neighbours or its place in the sentence.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from mmpt_fairseq.models.upstreams import open_upstream
 from mmpt_fairseq.modules.upstreams import Upstream
 
 SEGMENTS = 4
-BATCH = 64  # clips that an encoder sees at once
+BATCH = 64  # clips per batch of the encoder
 FILTERBANK = "filterbank"
 
 Vectors = NDArray[np.float32]
@@ -40,12 +40,12 @@ Vectors = NDArray[np.float32]
 
 @dataclass
 class Example:
-    """A clip to classify: its log mel energies ``(T, F)``, label, and what it is grouped by.
+    """A clip to classify: its log mel energies ``(T, F)``, label and group.
 
     Attributes:
-        raw: as they are.
-        normalised: zero mean and unit variance over the recording.
-        group: speaker of a digit, split of a word.
+        raw: log mel energies, not normalised.
+        normalised: the same with zero mean and unit variance over the recording.
+        group: the speaker of a digit, the split of a word.
     """
 
     raw: Features
@@ -91,25 +91,25 @@ def mean_and_deviation(x: Vectors) -> Vectors:
 
 
 def segment_means(x: Vectors) -> Vectors:
-    """``(..., T, D)`` -> ``(..., 4 D)``: means of four parts of equal length, in order of time.
+    """``(..., T, D)`` -> ``(..., 4 D)``: means of four consecutive segments of equal length.
 
-    A part shorter than a state is a weighted mean of those that it overlaps, so that a clip of a
-    single state has four equal parts.
+    A segment is the mean of the states that it overlaps, weighted by overlap, so that a clip of a
+    single state has four equal segments.
     """
     length = x.shape[-2]
     edges = np.linspace(0, length, SEGMENTS + 1)
     starts = np.arange(length)
     overlap = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)
     weights = overlap.clip(min=0) * SEGMENTS / length  # (segments, T), rows sum to 1
-    parts = weights.astype(x.dtype) @ x
-    return parts.reshape(*parts.shape[:-2], -1)
+    means = weights.astype(x.dtype) @ x
+    return means.reshape(*means.shape[:-2], -1)
 
 
 POOLINGS = {"mean": mean, "mean, std": mean_and_deviation, "4 segments": segment_means}
 
 
 def filterbank_views(examples: Sequence[Example]) -> dict[str, Vectors]:
-    """Log mel energies as they are, less their mean over the clip, and fully normalised."""
+    """Views of log mel energies: raw, mean-subtracted over the clip, and normalised."""
     kinds = {
         "log mel": lambda e: e.raw,
         "log mel - mean": lambda e: e.raw - e.raw.mean(0),
@@ -119,24 +119,26 @@ def filterbank_views(examples: Sequence[Example]) -> dict[str, Vectors]:
         f"{kind}, {name}": np.stack([pool(features(e)) for e in examples])
         for kind, features in kinds.items()
         for name, pool in POOLINGS.items()
-        if (kind, name) != ("log mel - mean", "mean")  # 0
+        if (kind, name) != ("log mel - mean", "mean")  # always zero
     }
 
 
 def open_encoder(system: str) -> Upstream:
-    """An encoder of ours, trained or not.
+    """Open an encoder of ours, trained or not.
 
     Raises:
-        InputError: no such checkpoint, or of something that reads waveforms.
+        InputError: there is no such checkpoint, or its model reads waveforms.
     """
     upstream = open_upstream(system)
     if upstream.reads != FILTERBANK:
-        raise InputError(f"{system} reads {upstream.reads}; give a checkpoint of ours")
+        raise InputError(
+            f"{system} reads {upstream.reads}; give a checkpoint of this package instead"
+        )
     return upstream
 
 
 def encoded(upstream: Upstream, clips: Sequence[Features]) -> Iterator[tuple[int, Tensor]]:
-    """Each clip's index and states ``(layers, N, D)``, short clips first; layer 0 is the input."""
+    """Yield each clip's index and states ``(layers, N, D)``, short first; layer 0 is the input."""
     order = sorted(range(len(clips)), key=lambda i: len(clips[i]))
     for start in tqdm(range(0, len(order), BATCH), desc="encoded", unit="batch", leave=False):
         batch = order[start : start + BATCH]
@@ -149,23 +151,23 @@ def encoded(upstream: Upstream, clips: Sequence[Features]) -> Iterator[tuple[int
 
 
 def encoder_views(upstream: Upstream, examples: Sequence[Example]) -> dict[str, Vectors]:
-    """The states of every layer, averaged."""
+    """Views of the encoder: the states of every layer under every pooling."""
     pooled: dict[str, dict[int, Vectors]] = {name: {} for name in POOLINGS}
     for i, states in encoded(upstream, [example.normalised for example in examples]):
         for name, pool in POOLINGS.items():
             pooled[name][i] = pool(states.numpy())  # (layers, D)
     return {
-        f"layer {layer}, {name}": np.stack([found[i][layer] for i in range(len(examples))])
-        for name, found in pooled.items()
+        f"layer {layer}, {name}": np.stack([vectors_of[i][layer] for i in range(len(examples))])
+        for name, vectors_of in pooled.items()
         for layer in range(upstream.layers)
     }
 
 
 def store(system: str, manifests: Path, out: Path, seed: int = 1) -> None:
-    """Write the views of both tasks, with labels and groups.
+    """Write the views of both tasks, with labels and groups, to ``out``.
 
     Raises:
-        InputError: no such checkpoint, or manifests that are at fault.
+        InputError: there is no such checkpoint, or a manifest is invalid.
     """
     torch.manual_seed(seed)
     upstream = None if system == FILTERBANK else open_encoder(system)
@@ -181,12 +183,12 @@ def store(system: str, manifests: Path, out: Path, seed: int = 1) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("system", help="checkpoint, random:CHECKPOINT or filterbank")
     parser.add_argument("manifests", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=1, help="of an untrained encoder")
+    parser.add_argument("--seed", type=int, default=1, help="seed of an untrained encoder")
     args = parser.parse_args(arguments)
     with command_line():
         store(args.system, args.manifests, args.out, args.seed)

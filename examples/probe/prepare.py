@@ -1,14 +1,14 @@
-"""Manifests of the probe: what stage 1 learns from, and the clips on which its states are probed.
+"""Manifests of the probe: training data of stage 1, and the clips on which its states are probed.
 
     python -m examples.probe.prepare --data DIR --out runs/probe/real
 
-``faces``     GRID: ``train``, ``valid`` and 100 ``test`` clips that no training and no choice sees
-``pretrain``  the same and, to learn from, LibriSpeech and ARCTIC in pieces of two seconds
-``digits``    spoken digits of five speakers, the digit in ``tgt_text``; nothing else of this corpus
-``words``     GRID's clips once more, with the words and their times in ``segments``
+``faces``     GRID: ``train``, ``valid`` and 100 ``test`` clips, unused in training and selection
+``pretrain``  the same, with LibriSpeech and ARCTIC in two-second pieces added to ``train``
+``digits``    spoken digits of five speakers, the digit in ``tgt_text``; never used in training
+``words``     GRID's clips again, with the words and their times in ``segments``
 
-A fifth of GRID is held out, every fifth sentence, so that it says all that the others say.
-Filterbanks are computed once into ``features.zip``, pictures made small once into ``videos``.
+A fifth of GRID is held out, every fifth sentence, so that it has the same vocabulary as the rest.
+Filterbanks are computed once into ``features.zip``, downscaled videos written once to ``videos``.
 """
 
 import argparse
@@ -23,19 +23,19 @@ from manifests.features import cache_features
 from mmpt_fairseq.data.audio import FRAME_SHIFT, num_frames
 from mmpt_fairseq.data.manifest import write_manifest
 
-HOLD_OUT_EVERY = 5  # clips of GRID, of which every third is for validation
-SMALL_SIDE = 72  # pixels: more than a training sees
-PIECE = 32_000  # samples
+HOLD_OUT_EVERY = 5  # clips of GRID; every third of these is for validation
+SMALL_SIDE = 72  # pixels: more than training uses
+PIECE = 32_000  # samples, two seconds
 
 
 def prepare(data: Path, out: Path, jobs: int = 1) -> dict[str, int]:
-    """Write the four folders; returns how many rows each manifest has.
+    """Write the four folders and return the number of rows of each manifest.
 
     Args:
-        data: holds ``grid``, ``librispeech``, ``arctic`` and ``fsdd``.
+        data: folder of ``grid``, ``librispeech``, ``arctic`` and ``fsdd``.
 
     Raises:
-        InputError: a corpus is missing or none of its clips can be read.
+        InputError: a corpus is missing, or none of its clips can be read.
     """
     corpora = {
         "grid": grid_clips(data / "grid"),
@@ -57,15 +57,15 @@ def prepare(data: Path, out: Path, jobs: int = 1) -> dict[str, int]:
         "words": with_words(faces, grid_words(data / "grid")),
     }
     for folder, splits in tables.items():
-        for name, chosen in splits.items():
-            write_manifest(out / folder / f"{name}.tsv", chosen)
+        for name, rows in splits.items():
+            write_manifest(out / folder / f"{name}.tsv", rows)
     cache_features(out / "features.zip", [out / folder for folder in tables], jobs=jobs)
     compact(out / "videos", [out / "faces", out / "pretrain"], jobs, SMALL_SIDE)
     return {f"{f}/{name}": len(r) for f, splits in tables.items() for name, r in splits.items()}
 
 
 def split(clips: list[dict]) -> dict[str, list[dict]]:
-    """Of every fifteen clips twelve to train, one to validate, two to test."""
+    """Split every fifteen clips into twelve for train, one for valid and two for test."""
     parts = {"train": [], "valid": [], "test": []}
     for i, clip in enumerate(clips):
         held_out = "test" if i // HOLD_OUT_EVERY % 3 else "valid"
@@ -74,7 +74,7 @@ def split(clips: list[dict]) -> dict[str, list[dict]]:
 
 
 def pieces(clips: list[dict]) -> list[dict]:
-    """The clips in pieces of :data:`PIECE`; what is left at their ends is dropped."""
+    """Cut the clips into pieces of :data:`PIECE` samples; the remainders are dropped."""
     return [
         {
             **clip,
@@ -88,7 +88,7 @@ def pieces(clips: list[dict]) -> list[dict]:
 
 
 def digit_clips(folder: Path) -> list[dict]:
-    """``digit_speaker_index.wav`` in ``folder``."""
+    """Rows for the files ``digit_speaker_index.wav`` in ``folder``."""
     names = [(path, *path.stem.split("_")) for path in sorted(folder.glob("?_*_*.wav"))]
     return [
         {
@@ -102,20 +102,20 @@ def digit_clips(folder: Path) -> list[dict]:
 
 
 def with_words(splits: dict[str, list[dict]], words: dict[str, str]) -> dict[str, list[dict]]:
-    """The same clips without pictures, with ``segments``."""
-    sound = ("id", "audio", "n_frames", "speaker")
+    """The same clips without video, with ``segments``."""
+    columns = ("id", "audio", "n_frames", "speaker")
     return {
-        name: [{**{k: row[k] for k in sound}, "segments": words[row["id"]]} for row in rows]
+        name: [{**{k: row[k] for k in columns}, "segments": words[row["id"]]} for row in rows]
         for name, rows in splits.items()
     }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="number of processes")
     args = parser.parse_args(arguments)
     with command_line():
         counts = prepare(args.data, args.out, args.jobs)

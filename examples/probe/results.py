@@ -1,4 +1,4 @@
-"""What the probe found, as numbers for results.json and as tables."""
+"""Results of the probe, as numbers for results.json and as tables."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from examples.probe.systems import BASELINES, CONTRASTIVE, CORPORA, CRITERIA, UN
 from examples.stages import effort
 from mmpt_fairseq.report.summary import spread
 
-WAYS = ("audio to video", "video to audio")
+DIRECTIONS = ("audio to video", "video to audio")
 TITLES = {
     BASELINES[0]: "log mel: mean and standard deviation",
     BASELINES[1]: "log mel less its mean: four segments",
@@ -22,7 +22,7 @@ TITLES = {
 
 
 def results(probe: Probe, seeds: Sequence[int], corpora: Sequence[str] = tuple(CORPORA)) -> dict:
-    """Run what is missing of scores and retrieval, and gather all."""
+    """Collect all scores and recalls, running the steps that are missing."""
     baselines = probe.probe(FILTERBANK, seeds[0])
     scores = {
         view: [{task: baselines[task]["alone"][view] for task in TASKS}] for view in BASELINES
@@ -50,26 +50,29 @@ def results(probe: Probe, seeds: Sequence[int], corpora: Sequence[str] = tuple(C
     }
 
 
-def tables(found: dict) -> str:
-    """Accuracies, recalls at 1, and what these rely on, in Markdown."""
+def tables(record: dict) -> str:
+    """Markdown tables of accuracies and of recalls at 1 with their controls."""
     lines = ["| linear classifier on | digits % | words % |", "|---|---|---|"]
-    for system, runs in found["scores"].items():
+    for system, runs in record["scores"].items():
         cells = [spread([run[task]["accuracy"] for run in runs]) for task in TASKS]
         lines.append(f"| {_title(system)} | {' | '.join(cells)} |")
-    lines += ["", "| retrieval at 1 of 100 | sound to pictures % | pictures to sound % |"]
+    lines += ["", "| retrieval at 1 of 100 | audio to video % | video to audio % |"]
     lines.append("|---|---|---|")
-    for corpus, systems in found["recalls"].items():
+    for corpus, systems in record["recalls"].items():
         for system, runs in systems.items():
-            cells = [spread([run[way] for run in runs]) for way in WAYS]
+            cells = [spread([run[direction] for run in runs]) for direction in DIRECTIONS]
             name = "GRID" if corpus == "real" else "drawn faces"
             lines.append(f"| {name}, {TITLES[system]} | {' | '.join(cells)} |")
             for control in runs[0].get("controls", ()):
-                cells = [spread([run["controls"][control][way] for run in runs]) for way in WAYS]
+                cells = [
+                    spread([run["controls"][control][direction] for run in runs])
+                    for direction in DIRECTIONS
+                ]
                 lines.append(f"| the same, {control} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _title(system: str) -> str:
-    """Of a row; ``drawn_mae`` is ``MAE, drawn faces``."""
+    """Title of a system's row; that of ``drawn_mae`` is ``MAE, drawn faces``."""
     name = system.removeprefix(CORPORA["drawn"])
     return TITLES[name] + ("" if name == system else ", drawn faces")

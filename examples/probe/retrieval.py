@@ -1,15 +1,15 @@
-"""Which pictures belong to which sound? Retrieval among held-out clips of one length.
+"""Audio-to-video and video-to-audio retrieval among held-out clips of one length.
 
     python -m examples.probe.retrieval CHECKPOINT MANIFESTS OUT.json
 
-All clips are cut to the same length, so that it tells nothing; of MANIFESTS/test.tsv the first
-``--clips`` that are long enough are the candidates. A partner is found when it is the nearest of
-all. ``energy`` instead of a checkpoint is a baseline that knows loudness alone: sound energy over
-time is predicted, linearly, from the pictures' motion and brightness, as learnt on
-MANIFESTS/train.tsv, and partners are those whose curves correlate most.
+All clips are cut to the same length, so that length is no cue; the candidates are the first
+``--clips`` clips of MANIFESTS/test.tsv that are long enough. A clip's partner is found where it is
+the nearest candidate. ``energy`` instead of a checkpoint is a baseline that uses loudness only: a
+linear model, trained on MANIFESTS/train.tsv, predicts audio energy over time from the motion and
+brightness of the video, and the candidate whose energy curve correlates most is the nearest.
 
-``--controls`` asks a checkpoint again, with one thing changed in the pictures or the sound of drawn
-faces (controls.py): who finds by lips and their timing finds nobody without them.
+``--controls`` evaluates a checkpoint again with one thing changed in the video or audio of drawn
+faces (controls.py): a model that relies on lips and their timing finds no partner without them.
 """
 
 import argparse
@@ -36,16 +36,16 @@ from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 
 ENERGY = "energy"
-LAGS = range(-3, 4)  # pictures before and after from which energy is predicted
+LAGS = range(-3, 4)  # video frames around the one whose energy is predicted
 PENALTY = 10.0
-LEARNT_FROM = 200  # clips
+TRAINING_CLIPS = 200
 BATCH = 20
 
 Contour = NDArray[np.float64]
 
 
 def candidates(manifest: Manifest, frames: int, clips: int) -> list[int]:
-    """The first ``clips`` rows that last ``frames``.
+    """The first ``clips`` rows of at least ``frames`` filterbank frames.
 
     Raises:
         InputError: there are fewer.
@@ -59,79 +59,80 @@ def candidates(manifest: Manifest, frames: int, clips: int) -> list[int]:
     return rows[:clips]
 
 
-def as_they_are(pictures: Tensor, sound: Tensor) -> Changed:
-    return pictures, sound
+def unchanged(video: Tensor, audio: Tensor) -> Changed:
+    return video, audio
 
 
 def embeddings(
     checkpoint: str, folder: Path, frames: int, clips: int, changes: Sequence[Change]
 ) -> list[tuple[Tensor, Tensor]]:
-    """For each of ``changes`` unit vectors of sound and of pictures, ``(clips, D)`` each.
+    """For each of ``changes``, unit vectors of audio and of video, ``(clips, D)`` each.
 
     Raises:
-        InputError: no checkpoint of stage 1, or too few clips.
+        InputError: not a checkpoint of stage 1, one of masked clips, or too few clips.
     """
     loaded = mmpt_fairseq.load(checkpoint)
     task = loaded.task
     if not isinstance(task, AVPretrainingTask):
-        raise InputError(f"{checkpoint} is not of stage 1, whose model alone sees pictures")
+        raise InputError(f"{checkpoint} is not a stage 1 checkpoint; only its models read video")
     if loaded.model.contrast_masked:
         raise InputError(
-            f"{checkpoint} has learnt to contrast masked clips (model.contrast_masked=true), and "
-            "whole ones are compared here"
+            f"{checkpoint} was trained to contrast masked clips (model.contrast_masked=true), but "
+            "retrieval compares unmasked ones"
         )
     task.cfg.data, task.cfg.max_audio_frames = str(folder), frames
-    task.cfg.decodes_with = str(checkpoint)  # tells the task that nothing is trained on
+    task.cfg.decodes_with = str(checkpoint)  # tells the task not to prepare for training
     task.load_dataset("test")
     dataset = task.dataset("test")
     rows = candidates(dataset.manifest, frames, clips)
-    sound, pictures = ([[] for _ in changes] for _ in range(2))
+    audio, video = ([[] for _ in changes] for _ in range(2))
     for start in tqdm(range(0, clips, BATCH), desc="embedded", unit="batch", leave=False):
         batch = dataset.collater([dataset[row] for row in rows[start : start + BATCH]])["net_input"]
         for i, change in enumerate(changes):
-            seen, heard = change(batch["video"], batch["audio_unmasked"])
+            pixels, features = change(batch["video"], batch["audio_unmasked"])
             with torch.inference_mode():
-                found = loaded.model.embed(heard, batch["audio_lengths"], seen)
-            sound[i].append(found.audio)
-            pictures[i].append(found.video)
-    return [(torch.cat(s), torch.cat(p)) for s, p in zip(sound, pictures, strict=True)]
+                embedded = loaded.model.embed(features, batch["audio_lengths"], pixels)
+            audio[i].append(embedded.audio)
+            video[i].append(embedded.video)
+    return [(torch.cat(a), torch.cat(v)) for a, v in zip(audio, video, strict=True)]
 
 
 def contours(manifest: Manifest, row: int, frames: int) -> tuple[Contour, Contour]:
-    """Log energy at each picture ``(T,)``, and what pictures tell of it ``(T, lags x 2)``."""
-    pictures = round(int(manifest.video_frames[row]) * frames / int(manifest.n_frames[row]))
+    """Log energy at each video frame ``(T,)``, and visual predictors of it ``(T, lags x 2)``."""
+    count = round(int(manifest.video_frames[row]) * frames / int(manifest.n_frames[row]))
     energy = read_filterbank(manifest.resolve("audio", row))[:frames].mean(1)
-    ends = np.linspace(0, len(energy), pictures + 1).round().astype(int)
+    ends = np.linspace(0, len(energy), count + 1).round().astype(int)
     loud = np.array([energy[a:b].mean() for a, b in itertools.pairwise(ends)])
-    seen = read_frames(manifest.resolve("video", row), np.arange(pictures)).astype(np.float32)
-    motion = np.abs(np.diff(seen, axis=0, prepend=seen[:1])).mean((1, 2, 3))
-    bright = seen.mean((1, 2, 3))
-    cues = np.stack([_standard(motion), _standard(bright)], 1)
+    video = read_frames(manifest.resolve("video", row), np.arange(count)).astype(np.float32)
+    motion = np.abs(np.diff(video, axis=0, prepend=video[:1])).mean((1, 2, 3))
+    brightness = video.mean((1, 2, 3))
+    cues = np.stack([_standard(motion), _standard(brightness)], 1)
     return _standard(loud), np.concatenate([_shifted(cues, lag) for lag in LAGS], 1)
 
 
 def energy_baseline(folder: Path, frames: int, clips: int) -> tuple[Tensor, Tensor]:
-    """As one of :func:`embeddings`: contours of energy, heard and predicted from the pictures."""
+    """Like one of :func:`embeddings`: energy contours, measured and predicted from the video."""
     train, test = Manifest(folder / "train.tsv"), Manifest(folder / "test.tsv")
     long = [r for r in range(len(train)) if train.n_frames[r] >= frames and train.video_frames[r]]
-    learnt = [contours(train, row, frames) for row in tqdm(long[:LEARNT_FROM], leave=False)]
-    if not learnt:
-        raise InputError(f"{train.path} has no clip of {frames} frames with pictures to learn from")
+    training = [contours(train, row, frames) for row in tqdm(long[:TRAINING_CLIPS], leave=False)]
+    if not training:
+        raise InputError(f"{train.path} has no clip of {frames} frames with video to train on")
     model = Ridge(PENALTY).fit(
-        np.concatenate([cues for _, cues in learnt]), np.concatenate([loud for loud, _ in learnt])
+        np.concatenate([cues for _, cues in training]),
+        np.concatenate([loud for loud, _ in training]),
     )
-    found = [contours(test, row, frames) for row in candidates(test, frames, clips)]
-    shortest = min(len(loud) for loud, _ in found)  # clips differ by a picture at most
-    heard = np.stack([_standard(loud[:shortest]) for loud, _ in found])
-    predicted = np.stack([_standard(model.predict(cues)[:shortest]) for _, cues in found])
-    return _unit(heard), _unit(predicted)
+    tested = [contours(test, row, frames) for row in candidates(test, frames, clips)]
+    shortest = min(len(loud) for loud, _ in tested)  # clips differ by one video frame at most
+    measured = np.stack([_standard(loud[:shortest]) for loud, _ in tested])
+    predicted = np.stack([_standard(model.predict(cues)[:shortest]) for _, cues in tested])
+    return _unit(measured), _unit(predicted)
 
 
-def recalls(sound: Tensor, pictures: Tensor) -> dict[str, float]:
+def recalls(audio: Tensor, video: Tensor) -> dict[str, float]:
     """Recall at 1 in both directions, in per cent."""
     ranks = {
-        "audio to video": partner_ranks(sound, pictures),
-        "video to audio": partner_ranks(pictures, sound),
+        "audio to video": partner_ranks(audio, video),
+        "video to audio": partner_ranks(video, audio),
     }
     return {name: 100 * float((rank == 0).float().mean()) for name, rank in ranks.items()}
 
@@ -141,7 +142,7 @@ def _standard(x: Contour) -> Contour:
 
 
 def _shifted(x: Contour, lag: int) -> Contour:
-    """``x[t + lag]``; the ends are repeated."""
+    """``x[t + lag]``, with the end values repeated."""
     return x[(np.arange(len(x)) + lag).clip(0, len(x) - 1)]
 
 
@@ -150,31 +151,35 @@ def _unit(x: Contour) -> Tensor:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", help="of stage 1, or energy")
-    parser.add_argument("manifests", type=Path, help="folder of train.tsv and test.tsv")
+    parser.add_argument("checkpoint", help="checkpoint of stage 1, or energy")
+    parser.add_argument("manifests", type=Path, help="folder with train.tsv and test.tsv")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--frames", type=int, default=298, help="of 10 ms, kept of every clip")
+    parser.add_argument(
+        "--frames", type=int, default=298, help="length that clips are cut to, in 10 ms frames"
+    )
     parser.add_argument("--clips", type=int, default=100)
-    parser.add_argument("--controls", action="store_true", help="also what it finds them by")
+    parser.add_argument("--controls", action="store_true", help="evaluate the controls too")
     args = parser.parse_args(arguments)
     with command_line():
-        chosen, asked = (args.manifests, args.frames, args.clips), CONTROLS if args.controls else {}
+        data, changes = (args.manifests, args.frames, args.clips), CONTROLS if args.controls else {}
         if args.checkpoint != ENERGY:
-            pairs = embeddings(args.checkpoint, *chosen, [as_they_are, *asked.values()])
+            pairs = embeddings(args.checkpoint, *data, [unchanged, *changes.values()])
         elif args.controls:
-            raise InputError("--controls ask a checkpoint, not the baseline of energy")
+            raise InputError(
+                "--controls needs a checkpoint and does not apply to the energy baseline"
+            )
         else:
-            pairs = [energy_baseline(*chosen)]
-        found, *others = (recalls(*pair) for pair in pairs)
-        controls = dict(zip(asked, others, strict=True))
+            pairs = [energy_baseline(*data)]
+        recall, *others = (recalls(*pair) for pair in pairs)
+        controlled = dict(zip(changes, others, strict=True))
         with atomic_path(args.out) as partial:
-            told = {**found, "controls": controls} if controls else found
-            partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    for name, recall in {"as they are": found, **controls}.items():
-        in_words = ", ".join(f"{way} {value:.0f} %" for way, value in recall.items())
-        print(f"{name}: {in_words}" if controls else in_words)
+            record = {**recall, "controls": controlled} if controlled else recall
+            partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    for name, values in {"unchanged": recall, **controlled}.items():
+        line = ", ".join(f"{direction} {value:.0f} %" for direction, value in values.items())
+        print(f"{name}: {line}" if controlled else line)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What stage 1 learns, measured on frozen encoders and by retrieval: see README.md.
+"""Evaluate what stage 1 learns, by a probe of frozen encoders and by retrieval: see README.md.
 
     python -m examples.probe.run --data DIR
 
-Everything that is not done yet is done, and what was interrupted goes on. At the end tables are
-printed; ``results.json`` has every number.
+Runs every step that is not finished yet and resumes interrupted ones. Prints the tables at the end;
+``results.json`` has all numbers.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from manifests.common import atomic_path
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Command-line entry point."""
     args = _parser().parse_args(arguments)
     settings = Settings(
         updates=dict(zip(CRITERIA, args.updates, strict=True)),
@@ -37,11 +37,11 @@ def main(arguments: list[str] | None = None) -> None:
             probe.draw()
             trainings += [partial(probe.train_on_drawn, o, s) for s in seeds for o in CRITERIA]
         side_by_side(trainings, args.jobs)
-        found = results(probe, seeds, args.corpora)
+        record = results(probe, seeds, args.corpora)
     with atomic_path(args.out / "results.json") as partial_file:
-        partial_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(tables(found))
-    print(f"{args.out / 'results.json'} has every number", file=sys.stderr)
+        partial_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(tables(record))
+    print(f"{args.out / 'results.json'} has all numbers", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,19 +50,33 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, required=True, help="folder of the corpora")
     add("--out", type=Path, default=Path("runs/probe"))
     add("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    add("--corpora", nargs="+", choices=list(CORPORA), default=list(CORPORA), help="of trainings")
-    add("--jobs", type=int, default=1, help="trainings side by side")
+    add(
+        "--corpora",
+        nargs="+",
+        choices=list(CORPORA),
+        default=list(CORPORA),
+        help="corpora to train on",
+    )
+    add("--jobs", type=int, default=1, help="trainings to run in parallel")
     add(
         "--updates",
         type=int,
         nargs=len(CRITERIA),
         default=list(default.updates.values()),
         metavar=tuple(name.upper() for name in CRITERIA),
-        help="on real data",
+        help="updates on real data, by objective",
     )
-    add("--drawn-updates", type=int, default=default.drawn_updates, help="on drawn faces")
-    add("--drawn-clips", type=int, default=default.drawn_clips, help="faces to learn from")
-    add("--override", nargs="+", default=[], metavar="KEY=VALUE", help="of fairseq-hydra-train")
+    add("--drawn-updates", type=int, default=default.drawn_updates, help="updates on drawn faces")
+    add(
+        "--drawn-clips", type=int, default=default.drawn_clips, help="training clips of drawn faces"
+    )
+    add(
+        "--override",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="options for fairseq-hydra-train",
+    )
     return parser
 
 

@@ -1,11 +1,11 @@
-"""The steps of the probe: data, trainings of stage 1, vectors, scores, retrieval.
+"""Steps of the probe: data, stage 1 trainings, vectors, scores, retrieval.
 
 ``OUT/real``                   manifests of real speech and faces (prepare.py)
-``OUT/drawn``                  drawn faces that speak, for retrieval (faces.py)
+``OUT/drawn``                  drawn talking faces, for retrieval (faces.py)
 ``OUT/filterbank``             vectors and scores of the baselines
 ``OUT/seed1/mae``              a training on real data; likewise ``clr`` and ``mae_clr``
 ``OUT/seed1/mae/probe``        vectors and scores of its encoder; ``OUT/seed1/untrained/probe``
-``OUT/seed1/clr/retrieval``    of held-out clips
+``OUT/seed1/clr/retrieval``    retrieval among held-out clips
 ``OUT/seed1/drawn_mae``        a training on drawn faces; likewise ``drawn_clr`` and so on
 """
 
@@ -25,18 +25,21 @@ CRITERIA = {
     "mae_clr": "mmpt_masked_reconstruction_and_contrastive",
 }
 CONTRASTIVE = ("clr", "mae_clr")
-# Tokens a batch: CLR wants many clips to tell apart, MAE many updates.
+# Tokens per batch: CLR needs many clips to contrast, MAE many updates.
 TOKENS = {"mae": 3000, "clr": 12000, "mae_clr": 8000}
 DRAWN_TOKENS = 16000
 UNTRAINED = "untrained"
-CORPORA = {"real": "", "drawn": "drawn_"}  # what the names of systems begin with
+CORPORA = {"real": "", "drawn": "drawn_"}  # prefix of the system names
 BASELINES = ("log mel, mean, std", "log mel - mean, 4 segments")
-CHECKPOINTS = {"real": 4, "drawn": 15}  # of a training, evenly spread: the best one is scored
-FRAMES = {"real": 298, "drawn": 150}  # of 10 ms: every clip is cut to this length for retrieval
-# Drawn clips last longer than what is kept of them, so that their length tells nothing, and from
-# anywhere in them, or their moments are learnt by heart. The pictures span all of what is kept.
-# The mouth moves over less of the picture than the head does: large patches keep where it is.
-# Half of the layers are enough to tell when it opens, and see 1.7 times the clips in the same time.
+CHECKPOINTS = {
+    "real": 4,
+    "drawn": 15,
+}  # validations per training, evenly spaced; the best checkpoint is scored
+FRAMES = {"real": 298, "drawn": 150}  # of 10 ms; retrieval cuts every clip to this length
+# Drawn clips are longer than the crop, so that length is no cue; crops start at random, since fixed
+# ones are memorised. The video window covers the whole crop. The mouth moves over less of the frame
+# than the head does: large patches preserve where it is. Half of the layers suffice to detect when
+# it opens, and process 1.7 times as many clips in the same time.
 DRAWN = [
     f"task.max_audio_frames={FRAMES['drawn']}",
     "task.random_start=true",
@@ -50,13 +53,13 @@ DRAWN = [
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run trains.
+    """Settings of a run's trainings.
 
     Attributes:
-        updates: on real data, by objective.
-        drawn_updates: on drawn faces.
-        drawn_clips: to learn from.
-        overrides: further options of fairseq-hydra-train.
+        updates: objective -> updates on real data.
+        drawn_updates: updates on drawn faces.
+        drawn_clips: number of training clips of drawn faces.
+        overrides: further options for fairseq-hydra-train.
     """
 
     updates: dict[str, int] = field(
@@ -68,7 +71,7 @@ class Settings:
 
 
 class Probe:
-    """The steps in ``out``."""
+    """The steps of the probe in the folder ``out``."""
 
     def __init__(self, data: Path, out: Path, settings: Settings) -> None:
         self.data, self.out, self.settings = data, out, settings
@@ -78,18 +81,18 @@ class Probe:
         return self.out / f"seed{seed}" / system
 
     def prepare(self) -> None:
-        """Manifests of the real corpora, filterbanks and small pictures."""
+        """Write manifests of the real corpora, filterbanks and downscaled videos."""
         command = ["python", "-m", "examples.probe.prepare"]
         command += ["--data", str(self.data), "--out", str(self.real)]
         run_step(command, self.real, [self.data / "grid" / "clips.tsv"])
 
     def draw(self) -> None:
-        """The corpus of drawn faces."""
+        """Generate the corpus of drawn faces."""
         command = ["python", "-m", "examples.probe.faces", str(self.drawn)]
         run_step([*command, "--clips", str(self.settings.drawn_clips)], self.drawn)
 
     def train(self, objective: str, seed: int) -> Path:
-        """Stage 1 on real data; what lacks pictures tells CLR nothing and is left out there."""
+        """Train stage 1 on real data; CLR, which needs pairs, only on the clips that have video."""
         data = self.real / ("faces" if objective == "clr" else "pretrain")
         updates, tokens = self.settings.updates[objective], TOKENS[objective]
         return self._train(objective, "real", seed, data, updates, tokens)
@@ -121,9 +124,9 @@ class Probe:
         return train(CONFIG, "pretraining", data, target, options)
 
     def probe(self, system: str, seed: int) -> dict:
-        """Scores on real speech of a frozen encoder, or of the filterbanks, whatever the seed.
+        """Scores on real speech of a frozen encoder, or of the filterbanks, which ignore the seed.
 
-        ``untrained`` and ``drawn_untrained`` have the sizes of what MAE trains.
+        ``untrained`` and ``drawn_untrained`` have the sizes of the model trained with MAE.
         """
         sizes = self.folder(seed, system.replace(UNTRAINED, "mae")) / "checkpoint_best.pt"
         if system == FILTERBANK:
@@ -144,9 +147,9 @@ class Probe:
         return json.loads((scores / "scores.json").read_text(encoding="utf-8"))
 
     def retrieve(self, system: str, seed: int) -> dict:
-        """Recall at 1 of a training's objective, or of the ``energy`` of its corpus.
+        """Recall at 1 of a trained model, or of the ``energy`` baseline of a corpus.
 
-        On drawn faces, a training's with each control too (controls.py).
+        Models trained on drawn faces are evaluated with each control too (controls.py).
         """
         corpus = "drawn" if system.startswith("drawn_") else "real"
         data = (self.drawn if corpus == "drawn" else self.real) / "faces"

@@ -1,6 +1,6 @@
-"""Our encoder as an upstream of s3prl: copy this folder to ``s3prl/upstream/mmpt/``, see README.md.
+"""Our encoder as an s3prl upstream: copy this folder to ``s3prl/upstream/mmpt/``, see README.md.
 
-s3prl gives a list of clips, 16 kHz mono in [-1, 1], and takes the hidden states of every layer.
+s3prl passes a list of clips, 16 kHz mono in [-1, 1], and uses the hidden states of every layer.
 """
 
 import torch
@@ -12,24 +12,24 @@ from mmpt_fairseq.modules.masking import padding_mask
 
 
 class UpstreamExpert(nn.Module):
-    """A checkpoint of any stage.
+    """The upstream of a checkpoint of any stage.
 
     Args:
-        ckpt: its path.
+        ckpt: path of the checkpoint.
         model_config: unused; s3prl passes it to every upstream.
     """
 
     def __init__(self, ckpt: str, model_config: str | None = None, **kwargs) -> None:
         super().__init__()
-        # s3prl itself freezes an upstream, or trains it when it is told to.
+        # s3prl itself freezes the upstream, or trains it where the user asks for that.
         self.upstream = open_upstream(ckpt).requires_grad_(True)
 
     def get_downsample_rates(self, key: str) -> int:
-        """Samples from one state to the next."""
+        """Stride of the states in samples."""
         return self.upstream.stride * FRAME_SHIFT
 
     def forward(self, wavs: list[Tensor]) -> dict[str, Tensor | list[Tensor]]:
-        """``wavs`` ``(samples,)`` each -> N ``hidden_states`` ``(B, T, D)``, zeros as padding.
+        """Clips ``(samples,)`` -> N ``hidden_states`` ``(B, T, D)``, padded with zeros.
 
         Raises:
             UnreadableClip: a clip is shorter than 25 ms.
@@ -44,7 +44,7 @@ class UpstreamExpert(nn.Module):
         return {"hidden_states": layers, "last_hidden_state": layers[-1]}
 
     def _source(self, wav: Tensor) -> Tensor:
-        """What the upstream reads of one clip: filterbanks as in all stages, or the samples."""
+        """The upstream's input for one clip: filterbanks as in all stages, or the waveform."""
         if self.upstream.reads == "waveform":
             return wav
         waveform = wav.detach().cpu().numpy().astype("float32")

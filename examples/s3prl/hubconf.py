@@ -1,4 +1,4 @@
-"""The names under which s3prl finds the upstream: ``-u mmpt_local -k checkpoint_best.pt``."""
+"""Entry point by which s3prl finds the upstream: ``-u mmpt_local -k checkpoint_best.pt``."""
 
 import os
 
@@ -6,7 +6,7 @@ from .expert import UpstreamExpert as _UpstreamExpert
 
 
 def mmpt_local(ckpt: str, *args, **kwargs) -> _UpstreamExpert:
-    """A checkpoint on this machine."""
+    """Load the upstream from a local checkpoint."""
     if not os.path.isfile(ckpt):
         raise FileNotFoundError(f"there is no checkpoint {ckpt}; give it with -k")
     return _UpstreamExpert(ckpt, *args, **kwargs)

@@ -1,10 +1,10 @@
-"""s3prl's ``run_downstream`` beside a CPU build of torch, for which there is no torchaudio.
+"""Run s3prl's ``run_downstream`` with a CPU build of torch, for which there is no torchaudio.
 
     python without_torchaudio.py -m train -p runs/ks -u mmpt_local -k CKPT -d speech_commands \\
         -c config.yaml --device cpu
 
-Clips are read by soundfile. What s3prl imports for other upstreams and tasks becomes modules in
-which every name is an empty class.
+Clips are read with soundfile. What s3prl imports for other upstreams and tasks is replaced by stub
+modules in which every name is an empty class.
 """
 
 import runpy
@@ -16,7 +16,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-NAMES_ALONE = (
+STUBS = (
     "catalyst.data.sampler",
     "librosa",
     "torchaudio.compliance.kaldi",
@@ -24,11 +24,11 @@ NAMES_ALONE = (
     "torchaudio.transforms",
     "transformers",
 )
-NO_CHANGE = (["channels", "1"], ["rate", "16000"])  # of 16 kHz mono
+NO_OPS = (["channels", "1"], ["rate", "16000"])  # effects that do not change 16 kHz mono
 
 
-class Names(ModuleType):
-    """A module that has every name."""
+class Stub(ModuleType):
+    """A module in which every name is an empty class."""
 
     __path__: list[str] = []
 
@@ -39,16 +39,16 @@ class Names(ModuleType):
 
 
 def load(path: str | Path, *args, **kwargs) -> tuple[Tensor, int]:
-    """``torchaudio.load``: ``(channels, samples)`` in [-1, 1] and the rate."""
+    """``torchaudio.load``: ``(channels, samples)`` in [-1, 1], and the sample rate."""
     samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     return torch.from_numpy(samples.T.copy()), rate
 
 
 def apply_effects_file(path: str | Path, effects: list[list[str]]) -> tuple[Tensor, int]:
-    """``torchaudio.sox_effects.apply_effects_file``: a gain in dB, on 16 kHz mono.
+    """``torchaudio.sox_effects.apply_effects_file``, for a gain in dB on 16 kHz mono only.
 
     Raises:
-        ValueError: another effect, or a clip that would have to be converted.
+        ValueError: any other effect, or a clip that is not 16 kHz mono.
     """
     waveform, rate = load(path)
     if rate != 16000 or len(waveform) != 1:
@@ -57,18 +57,20 @@ def apply_effects_file(path: str | Path, effects: list[list[str]]) -> tuple[Tens
     for effect in effects:
         if effect[0] == "gain":
             decibels += float(effect[1])
-        elif effect not in NO_CHANGE:
-            raise ValueError(f"the effect {effect} needs sox; this reads 16 kHz mono and has gain")
+        elif effect not in NO_OPS:
+            raise ValueError(
+                f"the effect {effect} needs sox; only gain on 16 kHz mono is supported"
+            )
     return waveform * 10 ** (decibels / 20), rate
 
 
 def install() -> None:
-    """Put the stand-ins where ``import`` finds them."""
-    for name in (*NAMES_ALONE, "torchaudio.sox_effects"):
+    """Register the replacements in ``sys.modules``."""
+    for name in (*STUBS, "torchaudio.sox_effects"):
         parts = name.split(".")
         for end in range(1, len(parts) + 1):
-            whole = ".".join(parts[:end])
-            module = sys.modules.setdefault(whole, Names(whole))
+            full_name = ".".join(parts[:end])
+            module = sys.modules.setdefault(full_name, Stub(full_name))
             if end > 1:
                 setattr(sys.modules[".".join(parts[: end - 1])], parts[end - 1], module)
     sys.modules["torchaudio"].load = load

@@ -1,16 +1,16 @@
-"""A frozen upstream's states, computed once: ``python -m examples.superb.cache``.
+"""Precompute the states of a frozen upstream: ``python -m examples.superb.cache``.
 
     python -m examples.superb.cache runs/pretrained/checkpoint_best.pt data/superb/ks states/ks
 
-Every clip's states of all layers ``(N, T, D)`` go in float16 into ``states/ks/<split>.zip``; the
-manifests there point into it, and ``model.upstream=cached task.data=states/ks`` trains heads on
-them. The states of a split that is there are kept, so that an interrupted run goes on; its labels
-are those that the data has by now. An hour of sound takes 23 MB a layer at width 128 (25 states a
-second of 2 bytes a value).
+Each clip's states of all layers ``(N, T, D)`` go into ``states/ks/<split>.zip`` as float16; the
+manifests beside it point into it, and ``model.upstream=cached task.data=states/ks`` trains heads on
+them. States of a finished split are kept, so that an interrupted run resumes; its labels are
+updated from the data. An hour of audio takes 23 MB per layer at width 128 (25 states per second,
+2 bytes per value).
 
 ``--mean`` stores each layer's mean over time instead, in float32. The heads of keyword spotting and
 intent classification are linear up to their own mean over time, so that they give the same logits,
-and a training takes seconds.
+and training takes seconds.
 """
 
 import argparse
@@ -40,11 +40,11 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = F
     """Store the states of all splits under ``data``, or their means over time.
 
     Args:
-        seed: of an untrained encoder.
+        seed: seed of an untrained encoder.
 
     Raises:
-        InputError: no manifests, no such upstream, or ``out`` holds states of another upstream or
-            of other clips.
+        InputError: there are no manifests or no such upstream, or ``out`` holds states of another
+            upstream or of other clips.
     """
     manifests = [Manifest(path) for path in manifests_in(data)]
     torch.manual_seed(seed)
@@ -61,7 +61,9 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = F
     path = out / DESCRIPTION
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else description
     if "weights" not in before:
-        raise InputError(f"{out} was stored by an earlier version, and may be of any; remove it")
+        raise InputError(
+            f"{out} was stored by an earlier version, perhaps from another upstream; remove it"
+        )
     if before != description:
         raise InputError(
             f"{out} holds the states of another upstream, or of this one before it was trained "
@@ -80,7 +82,7 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = F
 
 
 def states_of(upstream: Upstream, source: str, mean: bool = False) -> np.ndarray:
-    """``(N, T, D)`` float16 of one clip, or ``(N, 1, D)`` float32, their mean over time."""
+    """States of one clip, ``(N, T, D)`` float16; or their mean over time, ``(N, 1, D)`` float32."""
     clip = torch.from_numpy(np.ascontiguousarray(READERS[upstream.reads](source)))
     with torch.no_grad():
         hidden = upstream(clip[None], torch.tensor([len(clip)]))
@@ -89,7 +91,7 @@ def states_of(upstream: Upstream, source: str, mean: bool = False) -> np.ndarray
 
 
 def source_of(upstream: Upstream, manifest: Manifest, row: int) -> str:
-    """What the upstream reads of a row: cached filterbanks are no use to one that reads sound."""
+    """Input file of a row: upstreams that read waveforms cannot use cached filterbanks."""
     source = manifest.resolve("audio", row)
     if upstream.reads == "waveform" and is_cached(source):
         return manifest.resolve("recording", row)
@@ -97,20 +99,22 @@ def source_of(upstream: Upstream, manifest: Manifest, row: int) -> str:
 
 
 def states_of_row(upstream: Upstream, mean: bool, manifest: Manifest, row: int) -> np.ndarray:
-    """:func:`states_of` a row that is not too long."""
+    """:func:`states_of` a row; rows beyond ``LONGEST`` frames raise UnreadableClip."""
     if int(manifest.n_frames[row]) > LONGEST:
         raise UnreadableClip(f"more than {LONGEST} frames of 10 ms")
     return states_of(upstream, source_of(upstream, manifest, row), mean)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("upstream", help="fbank, random:CKPT or a checkpoint")
     parser.add_argument("data", type=Path, help="folder of the manifests")
     parser.add_argument("out", type=Path, help="folder of the states")
-    parser.add_argument("--seed", type=int, default=1, help="of an untrained encoder")
-    parser.add_argument("--mean", action="store_true", help="each layer's mean over time alone")
+    parser.add_argument("--seed", type=int, default=1, help="seed of an untrained encoder")
+    parser.add_argument(
+        "--mean", action="store_true", help="store only each layer's mean over time"
+    )
     args = parser.parse_args(arguments)
     with command_line():
         store_states(args.upstream, args.data, args.out, args.seed, args.mean)

@@ -1,4 +1,4 @@
-"""Small data for SUPERB's four tasks, where its own corpora are not at hand.
+"""Small data sets for SUPERB's four tasks, for use where its own corpora are not available.
 
     python -m examples.superb.data --data DIR --out data/superb
 
@@ -8,11 +8,11 @@
 ``pr``  sentences of the generated corpus spoken by American voices of eSpeak NG, with the phones
         that it reports; no voice and no sentence in two splits. It needs no ``DIR``.
 
-README.md says how and why.
-``--features`` computes filterbanks once, for upstreams that read them; others find the recordings.
+README.md has the details. ``--features`` caches filterbanks for upstreams that read them; others
+still find the recordings.
 
-SUPERB's own corpora become the same manifests by ``python -m manifests.speech_commands``,
-``fluent_speech_commands``, ``librispeech_phones`` and ``libri2mix``.
+For SUPERB's own corpora, ``python -m manifests.speech_commands``, ``fluent_speech_commands``,
+``librispeech_phones`` and ``libri2mix`` write the same manifests.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from mmpt_fairseq.data.segments import format_segments
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
 
 SPLITS = ("train", "valid", "test")
-SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
+SPLIT_RATIOS = {"train": 0.7, "valid": 0.1, "test": 0.2}
 SLOTS = ("coffeeDrink", "numberOfShots", "roast")
 MIXTURES = {"train": 240, "valid": 24, "test": 60}
 SENTENCES = {"train": 400, "valid": 40, "test": 80}
@@ -47,12 +47,12 @@ VOICES = {"train": 9, "valid": 2, "test": 2}
 ACCENT = "en-us+"  # one accent, so that all splits have the same phones
 SPEECH_SECONDS = 4.0  # of each speaker in a mixture
 FEATURES = "features.zip"
-PAUSE = 0.3  # seconds of silence that part two segments
-BELOW_PEAK = 30.0  # dB under a speaker's loud frames that still count as speech
+PAUSE = 0.3  # seconds of silence that separate two segments
+BELOW_PEAK = 30.0  # dB; frames down to this far below a speaker's loud frames are speech
 
 
 def keyword_spotting(data: Path, out: Path, jobs: int) -> None:
-    """Wake words; the folder's name is the class."""
+    """Wake words; the class is the name of the folder."""
     folder = _folder(data, "keywords")
     files = sorted(folder.glob("*/*.ogg"))
     rows = [_row(f"{path.parent.name}_{path.stem}", path, path.parent.name) for path in files]
@@ -60,7 +60,7 @@ def keyword_spotting(data: Path, out: Path, jobs: int) -> None:
 
 
 def intent_classification(data: Path, out: Path, jobs: int) -> None:
-    """Coffee orders; a slot that is not mentioned is ``none``. All have one intent."""
+    """Coffee orders, all with the same intent; a slot that is not mentioned is ``none``."""
     folder = _folder(data, "coffee_orders")
     orders = json.loads((folder / "label.json").read_text(encoding="utf-8"))
     rows = []
@@ -72,7 +72,7 @@ def intent_classification(data: Path, out: Path, jobs: int) -> None:
 
 
 def phoneme_recognition(data: Path | None, out: Path, jobs: int) -> None:
-    """eSpeak NG's phones; stress marks and pauses are left out."""
+    """Generated sentences with eSpeak NG's phones, without stress marks and pauses."""
     everyone = draw_speakers(1, len(ACCENTS) * len(VARIANTS))
     speakers = iter([s for s in everyone if s.voice.startswith(ACCENT)])
     texts = iter(sentences(1, sum(SENTENCES.values())))
@@ -86,15 +86,15 @@ def phoneme_recognition(data: Path | None, out: Path, jobs: int) -> None:
     rows = _by_split(parallel_map(_spoken, items, jobs, "pr"))
     known = {phone for row in rows["train"] for phone in row["tgt_text"].split()}
     for split, spoken in rows.items():
-        write_manifest(out / f"{split}.tsv", [row for row in spoken if _says_only(row, known)])
+        write_manifest(out / f"{split}.tsv", [row for row in spoken if _has_only(row, known)])
 
 
 def _by_split(rows: list[dict]) -> dict[str, list[dict]]:
-    """Rows called ``train_0000`` and so on."""
+    """Group rows by the split that their ids, such as ``train_0000``, begin with."""
     return {split: [r for r in rows if r["id"].startswith(f"{split}_")] for split in SPLITS}
 
 
-def _says_only(row: dict, known: set[str]) -> bool:
+def _has_only(row: dict, known: set[str]) -> bool:
     unknown = sorted(set(row["tgt_text"].split()) - known)
     if unknown:
         print(f"left out {row['id']}: {unknown[0]} does not occur in training", file=sys.stderr)
@@ -102,7 +102,7 @@ def _says_only(row: dict, known: set[str]) -> bool:
 
 
 def speaker_diarization(data: Path, out: Path, jobs: int) -> None:
-    """Pairs of speakers, the second beginning somewhere within the first."""
+    """Mixtures of two speakers, the second starting at random within the first."""
     folder = _folder(data, "librispeech/train-clean-100")
     speakers: dict[str, Path] = {}
     for path in recordings(folder):
@@ -134,15 +134,15 @@ TASKS: dict[str, Callable[[Path, Path, int], None]] = {
 
 
 def split_of(name: str) -> str:
-    """The split that a file or speaker belongs to: a function of its name alone."""
+    """The split of a file or speaker, determined by its name alone."""
     position = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8
-    if position < SHARES["train"]:
+    if position < SPLIT_RATIOS["train"]:
         return "train"
-    return "valid" if position < SHARES["train"] + SHARES["valid"] else "test"
+    return "valid" if position < SPLIT_RATIOS["train"] + SPLIT_RATIOS["valid"] else "test"
 
 
 def speech_segments(waveform: NDArray[np.float32]) -> list[tuple[float, float]]:
-    """Where one speaker alone speaks: (start, end) in seconds, from loudness."""
+    """Speech segments of a single speaker by loudness: (start, end) in seconds."""
     frames = np.lib.stride_tricks.sliding_window_view(waveform, FRAME_LENGTH)[::FRAME_SHIFT]
     level = 10 * np.log10((frames.astype(np.float64) ** 2).mean(axis=1) + 1e-10)
     loud = np.flatnonzero(level > np.percentile(level, 95) - BELOW_PEAK)
@@ -152,7 +152,7 @@ def speech_segments(waveform: NDArray[np.float32]) -> list[tuple[float, float]]:
 
 
 def mix(first: NDArray[np.float32], second: NDArray[np.float32], start: int) -> NDArray[np.float32]:
-    """The sum of two speakers of equal loudness, the second from sample ``start`` on."""
+    """Sum two speakers at equal loudness, the second from sample ``start`` on."""
     length = max(len(first), start + len(second))
     total = np.zeros(length, dtype=np.float32)
     for waveform, offset in ((first, 0), (second, start)):
@@ -164,8 +164,8 @@ def mix(first: NDArray[np.float32], second: NDArray[np.float32], start: int) -> 
 def _mixed(item: tuple[Path, Path, Path, int]) -> dict:
     path, first, second, index = item
     rng = np.random.default_rng([2, index])
-    wanted = round(SPEECH_SECONDS * SAMPLE_RATE)
-    voices = [read_waveform(str(source))[:wanted] for source in (first, second)]
+    samples = round(SPEECH_SECONDS * SAMPLE_RATE)
+    voices = [read_waveform(str(source))[:samples] for source in (first, second)]
     start = int(rng.integers(len(voices[0])))
     waveform = mix(*voices, start)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def _spoken(item: tuple[Path, str, Speaker]) -> dict:
 
 
 def bare_phone(mnemonic: str) -> str:
-    """eSpeak's phoneme without stress and length of pauses; empty where it is a pause."""
+    """eSpeak's phoneme without stress marks; empty for a pause."""
     phone = mnemonic.strip().strip("',%=")
     audible = any(sign.isalnum() or sign == "@" for sign in phone)
     return phone if audible and not phone.startswith(("_", "|")) else ""
@@ -222,10 +222,10 @@ def _write_split_by_file(rows: list[dict], out: Path, jobs: int) -> None:
 def prepare(
     data: Path | None, out: Path, tasks: Sequence[str], jobs: int, features: bool = False
 ) -> None:
-    """Write ``out/<task>/{train,valid,test}.tsv``; a task that is there already is left alone.
+    """Write ``out/<task>/{train,valid,test}.tsv``; existing tasks are left unchanged.
 
     Raises:
-        InputError: a corpus is not there or cannot be used.
+        InputError: a corpus is missing or cannot be used.
     """
     for task in tasks:
         folder = out / task
@@ -236,13 +236,13 @@ def prepare(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of the corpora")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--features", action="store_true", help="compute filterbanks once")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes")
+    parser.add_argument("--features", action="store_true", help="cache filterbanks")
     args = parser.parse_args(arguments)
     with command_line():
         prepare(args.data, args.out, args.tasks, args.jobs, args.features)

@@ -1,9 +1,9 @@
-"""A trained model on a split: its score, layer weights and predictions.
+"""Evaluate a trained model on a split: score, layer weights and predictions.
 
     python -m examples.superb.evaluate runs/ks/checkpoint_best.pt data/superb/ks --split test \\
         --out runs/ks/test
 
-writes ``score.json`` and ``predictions.tsv`` (id, reference, prediction) into the folder.
+Writes ``score.json`` and ``predictions.tsv`` (id, reference, prediction) into the folder.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from mmpt_fairseq.decoding.superb_predictions import load, score
 
 
 def evaluate(checkpoint: Path, data: Path, split: str, tuned_on: str, out: Path) -> dict:
-    """Score and predictions of ``split`` in ``out``; returns what ``score.json`` holds."""
+    """Write score and predictions of ``split`` to ``out`` and return the content of score.json."""
     model, task = load(checkpoint, data)
-    found, predictions = score(model, task, split, tuned_on)
-    found |= {"kind": task.kind, "split": split, "weights": model.mix.weights.tolist()}
+    record, predictions = score(model, task, split, tuned_on)
+    record |= {"kind": task.kind, "split": split, "weights": model.mix.weights.tolist()}
     manifest = task.dataset(split).manifest
     rows = zip(
         manifest.column("id"),
@@ -31,25 +31,27 @@ def evaluate(checkpoint: Path, data: Path, split: str, tuned_on: str, out: Path)
     lines = ["id\treference\tprediction", *("\t".join(row) for row in rows)]
     for name, text in (
         ("predictions.tsv", "\n".join(lines) + "\n"),
-        ("score.json", json.dumps(found, indent=1) + "\n"),
+        ("score.json", json.dumps(record, indent=1) + "\n"),
     ):
         with atomic_path(out / name) as partial:
             partial.write_text(text, encoding="utf-8")
-    return found
+    return record
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data", type=Path, help="folder of the manifests, or of stored states")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--tuned-on", default="valid", help="chooses diarization's threshold")
+    parser.add_argument(
+        "--tuned-on", default="valid", help="split that selects the threshold of diarization"
+    )
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(arguments)
     with command_line():
-        found = evaluate(args.checkpoint, args.data, args.split, args.tuned_on, args.out)
-    print(f"{found['kind']}, {args.split}: {found['metric']} {found['value']:.2f} %")
+        record = evaluate(args.checkpoint, args.data, args.split, args.tuned_on, args.out)
+    print(f"{record['kind']}, {args.split}: {record['metric']} {record['value']:.2f} %")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The SUPERB comparison's results: a table beside the published figures, and the layer weights."""
+"""Results of the SUPERB comparison: a table with published figures, and the layer weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from mmpt_fairseq.report.summary import spread
 
 Scores = dict[str, dict[str, list[dict]]]  # upstream -> task -> scores of its seeds
 
-# arXiv 2105.01051, table 2, on SUPERB's own corpora: not to be compared with scores on others. Only
-# HuBERT's diarization could be checked against a further source (arXiv 2110.13900, table I).
+# arXiv 2105.01051, table 2, on SUPERB's own corpora: not comparable with scores on others. Only
+# HuBERT's diarization could be checked against a second source (arXiv 2110.13900, table I).
 PUBLISHED = {
     "FBANK": {"ks": 8.63, "ic": 9.10, "pr": 82.01, "sd": 10.05},
     "wav2vec 2.0 Base": {"ks": 96.23, "ic": 92.35, "pr": 5.74, "sd": 6.08},
@@ -34,13 +34,13 @@ def clips(data: Path, tasks: Sequence[str]) -> dict[str, dict[str, int]]:
     }
 
 
-def table(found: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> str:
-    """The scores of all upstreams as Markdown, with what was swept to get them."""
+def table(results: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> str:
+    """The scores of all upstreams and the learning rates tried, in Markdown."""
     lines = [
         _row("upstream", [HEADINGS[task] for task in tasks]),
         "|---" * (len(tasks) + 1) + "|",
     ]
-    for name, scores in found.items():
+    for name, scores in results.items():
         lines.append(_row(name, [spread([s["value"] for s in scores[task]]) for task in tasks]))
     for name, scores in PUBLISHED.items():
         values = [f"{scores[task]:.2f}" for task in tasks]
@@ -48,19 +48,19 @@ def table(found: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[str,
     splits = [" / ".join(str(counts[task][split]) for split in SPLITS) for task in tasks]
     lines += ["", f"Clips ({' / '.join(SPLITS)}): {_pairs(tasks, splits)}."]
     lines += [
-        *_slots(found),
+        *_slots(results),
         "",
         _row("rates tried (validation; * chosen)", tasks),
         "|---" * (len(tasks) + 1) + "|",
-        *(_row(name, [_sweep(scores[t][0]) for t in tasks]) for name, scores in found.items()),
+        *(_row(name, [_sweep(scores[t][0]) for t in tasks]) for name, scores in results.items()),
     ]
     return "\n".join(lines)
 
 
-def _slots(found: Scores) -> list[str]:
-    """Intent classification's slots one by one, means over the seeds."""
+def _slots(results: Scores) -> list[str]:
+    """Accuracy of each slot of intent classification, averaged over the seeds."""
     parts = []
-    for name, scores in found.items():
+    for name, scores in results.items():
         if each := [score["slots"] for score in scores.get("ic", [])]:
             means = [f"{mean(slot):.1f}" for slot in zip(*each, strict=True)]
             parts.append(f"{name} {' / '.join(means)}")
@@ -83,16 +83,16 @@ def _sweep(score: dict) -> str:
     )
 
 
-def draw_weights(found: Scores, tasks: Sequence[str], path: Path) -> bool:
-    """An SVG of every layer's learned weight, a panel an upstream; False if none has two layers."""
-    deep = {
-        name: scores for name, scores in found.items() if len(scores[tasks[0]][0]["weights"]) > 1
+def draw_weights(results: Scores, tasks: Sequence[str], path: Path) -> bool:
+    """Plot the layer weights to an SVG, one panel per upstream; False if none has two layers."""
+    multilayer = {
+        name: scores for name, scores in results.items() if len(scores[tasks[0]][0]["weights"]) > 1
     }
-    if not deep:
+    if not multilayer:
         return False
-    with drawing(3.2 * len(deep), 2.6) as figure:
-        panels = figure.subplots(1, len(deep), sharey=True, squeeze=False)[0]
-        for panel, (name, scores) in zip(panels, deep.items(), strict=True):
+    with drawing(3.2 * len(multilayer), 2.6) as figure:
+        panels = figure.subplots(1, len(multilayer), sharey=True, squeeze=False)[0]
+        for panel, (name, scores) in zip(panels, multilayer.items(), strict=True):
             for task in tasks:
                 weights = [mean(w) for w in zip(*(s["weights"] for s in scores[task]), strict=True)]
                 label = KINDS[task].replace("_", " ")
@@ -101,6 +101,6 @@ def draw_weights(found: Scores, tasks: Sequence[str], path: Path) -> bool:
             panel.xaxis.get_major_locator().set_params(integer=True)
         panels[0].set_ylabel("weight")
         panels[-1].legend(fontsize="small")
-        picture = to_picture(figure, f"Layer weights of {', '.join(deep)}")
-    path.write_text(picture.file, encoding="utf-8")
+        image = to_picture(figure, f"Layer weights of {', '.join(multilayer)}")
+    path.write_text(image.file, encoding="utf-8")
     return True

@@ -1,10 +1,10 @@
-"""SUPERB's tasks on one or several upstreams, with a sweep of learning rates: see README.md.
+"""Run SUPERB's tasks on one or several upstreams, sweeping learning rates: see README.md.
 
     python -m examples.superb.run --upstream runs/pretrained/checkpoint_best.pt \\
         --data data/superb --tasks ks ic pr sd --lrs 1e-2 1e-3 1e-4
 
-Everything that is not done yet is done, and what was interrupted goes on. At the end a table is
-printed; ``results.json`` has all numbers and ``layer_weights.svg`` the weights of the layers.
+Runs every step that is not finished yet and resumes interrupted ones. Prints a table at the end;
+``results.json`` has all numbers and ``layer_weights.svg`` the layer weights.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from manifests.common import atomic_path
 
 
 def run(systems: list[System], jobs: int) -> Scores:
-    """Upstream -> task -> scores of its seeds."""
-    # Seeds share the states of an encoder: each folder is stored once.
+    """Run all systems and return upstream -> task -> scores by seed."""
+    # Seeds share the states of an encoder, so each folder is stored only once.
     stores = {system.states: system.store for system in systems}
     side_by_side(list(stores.values()), jobs, start=Forked)
     leaders = [system for system in systems if not system.position]
@@ -35,14 +35,14 @@ def run(systems: list[System], jobs: int) -> Scores:
         ]
         side_by_side(trainings, jobs, start=Forked)
     scores = side_by_side([system.evaluate for system in systems], jobs, start=Forked)
-    found: Scores = {}
+    results: Scores = {}
     for system, score in zip(systems, scores, strict=True):
-        found.setdefault(system.name, {}).setdefault(system.task, []).append(score)
-    return found
+        results.setdefault(system.name, {}).setdefault(system.task, []).append(score)
+    return results
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Command-line entry point."""
     parser = _parser()
     args = parser.parse_args(arguments)
     settings = Settings(
@@ -65,18 +65,18 @@ def main(arguments: list[str] | None = None) -> None:
         if args.corpora:
             prepare(args.corpora, args.data, args.tasks, args.jobs, features=True)
         check(upstreams, args.data, args.tasks)
-        found = run(systems, args.jobs)
+        results = run(systems, args.jobs)
         counts = clips(args.data, args.tasks)
     with atomic_path(args.out / "results.json") as partial:
-        whole = {"clips": counts, "upstreams": found}
-        partial.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    print(table(found, args.tasks, counts))
-    if draw_weights(found, args.tasks, args.out / "layer_weights.svg"):
-        print(f"{args.out / 'layer_weights.svg'} shows the layers' weights", file=sys.stderr)
+        record = {"clips": counts, "upstreams": results}
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(table(results, args.tasks, counts))
+    if draw_weights(results, args.tasks, args.out / "layer_weights.svg"):
+        print(f"{args.out / 'layer_weights.svg'} shows the layer weights", file=sys.stderr)
 
 
 def _updates(parser: argparse.ArgumentParser, values: Sequence[str]) -> dict[str, int]:
-    """``["300", "sd=100"]``: of every task, and of one."""
+    """Parse e.g. ``["300", "sd=100"]``: N for every task, TASK=N for one."""
     updates: dict[str, int] = {}
     for value in sorted(values, key=lambda value: "=" in value):
         task, equals, number = value.rpartition("=")
@@ -94,27 +94,39 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="[NAME=]CKPT[,CKPT]",
-        help="checkpoints, random:CKPT; several of one name go to the seeds in turn; fbank is "
-        "always there",
+        help="checkpoints or random:CKPT; several under one name are assigned to seeds in turn; "
+        "fbank is included by default",
     )
-    add("--data", type=Path, required=True, help="folder of ks/, ic/, pr/, sd/ with manifests")
-    add("--corpora", type=Path, help="make --data from these first, see examples.superb.data")
+    add("--data", type=Path, required=True, help="folder with the manifests in ks/, ic/, pr/, sd/")
+    add("--corpora", type=Path, help="create --data from these first, see examples.superb.data")
     add("--out", type=Path, default=Path("runs/superb"))
     add("--tasks", nargs="+", choices=list(KINDS), default=list(KINDS))
     add("--lrs", nargs="+", type=float, help="learning rates to try (default: s3prl's own)")
-    add("--seeds", nargs="+", type=int, default=[1], help="of heads; the first one tries the rates")
+    add(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[1],
+        help="seeds of the heads; the first one sweeps the rates",
+    )
     add(
         "--updates",
         nargs="+",
         default=[],
         metavar="[TASK=]N",
-        help="of each training (default: s3prl's, up to 200000)",
+        help="updates per training (default: s3prl's, up to 200000)",
     )
-    add("--checkpoints", type=int, default=10, help="validations, with --updates")
-    add("--jobs", type=int, default=1, help="trainings side by side")
+    add("--checkpoints", type=int, default=10, help="validations per training, with --updates")
+    add("--jobs", type=int, default=1, help="trainings to run in parallel")
     add("--no-cache", action="store_true", help="run the upstream in every update")
-    add("--no-fbank", action="store_true", help="leave the baseline out")
-    add("--override", nargs="+", default=[], metavar="KEY=VALUE", help="of fairseq-hydra-train")
+    add("--no-fbank", action="store_true", help="omit the FBANK baseline")
+    add(
+        "--override",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="options for fairseq-hydra-train",
+    )
     return parser
 
 

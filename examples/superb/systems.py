@@ -1,7 +1,7 @@
-"""The steps of the SUPERB comparison: store states, train heads at several rates, score the best.
+"""Steps of the SUPERB comparison: store states, train heads at several rates, score the best.
 
-``OUT/<upstream>/<task>/states1``           states of its first encoder, when they are stored
-``OUT/<upstream>/<task>/seed1/lr0.001``     one training
+``OUT/<upstream>/<task>/states1``           states of its first encoder, where they are stored
+``OUT/<upstream>/<task>/seed1/lr0.001``     one training run
 ``OUT/<upstream>/<task>/seed1/test``        its score and predictions on the test split
 """
 
@@ -32,15 +32,15 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What all trainings share; None leaves s3prl's own setting of a task.
+    """Settings that all trainings share; where one is not given, s3prl's value for the task holds.
 
     Attributes:
-        seeds: of the heads; the first one's validation chooses the rate.
+        seeds: seeds of the heads; validation with the first one selects the learning rate.
         rates: learning rates to try.
-        updates: task -> length of a training.
-        checkpoints: validations of a training whose ``updates`` are given.
-        cached: store states once, instead of running the upstream in every update.
-        overrides: further options of fairseq-hydra-train.
+        updates: task -> updates per training.
+        checkpoints: validations per training, where its ``updates`` are given.
+        cached: store states once instead of running the upstream in every update.
+        overrides: further options for fairseq-hydra-train.
     """
 
     seeds: tuple[int, ...] = (1,)
@@ -53,14 +53,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Compared:
-    """An upstream in the table; encoders of one kind are dealt to the heads' seeds in turn."""
+    """An upstream in the table; its encoders are assigned to the seeds of the heads in turn."""
 
     name: str
     sources: tuple[str, ...]
 
     @classmethod
     def parse(cls, argument: str) -> "Compared":
-        """``CHECKPOINT`` or ``NAME=CHECKPOINT,CHECKPOINT...``; the folder is the name otherwise."""
+        """Parse ``NAME=CHECKPOINT,...``, or ``CHECKPOINT``, which is named after its folder."""
         name, equals, sources = argument.partition("=")
         if not equals or "/" in name:
             return cls(folder_name(argument), (argument,))
@@ -69,7 +69,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class System:
-    """One upstream on one task with the seed of this ``position`` among the settings' seeds."""
+    """One upstream on one task with the seed at ``position`` in the settings' seeds."""
 
     upstream: Compared
     task: str
@@ -84,7 +84,7 @@ class System:
 
     @property
     def source(self) -> str:
-        """The upstream's checkpoint, or what stands for one."""
+        """The upstream's checkpoint, ``random:...`` or ``fbank``."""
         return self.upstream.sources[self.position % len(self.upstream.sources)]
 
     @property
@@ -93,7 +93,7 @@ class System:
 
     @property
     def leader(self) -> "System":
-        """The system whose validation chooses the rate."""
+        """The system whose validation selects the learning rate."""
         return replace(self, position=0)
 
     @property
@@ -102,7 +102,7 @@ class System:
 
     @property
     def states(self) -> Path:
-        """An untrained encoder differs from seed to seed, the others do not."""
+        """Folder of the stored states: one per seed if untrained, otherwise one per checkpoint."""
         untrained = self.source.startswith("random")
         number = self.seed if untrained else 1 + self.position % len(self.upstream.sources)
         return self.folder.parent / f"states{number}"
@@ -112,7 +112,7 @@ class System:
         return self.states if self.settings.cached else self.data / self.task
 
     def store(self) -> None:
-        """The upstream's states of all splits."""
+        """Store the upstream's states of all splits."""
         if not self.settings.cached:
             return
         data = self.data / self.task
@@ -123,13 +123,13 @@ class System:
         run_step(command, self.states, [*data_files(data), *checkpoints(self.source)])
 
     def rates(self) -> list[float | None]:
-        """The leader's are those to try, the others' the one that it found best."""
+        """Learning rates to train at: all for the leader, its best one for the others."""
         if self.position:
             return [self.best_rate()]
         return list(self.settings.rates) if self.settings.rates else [None]
 
     def best_rate(self) -> float | None:
-        """The rate that the leader validated best; the first of equals."""
+        """The learning rate with the leader's best validation; the first of equals."""
         best = max if METRICS[KINDS[self.task]] == "accuracy" else min
         return best(self.leader.rates(), key=self.leader.validated)
 
@@ -137,13 +137,14 @@ class System:
         return self.folder / ("lr_of_s3prl" if rate is None else f"lr{rate:g}")
 
     def train(self, rate: float | None) -> None:
-        """The head at one learning rate."""
+        """Train the head at one learning rate."""
         settings, updates = self.settings, self.settings.updates.get(self.task)
         upstream = "cached" if settings.cached else self.source
         overrides = [f"model.upstream={upstream}", f"common.seed={self.seed}"]
         overrides.append("common.tensorboard_logdir=null")  # log.txt has the curves
         if settings.cached:
-            overrides.append("dataset.num_workers=0")  # states are read faster than handed over
+            # Reading states is faster than passing them between processes.
+            overrides.append("dataset.num_workers=0")
         if rate is not None:
             overrides.append(f"optimization.lr=[{rate:g}]")
         if updates is not None:
@@ -154,21 +155,21 @@ class System:
         train(CONFIG, KINDS[self.task], self.manifests, self.training(rate), overrides)
 
     def validated(self, rate: float | None) -> float:
-        """The best metric on validation of a finished training."""
+        """Best validation metric of a finished training."""
         checkpoint = load_checkpoint(self.training(rate) / "checkpoint_best.pt")
         return float(checkpoint["extra_state"]["best"])
 
     def evaluate(self) -> dict:
-        """Score, layer weights and predictions on the test split."""
+        """Evaluate the best training on the test split; return score, weights and sweep."""
         checkpoint = self.training(self.best_rate()) / "checkpoint_best.pt"
         out, leader = self.folder / "test", self.leader
         command = ["python", "-m", "examples.superb.evaluate", str(checkpoint)]
         command += [str(self.manifests), "--out", str(out)]
         run_step(command, out, [checkpoint, *data_files(self.manifests)])
-        found = json.loads((out / "score.json").read_text(encoding="utf-8"))
+        scored = json.loads((out / "score.json").read_text(encoding="utf-8"))
         swept = {f"{r:g}" if r else "s3prl": leader.validated(r) for r in leader.rates()}
         origin = {"upstream": self.source, "seed": self.seed}
-        return {**origin, **found, "rate": self.best_rate(), "validated": swept}
+        return {**origin, **scored, "rate": self.best_rate(), "validated": swept}
 
 
 def folder_name(upstream: str) -> str:
@@ -183,15 +184,15 @@ def folder_name(upstream: str) -> str:
 
 
 def checkpoints(source: str) -> list[Path]:
-    """The file that an upstream is read from, if there is one."""
+    """The files that an upstream is read from; empty where it has none."""
     return [] if source in ("fbank", "random") else [Path(source.removeprefix("random:"))]
 
 
 def check(upstreams: Sequence[Compared], data: Path, tasks: Sequence[str]) -> None:
-    """What can be known to be wrong before anything runs.
+    """Check the inputs before anything runs.
 
     Raises:
-        InputError: a missing file, two upstreams of one name, a faulty label in a manifest.
+        InputError: a file is missing, two upstreams share a name, or a label is invalid.
     """
     names = [upstream.name for upstream in upstreams]
     for upstream in upstreams:

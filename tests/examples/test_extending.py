@@ -1,4 +1,4 @@
-"""What is built on the package in a user's own folder trains, and the package's tools know it."""
+"""A user's own task and criterion in a --user-dir train and work with the package's tools."""
 
 import sys
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mmpt_fairseq.report.discovery import find
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig
 from tests.commands import BIN, ROOT, losses, refused, run, succeeded, train
 
-OWN = [
+CUSTOM = [
     f"common.user_dir={ROOT / 'examples' / 'extending'}",
     "task._name=gap_pretraining",
     "criterion._name=fading_reconstruction",
@@ -22,7 +22,7 @@ OWN = [
 
 
 @pytest.mark.parametrize(("length", "ratio"), [(10, 0.6), (7, 0.5), (1, 0.6), (5, 0.0), (4, 1.0)])
-def test_what_is_masked_is_one_gap(length, ratio):
+def test_the_mask_is_one_contiguous_span(length, ratio):
     starts = set()
     for seed in range(40):
         rng = np.random.default_rng(seed)
@@ -34,30 +34,30 @@ def test_what_is_masked_is_one_gap(length, ratio):
     assert len(starts) == (length - mask.sum() + 1 if mask.any() else 1)
 
 
-def test_options_may_have_fields_that_no_config_knows():
+def test_clip_options_may_have_fields_that_the_config_lacks():
     @dataclass
-    class Wider(ClipOptions):
+    class ExtendedOptions(ClipOptions):
         gaps: int = 3
 
-    options = Wider.from_config(AVPretrainingConfig(audio_mask_ratio=0.3), (1, 2, 3))
+    options = ExtendedOptions.from_config(AVPretrainingConfig(audio_mask_ratio=0.3), (1, 2, 3))
     assert (options.gaps, options.audio_mask_ratio, options.patch_grid) == (3, 0.3, (1, 2, 3))
 
 
-def test_a_task_and_a_criterion_of_ones_own(corpora, tmp_path):
-    """They train, draw, are reported and exported; what does not know them says what to do."""
+def test_a_custom_task_and_criterion_train_and_export(corpora, tmp_path):
+    """Reports and exports include them; a tool that has not imported them says what is missing."""
     output = succeeded(
-        train("pretraining", corpora / "av", tmp_path / "own", *OWN, "+criterion.half_life=1")
+        train("pretraining", corpora / "av", tmp_path / "own", *CUSTOM, "+criterion.half_life=1")
     )
     assert losses(output)
     assert (tmp_path / "own" / "tensorboard" / "reconstruction").is_dir()
     checkpoint = tmp_path / "own" / "checkpoint_last.pt"
     assert load_checkpoint(checkpoint)["cfg"]["task"]["_name"] == "gap_pretraining"
-    [known], _ = find([tmp_path / "own"])  # this process has imported the package
+    [known], _ = find([tmp_path / "own"])  # this process has imported the --user-dir
     assert known.kind == "pre-training"
-    both = tmp_path / "folders.html"
-    succeeded(run([BIN / "mmpt-report", tmp_path / "own", "--out", both]))
-    told = "its task gap_pretraining is not registered here, so its clips are not drawn"
-    assert told in both.read_text()
+    report = tmp_path / "folders.html"
+    succeeded(run([BIN / "mmpt-report", tmp_path / "own", "--out", report]))
+    note = "its task gap_pretraining is not registered here, so its clips are not drawn"
+    assert note in report.read_text()
     assert mmpt_fairseq.load(checkpoint).encoder
     export = [sys.executable, "-m", "mmpt_fairseq.export", checkpoint, tmp_path / "exported"]
     assert "of the task gap_pretraining, which nothing here registers" in refused(run(export))
@@ -72,12 +72,12 @@ def test_a_task_and_a_criterion_of_ones_own(corpora, tmp_path):
     assert "of the encoder" in output
 
 
-def test_an_objective_of_ones_own_wants_something_masked(corpora, tmp_path):
-    options = [*OWN, "+task.audio_mask_ratio=0", "+task.video_mask_ratio=0"]
+def test_a_custom_objective_without_a_mask_is_refused(corpora, tmp_path):
+    options = [*CUSTOM, "+task.audio_mask_ratio=0", "+task.video_mask_ratio=0"]
     assert "nothing is masked" in refused(train("pretraining", corpora / "av", tmp_path, *options))
 
 
-def test_a_folder_that_is_no_package(tmp_path):
+def test_a_user_dir_that_cannot_be_imported_is_refused(tmp_path):
     command = [
         sys.executable,
         "-m",

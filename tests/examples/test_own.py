@@ -1,4 +1,4 @@
-"""The configs for one's own data: as said, and trained one from the other on small corpora."""
+"""The configs for users' own data: their settings, and training of all stages on small corpora."""
 
 import re
 import shutil
@@ -14,12 +14,12 @@ from tests.test_readmes import composed
 
 CONFIG = ROOT / "examples" / "own" / "config"
 STAGES = ("pretraining", "midtraining", "finetuning")
-# Hydra's about how fairseq gives its schema.
+# Hydra's warning about how fairseq passes its schema.
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
 
 
 def train(name, data, save_dir, *overrides):
-    """One update at test size; ``++`` fits what a recipe sets and what it does not."""
+    """Train one update at test size; ``++`` overrides keys whether or not a recipe sets them."""
     sizes = [f"++{size.lstrip('+')}" for size in SIZES[name] if "decoder_layers" not in size]
     return run(
         [
@@ -32,8 +32,8 @@ def train(name, data, save_dir, *overrides):
     )
 
 
-def test_they_are_those_of_the_results():
-    """The rates, updates and batches with which Mboshi's stages 1 and 3 were trained."""
+def test_settings_are_those_of_the_mboshi_results():
+    """Learning rates, updates and batch sizes are those of Mboshi's stages."""
     settings = Settings(updates=(6000, 1500, 3000, 6000))
     first, second, third = (composed("own", name) for name in STAGES)
     probe = composed("probe", "pretraining")
@@ -68,14 +68,14 @@ def test_they_are_those_of_the_results():
         ("finetuning", "librispeech_100h_free"),
     ],
 )
-def test_several_processes_can_be_asked_for(folder, name, monkeypatch):
+def test_configs_compose_with_distributed_torchrun(folder, name, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     cfg = composed(folder, name, ["+distributed=torchrun"])
     assert cfg["distributed_training"]["distributed_backend"] == "gloo"
 
 
-def test_a_language_model_decodes_with_a_recogniser_without_decoder(corpora, tmp_path):
+def test_a_language_model_changes_the_output_of_a_ctc_recogniser(corpora, tmp_path):
     data, model = corpora / "asr", tmp_path / "model"
     succeeded(run([sys.executable, "-m", "manifests.pieces", data, tmp_path / "data"]))
     short = ["optimization.max_update=3", "common.log_format=json", f"common.user_dir={USER_DIR}"]
@@ -95,8 +95,8 @@ def test_a_language_model_decodes_with_a_recogniser_without_decoder(corpora, tmp
     assert found[0] != found[1]
 
 
-def test_the_three_stages_and_a_decode(corpora, tmp_path):
-    """One from the other; an utterance of 25 s is left out of training, not of validation."""
+def test_three_stages_train_from_one_another_and_decode(corpora, tmp_path):
+    """An utterance of 25 s is left out of training but not of validation."""
     asr = shutil.copytree(corpora / "asr", tmp_path / "asr")
     write_audio(asr / "long.wav", noise(25.0))
     for split in ("train", "valid"):

@@ -1,4 +1,4 @@
-"""The nine configs of stage 1: each composes, names what exists, and one is trained."""
+"""The nine configs of stage 1: each composes with existing keys only, and one is trained."""
 
 import re
 from dataclasses import fields
@@ -22,7 +22,7 @@ OBJECTIVES = {
     "mae_clr": "mmpt_masked_reconstruction_and_contrastive",
 }
 CORPORA = ("kinetics600", "voxceleb2", "lrs3")
-# Hydra's about how fairseq gives its schema.
+# Hydra's warning about how fairseq passes its schema.
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
 NAMES = [f"{objective}_{corpus}" for objective in OBJECTIVES for corpus in CORPORA]
 
@@ -36,16 +36,16 @@ def hydra():
 
 
 def composed(name, *overrides):
-    hydra_init(name)  # as fairseq-hydra-train does: its own config is a schema of the same name
+    hydra_init(name)  # as fairseq-hydra-train does: its schema has the config's name
     return compose(name, overrides=["checkpoint.save_dir=runs/x", *overrides])
 
 
-def test_there_are_nine():
+def test_there_is_a_config_for_every_objective_and_corpus():
     assert sorted(path.stem for path in CONFIG.glob("*.yaml")) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_composes_from_keys_that_exist(name, hydra):
+def test_each_config_composes_with_existing_keys_only(name, hydra):
     objective, corpus = name.rsplit("_", 1)
     cfg = composed(name, "optimization.max_update=7")
     assert cfg.optimization.max_update == 7
@@ -58,15 +58,15 @@ def test_each_composes_from_keys_that_exist(name, hydra):
     assert f"task.data={cfg.task.data} " in text
 
 
-def test_base_is_the_paper_and_the_others_are_smaller(hydra):
-    widths = []
+def test_base_has_the_papers_sizes_and_the_others_are_smaller(hydra):
+    sizes = []
     for size in ("base", "small", "tiny"):
         cfg = composed("mae_lrs3", f"size={size}")
         task = AVPretrainingConfig(**{k: v for k, v in cfg.task.items() if k != "_name"})
         model = AVPretrainingModelConfig(**{k: v for k, v in cfg.model.items() if k != "_name"})
         patches = task.video_num_frames // model.video_patch_frames
         patches *= (task.video_size // model.video_patch_size) ** 2
-        widths.append(
+        sizes.append(
             (model.encoder_layers, model.video_embed_dim, model.decoder_embed_dim, patches)
         )
         if size == "base":
@@ -78,11 +78,11 @@ def test_base_is_the_paper_and_the_others_are_smaller(hydra):
             assert (task.video_num_frames, task.video_size, task.video_stride) == (16, 224, 4)
             assert (task.audio_mask_ratio, task.video_mask_ratio) == (0.6, 0.6)
             assert task.max_audio_frames == 1000
-    assert widths == [(16, 768, 512, 1568), (12, 384, 256, 392), (4, 128, 128, 64)]
+    assert sizes == [(16, 768, 512, 1568), (12, 384, 256, 392), (4, 128, 128, 64)]
 
 
 def mixed(av: Path, folder: Path) -> Path:
-    """Clips of ``av`` in LRS3's splits: four whole, two without sound, two without pictures."""
+    """Clips of ``av`` in LRS3's splits: four complete, two without audio, two without video."""
     manifest = Manifest(av / "train.tsv")
     rows = []
     for i in range(8):
@@ -98,8 +98,8 @@ def mixed(av: Path, folder: Path) -> Path:
     return folder
 
 
-def test_one_is_trained(corpora, tmp_path):
-    """Tiny, one update, on clips that lack something, with options that no other test trains."""
+def test_a_config_trains_on_clips_that_lack_a_modality(corpora, tmp_path):
+    """One update at size tiny, with options that no other test trains with."""
     data = mixed(corpora / "av", tmp_path / "data")
     options = [*TINY, "optimization.max_update=1", "size=tiny", "dataset.max_tokens=null"]
     options += ["+dataset.batch_size=3", "task.video_size=32", "model.video_layers=1"]

@@ -1,4 +1,4 @@
-"""The probe: what is averaged, what is chosen by which data, and retrieval; then a small run."""
+"""The probe: pooling, selection of views, retrieval and its controls; then a small run."""
 
 import json
 
@@ -22,8 +22,8 @@ from tests.helpers import noise, write_audio, write_clips
 
 
 @pytest.mark.parametrize("length", [1, 3, 4, 10])
-def test_four_segments(length):
-    """Each state written four times falls into whole segments, whatever the length."""
+def test_segment_means_weight_states_by_overlap(length):
+    """Repeating each state four times makes every segment a whole number of states."""
     x = np.random.default_rng(0).standard_normal((2, length, 3)).astype("float32")
     expected = x.repeat(4, axis=1).reshape(2, 4, length, 3).mean(2).reshape(2, 12)
     np.testing.assert_allclose(pooling.segment_means(x), expected, atol=1e-6)
@@ -44,7 +44,7 @@ def manifests(tmp_path):
     return tmp_path
 
 
-def test_words_are_cut_by_their_times(manifests):
+def test_words_are_cut_at_their_times(manifests):
     found = list(pooling.words(manifests))
     assert [(e.label, e.group) for e in found[:3]] == [
         ("bin", "train"),
@@ -57,8 +57,8 @@ def test_words_are_cut_by_their_times(manifests):
     np.testing.assert_array_equal(found[1].raw, raw[96:98])
 
 
-def test_an_encoder_is_pooled_clip_by_clip(manifests, stages):
-    """Batched and padded, the vectors are those of ``extract_features`` on each file alone."""
+def test_pooling_ignores_batching_and_padding(manifests, stages):
+    """Pooled states of a padded batch equal those of ``extract_features`` on each file alone."""
     checkpoint = stages / "pretraining" / "checkpoint_last.pt"
     examples = list(pooling.digits(manifests))
     views = pooling.encoder_views(open_upstream(str(checkpoint)), examples)
@@ -71,7 +71,7 @@ def test_an_encoder_is_pooled_clip_by_clip(manifests, stages):
             np.testing.assert_allclose(views[f"layer {layer}, mean, std"][i], both, atol=1e-4)
 
 
-def test_what_is_stored_is_what_is_classified(manifests, tmp_path):
+def test_the_classifier_reads_the_stored_views(manifests, tmp_path):
     pooling.main(["filterbank", str(manifests), str(tmp_path / "vectors")])
     clips = classify.Clips(tmp_path / "vectors" / "digits.npz")
     assert clips.labels.tolist() == ["4", "7", "1"]
@@ -85,22 +85,22 @@ def test_what_is_stored_is_what_is_classified(manifests, tmp_path):
 
 @pytest.fixture
 def vectors(tmp_path):
-    """Four speakers; ``good`` tells the label, ``trap`` only dora's, ``noise`` nothing."""
+    """Four speakers; ``good`` predicts the label, ``trap`` only that of dora, ``noise`` none."""
     rng = np.random.default_rng(0)
     groups = np.array(["anna", "ben", "carl", "dora"]).repeat(60)
     labels = np.tile(["a", "b", "c"], 80)
-    told = np.eye(3)[np.tile([0, 1, 2], 80)].astype("float32")
+    one_hot = np.eye(3)[np.tile([0, 1, 2], 80)].astype("float32")
     views = {
         "noise": rng.standard_normal((240, 3)),
-        "good": told + 0.4 * rng.standard_normal((240, 3)),
-        "trap": np.where(groups[:, None] == "dora", 9 * told, rng.standard_normal((240, 3))),
+        "good": one_hot + 0.4 * rng.standard_normal((240, 3)),
+        "trap": np.where(groups[:, None] == "dora", 9 * one_hot, rng.standard_normal((240, 3))),
     }
     path = tmp_path / "vectors.npz"
     np.savez(path, labels=labels, groups=groups, **views)
     return path
 
 
-def test_views_are_chosen_without_the_test_speaker(vectors):
+def test_views_are_selected_without_the_test_speaker(vectors):
     found = classify.score("digits", classify.Clips(vectors), ["noise", "good", "trap"])
     assert {test["view"] for test in found["tests"].values()} == {"good"}
     assert list(found["tests"]) == ["anna", "ben", "carl", "dora"]
@@ -109,12 +109,12 @@ def test_views_are_chosen_without_the_test_speaker(vectors):
     assert alone["accuracy"] < 50
 
 
-def test_folds_hold_out_whom_they_test():
+def test_folds_hold_out_the_test_speaker():
     speakers = np.array(["a", "b", "c", "c"])
     for speaker, (train, inner) in classify.folds("digits", speakers).items():
         assert train == {"a", "b", "c"} - {speaker}
         assert sorted(valid for _, valid in inner) == sorted(train)
-        assert all(speaker not in learnt and valid not in learnt for learnt, valid in inner)
+        assert all(speaker not in groups and valid not in groups for groups, valid in inner)
     train = frozenset(["train"])
     assert classify.folds("words", speakers) == {"test": (train, [(train, "valid")])}
 
@@ -136,7 +136,9 @@ def test_a_fifth_of_grid_is_held_out():
 
 
 @pytest.mark.parametrize(("follows", "low", "high"), [(True, 95, 100), (False, 0, 30)])
-def test_energy_finds_clips_whose_brightness_follows_it(monkeypatch, follows, low, high, tmp_path):
+def test_the_energy_baseline_finds_clips_whose_brightness_follows_energy(
+    monkeypatch, follows, low, high, tmp_path
+):
     curves = np.random.default_rng(0).uniform(0, 1, (60, 25))
     rows = [
         {"id": i, "audio": f"{i}", "n_frames": 100, "video": f"{i}", "video_frames": 25}
@@ -145,16 +147,16 @@ def test_energy_finds_clips_whose_brightness_follows_it(monkeypatch, follows, lo
     write_manifest(tmp_path / "train.tsv", rows[:30])
     write_manifest(tmp_path / "test.tsv", rows[30:])
 
-    def loud(source):
+    def filterbank_of(source):
         return 10 * curves[int(source.split("/")[-1])].repeat(4)[:, None] + np.zeros((1, 80))
 
-    def bright(source, wanted):
+    def frames_of(source, indices):
         number = int(source.split("/")[-1])
-        seen = curves[number if follows else (number + 7) % 60][wanted]
-        return (200 * seen[:, None, None, None] + np.zeros((1, 8, 8, 3))).astype("uint8")
+        brightness = curves[number if follows else (number + 7) % 60][indices]
+        return (200 * brightness[:, None, None, None] + np.zeros((1, 8, 8, 3))).astype("uint8")
 
-    monkeypatch.setattr(retrieval, "read_filterbank", loud)
-    monkeypatch.setattr(retrieval, "read_frames", bright)
+    monkeypatch.setattr(retrieval, "read_filterbank", filterbank_of)
+    monkeypatch.setattr(retrieval, "read_frames", frames_of)
     found = retrieval.recalls(*retrieval.energy_baseline(tmp_path, 100, 30))
     assert all(low <= value <= high for value in found.values())
     with pytest.raises(InputError, match="has 30 clips of 100 frames or more, not 40"):
@@ -162,24 +164,26 @@ def test_energy_finds_clips_whose_brightness_follows_it(monkeypatch, follows, lo
 
 
 def test_recalls_in_both_directions():
-    """The first sound is nearest to the second clip's pictures; the others find their own."""
-    sound = torch.eye(3)[[1, 1, 2]]
-    pictures = torch.nn.functional.normalize(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]))
-    assert retrieval.recalls(sound, pictures) == pytest.approx(
+    """The first clip's audio is nearest to the second's video; the others find their own."""
+    audio = torch.eye(3)[[1, 1, 2]]
+    video = torch.nn.functional.normalize(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]))
+    assert retrieval.recalls(audio, video) == pytest.approx(
         {"audio to video": 200 / 3, "video to audio": 100 / 3}
     )
 
 
-def test_controls_stand_below_what_they_are_of():
-    def found(sound, pictures):
-        return {"audio to video": sound, "video to audio": pictures}
+def test_the_table_lists_controls_below_their_system():
+    def recall(to_video, to_audio):
+        return {"audio to video": to_video, "video to audio": to_audio}
 
-    def told(digits):
+    def accuracies(digits):
         return {"digits": {"accuracy": digits}, "words": {"accuracy": 96.0}}
 
-    runs = [{**found(38.0 + i, 42.0), "controls": {"mirrored": found(39.0, 44.0)}} for i in (0, 2)]
-    drawn = {"energy": [found(29.0, 34.0)], "clr": runs}
-    scores = {f"{corpus}mae": [told(60.0), told(64.0)] for corpus in ("", "drawn_")}
+    runs = [
+        {**recall(38.0 + i, 42.0), "controls": {"mirrored": recall(39.0, 44.0)}} for i in (0, 2)
+    ]
+    drawn = {"energy": [recall(29.0, 34.0)], "clr": runs}
+    scores = {f"{corpus}mae": [accuracies(60.0), accuracies(64.0)] for corpus in ("", "drawn_")}
     lines = tables({"scores": scores, "recalls": {"drawn": drawn}}).splitlines()
     assert lines[2:4] == [
         "| MAE | 62.0 ± 2.8 | 96.0 ± 0.0 |",
@@ -192,35 +196,35 @@ def test_controls_stand_below_what_they_are_of():
     ]
 
 
-def test_a_control_changes_one_thing():
-    """Each pixel and each frame tells where it came from."""
-    pictures = torch.arange(2 * 3 * 4 * 10 * 10, dtype=torch.int16).reshape(2, 3, 4, 10, 10)
-    sound = torch.arange(2.0 * 30 * 5).reshape(2, 30, 5)
-    before = pictures.clone(), sound.clone()
-    changed = {name: control(pictures, sound) for name, control in CONTROLS.items()}
-    assert torch.equal(pictures, before[0])
-    assert torch.equal(sound, before[1])
-    for name, (seen, heard) in changed.items():
-        assert seen.shape == pictures.shape
-        assert torch.equal(heard, sound) == ("sound" not in name)
-        assert torch.equal(seen, pictures) == ("sound" in name)
+def test_a_control_changes_either_video_or_audio():
+    """Every pixel and every filterbank value is unique, so that its origin is known."""
+    video = torch.arange(2 * 3 * 4 * 10 * 10, dtype=torch.int16).reshape(2, 3, 4, 10, 10)
+    audio = torch.arange(2.0 * 30 * 5).reshape(2, 30, 5)
+    before = video.clone(), audio.clone()
+    changed = {name: control(video, audio) for name, control in CONTROLS.items()}
+    assert torch.equal(video, before[0])
+    assert torch.equal(audio, before[1])
+    for name, (new_video, new_audio) in changed.items():
+        assert new_video.shape == video.shape
+        assert torch.equal(new_audio, audio) == ("sound" not in name)
+        assert torch.equal(new_video, video) == ("sound" in name)
     hidden, alone = changed["the mouth hidden"][0], changed["the mouth alone"][0]
     assert (hidden[..., 6:9, 3:7] == 128).all()
-    assert torch.equal((hidden == pictures) | (alone == pictures), torch.ones_like(hidden).bool())
+    assert torch.equal((hidden == video) | (alone == video), torch.ones_like(hidden).bool())
     for name, order in (
         ("the first picture instead of all", [0, 0, 0, 0]),
         ("pictures backwards", [3, 2, 1, 0]),
     ):
-        assert torch.equal(changed[name][0], pictures[:, :, order])
-    assert torch.equal(changed["mirrored"][0], pictures[..., list(range(9, -1, -1))])
-    in_another_order = changed["pictures in another order"][0]
-    assert sorted(in_another_order[0, 0, :, 0, 0]) == sorted(pictures[0, 0, :, 0, 0])
-    assert torch.equal(changed["the sound 100 ms late"][1][:, 10:], sound[:, :-10])
+        assert torch.equal(changed[name][0], video[:, :, order])
+    assert torch.equal(changed["mirrored"][0], video[..., list(range(9, -1, -1))])
+    reordered = changed["pictures in another order"][0]
+    assert sorted(reordered[0, 0, :, 0, 0]) == sorted(video[0, 0, :, 0, 0])
+    assert torch.equal(changed["the sound 100 ms late"][1][:, 10:], audio[:, :-10])
 
 
 @pytest.fixture
-def corpora_of_a_few(real_data, tmp_path):
-    """Sixteen GRID clips, two utterances each of LibriSpeech and ARCTIC, fifty digits."""
+def small_corpora(real_data, tmp_path):
+    """Sixteen GRID clips, two utterances each of LibriSpeech and ARCTIC, and fifty digits."""
     data = tmp_path / "data"
     chosen = [
         *sorted((real_data / "fsdd").glob("[0-4]_*_[12].wav")),
@@ -239,10 +243,10 @@ def corpora_of_a_few(real_data, tmp_path):
 
 @pytest.mark.real_data
 @pytest.mark.slow
-def test_a_small_probe_of_real_speech(corpora_of_a_few, tmp_path, monkeypatch):
-    """From the corpora to scores and recalls, with one update of MAE+CLR between."""
+def test_a_small_probe_of_real_speech(small_corpora, tmp_path, monkeypatch):
+    """From the corpora to scores and recalls, with one update of MAE+CLR in between."""
     out = tmp_path / "out"
-    counts = prepare(corpora_of_a_few, out / "real")
+    counts = prepare(small_corpora, out / "real")
     assert (counts["faces/train"], counts["faces/valid"], counts["faces/test"]) == (12, 2, 2)
     assert counts["digits/all"] == 50
     assert counts["pretrain/train"] > 12 + 4
@@ -250,7 +254,7 @@ def test_a_small_probe_of_real_speech(corpora_of_a_few, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     small = ["model.encoder_layers=1", "model.video_layers=1", "dataset.num_workers=0"]
     settings = Settings({"mae_clr": 1}, overrides=tuple(small))
-    checkpoint = Probe(corpora_of_a_few, out, settings).train("mae_clr", 1)
+    checkpoint = Probe(small_corpora, out, settings).train("mae_clr", 1)
     pooling.main([str(checkpoint), str(out / "real"), str(out / "vectors")])
     classify.main([str(out / "vectors"), str(out / "scores")])
     found = json.loads((out / "scores" / "scores.json").read_text())

@@ -1,4 +1,4 @@
-"""SUPERB's one command on a tiny corpus, its data from real speech, and s3prl's interface."""
+"""The SUPERB command on a tiny corpus, its data from real speech, and the s3prl interface."""
 
 import importlib.util
 import json
@@ -28,16 +28,16 @@ from tests.helpers import RATE, noise, stage_1_checkpoint, write_audio
 
 
 def upstream_checkpoint(folder):
-    """A checkpoint of stage 1 in a folder that gives it its name."""
+    """A checkpoint of stage 1 in a new ``folder``, after which the upstream is named."""
     folder.mkdir()
     return stage_1_checkpoint(folder / "checkpoint_best.pt")[1]
 
 
 @pytest.mark.slow
-def test_one_command(superb, tmp_path, monkeypatch, capfd):
-    """States stored, heads of two seeds trained, the test split scored, tables drawn; then again.
+def test_the_command_runs_all_steps_and_repeats_none(superb, tmp_path, monkeypatch, capfd):
+    """States are stored, heads of two seeds trained, the test split scored, results written.
 
-    The first seed tries both rates, the second takes the better one.
+    The first seed tries both learning rates, the second uses the better one.
     """
     checkpoint, out = upstream_checkpoint(tmp_path / "pretrained"), tmp_path / "run"
     options = ["--upstream", str(checkpoint), "--data", str(superb), "--out", str(out)]
@@ -77,8 +77,8 @@ def test_one_command(superb, tmp_path, monkeypatch, capfd):
 
 
 @pytest.mark.slow
-def test_one_task_alone(superb, tmp_path):
-    """Phonemes with the encoder in the loop; the checkpoint then needs neither it nor training."""
+def test_a_task_trains_with_the_upstream_in_the_loop(superb, tmp_path):
+    """Phoneme recognition; evaluating its checkpoint does not need the upstream's file."""
     checkpoint = upstream_checkpoint(tmp_path / "pretrained")
     command = [BIN / "fairseq-hydra-train", "--config-dir", ROOT / "examples/superb/config"]
     command += ["--config-name", "phoneme_recognition", f"task.data={superb / 'pr'}"]
@@ -95,13 +95,13 @@ def test_one_task_alone(superb, tmp_path):
     assert lines[1].split("\t")[:2] == ["ab", "a b"]
 
 
-def test_upstreams_are_told_apart(superb, tmp_path):
+def test_upstreams_of_one_name_and_missing_files_are_refused(superb, tmp_path):
     first, second = (upstream_checkpoint(tmp_path / name) for name in ("one", "two"))
     names = [str(first), "x/hubert_base.pt", "fbank", f"random:{first}"]
     assert [folder_name(name) for name in names] == ["one", "hubert_base", "fbank", "random"]
     assert Compared.parse(str(first)) == Compared("one", (str(first),))
-    both = Compared.parse(f"stage1={first},{second}")
-    assert both == Compared("stage1", (str(first), str(second)))
+    pair = Compared.parse(f"stage1={first},{second}")
+    assert pair == Compared("stage1", (str(first), str(second)))
 
     def check_all(*upstreams: str) -> None:
         check([Compared.parse(name) for name in upstreams], superb, list(KINDS))
@@ -125,28 +125,34 @@ def test_upstreams_are_told_apart(superb, tmp_path):
         ("pr", "sd", "the column tgt_text is empty"),
     ],
 )
-def test_manifests_of_another_task_are_refused_at_once(superb, tmp_path, task, given, message):
+def test_manifests_of_another_task_are_refused_before_training(
+    superb, tmp_path, task, given, message
+):
     (tmp_path / task).symlink_to(superb / given)
     with pytest.raises(InputError, match=message):
         check([], tmp_path, [task])
 
 
-def test_encoders_of_one_kind_are_dealt_to_the_seeds(tmp_path):
-    """Two encoders, three seeds: first, second, first; an untrained one differs every time."""
+def test_encoders_of_one_upstream_are_assigned_to_seeds_in_turn(tmp_path):
+    """Two encoders, three seeds: first, second, first; untrained ones differ for each seed."""
 
-    def of(argument: str) -> list[System]:
+    def systems(argument: str) -> list[System]:
         settings = Settings(seeds=(5, 6, 7))
         upstream = Compared.parse(argument)
         return [System(upstream, "ks", i, tmp_path, tmp_path, settings) for i in range(3)]
 
-    dealt = of("stage1=a.pt,b.pt")
-    assert [system.source for system in dealt] == ["a.pt", "b.pt", "a.pt"]
-    assert [system.states.name for system in dealt] == ["states1", "states2", "states1"]
-    assert [system.states.name for system in of("random:a.pt")] == ["states5", "states6", "states7"]
-    assert {system.leader.seed for system in dealt} == {5}
+    assigned = systems("stage1=a.pt,b.pt")
+    assert [system.source for system in assigned] == ["a.pt", "b.pt", "a.pt"]
+    assert [system.states.name for system in assigned] == ["states1", "states2", "states1"]
+    assert [system.states.name for system in systems("random:a.pt")] == [
+        "states5",
+        "states6",
+        "states7",
+    ]
+    assert {system.leader.seed for system in assigned} == {5}
 
 
-def test_published_figures_stand_in_the_table():
+def test_the_table_includes_published_figures():
     score = {"value": 50.0, "rate": None, "validated": {"s3prl": 1.0}}
     found = {"fbank": {task: [score] for task in ("ks", "sd")}}
     found["fbank"]["ic"] = [{**score, "slots": [1.0, 60.0]}, {**score, "slots": [2.0, 70.0]}]
@@ -159,32 +165,32 @@ def test_published_figures_stand_in_the_table():
 
 
 @pytest.mark.parametrize("value", ["none", "xy=3", "sd=", "0"])
-def test_updates_that_are_none(value, tmp_path, capsys):
+def test_invalid_updates_are_refused(value, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--data", str(tmp_path), "--updates", value])
     assert f"--updates takes N or TASK=N (ks, ic, pr, sd), not '{value}'" in capsys.readouterr().err
 
 
-def test_segments_from_loudness():
-    """Half a second of sound, as much silence, sound again."""
+def test_speech_segments_follow_loudness():
+    """Half a second each of noise, silence, noise and silence."""
     silence = np.zeros(RATE // 2, np.float32)
     waveform = np.concatenate([noise(0.5), silence, noise(0.5, seed=1), silence])
     segments = speech_segments(waveform)
     assert np.allclose(segments, [(0, 0.5), (1.0, 1.5)], atol=0.03)
 
 
-def test_phones_and_splits():
+def test_phones_are_bare_and_splits_have_their_ratios():
     phones = [bare_phone(name) for name in ("'eI", "_:", "t#", "", "@", "%I2", ";")]
     assert phones == ["eI", "", "t#", "", "@", "I2", ""]
     splits = [split_of(f"speaker{i}") for i in range(2000)]
-    shares = [splits.count(s) / 2000 for s in ("train", "valid", "test")]
-    assert np.allclose(shares, [0.7, 0.1, 0.2], atol=0.03)
+    ratios = [splits.count(s) / 2000 for s in ("train", "valid", "test")]
+    assert np.allclose(ratios, [0.7, 0.1, 0.2], atol=0.03)
 
 
 @pytest.mark.real_data
 @pytest.mark.slow
-def test_real_data_becomes_manifests(real_data, tmp_path):
-    """A few clips of each corpus, linked: splits are disjoint in files, and in speakers for SD."""
+def test_splits_of_real_data_are_disjoint(real_data, tmp_path):
+    """On links to a few clips, splits share no file, and for SD no speaker."""
     corpora = tmp_path / "data"
     folders = sorted((real_data / "keywords").iterdir())
     chosen = [path for folder in folders for path in sorted(folder.glob("*.ogg"))[:8]]
@@ -216,7 +222,7 @@ def test_real_data_becomes_manifests(real_data, tmp_path):
         speakers.append(found)
     assert sorted(ids) == sorted(f"{path.parent.name}_{path.stem}" for path in recordings)
     assert len(set.union(*speakers)) == sum(map(len, speakers))
-    # Once more, with filterbanks: nothing is made again, the recordings stay known.
+    # With filterbanks: nothing is generated again, and the recordings can still be found.
     mixtures = Manifest(tmp_path / "out" / "sd" / "test.tsv")
     features = read_filterbank(mixtures.resolve("audio", 0))
     prepare(["--out", str(tmp_path / "out"), "--tasks", "sd", "--features"])
@@ -227,7 +233,7 @@ def test_real_data_becomes_manifests(real_data, tmp_path):
 
 @pytest.fixture
 def expert(tmp_path):
-    """The two files as s3prl loads them: modules of a package of its own."""
+    """The upstream as s3prl loads it: two modules in a package of their own."""
     name = "superb_s3prl_upstream"
     spec = importlib.util.spec_from_file_location(
         name, ROOT / "examples/s3prl/hubconf.py", submodule_search_locations=[]
@@ -241,11 +247,11 @@ def expert(tmp_path):
         del sys.modules[loaded]
 
 
-def test_s3prls_interface(expert):
-    """What s3prl's Featurizer asks: a list of layers, lengths by the stride, batch-invariance."""
+def test_the_upstream_satisfies_s3prls_interface(expert):
+    """s3prl's Featurizer needs a list of layers, lengths by the stride and batch invariance."""
     clips = [torch.from_numpy(noise(seconds, seed=i)) for i, seconds in enumerate([1.0, 0.73, 0.3])]
     assert all(p.requires_grad for p in expert.parameters())  # s3prl may train it
-    expert.eval().requires_grad_(False)  # as it does unless told to
+    expert.eval().requires_grad_(False)  # as it does by default
     found = expert(clips)
     rate = expert.get_downsample_rates("hidden_states")
     assert rate == 640
@@ -265,8 +271,8 @@ def test_s3prls_interface(expert):
         sys.modules["superb_s3prl_upstream"].mmpt_local("nowhere.pt")
 
 
-def test_torchaudios_stand_in_reads_and_amplifies(tmp_path):
-    """What s3prl's keyword spotting asks of sox; anything else is refused."""
+def test_the_torchaudio_replacement_reads_and_applies_gain(tmp_path):
+    """The sox effects of s3prl's keyword spotting work; any other is refused."""
     spec = importlib.util.spec_from_file_location(
         "without_torchaudio", ROOT / "examples/s3prl/without_torchaudio.py"
     )
@@ -282,8 +288,8 @@ def test_torchaudios_stand_in_reads_and_amplifies(tmp_path):
         module.apply_effects_file(path, [["reverb"]])
 
 
-def test_waveforms_are_found_behind_cached_filterbanks(tmp_path):
-    """An upstream that reads sound takes the recording, one that reads filterbanks the cache."""
+def test_upstreams_of_waveforms_read_the_recording_behind_cached_filterbanks(tmp_path):
+    """Upstreams of filterbanks read the cache."""
     write_audio(tmp_path / "a.wav", noise(0.3))
     row = {"id": "a", "audio": "a.wav", "n_frames": 28, "tgt_text": "yes"}
     write_manifest(tmp_path / "train.tsv", [row])
@@ -296,8 +302,8 @@ def test_waveforms_are_found_behind_cached_filterbanks(tmp_path):
     assert sources[0] != sources[1]
 
 
-def test_a_row_too_long_is_not_run(tmp_path):
-    """It stays where it is: training leaves it out, evaluation stops at it."""
+def test_states_of_a_row_that_is_too_long_are_not_stored(tmp_path):
+    """Its audio stays as it was: training leaves it out, evaluation stops at it."""
     write_audio(tmp_path / "a.wav", noise(0.3))
     rows = [
         {"id": name, "audio": "a.wav", "n_frames": frames, "tgt_text": "yes"}
