@@ -115,4 +115,4 @@ def test_they_train_and_keep_the_best(stages, corpora, tmp_path):
     sentence = refused(
         train("finetuning", "librispeech_100h_frozen", corpora / "asr", tmp_path / "asr", short)
     )
-    assert "never trained; set model.init_encoder_from" in sentence
+    assert "untrained encoder; set model.init_encoder_from" in sentence

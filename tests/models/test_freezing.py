@@ -11,7 +11,7 @@ from manifests.errors import InputError
 from mmpt_fairseq.models.freezing import (
     AFTER_LAST_UPDATE,
     Freezing,
-    refuse_decay,
+    refuse_weight_decay,
     scaled_encoder_lr,
 )
 from tests.helpers import speech_batch, speech_model, speech_task
@@ -62,7 +62,7 @@ def states(model) -> torch.Tensor:
         (Freezing(updates=9), "frozen: the encoder for the first 9 updates"),
         (
             Freezing(updates=9, layers=2, fresh=1),
-            "frozen: the encoder but for its last layers (1) for the first 9 updates, then its "
+            "frozen: the encoder except its last layers (1) for the first 9 updates, then its "
             "subsampling and first layers (2)",
         ),
     ],
@@ -83,9 +83,9 @@ def test_the_encoder_thaws_after_so_many_updates(caplog):
     assert not torch.equal(head, model.encoder.ctc_projection.weight)
     model.set_num_updates(AFTER_LAST_UPDATE)  # as the largest batch is tried
     model.set_num_updates(2)
-    assert "learns from now on" not in caplog.text
+    assert "is trained now" not in caplog.text
     update(task, model, optimizer, 3)
-    assert "update 3: what of the encoder waited learns from now on" in caplog.text
+    assert "update 3: the frozen part of the encoder is trained now" in caplog.text
     assert changed(before, model) == before.keys()
     assert not torch.equal(states(model), states(model))
 
@@ -189,8 +189,8 @@ def test_weight_decay_on_copies_is_refused():
         copies = FP16Optimizer(cfg, parameters, inner, parameters)
         refused = pytest.raises(InputError, match="weight_decay=0") if decay else nullcontext()
         with refused:
-            refuse_decay(copies)
-    refuse_decay(adam(parameters))
+            refuse_weight_decay(copies)
+    refuse_weight_decay(adam(parameters))
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_an_unfrozen_encoder_learns():
 
 
 def test_something_must_write():
-    with pytest.raises(InputError, match="nothing that writes"):
+    with pytest.raises(InputError, match="leave no output layer"):
         speech_model(ctc=False, decoder_layers=0)
 
 
@@ -85,7 +85,7 @@ def test_something_must_write():
         ({"depthwise_conv_kernel_size": 30}, r"model\.depthwise_conv_kernel_size=30 must be odd"),
         (
             {"encoder_embed_dim": 12, "encoder_positions": "rotary"},
-            r"rotary turns pairs .* each head has 3; set model\.encoder_embed_dim",
+            r"rotary rotates channel pairs, .* each head has 3; set model\.encoder_embed_dim",
         ),
     ],
 )

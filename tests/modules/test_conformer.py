@@ -277,7 +277,7 @@ def test_gradients_by_finite_differences():
 
 def test_an_even_kernel_or_unknown_positions_are_refused():
     for kernel in (4, 0, -1):
-        with pytest.raises(ValueError, match=f"kernel of {kernel} is not odd"):
+        with pytest.raises(ValueError, match=f"kernel={kernel} must be odd"):
             ConvolutionModule(8, kernel, 0.0)
     with pytest.raises(ValueError, match="sinusoidal or rotary, not none"):
         encoder("none")

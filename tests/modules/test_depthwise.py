@@ -42,7 +42,7 @@ def test_a_kernel_that_is_kept_gets_no_gradient_and_its_input_does(monkeypatch):
     module, x = DepthwiseConv(8, 5), torch.randn(2, 9, 8, requires_grad=True)
     (wanted,) = torch.autograd.grad(module(x).square().sum(), x)
     module.requires_grad_(False)
-    monkeypatch.delattr(depthwise, "_of_kernels")  # it is not to be computed either
+    monkeypatch.delattr(depthwise, "_weight_gradient")  # not computed either
     (found,) = torch.autograd.grad(module(x).square().sum(), x)
     assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
     assert not module(x.detach()).requires_grad

@@ -26,7 +26,7 @@ from mmpt_fairseq.modules.upstreams import (
     ConformerUpstream,
     FilterbankUpstream,
     StoredUpstream,
-    differences,
+    deltas,
 )
 from tests.helpers import save_checkpoint, stage_1_checkpoint
 
@@ -119,7 +119,7 @@ def test_differences_are_the_slope_of_a_line_through_five_frames():
     x = np.random.default_rng(0).standard_normal((20, 3))
     padded = np.pad(x, ((2, 2), (0, 0)), mode="edge")
     slopes = np.stack([np.polyfit(range(5), padded[i : i + 5], 1)[0] for i in range(20)])
-    np.testing.assert_allclose(differences(torch.from_numpy(x)).numpy(), slopes, atol=1e-12)
+    np.testing.assert_allclose(deltas(torch.from_numpy(x)).numpy(), slopes, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["wav2vec2", "hubert"])
@@ -158,7 +158,7 @@ def test_what_is_no_upstream(tmp_path):
     with pytest.raises(InputError, match="there is no checkpoint"):
         open_upstream(str(tmp_path / "none.pt"))
     save_checkpoint(tmp_path / "x.pt", {"model": {"_name": "x"}}, {}, {})
-    with pytest.raises(InputError, match=r"x.pt \(x\) is no upstream"):
+    with pytest.raises(InputError, match=r"x.pt \(x\) is not an upstream"):
         open_upstream(str(tmp_path / "x.pt"))
     with pytest.raises(InputError, match=r"upstream=cached but there is no .*upstream.json"):
         resolve_upstream(UpstreamConfig(upstream="cached"), tmp_path)

@@ -129,7 +129,7 @@ def test_a_training_that_has_ended_is_left_as_it_is(stages, corpora, tmp_path):
     other = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     output = succeeded(train("finetuning", corpora / "asr", tmp_path / "run", other))
     assert "done: 2 of 2 updates; raise optimization.max_update to go on" in output
-    assert "is not looked at: the training goes on from" in output
+    assert "is ignored: the run resumes from" in output
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
 
 
@@ -150,7 +150,7 @@ def test_other_data_of_a_training_that_goes_on_are_told(stages, corpora, tmp_pat
     (data / "train.tsv").write_text("".join(lines[:-1]))
     output = succeeded(train("finetuning", data, tmp_path / "run", "optimization.max_update=3"))
     rows = len(lines) - 1
-    assert re.search(f"other data: {rows - 1} rows of .* where there were {rows} rows", output)
+    assert re.search(f"different data: {rows - 1} rows, .* previously {rows} rows", output)
 
 
 def test_the_plugin_may_be_imported_before_fairseqs_commands(stages, corpora, tmp_path):

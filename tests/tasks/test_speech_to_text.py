@@ -12,7 +12,7 @@ from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCr
 from mmpt_fairseq.decoding.ensemble import JointEnsemble
 from mmpt_fairseq.tasks._initialise import initialise
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
-from mmpt_fairseq.tasks._start import restored
+from mmpt_fairseq.tasks._start import checkpoint_to_load
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from tests.helpers import (
     save_checkpoint,
@@ -120,18 +120,18 @@ def test_the_checkpoint_to_go_on_from_is_the_one_that_fairseq_takes(tmp_path, mo
     task = speech_task()
     task.cfg.save_dir, task.cfg.restore_file = "runs", "checkpoint_last.pt"
     task.cfg.finetune_from_model = None
-    assert restored(task.cfg) is None
+    assert checkpoint_to_load(task.cfg) is None
     task.cfg.finetune_from_model = "other.pt"
-    assert restored(task.cfg) == "other.pt"
+    assert checkpoint_to_load(task.cfg) == "other.pt"
     (tmp_path / "runs").mkdir()
     for name in ("checkpoint_last.pt", "checkpoint_best.pt"):
         (tmp_path / "runs" / name).touch()
-    assert restored(task.cfg) == "runs/checkpoint_last.pt"
+    assert checkpoint_to_load(task.cfg) == "runs/checkpoint_last.pt"
     task.cfg.restore_file = "runs/checkpoint_best.pt"
-    assert restored(task.cfg) == "runs/checkpoint_best.pt"
+    assert checkpoint_to_load(task.cfg) == "runs/checkpoint_best.pt"
     task.cfg.restore_file = "checkpoint_best.pt"
     with pytest.raises(InputError, match=r"no checkpoint checkpoint_best\.pt .*restore_file"):
-        restored(task.cfg)
+        checkpoint_to_load(task.cfg)
 
 
 def test_a_checkpoint_without_an_optimizer_is_gone_on_from_only_anew(tmp_path):

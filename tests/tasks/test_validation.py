@@ -9,7 +9,7 @@ import sacrebleu
 from fairseq.logging import metrics
 
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint
-from mmpt_fairseq.tasks._validation import ValidationScorer, counted, log_scores
+from mmpt_fairseq.tasks._validation import ValidationScorer, log_scores, score_counts
 from tests.commands import generate, losses, succeeded, train
 from tests.helpers import speech_model, speech_task
 
@@ -19,7 +19,7 @@ HYPOTHESES = ["a cat sat on a mat", "two dogs ran over the grass", "one two thre
 
 def test_counts_of_batches_give_the_scores_of_the_split():
     parts = slice(0, 2), slice(2, 3)
-    outputs = [counted(REFERENCES[part], HYPOTHESES[part]) for part in parts]
+    outputs = [score_counts(REFERENCES[part], HYPOTHESES[part]) for part in parts]
     with metrics.aggregate() as logged:
         log_scores(outputs)
     values = logged.get_smoothed_values()
