@@ -23,9 +23,9 @@ class Freezing:
 
     Attributes:
         whole: freeze everything, always.
-        updates: number of updates for which the initialised layers are frozen.
+        updates: number of updates for which layers initialised from a checkpoint are frozen.
         layers: number of first layers that are always frozen, with the subsampling.
-        fresh: number of last layers that are not initialised, and so trained from the start.
+        fresh: number of last layers initialised at random, which train from the start.
     """
 
     whole: bool = False
