@@ -201,9 +201,9 @@ def test_clr_alone_counts_time_slices_as_video_tokens(folder):
         task.build_criterion(OmegaConf.create(criterion))
         task.load_dataset("train")
         costs[criterion["_name"]] = task.dataset("train").sizes
-    sound = task.dataset("train").manifest.n_frames
-    assert (costs["mmpt_contrastive"] - sound == 4 * 2).all()
-    assert (costs[MAE["_name"]] - sound == 4 * 32).all()
+    audio = task.dataset("train").manifest.n_frames
+    assert (costs["mmpt_contrastive"] - audio == 4 * 2).all()
+    assert (costs[MAE["_name"]] - audio == 4 * 32).all()
 
 
 def test_modality_dropout_needs_joint_decoding(folder):
@@ -278,13 +278,13 @@ def test_plots_show_the_first_clip_with_video():
     batch["video_rows"] = torch.tensor([1])
     clip = rebuild(model, batch)
     result, _ = model(**batch)
-    sound = batch["audio"][1, :33].numpy()
+    audio = batch["audio"][1, :33].numpy()
     hidden = batch["audio_mask"][1].repeat_interleave(4)[:33].numpy()
-    assert np.array_equal(clip.sound, sound)
+    assert np.array_equal(clip.sound, audio)
     assert np.array_equal(clip.masked, hidden)
     predicted = result.audio[1].reshape(-1, 80)[:33].numpy()
     assert clip.rebuilt[hidden] == pytest.approx(predicted[hidden], abs=1e-5)
-    assert np.array_equal(clip.rebuilt[~hidden], sound[~hidden])
+    assert np.array_equal(clip.rebuilt[~hidden], audio[~hidden])
     original, masked, filled = clip.pictures
     grey = np.isclose(masked, GREY).all(-1)
     assert 0.5 < grey.mean() < 0.7

@@ -54,7 +54,7 @@ def learn(model, criterion: SuperbCriterion, batch: dict, updates: int) -> tuple
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_head_on_filterbanks_learns(superb, name):
+def test_head_on_filterbanks_learns(superb, name):
     """Overfitting one batch gives a perfect metric, except for classification on FBANK.
 
     Each bin of FBANK has zero mean over a clip, so linear layers and a mean over time give nothing.
@@ -80,7 +80,7 @@ def test_a_head_on_filterbanks_learns(superb, name):
 
 
 @pytest.mark.parametrize("name", ["ks", "ic"])
-def test_a_head_on_an_encoder_learns_classes(superb, tmp_path, name, monkeypatch):
+def test_head_on_an_encoder_learns_classes(superb, tmp_path, name, monkeypatch):
     torch.manual_seed(0)
     _, path = stage_1_checkpoint(tmp_path / "stage1.pt")
     task = set_up(superb / name, KINDS[name])
