@@ -329,7 +329,7 @@ def test_config_key_that_does_not_exist(corpora, tmp_path):
 
 def test_patches_and_mask_ratios_that_cannot_be(corpora, tmp_path):
     options = {"task.video_size=18": "not a whole number of patches"}
-    options["+task.audio_mask_ratio=1.0"] = "must be at least 0 and below 1"
+    options["+task.audio_mask_ratio=1.0"] = "must be at least 0 (no masking) and below 1"
     for option, message in options.items():
         assert message in refused(train("pretraining", corpora / "av", tmp_path, option))
 

@@ -33,7 +33,7 @@ class SpeechToTextModelConfig(ConformerConfig):
     )
     fresh_encoder_layers: int = field(
         default=0,
-        metadata={"help": "number of last Conformer layers initialised at random instead"},
+        metadata={"help": "number of last Conformer layers that are initialised at random anyway"},
     )
     init_decoder_from: Optional[str] = field(
         default=None,
@@ -105,7 +105,7 @@ class SpeechEncoder(FairseqEncoder):
         super().set_num_updates(num_updates)
         was_frozen, self.num_updates = self.will_unfreeze, num_updates
         if was_frozen and not self.will_unfreeze and num_updates != AFTER_LAST_UPDATE:
-            logger.info("update %d: the frozen part of the encoder is trained now", num_updates)
+            logger.info("update %d: encoder layers frozen until now are unfrozen", num_updates)
         self.train(self.training)
 
     @property

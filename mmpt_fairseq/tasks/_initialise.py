@@ -75,8 +75,8 @@ def initialise(
 def _check_resumable(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
     """Raise InputError if fairseq would restart at update 0 without being asked to.
 
-    It restores the number of updates only with the optimizer state. ``finetune_from_model`` resets
-    everything on purpose.
+    fairseq restores the number of updates only with the optimizer state. ``finetune_from_model``
+    resets everything on purpose.
     """
     restarts = cfg.reset_optimizer or path == cfg.finetune_from_model
     if checkpoint.get("last_optimizer_state") is None and not restarts:

@@ -23,7 +23,7 @@ class LargestBatchFirstMixin:
     bases of a task; ``try_largest_batch`` in the config switches it on.
     """
 
-    _pending_iterator: EpochBatchIterator | None = None
+    _pending: EpochBatchIterator | None = None
     _dry_run_done = False
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
@@ -31,17 +31,13 @@ class LargestBatchFirstMixin:
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
         wanted = self.cfg.try_largest_batch and not self._dry_run_done and not self._on_short_clips
         if dataset_is_training(dataset) and wanted:
-            self._pending_iterator = iterator
+            self._pending = iterator
         return iterator
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
         """The other bases' step, preceded by the dry run if it is the first."""
-        if self._pending_iterator is not None:
-            iterator, self._pending_iterator, self._dry_run_done = (
-                self._pending_iterator,
-                None,
-                True,
-            )
+        if self._pending is not None:
+            iterator, self._pending, self._dry_run_done = self._pending, None, True
             with exit_on_input_error():
                 for rows, batch in largest_batches(iterator):
                     self._dry_run(rows, batch, model, criterion, optimizer)
