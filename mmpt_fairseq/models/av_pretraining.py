@@ -276,14 +276,14 @@ class AVPretrainingModel(BaseFairseqModel):
                 encoded, audio, audio_lengths, audio_mask, video, video_mask
             )
         if contrast:
-            audio_index, video_index = pairs(audio_rows, video_rows)
-            if not len(audio_index):
+            in_audio, in_video = pair_indices(audio_rows, video_rows)
+            if not len(in_audio):
                 embeddings = self.empty_embeddings()
             elif self.contrast_masked:
                 embeddings = self.embed_visible(encoded["audio"], encoded["video"])
             else:
-                lengths = audio_lengths[audio_index]
-                embeddings = self.embed(audio_unmasked[audio_index], lengths, video[video_index])
+                lengths = audio_lengths[in_audio]
+                embeddings = self.embed(audio_unmasked[in_audio], lengths, video[in_video])
         return reconstruction, embeddings
 
     def encode_audio(
@@ -348,15 +348,13 @@ class AVPretrainingModel(BaseFairseqModel):
 
     def embed_visible(self, audio: DecoderInput, video: DecoderInput) -> Embeddings:
         """Embed pairs by their visible tokens; skip clips with none in one of the modalities."""
-        audio_index, video_index = pairs(audio.rows, video.rows)
-        fully_masked = audio.visible.padding[audio_index].all(1) | video.visible.padding[
-            video_index
-        ].all(1)
-        audio_index, video_index = audio_index[~fully_masked], video_index[~fully_masked]
-        if not len(audio_index):
+        in_audio, in_video = pair_indices(audio.rows, video.rows)
+        masked = audio.visible.padding[in_audio].all(1) | video.visible.padding[in_video].all(1)
+        in_audio, in_video = in_audio[~masked], in_video[~masked]
+        if not len(in_audio):
             return self.empty_embeddings()
-        a = self.pool_audio(audio.states[audio_index], audio.visible.padding[audio_index])
-        v = self.pool_video(video.states[video_index], video.visible.padding[video_index])
+        a = self.pool_audio(audio.states[in_audio], audio.visible.padding[in_audio])
+        v = self.pool_video(video.states[in_video], video.visible.padding[in_video])
         return self._project(a, v)
 
     def empty_embeddings(self) -> Embeddings:
@@ -394,10 +392,10 @@ class _ClampScale(torch.autograd.Function):
         return gradient.masked_fill(above & (gradient < 0), 0.0), None
 
 
-def pairs(audio_rows: Tensor | None, video_rows: Tensor | None) -> tuple[Tensor, Tensor]:
+def pair_indices(audio_rows: Tensor | None, video_rows: Tensor | None) -> tuple[Tensor, Tensor]:
     """Indices, among the clips with audio and among those with video, of the clips with both."""
     if audio_rows is None or video_rows is None:
         empty = torch.zeros(0, dtype=torch.long)
         return empty, empty
-    audio_index, video_index = (audio_rows[:, None] == video_rows[None]).nonzero(as_tuple=True)
-    return audio_index, video_index
+    in_audio, in_video = (audio_rows[:, None] == video_rows[None]).nonzero(as_tuple=True)
+    return in_audio, in_video

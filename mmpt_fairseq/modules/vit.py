@@ -14,7 +14,8 @@ SLICE_VARIANCE = 1e-6  # added to the variance of a clip's slices, for still vid
 def scaled(pixels: Tensor) -> Tensor:
     """Scale uint8 to [-1, 1] in single precision; other dtypes are returned unchanged.
 
-    Loader workers pass video as uint8: batches of floats would not fit into shared memory.
+    Loader workers pass video as uint8: a float batch of hundreds of clips would not fit into
+    shared memory.
     """
     return _centred(pixels) if pixels.dtype == torch.uint8 else pixels
 
