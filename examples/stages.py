@@ -31,14 +31,20 @@ from mmpt_fairseq.fingerprint import fingerprint
 from mmpt_fairseq.report.scores import score
 
 BIN = Path(sys.executable).parent
-# OpenMP threads that spin while they wait starve the loader's workers on a machine of few cores:
-# measured on two, updates took up to four times as long.
-QUIET_AND_PATIENT = {"PYTHONWARNINGS": "ignore", "OMP_WAIT_POLICY": "PASSIVE"}
+# Models this small gain nothing from a second OpenMP thread: on two idle cores the demo's updates
+# took 1.0 (stage 1), 1.2 (stage 2) and 1.7 times as long with two (stage 3, batches of 10 s).
+# Where a user asks for more, threads that spin while they wait starve the loader's workers:
+# measured on two cores, updates took up to four times as long.
+COMMAND_ENVIRONMENT = {
+    "PYTHONWARNINGS": "ignore",
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 
 Result = TypeVar("Result")
 _alive: set[subprocess.Popen] = set()  # commands that run now
 _stopped = threading.Event()  # no further command starts
-_threads = threading.local()  # how this thread starts commands: `count` OpenMP threads, `start`
+_local = threading.local()  # `start`: how this thread starts commands
 
 
 @contextlib.contextmanager
@@ -70,13 +76,10 @@ def popen(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.
 def side_by_side(
     steps: Sequence[Callable[[], Result]],
     jobs: int,
-    threads: int | None = None,
     start: Callable[[Sequence[str], Mapping[str, str]], subprocess.Popen] = popen,
 ) -> list[Result]:
-    """The results of independent steps, ``jobs`` of them at a time sharing the machine's cores.
+    """The results of independent steps, ``jobs`` of them at a time.
 
-    Small models gain little from a second thread; two trainings, each on a core, gain all of it.
-    ``threads`` of each step, if given, are the same however many run, so that times compare.
     ``start`` is how their commands are started. When one step fails the others are stopped; all go
     on from their checkpoints when run again.
     """
@@ -89,8 +92,7 @@ def side_by_side(
             process.terminate()
 
     def run(step: Callable[[], Result]) -> Result | None:
-        _threads.count = threads or max(1, (os.cpu_count() or 1) // jobs)
-        _threads.start = start
+        _local.start = start
         try:
             return step()
         except BaseException as error:
@@ -284,7 +286,7 @@ def _run(
         (folder / "log.txt").open("a", encoding="utf-8") as log,
         tqdm(total=total, desc=folder.name, unit=unit, file=sys.stderr) as bar,
     ):
-        process = getattr(_threads, "start", popen)(command, _environment())
+        process = getattr(_local, "start", popen)(command, _environment())
         _alive.add(process)
         if _stopped.is_set():  # since this step was started
             process.terminate()
@@ -316,9 +318,7 @@ def _run(
 
 
 def _environment() -> dict[str, str]:
-    threads = getattr(_threads, "count", None)
-    given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    return {**QUIET_AND_PATIENT, **given, **os.environ}
+    return {**COMMAND_ENVIRONMENT, **os.environ}
 
 
 def _program(name: str) -> str:

@@ -8,7 +8,6 @@ printed at the end and written with all numbers to ``results.json``.
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -33,12 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     comparison = Comparison(args.data, args.out, _settings(args))
     chosen = args.systems, args.transcripts, list(dict.fromkeys(args.seeds))
-    threads = max(1, (os.cpu_count() or 1) // max(1, args.jobs))
     started = time.monotonic()
     with exit_in_a_sentence():
         comparison.prepare()
         for level in levels(comparison, *chosen):
-            side_by_side(level, args.jobs, threads)
+            side_by_side(level, args.jobs)
         found = results(comparison, *chosen)
     counts = json.loads((comparison.manifests / "counts.json").read_text(encoding="utf-8"))
     with atomic_path(args.out / "results.json") as partial:

@@ -41,6 +41,24 @@ def _tell_other_settings(trainer, filename: str) -> None:
         logger.warning("this training goes on with other settings than before: %s", other)
 
 
+def _is_chosen_alike(trainer, filename: str) -> bool:
+    """Whether the best checkpoint of the training in a file was the best by the same metric.
+
+    Otherwise its best value must not be compared with values of another.
+    """
+    ours, theirs = trainer.cfg.checkpoint, saved_config(filename).get("checkpoint", {})
+    keys = "best_checkpoint_metric", "maximize_best_checkpoint_metric"
+    alike = all(theirs.get(key, ours[key]) == ours[key] for key in keys)
+    if not alike and trainer.is_data_parallel_master:
+        logger.warning(
+            "this training goes on by checkpoint.best_checkpoint_metric=%s, where it was %s: the "
+            "next validation gives the best checkpoint so far",
+            ours[keys[0]],
+            theirs[keys[0]],
+        )
+    return alike
+
+
 def _mend_resuming(train: types.ModuleType) -> None:
     """fairseq counts the validations without a better one in attributes of a function, which a
     resumed training starts anew: they travel in the checkpoint's ``extra_state``. And it ends in a
@@ -49,8 +67,9 @@ def _mend_resuming(train: types.ModuleType) -> None:
     counted = vars(train.should_stop_early)
     faults = "Cannot load model parameters", "Criterion does not match", "Optimizer does not match"
 
-    def save_checkpoint(trainer, filename: str, extra_state: dict) -> None:
-        save(trainer, filename, {**extra_state, "early_stopping": dict(counted)})
+    def save_checkpoint(trainer, filename: str, extra_state: dict) -> str | None:
+        # What it returns tells fairseq whether to call the task's post_save.
+        return save(trainer, filename, {**extra_state, "early_stopping": dict(counted)})
 
     def load_checkpoint(
         trainer,
@@ -68,7 +87,10 @@ def _mend_resuming(train: types.ModuleType) -> None:
                 raise
             exit_with_message(_refusal(trainer, filename, error))
         if extra_state is not None and not (reset_optimizer or reset_meters):
-            counted.update(extra_state.get("early_stopping", {}))
+            if _is_chosen_alike(trainer, filename):
+                counted.update(extra_state.get("early_stopping", {}))
+            else:
+                extra_state.pop("best", None)
             if trainer.is_data_parallel_master:
                 _tell_other_settings(trainer, filename)
         return extra_state

@@ -18,6 +18,7 @@ from manifests.errors import exit_with_message
 
 # What a training can be another by.
 PARTS = "task", "model", "criterion", "optimizer", "lr_scheduler", "optimization", "dataset"
+SAVED = *PARTS, "checkpoint"
 # Keys of these that change nothing of what is learnt, or nothing of a training that goes on.
 NO_MATTER = (
     *("num_workers", "num_workers_valid", "data_buffer_size", "tensorboard_logdir", "save_dir"),
@@ -90,7 +91,7 @@ def _as_dict(part: object) -> dict:
 def plain(cfg: omegaconf.DictConfig) -> dict[str, dict]:
     """The parts of a config as fairseq keeps them in checkpoints."""
     container = omegaconf.OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    return {name: _as_dict(part) for name, part in container.items() if name in PARTS}
+    return {name: _as_dict(part) for name, part in container.items() if name in SAVED}
 
 
 def saved_config(checkpoint: str) -> dict[str, dict]:
@@ -102,7 +103,7 @@ def saved_config(checkpoint: str) -> dict[str, dict]:
     cfg = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=new).get("cfg")
     if isinstance(cfg, omegaconf.DictConfig):
         return plain(cfg)
-    return {name: _as_dict(part) for name, part in (cfg or {}).items() if name in PARTS}
+    return {name: _as_dict(part) for name, part in (cfg or {}).items() if name in SAVED}
 
 
 def differences(ours: dict[str, dict], theirs: dict[str, dict], parts: Iterable[str]) -> str:

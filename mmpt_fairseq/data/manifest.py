@@ -95,6 +95,18 @@ def splits_in(folder: Path) -> list[str]:
     return sorted({path.stem for path in folder.glob("*.tsv")} - {"skipped"})
 
 
+def splits_beginning_with(folder: str | Path, name: str) -> list[str]:
+    """The splits that fairseq's ``dataset.combine_valid_subsets`` joins.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = [split for split in splits_in(Path(folder)) if split.startswith(name)]
+    if not found:
+        raise InputError(f"{folder} has no {name}*.tsv to validate on")
+    return found
+
+
 class Manifest:
     """A validated manifest.
 

@@ -25,7 +25,7 @@ def write_record(cfg: FairseqDataclass, generation: object) -> None:
         cfg: the task's config; ``results_path`` None writes nothing.
         generation: fairseq's options of search, a config or a namespace.
     """
-    if not cfg.results_path:
+    if not cfg.results_path or not cfg.decodes_with:  # a training's validation keeps nothing
         return
     names = ("beam", "nbest", "lenpen", "max_len_a", "max_len_b", "temperature")
     names += ("lm_path", "lm_weight", "unnormalized")

@@ -137,6 +137,20 @@ def refuse_weight_decay(optimizer: FairseqOptimizer) -> None:
         )
 
 
+def restart_moments_of_copies(optimizer: FairseqOptimizer) -> None:
+    """Reset Adam's state when the encoder is unfrozen, in fairseq's 16-bit optimizers.
+
+    They have counted the frozen updates as steps with zero gradients, so that the bias correction
+    of the encoder's moments would be lost: its first steps would be up to six times as long with
+    betas of 0.9 and 0.999. Flattened copies share one step count.
+    """
+    if not hasattr(optimizer, "fp32_params"):
+        return
+    optimizer.optimizer.state.clear()
+    for group in optimizer.optimizer.param_groups:
+        group.pop("step", None)  # apex's step count
+
+
 @contextlib.contextmanager
 def scaled_encoder_lr(optimizer: FairseqOptimizer, scale: float) -> Iterator[None]:
     """Context in which the encoder's parameters form a group with ``scale`` times the rate.

@@ -47,6 +47,9 @@ class RowsConfig(FairseqDataclass):
     finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
     ddp_backend: str = II("distributed_training.ddp_backend")
+    disable_validation: bool = II("dataset.disable_validation")
+    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
+    maximize_best_checkpoint_metric: bool = II("checkpoint.maximize_best_checkpoint_metric")
 
 
 class DummyMarkingIterator(EpochBatchIterator):
@@ -149,13 +152,9 @@ class EveryRowMixin:
         kept, ignored = dataset.filter_indices_by_size(indices, max_positions)
         if len(ignored):
             row = int(ignored[0])
-            frames, tokens = (int(n) for n in dataset.size(row))
             # fairseq concatenates or samples manifests: the row number may not be a manifest's.
             name = dataset.manifest.where(row) if hasattr(dataset, "manifest") else "one"
-            sizes = (
-                f"{name} has {frames} frames of 10 ms and {tokens} target tokens, the limits are "
-                f"{max_positions}"
-            )
+            sizes = f"{name} has {_size_text(dataset.size(row))}, the limits are {max_positions}"
             if not dataset_is_training(dataset) or not ignore_invalid_inputs:
                 raise InputError(
                     f"{len(ignored)} rows are too long ({sizes}); raise the task's "
@@ -170,8 +169,9 @@ class EveryRowMixin:
             )
         if not len(kept):
             raise InputError(
-                f"no row is within the limits of {max_positions} frames and tokens; raise the "
-                "task's max_source_positions, max_target_positions or short_first_frames"
+                f"no row is within the limits of {max_positions} frames and tokens; raise "
+                "dataset.max_tokens, or the task's max_source_positions, max_target_positions or "
+                "short_first_frames"
             )
         return kept
 
@@ -219,6 +219,13 @@ class EveryRowMixin:
                     f"{len(sample['id'])} rows gave {len(hypotheses)} hypotheses: a search failed"
                 )
             return hypotheses
+
+
+def _size_text(size: int | tuple[int, int]) -> str:
+    """Describe a row's size as fairseq gets it: its cost, or frames and target tokens."""
+    if isinstance(size, tuple):
+        return f"{int(size[0])} frames of 10 ms and {int(size[1])} target tokens"
+    return f"a cost of {size} filterbank frames and video patches"
 
 
 def data_size(dataset: FairseqDataset) -> list[int]:

@@ -87,8 +87,6 @@ class SpeechToTextConfig(RowsConfig):
     gen_subset: str = II("dataset.gen_subset")
     lm_path: Optional[str] = II("generation.lm_path")
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
-    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
-    disable_validation: bool = II("dataset.disable_validation")
 
 
 def check_metric(cfg: SpeechToTextConfig) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shlex
 import sys
 
@@ -16,6 +17,8 @@ from mmpt_fairseq.compat import mend_commands
 
 logger = logging.getLogger(__name__)
 
+HIGHER_IS_BETTER = re.compile(r"bleu|accuracy|.*_recall_\d+")
+LOWER_IS_BETTER = re.compile(r"loss|.*_loss|mae_\w+|wer|cer|per|der")
 LAST = "checkpoint_last.pt"  # fairseq's default, the one name that it looks for in save_dir
 
 
@@ -25,7 +28,8 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
     Raises:
         InputError: there is no data folder (not needed with ``from_checkpoint``), a launcher
             started several processes but the config is for one, the DDP backend needs GPUs that
-            are missing, or the run has no checkpoint folder of its own.
+            are missing, the run has no checkpoint folder of its own, or it would keep its worst
+            checkpoint.
     """
     mend_commands()
     if not from_checkpoint:
@@ -41,6 +45,7 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
         refuse_independent_processes(cfg)
         _refuse_gpu_backend(cfg)
         _refuse_default_save_dir(cfg)
+        _check_direction(cfg)
 
 
 def is_training_split(cfg: FairseqDataclass, split: str) -> bool:
@@ -109,4 +114,17 @@ def _refuse_default_save_dir(cfg: FairseqDataclass) -> None:
             f"checkpoint.save_dir is not set, and the default {cfg.save_dir} would be shared by "
             f"all such runs; set a folder for each run (to use this one, set "
             f"checkpoint.save_dir=./{cfg.save_dir})"
+        )
+
+
+def _check_direction(cfg: FairseqDataclass) -> None:
+    """Raise InputError if the run would keep the checkpoint with the worst score as its best."""
+    metric = str(cfg.best_checkpoint_metric)
+    maximised = cfg.maximize_best_checkpoint_metric is True
+    wrong = LOWER_IS_BETTER if maximised else HIGHER_IS_BETTER
+    selects = cfg.decodes_with is None and cfg.disable_validation is not True
+    if selects and wrong.fullmatch(metric):
+        raise InputError(
+            f"the checkpoint with the {'highest' if maximised else 'lowest'} {metric} is the worst "
+            f"one; set checkpoint.maximize_best_checkpoint_metric={str(not maximised).lower()}"
         )

@@ -17,7 +17,7 @@ from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.joined_manifest import JoinedManifest
-from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.manifest import Manifest, splits_beginning_with
 from mmpt_fairseq.data.rows import begin_validation, dataset_is_training
 from mmpt_fairseq.extensions import contrasts, reconstructs
 from mmpt_fairseq.tasks._every_row import (
@@ -101,7 +101,6 @@ class AVPretrainingConfig(RowsConfig):
         metadata={"help": "plot a reconstruction in TensorBoard after every validation"},
     )
     tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
-    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
 
 
 @register_task("mmpt_av_pretraining", dataclass=AVPretrainingConfig)
@@ -151,10 +150,10 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                     "task.audio_mask_ratio or task.video_mask_ratio above 0, or "
                     "criterion._name=mmpt_contrastive"
                 )
-            metric = str(self.cfg.best_checkpoint_metric)
-            if not self.contrasts and metric.rpartition("_")[0].endswith("_recall"):
+            if not self.contrasts and self._selects_by_recall:
                 raise InputError(
-                    f"checkpoint.best_checkpoint_metric={metric} is not measured by {cfg._name}; "
+                    f"checkpoint.best_checkpoint_metric={self.cfg.best_checkpoint_metric} is not "
+                    f"measured by {cfg._name}; "
                     "use a contrastive criterion, or set checkpoint.best_checkpoint_metric=loss"
                 )
         criterion = super().build_criterion(cfg)
@@ -208,6 +207,10 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         return result
 
     @property
+    def _selects_by_recall(self) -> bool:
+        return str(self.cfg.best_checkpoint_metric).rpartition("_")[0].endswith("_recall")
+
+    @property
     def encodes_slices(self) -> bool:
         """Whether the ViT only encodes patches averaged over space, one token per time slice."""
         return self.contrasts and not self.reconstructs and not self.contrasts_masked
@@ -234,7 +237,10 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         cfg = self.cfg
         options = self.clip_options.from_config(cfg, self.patch_grid)
         with exit_on_input_error():
-            paths = [os.path.join(cfg.data, f"{name}.tsv") for name in split.split(",")]
+            # fairseq combines what is trained on too, whose splits are named one by one.
+            combined = combine and not is_training_split(cfg, split)
+            names = splits_beginning_with(cfg.data, split) if combined else split.split(",")
+            paths = [os.path.join(cfg.data, f"{name}.tsv") for name in names]
             manifests = [Manifest(path, silent=cfg.use_video) for path in paths]
             dataset = AVDataset(
                 manifests[0] if len(manifests) == 1 else JoinedManifest(manifests),
@@ -279,6 +285,12 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 "and recall of this split mean little; hold out more (manifests: --valid-every)",
                 split,
                 counts[0],
+            )
+        if not counts[0] and not dataset.training and self._selects_by_recall:
+            raise InputError(
+                f"checkpoint.best_checkpoint_metric={self.cfg.best_checkpoint_metric} cannot be "
+                f"measured on {dataset.manifest.path}, no row of which has video and audio; leave "
+                "it out of dataset.valid_subset, or set checkpoint.best_checkpoint_metric=loss"
             )
         if not counts[0] and (dataset.training or not self.reconstructs):
             raise InputError(

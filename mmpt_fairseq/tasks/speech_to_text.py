@@ -16,6 +16,7 @@ from manifests.errors import InputError, exit_on_input_error, reason_of
 from mmpt_fairseq.checkpoint import encoder_digest, same_vocabulary
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.language_pairs import ManifestDatasetCreator
+from mmpt_fairseq.data.manifest import splits_beginning_with
 from mmpt_fairseq.data.rows import begin_validation, dataset_is_training, manifest_datasets
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.data.states import StoredStates
@@ -28,7 +29,11 @@ from mmpt_fairseq.decoding.choice import (
 )
 from mmpt_fairseq.decoding.ensemble import CTCEnsemble, JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
-from mmpt_fairseq.models.freezing import refuse_weight_decay, scaled_encoder_lr
+from mmpt_fairseq.models.freezing import (
+    refuse_weight_decay,
+    restart_moments_of_copies,
+    scaled_encoder_lr,
+)
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
 from mmpt_fairseq.tasks._initialise import initialise
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
@@ -189,6 +194,8 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             if model.encoder.will_unfreeze:
                 refuse_weight_decay(optimizer)
                 model.encoder.drop_frozen_gradients()
+            elif update_num == model.encoder.freezing.updates > 0:
+                restart_moments_of_copies(optimizer)
             with scaled_encoder_lr(optimizer, self.encoder_lr_scale):
                 super().optimizer_step(optimizer, model, update_num)
 
@@ -207,7 +214,13 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         if self.data_cfg.prepend_tgt_lang_tag:
             cfg.ignore_prefix_size = 1  # the language tag is given, not predicted
         self.ctc_learns = getattr(cfg, "ctc_weight", 0) > 0
+        decoding = str(self.cfg.decoding)
         with exit_on_input_error():
+            if self.validation is not None and decoding != "attention" and not self.ctc_learns:
+                raise InputError(
+                    f"task.decoding={decoding} would validate with an untrained CTC head "
+                    "(criterion.ctc_weight=0); raise the weight, or set task.decoding=attention"
+                )
             return FairseqTask.build_criterion(self, cfg)
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
@@ -215,11 +228,15 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             if self.cfg.decodes_with and self.cfg.lm_path:
                 language_model.check_files(self.cfg.lm_path, self.cfg.data)
             training = is_training_split(self.cfg, split)
+            # fairseq sets combine for training too, where all splits are listed explicitly.
+            if combine and not training:
+                splits = ",".join(splits_beginning_with(self.cfg.data, split))
+            else:
+                splits = split
             self.datasets[split] = ManifestDatasetCreator.from_tsv(
                 root=self.cfg.data,
                 cfg=self.data_cfg,
-                # fairseq sets combine for training too, where all splits are listed explicitly.
-                splits=self._splits_with_prefix(split) if combine and not training else split,
+                splits=splits,
                 tgt_dict=self.tgt_dict,
                 pre_tokenizer=self.build_tokenizer(None),
                 bpe_tokenizer=self.build_bpe(None),
@@ -244,13 +261,6 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             parts = manifest_datasets(dataset)
             self.validation.begin([t for p in parts for t in p.manifest.column("tgt_text")])
         return super().get_batch_iterator(dataset, *args, **kwargs)
-
-    def _splits_with_prefix(self, split: str) -> str:
-        """All splits with this name prefix, for ``dataset.combine_valid_subsets``."""
-        found = sorted(path.stem for path in Path(self.cfg.data).glob(f"{split}*.tsv"))
-        if not found:
-            raise InputError(f"{self.cfg.data} has no {split}*.tsv to validate on")
-        return ",".join(found)
 
     def _warn_of_unknown_tokens(self, split: str) -> None:
         unknown = sum(part.unknown for part in manifest_datasets(self.datasets[split]))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
+import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from numpy.typing import NDArray
@@ -173,9 +174,13 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         weights = {n: w for n, w in checkpoint["model"].items() if n.startswith("upstream.")}
         current = {f"upstream.{name}": w for name, w in upstream.state_dict().items()}
         # An untrained encoder is initialised again; the checkpoint has the original one.
+        precision = _training_precision(settings_of(checkpoint, "common"))
         same = str(cfg.upstream).startswith("random") or (
             weights.keys() == current.keys()
-            and all(weights[n].equal(current[n].cpu()) for n in current)
+            and all(
+                _rounded(weights[n], precision).equal(_rounded(current[n], precision))
+                for n in current
+            )
         )
         stored = saved.get("upstream_weights") or cfg.upstream_weights  # older ones lack it
         if saved.get("upstream_kind") != cfg.upstream_kind or stored != cfg.upstream_weights:
@@ -190,6 +195,10 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:
         training = is_training_split(self.cfg, split)
         with exit_on_input_error():
+            if combine and not training:
+                raise InputError(
+                    "mmpt_superb validates on one manifest; leave dataset.combine_valid_subsets out"
+                )
             manifest = self._manifest(self.cfg, split)
             check_rows(self.labels, manifest)
             self._check_lengths(manifest, training)
@@ -215,13 +224,20 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     def max_positions(self) -> tuple[int, int]:
         return self.cfg.max_source_positions, 1
 
-    @property
-    def source_dictionary(self) -> None:
-        return None
 
-    @property
-    def target_dictionary(self) -> None:
-        return None
+def _training_precision(common: dict) -> torch.dtype:
+    """The dtype to which fairseq converted the model for training, from the config's ``common``."""
+    if common.get("fp16") or common.get("memory_efficient_fp16"):
+        return torch.float16
+    if common.get("bf16") or common.get("memory_efficient_bf16"):
+        return torch.bfloat16
+    return torch.float32
+
+
+def _rounded(weight: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
+    """A weight rounded to the training precision; integer buffers are unchanged."""
+    weight = weight.cpu()
+    return weight.to(precision) if weight.is_floating_point() else weight
 
 
 def class_weights(manifest: Manifest) -> NDArray[np.float64]:

@@ -73,7 +73,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--longest",
         type=float,
-        default=LONGEST_PIECE,
         metavar="SECONDS",
         help=f"longer recordings are cut where they are quietest ({LONGEST_PIECE:g})",
     )

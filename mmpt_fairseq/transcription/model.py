@@ -122,7 +122,7 @@ class SpeechModel:
         self,
         sounds: Iterable[Sound],
         batch_size: int = 8,
-        longest: float = LONGEST_PIECE,
+        longest: float | None = None,
         progress: bool = False,
         rate: int | None = None,
         **search,
@@ -133,7 +133,8 @@ class SpeechModel:
             sounds: as of :meth:`transcribe`; a transcript's ``path`` is ``samples 1`` for an array
                 that comes first.
             batch_size: pieces decoded at once; changes speed and memory, not what is found.
-            longest: seconds; what lasts longer is cut where it is quietest.
+            longest: seconds; what lasts longer is cut where it is quietest. By default 20, or the
+                model's limit if that is less.
             progress: show a bar on stderr.
             rate: of arrays, in Hz.
             search: ``decoding``, ``beam``, ``language``, ``lm_path``, ``lm_weight`` and
@@ -154,6 +155,8 @@ class SpeechModel:
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} must be at least 1")
         limit = self.task.cfg.max_source_positions / FRAMES_A_SECOND
+        if longest is None:
+            longest = min(LONGEST_PIECE, limit)
         if not 1 <= longest <= limit:
             raise InputError(
                 f"pieces of {longest:g} s are not between 1 s and the model's {limit:g} s"

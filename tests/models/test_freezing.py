@@ -12,6 +12,7 @@ from mmpt_fairseq.models.freezing import (
     AFTER_LAST_UPDATE,
     Freezing,
     refuse_weight_decay,
+    restart_moments_of_copies,
     scaled_encoder_lr,
 )
 from tests.helpers import speech_batch, speech_model, speech_task
@@ -191,6 +192,32 @@ def test_weight_decay_with_fp16_copies_is_refused():
         with refused:
             refuse_weight_decay(copies)
     refuse_weight_decay(adam(parameters))
+
+
+def test_adam_begins_anew_on_copies_as_the_encoder_thaws():
+    """With gradients of one, Adam's first step is as long as the rate: its bias is corrected."""
+    common = SimpleNamespace(bf16=True, fp16_scale_window=1)
+    cfg = SimpleNamespace(optimizer=None, common=common)
+    steps = {}
+    for restarts in (False, True):
+        parameter = torch.nn.Parameter(torch.zeros(3))
+        inner = adam([parameter])
+        copies = FP16Optimizer(cfg, [parameter], inner, [parameter])
+        for _ in range(100):
+            parameter.grad = torch.zeros(3)  # what fairseq fills in while it is frozen
+            inner.step()
+        if restarts:
+            restart_moments_of_copies(copies)
+        before = parameter.detach().clone()
+        parameter.grad = torch.ones(3)
+        inner.step()
+        steps[restarts] = float((before - parameter).detach().mean())
+    assert steps[True] == pytest.approx(0.01, rel=1e-4)
+    assert steps[False] != pytest.approx(0.01, rel=0.1)
+    kept = adam([parameter])
+    kept.optimizer.state["x"] = {}
+    restart_moments_of_copies(kept)  # in 32 bits what is frozen has no gradients, so no steps
+    assert "x" in kept.optimizer.state
 
 
 @pytest.mark.parametrize(

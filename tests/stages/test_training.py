@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmpt_fairseq.checkpoint import encoder_state
+from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint
 from mmpt_fairseq.data.manifest import Manifest
 from tests.commands import (
     ROOT,
@@ -251,6 +251,42 @@ def test_patience_survives_a_restart(corpora, tmp_path):
     assert validations("first", 9) == 0
     taken_over = f"checkpoint.finetune_from_model={tmp_path / 'first' / 'checkpoint_last.pt'}"
     assert validations("second", 9, taken_over) == 4
+
+
+def test_a_training_goes_on_by_another_metric(corpora, tmp_path):
+    """A lowest loss of some bits must not be compared with error rates of some dozens of percent;
+    nor what was counted towards its patience."""
+    options = ["optimization.lr=[0.0]", "checkpoint.patience=1", "optimization.max_update=99"]
+    options += ["dataset.validate_interval=1", "checkpoint.save_interval=1"]
+    command = ["finetuning", corpora / "asr", tmp_path, *options]
+    succeeded(train(*command, "optimization.max_epoch=1"))
+    by_wer = ["++task.eval_wer=true", "generation.max_len_b=5"]
+    by_wer += ["checkpoint.best_checkpoint_metric=wer", "optimization.max_epoch=3"]
+    output = succeeded(train(*command, *by_wer))
+    assert "goes on by checkpoint.best_checkpoint_metric=wer, where it was loss" in output
+    best = load_checkpoint(tmp_path / "checkpoint_best.pt")["extra_state"]["best"]
+    assert best == pytest.approx(float(losses(output, "valid_wer")[0]), abs=0.01)
+    assert len(losses(output, "valid_wer")) == 2
+    again = train(*command, *by_wer, "optimization.max_epoch=9")
+    assert "where it was loss" not in succeeded(again)
+
+
+def test_a_task_learns_where_checkpoints_are_saved(corpora, tmp_path):
+    """fairseq calls ``post_save`` with what ``Trainer.save_checkpoint`` returns."""
+    user_dir = tmp_path / "saving"
+    user_dir.mkdir()
+    (user_dir / "__init__.py").write_text(
+        "from fairseq.tasks import register_task\n"
+        "import mmpt_fairseq\n"
+        "from mmpt_fairseq.tasks.speech_to_text import *\n"
+        "@register_task('saving', dataclass=SpeechToTextConfig)\n"
+        "class Saving(ManifestSpeechToTextTask):\n"
+        "    def post_save(self, path, num_updates):\n"
+        "        print('saved', path, num_updates)\n"
+    )
+    options = [f"common.user_dir={user_dir}", "task._name=saving", "optimization.max_update=1"]
+    output = succeeded(train("finetuning", corpora / "asr", tmp_path / "run", *options))
+    assert f"saved {tmp_path / 'run'}" in output
 
 
 def test_no_clip_is_short_enough(corpora, tmp_path):

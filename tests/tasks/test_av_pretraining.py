@@ -1,6 +1,8 @@
 """Stage 1's task: refused configs, warnings, the dry run and the plotted reconstruction."""
 
 import re
+import shutil
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -98,9 +100,54 @@ def test_warns_if_validation_contrasts_few_clips(folder, caplog):
 
 
 def test_recall_as_checkpoint_metric_needs_a_contrastive_criterion(folder):
-    task = loaded(folder, best_checkpoint_metric="audio_to_video_recall_1")
+    task = loaded(
+        folder,
+        best_checkpoint_metric="audio_to_video_recall_1",
+        maximize_best_checkpoint_metric=True,
+    )
     with pytest.raises(SystemExit, match="recall_1 is not measured by mmpt_masked_reconstruction;"):
         task.build_criterion(OmegaConf.create(MAE))
+
+
+def test_recall_needs_pairs_in_every_validation_split(folder, tmp_path):
+    """fairseq looks up the metric after each split."""
+    write_clips(tmp_path, [0.3, 0.3])
+    shutil.copy(tmp_path / "train.tsv", tmp_path / "valid.tsv")
+    for metric in ("loss", "audio_to_video_recall_1"):
+        task = AVPretrainingTask.setup_task(
+            config(tmp_path, best_checkpoint_metric=metric, maximize_best_checkpoint_metric=True)
+            if metric != "loss"
+            else config(tmp_path)
+        )
+        task.patch_grid = av_model().video_encoder.patches.grid
+        task.contrasts = task.reconstructs = True
+        refused = pytest.raises(SystemExit, match=r"recall_1 cannot be measured on .*valid\.tsv")
+        with nullcontext() if metric == "loss" else refused:
+            task.load_dataset("valid")
+
+
+def test_clips_beyond_max_tokens_are_left_out(folder, caplog):
+    task = loaded(folder)
+    dataset = task.dataset("train")
+    limit = int(sorted(dataset.sizes)[2])
+    rows = dataset.ordered_indices()
+    kept = task.filter_indices_by_size(rows, dataset, limit, ignore_invalid_inputs=True)
+    assert set(kept) == {row for row in rows if dataset.sizes[row] <= limit}
+    [message] = [r.message for r in caplog.records if "left out" in r.message]
+    costs = f"{max(dataset.sizes)} filterbank frames and video patches"
+    assert f"left out 1 of 4 rows beyond the limits ({folder}/train.tsv" in message
+    assert f"a cost of {costs}, the limits are {limit})" in message
+    with pytest.raises(SystemExit, match=r"no row is within .* raise dataset\.max_tokens"):
+        task.filter_indices_by_size(rows, dataset, 1, ignore_invalid_inputs=True)
+
+
+def test_validation_splits_are_combined(folder, tmp_path):
+    for name in ("train", "valid", "valid_more"):
+        (tmp_path / f"{name}.tsv").write_text((folder / "train.tsv").read_text())
+    task = loaded(tmp_path, audio_root=str(folder))
+    task.load_dataset("train", combine=True)  # fairseq sets combine for training too
+    task.load_dataset("valid", combine=True)
+    assert [len(task.dataset(name)) for name in ("train", "valid")] == [4, 8]
 
 
 def test_comma_separated_splits_are_concatenated(folder):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,31 @@ def test_default_ddp_backend_is_refused_on_cpus(tmp_path, monkeypatch):
     check_start(several)
     several.distributed_world_size, several.decodes_with = 2, "model.pt"  # nothing is wrapped
     check_start(several)
+
+
+@pytest.mark.parametrize(
+    ("metric", "maximised", "needed"),
+    [
+        ("bleu", False, "true"),
+        ("accuracy", False, "true"),
+        ("video_to_audio_recall_5", False, "true"),
+        ("wer", True, "false"),
+        ("loss", True, "false"),
+        ("mae_audio", True, "false"),
+    ],
+)
+def test_wrong_direction_of_the_checkpoint_metric_is_refused(tmp_path, metric, maximised, needed):
+    cfg = SpeechToTextConfig(data=str(tmp_path), distributed_world_size=1, decodes_with=None)
+    cfg.best_checkpoint_metric, cfg.maximize_best_checkpoint_metric = metric, maximised
+    with pytest.raises(InputError, match=f"maximize_best_checkpoint_metric={needed}"):
+        check_start(cfg)
+    for name, value in {
+        "decodes_with": "model.pt",
+        "disable_validation": True,
+        "maximize_best_checkpoint_metric": not maximised,
+        "best_checkpoint_metric": "of_ones_own",
+    }.items():
+        check_start(replace(cfg, **{name: value}))
 
 
 def test_peak_memory_grows_with_allocations_and_is_kept_after_release():

@@ -210,10 +210,14 @@ def load(data, splits, **options):
 def test_checkpoint_metric_must_be_measured(tmp_path, metric, option):
     write_clips(tmp_path, [0.3], tgt_text=["ja"])
     build_vocabulary(tmp_path)
+    selection = {
+        "best_checkpoint_metric": metric,
+        "maximize_best_checkpoint_metric": metric == "bleu",
+    }
     message = rf"best_checkpoint_metric={metric} is not measured; set \+\+task\.{option}=true"
     with pytest.raises(SystemExit, match=message):
-        load(tmp_path, "train", best_checkpoint_metric=metric)
-    load(tmp_path, "train", best_checkpoint_metric=metric, **{option: True})
+        load(tmp_path, "train", **selection)
+    load(tmp_path, "train", **selection, **{option: True})
 
 
 def test_vocabulary_can_include_source_text(tmp_path):

@@ -189,14 +189,21 @@ def test_resuming_a_head_needs_the_same_labels_and_upstream(superb, tmp_path):
     cfg = model_config(upstream=str(first))
     model, full = task.build_model(cfg), task.state_dict()
 
-    def resume(upstream, **state):
-        cfg_saved = {"model": OmegaConf.to_container(cfg, enum_to_str=True)}
+    def resume(upstream, precision=torch.float32, common=None, **state):
+        cfg_saved = {"model": OmegaConf.to_container(cfg, enum_to_str=True), "common": common or {}}
         path = tmp_path / "checkpoint_last.pt"
-        save_checkpoint(path, cfg_saved, model.state_dict(), full | state)
+        rounded = {name: w.to(precision).float() for name, w in model.state_dict().items()}
+        save_checkpoint(path, cfg_saved, rounded, full | state)
         task.build_model(model_config(upstream=str(upstream)))
 
     resume(first)
     resume(moved)
+    resume(first, torch.float16, {"fp16": True})
+    resume(first, torch.bfloat16, {"bf16": True})
+    with pytest.raises(SystemExit, match="a head on another upstream"):
+        resume(second, torch.bfloat16, {"bf16": True})
+    with pytest.raises(SystemExit, match="a head on another upstream"):
+        resume(first, torch.float16)
     for upstream in (second, "fbank"):
         with pytest.raises(SystemExit, match=r"a head on another upstream \(.*first\.pt\)"):
             resume(upstream)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import sacrebleu
 from fairseq.logging import metrics
+from omegaconf import OmegaConf
 
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint
+from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyConfig
 from mmpt_fairseq.tasks._validation import ValidationScorer, log_scores, score_counts
 from tests.commands import generate, losses, succeeded, train
 from tests.helpers import speech_model, speech_task
@@ -52,6 +54,22 @@ def test_targets_longer_than_max_len_b_cause_a_warning(caplog):
     scorer().check_lengths(np.array([3, 6, 7]))
     message = "2 targets have up to 7 tokens, .* generation.max_len_b=5"
     assert re.search(message, caplog.text)
+
+
+@pytest.mark.parametrize("decoding", ["ctc", "ctc_beam", "joint"])
+def test_validation_with_an_untrained_ctc_head_is_refused(decoding):
+    task = speech_task()
+    task.cfg.decoding, task.validation = decoding, scorer()
+    cfg = OmegaConf.structured(
+        LabelSmoothedCrossEntropyConfig(sentence_avg=True, ctc_weight=0.0, max_update=9)
+    )
+    cfg._name = "mmpt_label_smoothed_cross_entropy"
+    with pytest.raises(
+        SystemExit, match=f"task.decoding={decoding} would validate with an untrained CTC"
+    ):
+        task.build_criterion(cfg)
+    task.validation = None
+    task.build_criterion(cfg)
 
 
 def test_best_checkpoint_is_selected_by_wer_and_encoder_unfreezes(stages, corpora, tmp_path):
