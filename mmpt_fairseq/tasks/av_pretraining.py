@@ -237,7 +237,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         cfg = self.cfg
         options = self.clip_options.from_config(cfg, self.patch_grid)
         with exit_on_input_error():
-            # fairseq combines what is trained on too, whose splits are named one by one.
+            # fairseq sets combine for training too, where all splits are listed explicitly.
             combined = combine and not is_training_split(cfg, split)
             names = splits_beginning_with(cfg.data, split) if combined else split.split(",")
             paths = [os.path.join(cfg.data, f"{name}.tsv") for name in names]

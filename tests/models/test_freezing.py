@@ -194,8 +194,8 @@ def test_weight_decay_with_fp16_copies_is_refused():
     refuse_weight_decay(adam(parameters))
 
 
-def test_adam_begins_anew_on_copies_as_the_encoder_thaws():
-    """With gradients of one, Adam's first step is as long as the rate: its bias is corrected."""
+def test_adam_state_of_fp16_copies_is_reset_when_the_encoder_unfreezes():
+    """With gradients of one, bias correction makes Adam's first step equal the learning rate."""
     common = SimpleNamespace(bf16=True, fp16_scale_window=1)
     cfg = SimpleNamespace(optimizer=None, common=common)
     steps = {}
@@ -204,7 +204,7 @@ def test_adam_begins_anew_on_copies_as_the_encoder_thaws():
         inner = adam([parameter])
         copies = FP16Optimizer(cfg, [parameter], inner, [parameter])
         for _ in range(100):
-            parameter.grad = torch.zeros(3)  # what fairseq fills in while it is frozen
+            parameter.grad = torch.zeros(3)  # as fairseq fills in while frozen
             inner.step()
         if restarts:
             restart_moments_of_copies(copies)
@@ -216,7 +216,7 @@ def test_adam_begins_anew_on_copies_as_the_encoder_thaws():
     assert steps[False] != pytest.approx(0.01, rel=0.1)
     kept = adam([parameter])
     kept.optimizer.state["x"] = {}
-    restart_moments_of_copies(kept)  # in 32 bits what is frozen has no gradients, so no steps
+    restart_moments_of_copies(kept)  # no copies: frozen parameters have no gradients, so no steps
     assert "x" in kept.optimizer.state
 
 
