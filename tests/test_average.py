@@ -125,7 +125,7 @@ def test_an_average_starts_a_training_and_continues_none(stages, corpora, tmp_pa
         return train("finetuning", corpora / "asr", tmp_path / name, *overrides)
 
     sentence = refused(start("on", f"checkpoint.restore_file={output}"))
-    assert "average.pt has no state of an optimizer (it is an average" in sentence
+    assert "average.pt has no optimizer state (it is an average" in sentence
     anew = [f"checkpoint.finetune_from_model={output}", "optimization.max_update=1"]
     succeeded(start("new", *anew, "optimization.lr=[1e-9]"))
     history = load_checkpoint(tmp_path / "new" / "checkpoint_last.pt")["optimizer_history"]

@@ -129,7 +129,7 @@ def test_a_data_config_that_cannot_be(asr, line, fault):
 
 def test_a_dictionary_that_cannot_be(asr):
     (asr / "dict.txt").write_text("a 1\na 1\n")
-    with pytest.raises(SystemExit, match=r"dict\.txt is no vocabulary of fairseq's"):
+    with pytest.raises(SystemExit, match=r"dict\.txt is not a fairseq vocabulary"):
         ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(asr)))
 
 
@@ -223,7 +223,7 @@ def test_a_training_that_goes_on_with_fewer_rows(asr, tmp_path):
     (asr / "train.tsv").write_text("".join(rows[:3]))
     options.append("optimization.max_update=5")
     sentence = refused(train("finetuning", asr, tmp_path / "run", *options))
-    assert "had seen 3 batches of its epoch 1, which has 2 by now" in sentence
+    assert "had processed 3 batches of epoch 1, which now has 2" in sentence
     options.append("checkpoint.reset_dataloader=true")
     succeeded(train("finetuning", asr, tmp_path / "run", *options))
 
@@ -329,7 +329,7 @@ def test_config_key_that_does_not_exist(corpora, tmp_path):
 
 def test_patches_and_mask_ratios_that_cannot_be(corpora, tmp_path):
     options = {"task.video_size=18": "not a whole number of patches"}
-    options["+task.audio_mask_ratio=1.0"] = "must be at least 0 and below 1"
+    options["+task.audio_mask_ratio=1.0"] = "must be at least 0 (no masking) and below 1"
     for option, message in options.items():
         assert message in refused(train("pretraining", corpora / "av", tmp_path, option))
 

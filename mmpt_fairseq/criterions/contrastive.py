@@ -1,6 +1,6 @@
 """Contrastive learning (CLR): symmetric InfoNCE between the clips of a batch, and MAE+CLR.
 
-For unit vectors a_i, v_i and scale s, with negatives from every process (arXiv 2103.00020):
+For unit vectors a_i, v_i and scale s, with negatives from all processes (arXiv 2103.00020):
 
     loss = 1/2 sum_i [ -log softmax_j(s a_i . v_j)_i - log softmax_j(s v_i . a_j)_i ]
 """
@@ -26,10 +26,10 @@ from mmpt_fairseq.modules.distributed import gather_from_all_processes
 
 @register_criterion("mmpt_contrastive", dataclass=FairseqDataclass)
 class ContrastiveCriterion(PretrainingCriterion):
-    """CLR alone.
+    """CLR only.
 
     Attributes:
-        retrieval: the pairs of the validation set that is being read.
+        retrieval: collects the pairs of the current validation set.
     """
 
     contrasts = True
@@ -39,7 +39,7 @@ class ContrastiveCriterion(PretrainingCriterion):
         self.retrieval = Retrieval()
 
     def contrast(self, embeddings: Embeddings, sample: dict) -> tuple[Tensor, dict]:
-        """Loss and logs; in evaluation the pairs are kept for retrieval among all of them."""
+        """Loss and logs; in evaluation the pairs are also added to ``retrieval``."""
         is_dummy = sample.get("is_dummy", False)
         if not self.training:
             self.retrieval.add(embeddings, is_dummy)
@@ -55,10 +55,10 @@ class ContrastiveCriterion(PretrainingCriterion):
 
 @dataclass
 class ReconstructionAndContrastiveConfig(MaskedReconstructionConfig):
-    """The paper adds both losses as they are."""
+    """Defaults: the paper's unweighted sum of both losses."""
 
     contrastive_weight: float = field(
-        default=1.0, metadata={"help": "weight of CLR beside MAE's 1 (paper: equal)"}
+        default=1.0, metadata={"help": "weight of CLR, relative to MAE (paper: 1)"}
     )
 
 
@@ -66,7 +66,7 @@ class ReconstructionAndContrastiveConfig(MaskedReconstructionConfig):
     "mmpt_masked_reconstruction_and_contrastive", dataclass=ReconstructionAndContrastiveConfig
 )
 class ReconstructionAndContrastiveCriterion(ContrastiveCriterion):
-    """MAE on masked input plus CLR on the whole, or on the same masked input."""
+    """MAE on masked input plus CLR on unmasked clips, or on the same masked input."""
 
     reconstructs = True
 
@@ -85,17 +85,17 @@ class ReconstructionAndContrastiveCriterion(ContrastiveCriterion):
 
 
 def contrastive_loss(embeddings: Embeddings, is_dummy: bool = False) -> tuple[Tensor, dict]:
-    """Sum of InfoNCE over this process's clips against all processes', and what to log.
+    """InfoNCE of this process's clips against those of all processes, summed, and logs.
 
     Args:
-        embeddings: unit vectors ``(V, D)``; V may be 0, and still every process takes part.
+        embeddings: unit vectors ``(P, D)``; every process must call this, even if P is 0.
         is_dummy: the batch only keeps processes in step; its clips are left out.
     """
     rows = 0 if is_dummy else len(embeddings.audio)
     all_audio, start = gather_from_all_processes(embeddings.audio, rows)
     all_video, _ = gather_from_all_processes(embeddings.video, rows)
     target = torch.arange(start, start + rows, device=all_audio.device)
-    # Not in the 16 bits of common.amp: cosines close to one, times a scale of 100, would be coarse.
+    # Autocast is off: in 16 bits cosines close to 1, times a scale of 100, would be too coarse.
     with torch.autocast(all_audio.device.type, enabled=False):
         scale = embeddings.log_scale.exp()
         audio_to_video = scale * embeddings.audio[:rows] @ all_video.t()  # (rows, all rows)
@@ -104,9 +104,9 @@ def contrastive_loss(embeddings: Embeddings, is_dummy: bool = False) -> tuple[Te
             F.cross_entropy(audio_to_video, target, reduction="sum")
             + F.cross_entropy(video_to_audio, target, reduction="sum")
             if rows
-            else audio_to_video.sum() + video_to_audio.sum()  # 0, but keeps the graph in step
+            else audio_to_video.sum() + video_to_audio.sum()  # 0, with a graph for backward
         )
-    # A tensor in any case: fairseq adds up tensors and numbers of the processes apart.
+    # Always a tensor: fairseq sums tensors and numbers of processes separately.
     correct = (audio_to_video.argmax(1) == target).sum() if rows else loss.new_zeros(())
     logs = {
         "clr": loss.detach(),

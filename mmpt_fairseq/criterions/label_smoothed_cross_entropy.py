@@ -1,7 +1,7 @@
-"""Label-smoothed cross entropy of the decoder plus CTC on the encoder: fairseq's own, combined.
+"""Label-smoothed cross entropy of the decoder plus CTC on the encoder (hybrid CTC/attention).
 
-Attention alone aligns late on little data; CTC aligns in minutes (arXiv 1609.06773). With
-``model.decoder_layers=0`` there is CTC alone.
+On little data attention alone aligns late; CTC aligns in minutes (arXiv 1609.06773). With
+``model.decoder_layers=0`` the loss is CTC only.
 """
 
 import logging
@@ -30,18 +30,18 @@ class LabelSmoothedCrossEntropyConfig(LabelSmoothedCrossEntropyWithCtcCriterionC
 
     label_smoothing: float = field(default=0.1, metadata={"help": "0 means no label smoothing"})
     ctc_weight: float = field(
-        default=0.3, metadata={"help": "weight of the CTC term beside cross entropy's 1; 0: off"}
+        default=0.3, metadata={"help": "weight of CTC, relative to cross entropy; 0: off"}
     )
     ctc_guide_updates: int = field(
         default=0,
         metadata={
-            "help": "updates for which CTC's labels are held near their share of the speech, less "
-            "and less, so that it finds out sooner which sound is whose; 0: off"
+            "help": "updates over which a diagonal prior on CTC alignments decays to nothing, so "
+            "that CTC aligns sooner; 0: off"
         },
     )
     ctc_guide_width: float = field(
         default=0.06,
-        metadata={"help": "how near: a standard deviation, as a share of the clip's speech"},
+        metadata={"help": "standard deviation of the prior, as a fraction of the clip's speech"},
     )
     report_accuracy: bool = field(default=True, metadata={"help": "report token accuracy"})
     max_update: int = II("optimization.max_update")
@@ -49,11 +49,11 @@ class LabelSmoothedCrossEntropyConfig(LabelSmoothedCrossEntropyWithCtcCriterionC
 
 @register_criterion("mmpt_label_smoothed_cross_entropy", dataclass=LabelSmoothedCrossEntropyConfig)
 class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterion):
-    """The blank is the dictionary's BOS; CTC's targets come from the dataset.
+    """fairseq's criterion with the dictionary's BOS as blank and CTC targets from the dataset.
 
-    Of a model without decoder it is CTC alone. ``ctc_loss`` is logged in bits a label and without
-    its weight, so that runs compare (while CTC is guided, those of validation: training's holds the
-    guide); targets too long for their sound count with a loss of 0.
+    For a model without decoder the loss is CTC only. ``ctc_loss`` is logged in bits per label,
+    unweighted, so that runs are comparable (with guided CTC only in validation: in training it
+    includes the prior). Targets too long for their audio count with a loss of 0.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
         ignore_prefix_size,
         report_accuracy,
         ctc_weight,
-        # Configs of older checkpoints do not have them.
+        # Defaults for configs of older checkpoints, which lack these options.
         ctc_guide_updates=LabelSmoothedCrossEntropyConfig.ctc_guide_updates,
         ctc_guide_width=LabelSmoothedCrossEntropyConfig.ctc_guide_width,
         max_update=0,
@@ -79,7 +79,7 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
             )
         if 0 < max_update <= ctc_guide_updates:
             logger.warning(
-                "all %d updates of CTC are guided; set criterion.ctc_guide_updates lower than %d",
+                "CTC is guided in all %d updates; set criterion.ctc_guide_updates lower than %d",
                 max_update,
                 ctc_guide_updates,
             )
@@ -89,9 +89,9 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
             raise InputError(f"criterion.{error}") from None
 
     def forward(self, model, sample: dict, reduce: bool = True) -> tuple:
-        """fairseq's; see :class:`FairseqCriterion`."""
+        """fairseq's (loss, sample size, logging output)."""
         strength = self.guide.strength(model.encoder.num_updates) if self.training else 0.0
-        model = _Guided(model, self.guide.width, strength) if strength else model
+        model = _GuidedModel(model, self.guide.width, strength) if strength else model
         loss, sample_size, logs = super().forward(model, sample, reduce=reduce)
         logs["with_decoder"] = int(model.has_decoder)
         if self.ctc_weight > 0:
@@ -101,9 +101,9 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: list[dict]) -> None:
-        """fairseq's, with a CTC loss of its own: theirs is weighted, and a token of the decoder.
+        """fairseq's metrics, with our ``ctc_loss``: theirs is weighted and per decoder token.
 
-        Without a decoder there is no likelihood of tokens either, and no perplexity of 1.
+        Without a decoder, token likelihood and perplexity (always 1) are not logged.
         """
         if any(output.get("with_decoder") for output in logging_outputs):
             super(LabelSmoothedCrossEntropyWithCtcCriterion, cls).reduce_metrics(logging_outputs)
@@ -126,21 +126,20 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
             return super().compute_loss(model, net_output, sample, reduce=reduce)
         if self.ctc_weight <= 0:
             raise InputError(
-                "model.decoder_layers=0 leaves CTC alone to learn from; set criterion.ctc_weight "
-                "above 0"
+                "model.decoder_layers=0 leaves only the CTC loss; set criterion.ctc_weight above 0"
             )
         zero = net_output[1]["encoder_out"]["ctc_logits"][0].new_zeros(()).float()
-        return zero, zero.clone()  # fairseq adds to the first in place
+        return zero, zero.clone()  # cloned, because fairseq adds to the first in place
 
     def compute_accuracy(self, model, net_output: tuple, sample: dict):
-        """Tokens that the decoder guesses right, and all of them; none without a decoder."""
+        """Number of correct tokens and of all tokens; both 0 without a decoder."""
         if net_output[0] is not None:
             return super().compute_accuracy(model, net_output, sample)
         return (net_output[1]["encoder_out"]["src_lengths"][0].new_zeros(()),) * 2
 
 
-class _Guided:
-    """A model as fairseq's criterion uses it, with the prior on what CTC gets."""
+class _GuidedModel:
+    """Wraps a model for fairseq's criterion; applies the prior to the inputs of CTC."""
 
     def __init__(self, model, width: float, strength: float) -> None:
         self.model, self.width, self.strength = model, width, strength
@@ -152,20 +151,20 @@ class _Guided:
         return getattr(self.model, name)
 
     def get_ctc_output(self, net_output: tuple, sample: dict) -> tuple[Tensor, Tensor]:
-        """Log probabilities ``(T, B, U + 2)`` of the labels that the batch says, and lengths."""
+        """Log probabilities ``(T, B, U + 2)`` of the labels in the batch, and lengths ``(B,)``."""
         lprobs, lengths = self.model.get_ctc_output(net_output, sample)
         targets, target_lengths = self.model.get_ctc_target(sample)
         features, frames = (sample["net_input"][name] for name in ("src_tokens", "src_lengths"))
-        if self.model.encoder.given_states:  # of which none tells how loud it is
+        if self.model.encoder.given_states:  # loudness unknown: assume speech throughout
             features = torch.zeros_like(features)
         progress = speech_progress(features, frames)
         progress = progress_at(progress, frames, len(lprobs), lengths)
-        lprobs, numbered = apply_prior(
+        lprobs, target_classes = apply_prior(
             lprobs.transpose(0, 1), targets, target_lengths, progress, self.width, self.strength
         )
-        self.targets = numbered, target_lengths
+        self.targets = target_classes, target_lengths
         return lprobs.transpose(0, 1), lengths
 
     def get_ctc_target(self, sample: dict) -> tuple[Tensor, Tensor]:
-        """Targets among the classes of :meth:`get_ctc_output`, which fairseq asks for first."""
+        """Targets as classes of :meth:`get_ctc_output`, which fairseq calls first."""
         return self.targets

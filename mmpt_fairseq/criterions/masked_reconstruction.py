@@ -1,7 +1,7 @@
-"""Masked autoencoding (MAE): squared error on masked patches, audio and video terms added.
+"""Masked autoencoding (MAE): squared error on masked patches, summed over audio and video.
 
 ``loss = sum over clips of (audio error + video error)``, each error the mean over the masked
-values of one clip; normalised by the number of clips, so that neither batch size nor the number
+values of a clip. fairseq divides by the number of clips, so that neither batch size nor the number
 of processes changes the gradient.
 """
 
@@ -17,19 +17,19 @@ from mmpt_fairseq.models.av_pretraining import Reconstruction
 
 @dataclass
 class MaskedReconstructionConfig(FairseqDataclass):
-    """The paper adds both terms as they are."""
+    """Defaults: the paper's unweighted sum of both terms."""
 
     video_weight: float = field(
-        default=1.0, metadata={"help": "weight of the video term beside audio's 1"}
+        default=1.0, metadata={"help": "weight of the video error, relative to the audio error"}
     )
 
 
 class PretrainingCriterion(FairseqCriterion):
-    """What stage 1's objectives share: logs are sums, so that processes may add theirs.
+    """Base of stage 1's criterions: logs are sums, so that they can be added over processes.
 
     Attributes:
-        reconstructs: fills in what is masked, so that something must be.
-        contrasts: tells pairs apart, so that clips need sound and pictures.
+        reconstructs: the criterion has an MAE term, which needs masked patches.
+        contrasts: the criterion has a CLR term, which needs clips with audio and video.
     """
 
     reconstructs = contrasts = False
@@ -45,7 +45,7 @@ class PretrainingCriterion(FairseqCriterion):
 
 @register_criterion("mmpt_masked_reconstruction", dataclass=MaskedReconstructionConfig)
 class MaskedReconstructionCriterion(PretrainingCriterion):
-    """MAE alone."""
+    """MAE only."""
 
     reconstructs = True
 
@@ -63,7 +63,7 @@ class MaskedReconstructionCriterion(PretrainingCriterion):
 def reconstruction_loss(
     reconstruction: Reconstruction, video_weight: float
 ) -> tuple[Tensor, dict[str, Tensor | int]]:
-    """The sum of all clips' errors, and what of it is logged: sums, and numbers of clips."""
+    """The weighted sum of all clips' errors, and logs: sums of errors and numbers of clips."""
     audio, video = reconstruction.audio_error.sum(), reconstruction.video_error.sum()
     logs = {
         "mae_audio": audio.detach(),
@@ -75,7 +75,7 @@ def reconstruction_loss(
 
 
 def logging_output(sample: dict, loss: Tensor, sample_size: int, logs: dict) -> dict:
-    """What fairseq is told of a batch, of sums alone: it may add those of several processes."""
+    """fairseq's logging output of a batch; all entries are sums, which it may add up."""
     return {
         "loss": loss.detach(),
         "sample_size": sample_size,
@@ -86,7 +86,7 @@ def logging_output(sample: dict, loss: Tensor, sample_size: int, logs: dict) -> 
 
 
 def reduce_logs(logging_outputs: list[dict]) -> None:
-    """Log ``loss`` per sample and every ``name`` that comes with a ``name_clips`` per clip."""
+    """Log ``loss`` per sample, and per clip each ``name`` that has a count ``name_clips``."""
 
     def total(key: str) -> float:
         return float(sum(logs.get(key, 0) for logs in logging_outputs))

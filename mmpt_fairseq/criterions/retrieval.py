@@ -1,4 +1,4 @@
-"""Retrieval among all clips of a validation set: is a clip's partner among the nearest?"""
+"""Audio-video retrieval among all clips of a validation set."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from mmpt_fairseq.models.av_pretraining import Embeddings
 from mmpt_fairseq.modules.distributed import gather_from_all_processes
 
-CHUNK = 1024  # rows of the similarities that are held at a time
+CHUNK = 1024  # rows of the similarity matrix computed at a time
 
 
 class Retrieval:
@@ -16,12 +16,12 @@ class Retrieval:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was collected."""
+        """Discard the collected embeddings."""
         self._audio: list[Tensor] = []
         self._video: list[Tensor] = []
 
     def add(self, embeddings: Embeddings, is_dummy: bool = False) -> None:
-        """One batch's pairs; none of a dummy, which lets a process without a batch take part."""
+        """Add a batch; of a dummy batch, which a process without data gets, nothing is added."""
         rows = 0 if is_dummy else len(embeddings.audio)
         self._audio.append(embeddings.audio[:rows].detach())
         self._video.append(embeddings.video[:rows].detach())
@@ -29,7 +29,7 @@ class Retrieval:
     def recalls(self) -> dict[str, float]:
         """Recall at 1 and 5 in both directions over the pairs of all processes.
 
-        Every process must ask; empty where nothing was collected anywhere.
+        All processes must call this. Empty if there are no pairs.
         """
         if not self._audio:
             return {}
@@ -50,9 +50,9 @@ class Retrieval:
 
 
 def partner_ranks(queries: Tensor, candidates: Tensor) -> Tensor:
-    """How many other candidates are at least as similar to each query as its own: ``(N,)``.
+    """Rank of each query's partner, ``(N,)``: number of other candidates at least as similar.
 
-    Ties count against the model, or one that embeds all clips alike would find every partner.
+    Ties count against the model; otherwise identical embeddings would give perfect recall.
 
     Args:
         queries, candidates: unit vectors ``(N, D)``; partners have the same row.
@@ -61,5 +61,5 @@ def partner_ranks(queries: Tensor, candidates: Tensor) -> Tensor:
     for start in range(0, len(queries), CHUNK):
         similarity = queries[start : start + CHUNK] @ candidates.t()
         own = similarity.diagonal(start)[:, None]
-        ranks.append((~(similarity < own)).sum(1) - 1)  # what is no number too
+        ranks.append((~(similarity < own)).sum(1) - 1)  # counts NaN too
     return torch.cat(ranks)

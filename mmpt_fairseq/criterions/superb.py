@@ -1,8 +1,8 @@
-"""SUPERB's objectives: cross entropy a slot, CTC, permutation-invariant binary cross entropy.
+"""SUPERB's objectives: cross entropy per slot, CTC, permutation-invariant binary cross entropy.
 
-Sources: arXiv 2105.01051 and s3prl's downstream experts. Slots' cross entropies are added
-(fluent_commands); CTC has ``zero_infinity`` (ctc/libriphone); diarization takes the better of the
-speakers' permutations in each clip (diarization, after EEND, arXiv 1909.05952).
+Sources: arXiv 2105.01051 and s3prl's downstream experts. Cross entropies of slots are summed
+(fluent_commands); CTC has ``zero_infinity`` (ctc/libriphone); diarization uses the best permutation
+of speakers in each clip (diarization, after EEND, arXiv 1909.05952).
 """
 
 import math
@@ -38,7 +38,7 @@ METRICS = {
 
 @register_criterion("mmpt_superb", dataclass=FairseqDataclass)
 class SuperbCriterion(FairseqCriterion):
-    """The objective of the task's kind; in validation also its metric."""
+    """The loss for the task's kind; in validation also its metric."""
 
     def forward(self, model, sample, reduce=True):
         """fairseq's (loss, sample size, logging output)."""
@@ -69,7 +69,7 @@ class SuperbCriterion(FairseqCriterion):
         return sum(F.cross_entropy(part, target, reduction="sum") for part, target in pairs)
 
     def _ctc(self, output: SuperbOutput, sample: dict) -> Tensor:
-        """Mean over a clip's phones, summed over clips, as torch's own mean weighs them."""
+        """CTC loss divided by each clip's number of phones, summed (torch's "mean" averages it)."""
         losses = F.ctc_loss(
             output.logits.float().log_softmax(-1).transpose(0, 1),
             sample["target"],
@@ -82,7 +82,7 @@ class SuperbCriterion(FairseqCriterion):
         return (losses / sample["target_lengths"]).sum()
 
     def _measure(self, model, output: SuperbOutput, sample: dict) -> dict:
-        """Sums of which :meth:`reduce_metrics` makes the metric."""
+        """Sums from which :meth:`reduce_metrics` computes the metric."""
         if self.task.kind == "speaker_diarization":
             return vars(self._diarize(model, output, sample))
         _, wrong, total = recognised(output, sample, self.task.labels)
@@ -92,8 +92,8 @@ class SuperbCriterion(FairseqCriterion):
 
     def _diarize(self, model, output: SuperbOutput, sample: dict) -> DiarizationErrors:
         total, scoring = DiarizationErrors(), self.task.scoring
-        for found, reference in activities(output, sample, model.upstream.stride):
-            active = speech_activity(found, scoring.threshold, scoring.median)
+        for probabilities, reference in activities(output, sample, model.upstream.stride):
+            active = speech_activity(probabilities, scoring.threshold, scoring.median)
             total = total + diarization_errors(reference, active, scoring.collar)
         return total
 
@@ -106,7 +106,7 @@ class SuperbCriterion(FairseqCriterion):
 
         size = total("sample_size")
         metrics.log_scalar("loss", total("loss") / max(size, 1), size, round=4)
-        # A batch in which nobody speaks has false alarms too: sums are logged, not its ratio.
+        # Sums are logged, not ratios: a batch without speech may still have false alarms.
         for name, (parts, count) in METRICS.items():
             if any(count in logs for logs in logging_outputs):
                 for key in (*parts, count):
@@ -119,17 +119,17 @@ class SuperbCriterion(FairseqCriterion):
 
 
 def _percent(meters: dict, parts: Sequence[str], count: str) -> float:
-    """Of a validation's sums; where there is nothing to count by, any error is too much."""
-    found = sum(meters[f"_{part}"].sum for part in parts)
-    told = meters[f"_{count}"].sum
-    return round(100 * found / told, 2) if told else math.inf if found else 0.0
+    """Ratio of sums over a validation set in percent; infinite for errors without reference."""
+    errors = sum(meters[f"_{part}"].sum for part in parts)
+    total = meters[f"_{count}"].sum
+    return round(100 * errors / total, 2) if total else math.inf if errors else 0.0
 
 
 def permutation_invariant_loss(logits: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
-    """Binary cross entropy under each clip's better order of speakers, summed over frames.
+    """Binary cross entropy under the best speaker permutation per clip, summed over frames.
 
     Args:
-        logits, target: ``(B, T, S)``.
+        logits, target: ``(B, T, S)``, S speakers.
         lengths: ``(B,)``.
     """
     inside = ~padding_mask(lengths, logits.size(1))

@@ -1,7 +1,7 @@
-"""Stage 1: a Conformer for sound and a ViT for pictures, pre-trained without labels.
+"""Stage 1: a Conformer for audio and a ViT for video, pre-trained without labels.
 
-Multi-stage multi-modal pre-training for ASR (arXiv 2403.19822). ``forward`` reconstructs masked
-patches (MAE), embeds clips for the contrastive loss (CLR), or both; the criterion chooses.
+Source: multi-stage multi-modal pre-training for ASR (arXiv 2403.19822). ``forward`` reconstructs
+masked patches (MAE), embeds clips for the contrastive loss (CLR), or both, as the criterion asks.
 """
 
 import math
@@ -31,72 +31,73 @@ from mmpt_fairseq.modules.vit import VideoEncoder, VideoPatches, scaled
 
 @dataclass
 class AVPretrainingModelConfig(ConformerConfig):
-    """Defaults are ``base``, the paper's sizes where it states them."""
+    """Defaults are ``base``: the paper's sizes where it gives them."""
 
     video_embed_dim: int = field(default=768, metadata={"help": "width of the ViT"})
     video_layers: int = field(default=12, metadata={"help": "ViT blocks"})
     video_attention_heads: int = field(default=12, metadata={"help": "ViT heads"})
-    video_patch_size: int = field(default=16, metadata={"help": "pixels on a side of a patch"})
-    video_patch_frames: int = field(default=2, metadata={"help": "pictures in a patch"})
+    video_patch_size: int = field(default=16, metadata={"help": "patch height and width in pixels"})
+    video_patch_frames: int = field(default=2, metadata={"help": "video frames per patch"})
     decoder_embed_dim: int = field(default=512, metadata={"help": "width of the shared decoder"})
     decoder_layers: int = field(default=4, metadata={"help": "blocks of the shared decoder"})
-    decoder_attention_heads: int = field(default=8, metadata={"help": "heads of that decoder"})
+    decoder_attention_heads: int = field(default=8, metadata={"help": "heads of the decoder"})
     decoder_audio_kernel: int = field(
         default=0,
         metadata={
-            "help": "odd kernel of a convolution that hands the decoder's tokens of sound what is "
-            "near, so that short trainings reconstruct (0, as in the paper: attention alone)"
+            "help": "odd kernel size of a depthwise convolution over the decoder's audio tokens, "
+            "so that MAE learns to reconstruct in short runs (0: none, as in the paper)"
         },
     )
     decoder_interpolates: bool = field(
         default=False,
         metadata={
-            "help": "masked tokens of sound reach the decoder as what lies between their visible "
-            "neighbours, so that short trainings learn more than to carry those over"
+            "help": "initialise the decoder's masked audio tokens by linear interpolation between "
+            "visible neighbours, so that short runs learn more than to copy those"
         },
     )
     predict_zero_first: bool = field(
         default=False,
         metadata={
-            "help": "the decoder's predictions start out as zero, not at random: unlearning random "
-            "ones is what the first updates would spend the encoder's variety on"
+            "help": "zero-initialise the decoder's output layers: unlearning random predictions "
+            "in the first updates would reduce the variety of the encoder's states"
         },
     )
     joint_decoding: bool = field(
         default=False,
-        metadata={"help": "decode sound and pictures together, so that each helps the other"},
+        metadata={"help": "decode audio and video in one sequence, so that each sees the other"},
     )
-    contrastive_dim: int = field(default=256, metadata={"help": "width of the common space"})
+    contrastive_dim: int = field(
+        default=256, metadata={"help": "width of the joint embedding space"}
+    )
     contrast_masked: bool = field(
         default=False,
-        metadata={"help": "contrast what is visible, sharing MAE's pass, not the unmasked clips"},
+        metadata={"help": "contrast the visible tokens of MAE's encoder pass, not unmasked clips"},
     )
     pooling: ChoiceEnum(["mean", "attention"]) = field(
-        default="mean", metadata={"help": "from states to one vector per clip, in CLR"}
+        default="mean", metadata={"help": "pooling over time to one vector per clip in CLR"}
     )
     normalise_slices: bool = field(
         default=False,
         metadata={
-            "help": "CLR's pictures less what does not change, scaled to unit variance over the "
-            "clip, as the sound is: otherwise few clips are told apart by their backgrounds"
+            "help": "CLR: normalise the time slices of video to zero mean and unit variance per "
+            "clip, like the audio; otherwise a small set of clips is told apart by background"
         },
     )
     normalise_targets: bool = field(
         default=False,
-        metadata={"help": "reconstruct patches of zero mean and unit variance each, not raw ones"},
+        metadata={"help": "normalise each target patch to zero mean and unit variance"},
     )
 
 
 @dataclass
 class Reconstruction:
-    """Stage 1's masked autoencoding of a batch.
+    """MAE output for a batch with A clips that have audio and V that have video.
 
     Attributes:
-        audio_error: ``(A,)`` mean squared error over the masked filterbank patches of each clip
-            that has sound.
-        video_error: ``(V,)`` likewise over pixels, for the clips that have video.
-        audio, video: predicted patches ``(A or V, L, patch)``, normalised like the input. With
-            normalised targets they are put on the true mean and scale of each patch.
+        audio_error: ``(A,)`` mean squared error over the masked filterbank patches of each clip.
+        video_error: ``(V,)`` likewise over the masked pixels.
+        audio, video: predicted patches ``(A or V, L, patch)`` in the scale of the input;
+            ``normalise_targets`` is undone with the true mean and scale of each patch.
     """
 
     audio_error: Tensor
@@ -107,7 +108,7 @@ class Reconstruction:
 
 @dataclass
 class Embeddings:
-    """Unit vectors ``(P, D)`` of the clips that have both modalities, and the temperature's log."""
+    """Unit vectors ``(P, D)`` of the P clips with both modalities, and the log of the scale."""
 
     audio: Tensor
     video: Tensor
@@ -133,13 +134,13 @@ class AVPretrainingModel(BaseFairseqModel):
         """
         Args:
             audio_encoder, audio_dim: the Conformer and its width.
-            video_encoder: the ViT, which knows its width and its patches.
+            video_encoder: the ViT with its patch embedding.
             decoder: reconstructs both modalities.
-            contrastive_dim: width of the space in which audio and video are compared.
-            pooling_heads: of attention pooling of audio and of video; None for averages.
-            normalise_targets: reconstruct patches of zero mean and unit variance.
+            contrastive_dim: width of the joint embedding space.
+            pooling_heads: heads of attention pooling for audio and video; None: mean pooling.
+            normalise_targets: normalise each target patch to zero mean and unit variance.
             joint_decoding: decode both modalities in one sequence.
-            contrast_masked: contrast what masked autoencoding has encoded, not unmasked clips.
+            contrast_masked: contrast the visible tokens of MAE's encoder pass, not unmasked clips.
         """
         super().__init__()
         self.normalise_targets, self.joint_decoding = normalise_targets, joint_decoding
@@ -184,7 +185,7 @@ class AVPretrainingModel(BaseFairseqModel):
         if cfg.normalise_slices and cfg.contrast_masked:
             raise InputError(
                 "model.normalise_slices=true changes slices of unmasked clips and has no effect on "
-                "the patches that model.contrast_masked=true contrasts; set one of them alone"
+                "the patches that model.contrast_masked=true contrasts; set only one of them"
             )
         if cfg.decoder_audio_kernel and cfg.decoder_audio_kernel % 2 == 0:
             raise InputError(
@@ -200,7 +201,7 @@ class AVPretrainingModel(BaseFairseqModel):
             heads=cfg.decoder_attention_heads,
             audio_kernel=cfg.decoder_audio_kernel,
             interpolate=cfg.decoder_interpolates,
-            zero_first=cfg.predict_zero_first,
+            zero_init=cfg.predict_zero_first,
             checkpoint_activations=cfg.checkpoint_activations,
         )
         heads = (cfg.encoder_attention_heads, cfg.video_attention_heads)
@@ -217,16 +218,16 @@ class AVPretrainingModel(BaseFairseqModel):
         )
 
     def compile_layers(self, backend: str) -> None:
-        """Let torch.compile make kernels of every layer, one for all lengths of a batch.
+        """Compile each layer with torch.compile, with dynamic shapes.
 
-        Names of parameters stay as they are, so that checkpoints do too.
+        Parameter names, and so checkpoints, are unaffected.
 
         Raises:
             InputError: torch has no such backend.
         """
         known = torch.compiler.list_backends(exclude_tags=())
         if backend not in known:
-            raise InputError(f"task.compile={backend} is none of torch's {', '.join(known)}")
+            raise InputError(f"task.compile={backend} must be one of {', '.join(known)}")
         layers = (
             *self.audio_encoder.layers,
             *self.video_encoder.transformer.blocks,
@@ -248,21 +249,20 @@ class AVPretrainingModel(BaseFairseqModel):
         reconstruct: bool = True,
         contrast: bool = False,
     ) -> tuple[Reconstruction | None, Embeddings | None]:
-        """Reconstruct what is masked, embed the clips that have both modalities, or both.
+        """Reconstruct masked patches, embed the clips with both modalities, or both.
 
         Args:
-            audio: ``(A, T, F)`` of the A clips that have sound, normalised by what the mask
-                leaves visible.
+            audio: ``(A, T, F)`` of the A clips with audio, normalised over the visible frames.
             audio_lengths: ``(A,)`` frames.
             audio_mask: ``(A, ceil(T / 4))``, True = masked.
-            video: ``(V, 3, T, H, W)`` of the V clips that have video, 8 bit or in [-1, 1].
+            video: ``(V, 3, T, H, W)`` of the V clips with video, uint8 or in [-1, 1].
             video_mask: ``(V, L)``, True = masked.
-            audio_rows, video_rows: ``(A,)``, ``(V,)`` which clips of the batch those are.
-            audio_unmasked: ``(A, T, F)``, normalised by the whole clip: CLR's input.
+            audio_rows, video_rows: ``(A,)``, ``(V,)`` indices of these clips in the batch.
+            audio_unmasked: ``(A, T, F)``, normalised over the whole clip: CLR's input.
             reconstruct, contrast: which objectives to compute.
 
         Returns:
-            None in place of the one that is not asked for.
+            The two results; None for an objective that is not requested.
         """
         reconstruction = embeddings = None
         encoded: dict[str, DecoderInput] = {}
@@ -276,26 +276,26 @@ class AVPretrainingModel(BaseFairseqModel):
                 encoded, audio, audio_lengths, audio_mask, video, video_mask
             )
         if contrast:
-            sound, pictures = pairs(audio_rows, video_rows)
-            if not len(sound):
-                embeddings = self.no_pairs()
+            in_audio, in_video = pair_indices(audio_rows, video_rows)
+            if not len(in_audio):
+                embeddings = self.empty_embeddings()
             elif self.contrast_masked:
                 embeddings = self.embed_visible(encoded["audio"], encoded["video"])
             else:
-                lengths = audio_lengths[sound]
-                embeddings = self.embed(audio_unmasked[sound], lengths, video[pictures])
+                lengths = audio_lengths[in_audio]
+                embeddings = self.embed(audio_unmasked[in_audio], lengths, video[in_video])
         return reconstruction, embeddings
 
     def encode_audio(
         self, audio: Tensor, lengths: Tensor, mask: Tensor, rows: Tensor
     ) -> DecoderInput:
-        """The visible frames of the clips that have sound."""
+        """Encode the visible frames of the clips with audio."""
         encoded = self.audio_encoder(audio, lengths, mask)
         padding = padding_mask(encoded.lengths, mask.size(1))
         return DecoderInput(encoded.states, encoded.visible, padding, None, rows)
 
     def encode_video(self, video: Tensor, mask: Tensor, rows: Tensor) -> DecoderInput:
-        """The visible patches of the clips that have video."""
+        """Encode the visible patches of the clips with video."""
         states, visible = self.video_encoder(video, mask)
         positions = self.video_encoder.patches.positions(self.decoder.dim, video.device)
         return DecoderInput(states, visible, None, positions, rows)
@@ -309,16 +309,16 @@ class AVPretrainingModel(BaseFairseqModel):
         video: Tensor | None,
         video_mask: Tensor | None,
     ) -> Reconstruction:
-        """Decode everything from what was visible, compare where it was masked."""
+        """Decode all patches from the visible ones; compute the error over the masked ones."""
         predicted = self.decoder(encoded, self.joint_decoding)
         errors = dict.fromkeys(("audio", "video"), torch.zeros(0, device=self.log_scale.device))
         if audio is not None:
-            exists = ~padding_mask(lengths, audio.size(1))[..., None].expand_as(audio)
+            real = ~padding_mask(lengths, audio.size(1))[..., None].expand_as(audio)
             errors["audio"], predicted["audio"] = self._compare(
                 predicted["audio"],
                 audio_patches(audio, SUBSAMPLING),
                 audio_mask & ~encoded["audio"].padding,
-                audio_patches(exists.to(audio.dtype), SUBSAMPLING),
+                audio_patches(real.to(audio.dtype), SUBSAMPLING),
             )
         if video is not None:
             target = scaled(self.video_encoder.patches.cut(video))
@@ -332,7 +332,7 @@ class AVPretrainingModel(BaseFairseqModel):
     def _compare(
         self, predicted: Tensor, target: Tensor, mask: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Errors ``(B,)``, and the prediction in the scale of the input."""
+        """Errors ``(B,)``, and the prediction ``(B, L, patch)`` in the scale of the input."""
         if not self.normalise_targets:
             return masked_squared_error(predicted, target, mask, weight), predicted
         target = target.to(torch.promote_types(target.dtype, torch.float32))
@@ -341,47 +341,50 @@ class AVPretrainingModel(BaseFairseqModel):
         return error, predicted * scale + mean
 
     def embed(self, audio: Tensor, lengths: Tensor, video: Tensor) -> Embeddings:
-        """Unmasked pairs; the pictures' patches averaged over space before the ViT."""
+        """Embed unmasked pairs; video patches are averaged over space before the ViT."""
         encoded = self.audio_encoder(audio, lengths)
         a = self.pool_audio(encoded.states, encoded.padding)
         return self._project(a, self.pool_video(self.video_encoder.encode_slices(video)))
 
     def embed_visible(self, audio: DecoderInput, video: DecoderInput) -> Embeddings:
-        """Pairs by their visible tokens alone; a clip with none in a modality is no pair."""
-        sound, pictures = pairs(audio.rows, video.rows)
-        unseen = audio.visible.padding[sound].all(1) | video.visible.padding[pictures].all(1)
-        sound, pictures = sound[~unseen], pictures[~unseen]
-        if not len(sound):
-            return self.no_pairs()
-        a = self.pool_audio(audio.states[sound], audio.visible.padding[sound])
-        v = self.pool_video(video.states[pictures], video.visible.padding[pictures])
+        """Embed pairs by their visible tokens; skip clips with none in one of the modalities."""
+        in_audio, in_video = pair_indices(audio.rows, video.rows)
+        masked = audio.visible.padding[in_audio].all(1) | video.visible.padding[in_video].all(1)
+        in_audio, in_video = in_audio[~masked], in_video[~masked]
+        if not len(in_audio):
+            return self.empty_embeddings()
+        a = self.pool_audio(audio.states[in_audio], audio.visible.padding[in_audio])
+        v = self.pool_video(video.states[in_video], video.visible.padding[in_video])
         return self._project(a, v)
 
-    def no_pairs(self) -> Embeddings:
-        """No embedding: with several processes all must take part in the gathering.
+    def empty_embeddings(self) -> Embeddings:
+        """Empty embeddings, with which a process without pairs takes part in the all-gather.
 
-        Single precision as in `_project`, or those that have pairs could not gather from it.
+        In single precision as in `_project`: all processes must gather the same dtype.
         """
         scale = self.log_scale.float()
-        nothing = scale * scale.new_zeros(0, self.audio_projection.out_features)
-        return Embeddings(nothing, nothing, self.log_scale)
+        empty = scale * scale.new_zeros(0, self.audio_projection.out_features)
+        return Embeddings(empty, empty, self.log_scale)
 
     def _project(self, audio: Tensor, video: Tensor) -> Embeddings:
-        """Into the common space, normalised there in single precision at least."""
+        """Project into the joint space and normalise, at least in single precision."""
         a, v = self.audio_projection(audio), self.video_projection(video)
-        exact = torch.promote_types(a.dtype, torch.float32)
-        a, v = (F.normalize(embeddings.to(exact), dim=-1) for embeddings in (a, v))
-        return Embeddings(a, v, _Capped.apply(self.log_scale, math.log(100)))
+        dtype = torch.promote_types(a.dtype, torch.float32)
+        a, v = (F.normalize(embeddings.to(dtype), dim=-1) for embeddings in (a, v))
+        return Embeddings(a, v, _ClampScale.apply(self.log_scale, math.log(100)))
 
 
-class _Capped(torch.autograd.Function):
-    """CLIP's cap on the scale, which keeps the logits' gradient finite. Above it the gradient is
-    that of the cap where it leads down again, or there would be no way back."""
+class _ClampScale(torch.autograd.Function):
+    """Clamp ``x`` at ``limit``, but pass gradients that decrease it.
+
+    CLIP clips its scale so, which keeps the logits' gradient finite; a plain clamp has no gradient
+    above the limit, so that the scale could never come down again.
+    """
 
     @staticmethod
-    def forward(ctx, x: Tensor, most: float) -> Tensor:
-        ctx.save_for_backward(x > most)
-        return x.clamp(max=most)
+    def forward(ctx, x: Tensor, limit: float) -> Tensor:
+        ctx.save_for_backward(x > limit)
+        return x.clamp(max=limit)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
@@ -389,10 +392,10 @@ class _Capped(torch.autograd.Function):
         return gradient.masked_fill(above & (gradient < 0), 0.0), None
 
 
-def pairs(audio_rows: Tensor | None, video_rows: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Where the clips that have both stand among those with sound and those with video."""
+def pair_indices(audio_rows: Tensor | None, video_rows: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Indices, among the clips with audio and among those with video, of the clips with both."""
     if audio_rows is None or video_rows is None:
-        nothing = torch.zeros(0, dtype=torch.long)
-        return nothing, nothing
-    sound, pictures = (audio_rows[:, None] == video_rows[None]).nonzero(as_tuple=True)
-    return sound, pictures
+        empty = torch.zeros(0, dtype=torch.long)
+        return empty, empty
+    in_audio, in_video = (audio_rows[:, None] == video_rows[None]).nonzero(as_tuple=True)
+    return in_audio, in_video

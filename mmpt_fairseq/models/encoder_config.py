@@ -1,4 +1,4 @@
-"""The audio encoder's sizes, shared by every stage, and the one function that builds it."""
+"""Config of the audio encoder, shared by all stages, and its factory function."""
 
 from dataclasses import dataclass, field
 
@@ -10,16 +10,16 @@ from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 @dataclass
 class ConformerConfig(FairseqDataclass):
-    """Defaults are ``base``: the paper's 16 layers, 4 heads and kernel 31, at width 256 (ours)."""
+    """Defaults are ``base``: the paper's 16 layers, 4 heads and kernel 31; width 256 is ours."""
 
     encoder_embed_dim: int = field(default=256, metadata={"help": "width of the Conformer"})
     encoder_layers: int = field(default=16, metadata={"help": "Conformer layers"})
     encoder_attention_heads: int = field(default=4, metadata={"help": "attention heads"})
     encoder_ffn_embed_dim: int = field(default=2048, metadata={"help": "feed-forward width"})
-    depthwise_conv_kernel_size: int = field(default=31, metadata={"help": "odd kernel in time"})
+    depthwise_conv_kernel_size: int = field(default=31, metadata={"help": "odd kernel size"})
     encoder_positions: ChoiceEnum(["sinusoidal", "rotary"]) = field(
         default="sinusoidal",
-        metadata={"help": "positions: added at the input, or rotary in every attention"},
+        metadata={"help": "sinusoidal: added at the input; rotary: in every attention layer"},
     )
     dropout: float = field(default=0.1, metadata={"help": "dropout"})
     checkpoint_activations: bool = field(
@@ -28,20 +28,20 @@ class ConformerConfig(FairseqDataclass):
 
 
 def build_conformer(cfg: ConformerConfig) -> ConformerEncoder:
-    """The audio encoder that ``cfg`` describes.
+    """Build the audio encoder.
 
     Raises:
-        InputError: sizes that do not fit together.
+        InputError: the sizes are inconsistent.
     """
-    share, positions = check_heads(cfg, "encoder"), str(cfg.encoder_positions)
+    head_dim, positions = check_heads(cfg, "encoder"), str(cfg.encoder_positions)
     kernel = cfg.depthwise_conv_kernel_size
     if kernel < 1 or kernel % 2 == 0:
-        raise InputError(f"model.depthwise_conv_kernel_size={kernel} must be odd, as 31 is")
+        raise InputError(f"model.depthwise_conv_kernel_size={kernel} must be odd, such as 31")
     if positions not in ("sinusoidal", "rotary"):
         raise InputError(f"model.encoder_positions={positions} must be sinusoidal or rotary")
-    if positions == "rotary" and share % 2:
+    if positions == "rotary" and head_dim % 2:
         raise InputError(
-            f"model.encoder_positions=rotary turns pairs of channels, and each head has {share}; "
+            f"model.encoder_positions=rotary rotates channel pairs, but each head has {head_dim}; "
             "set model.encoder_embed_dim to an even multiple of model.encoder_attention_heads"
         )
     return ConformerEncoder(
@@ -57,10 +57,10 @@ def build_conformer(cfg: ConformerConfig) -> ConformerEncoder:
 
 
 def check_heads(cfg: FairseqDataclass, part: str) -> int:
-    """Channels of each head of ``part``: ``encoder``, ``decoder`` or ``video``.
+    """Channels per head of ``part``: ``encoder``, ``decoder`` or ``video``.
 
     Raises:
-        InputError: its heads do not divide its width.
+        InputError: the width is not a multiple of the number of heads.
     """
     width, heads = (getattr(cfg, f"{part}_{name}") for name in ("embed_dim", "attention_heads"))
     if heads < 1 or width % heads:

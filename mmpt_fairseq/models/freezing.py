@@ -1,4 +1,4 @@
-"""How much of a pre-trained encoder learns, and how fast."""
+"""Freezing of a pre-trained encoder, and its own learning rate."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -10,22 +10,22 @@ from torch import nn
 from manifests.errors import InputError
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
-# fairseq's mark on parameters; its 16-bit optimizers hand it on to their 32-bit copies.
+# Value of fairseq's ``param_group``, which its 16-bit optimizers pass on to their 32-bit copies.
 ENCODER_GROUP = "encoder"
 
-# An update at which all that waits has thawed. What is tried as if it were, is told as nothing.
+# An update number at which everything is unfrozen, for dry runs; unfreezing is not logged then.
 AFTER_LAST_UPDATE = 10**9
 
 
 @dataclass
 class Freezing:
-    """What of the encoder stays as it is.
+    """Which parts of the encoder are frozen, and for how long.
 
     Attributes:
-        whole: everything, always.
-        updates: what was taken over, for so many updates.
-        layers: subsampling and so many of the first layers, always.
-        fresh: last layers that were not taken over and learn from the start.
+        whole: freeze everything, always.
+        updates: number of updates for which layers initialised from a checkpoint are frozen.
+        layers: number of first layers that are always frozen, with the subsampling.
+        fresh: number of last layers initialised at random, which train from the start.
     """
 
     whole: bool = False
@@ -35,10 +35,10 @@ class Freezing:
 
     @classmethod
     def from_config(cls, cfg) -> "Freezing":
-        """What a model's config says of it.
+        """Read the options from a model's config.
 
         Raises:
-            InputError: the options contradict one another, or would freeze untrained layers.
+            InputError: the options contradict each other, or would freeze untrained layers.
         """
         _check(cfg)
         updates = cfg.freeze_encoder_updates
@@ -50,24 +50,24 @@ class Freezing:
             return "frozen: the encoder"
         parts = [f"its subsampling and first layers ({self.layers})"] if self.layers else []
         if self.updates:
-            fresh = f" but for its last layers ({self.fresh})" if self.fresh else ""
+            fresh = f" except its last layers ({self.fresh})" if self.fresh else ""
             parts.insert(0, f"the encoder{fresh} for the first {self.updates} updates")
         return f"frozen: {', then '.join(parts) or 'nothing'}"
 
     def always(self, encoder: ConformerEncoder) -> list[nn.Module]:
-        """The parts that never change."""
+        """The modules that are frozen throughout training."""
         if self.whole:
             return [encoder]
-        return _first(encoder, self.layers) if self.layers else []
+        return _first_layers(encoder, self.layers) if self.layers else []
 
     def at_update(self, encoder: ConformerEncoder, update: int) -> list[nn.Module]:
-        """The parts that do not change at this update."""
+        """The modules that are frozen at this update."""
         if update >= self.updates or self.whole:
             return self.always(encoder)
-        return _first(encoder, len(encoder.layers) - self.fresh) if self.fresh else [encoder]
+        return _first_layers(encoder, len(encoder.layers) - self.fresh) if self.fresh else [encoder]
 
 
-def _first(encoder: ConformerEncoder, layers: int) -> list[nn.Module]:
+def _first_layers(encoder: ConformerEncoder, layers: int) -> list[nn.Module]:
     return [encoder.subsample, encoder.dropout, *encoder.layers[:layers]]
 
 
@@ -87,21 +87,22 @@ def _check(cfg) -> None:
         )
     if cfg.encoder_lr_scale <= 0:
         raise InputError(
-            f"model.encoder_lr_scale={cfg.encoder_lr_scale} is not above 0; to keep the encoder "
-            "as it is set model.freeze_encoder=true"
+            f"model.encoder_lr_scale={cfg.encoder_lr_scale} is not above 0; to freeze the encoder "
+            "set model.freeze_encoder=true"
         )
     if cfg.encoder_lr_scale != 1.0 and cfg.freeze_encoder:
         raise InputError(
-            "model.encoder_lr_scale has no effect beside model.freeze_encoder=true; leave one out"
+            "model.encoder_lr_scale has no effect with model.freeze_encoder=true; remove one of "
+            "them"
         )
 
 
 @contextlib.contextmanager
 def without_gradients(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """What is computed meanwhile passes no gradients to parameters of ``modules``.
+    """Context in which parameters of ``modules`` do not require gradients.
 
-    Autograd asks what wants gradients when it records; fairseq, for its optimizer, at the start,
-    when what thaws later must want them.
+    Outside it they must: fairseq's optimizer takes what requires gradients at the start, including
+    what is unfrozen later. Autograd reads the flag when it records.
     """
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
@@ -114,49 +115,51 @@ def without_gradients(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def mark_encoder(encoder: nn.Module) -> None:
-    """So that :func:`scaled_encoder_lr` knows its parameters."""
+    """Mark the encoder's parameters for :func:`scaled_encoder_lr`."""
     for parameter in encoder.parameters():
         parameter.param_group = ENCODER_GROUP
 
 
-def refuse_decay(optimizer: FairseqOptimizer) -> None:
-    """fairseq's 16-bit optimizers put zeros for absent gradients, so that weight decay acts.
+def refuse_weight_decay(optimizer: FairseqOptimizer) -> None:
+    """Check that weight decay cannot change parameters without gradients.
+
+    fairseq's 16-bit optimizers replace missing gradients by zeros, to which weight decay applies.
 
     Raises:
-        InputError: this is one, with weight decay.
+        InputError: this is such an optimizer, with weight decay.
     """
     copies = hasattr(optimizer, "fp32_params")
     if copies and any(group.get("weight_decay") for group in optimizer.param_groups):
         raise InputError(
-            "model.freeze_encoder_updates would not keep weight decay from the encoder in 16 bits; "
-            "set common.amp=true instead of common.fp16 or common.bf16, or "
+            "model.freeze_encoder_updates would not protect the encoder from weight decay in 16 "
+            "bits; set common.amp=true instead of common.fp16 or common.bf16, or "
             "optimizer.weight_decay=0"
         )
 
 
 def restart_moments_of_copies(optimizer: FairseqOptimizer) -> None:
-    """Let Adam begin anew as the encoder thaws, in fairseq's 16-bit optimizers.
+    """Reset Adam's state when the encoder is unfrozen, in fairseq's 16-bit optimizers.
 
-    They have counted the frozen updates as steps with gradients of zero, so that the bias of the
-    encoder's moments would no longer be corrected: its first steps would be up to six times as
-    long with betas of 0.9 and 0.999. Flattened copies have one count for all parameters.
+    They have counted the frozen updates as steps with zero gradients, so that the bias correction
+    of the encoder's moments would be lost: its first steps would be up to six times as long with
+    betas of 0.9 and 0.999. Flattened copies share one step count.
     """
     if not hasattr(optimizer, "fp32_params"):
         return
     optimizer.optimizer.state.clear()
     for group in optimizer.optimizer.param_groups:
-        group.pop("step", None)  # where apex counts
+        group.pop("step", None)  # apex's step count
 
 
 @contextlib.contextmanager
 def scaled_encoder_lr(optimizer: FairseqOptimizer, scale: float) -> Iterator[None]:
-    """While it lasts, the encoder's parameters form a group with ``scale`` times the rate.
+    """Context in which the encoder's parameters form a group with ``scale`` times the rate.
 
-    fairseq's schedulers set one rate on all groups and its checkpoints want the groups of the
-    start; so a step has its own, over the same states, and nothing else knows of them.
+    fairseq's schedulers set one rate for all groups and its checkpoints expect the original groups;
+    so the split, over the same optimizer states, only exists during a step.
 
     Raises:
-        InputError: the parameters were flattened into one, where none can be told apart.
+        InputError: the parameters were flattened into one, so that the encoder's are not separable.
     """
     if scale == 1.0:
         yield
@@ -164,12 +167,12 @@ def scaled_encoder_lr(optimizer: FairseqOptimizer, scale: float) -> Iterator[Non
     inner = optimizer.optimizer
     groups, parts = inner.param_groups, []
     for group in groups:
-        sides: dict[bool, list] = {True: [], False: []}
+        split: dict[bool, list] = {True: [], False: []}
         for parameter in group["params"]:
-            ours = getattr(parameter, "param_group", None) == ENCODER_GROUP
-            sides[ours].append(parameter)
-        parts.append({**group, "params": sides[True], "lr": scale * group["lr"]})
-        parts.append({**group, "params": sides[False]})
+            in_encoder = getattr(parameter, "param_group", None) == ENCODER_GROUP
+            split[in_encoder].append(parameter)
+        parts.append({**group, "params": split[True], "lr": scale * group["lr"]})
+        parts.append({**group, "params": split[False]})
     if not any(part["params"] for part in parts[::2]):
         raise InputError(
             "model.encoder_lr_scale cannot find the encoder in flattened 16-bit gradients; set "
@@ -181,5 +184,5 @@ def scaled_encoder_lr(optimizer: FairseqOptimizer, scale: float) -> Iterator[Non
     finally:
         inner.param_groups = groups
         for group, part in zip(groups, parts[1::2], strict=True):
-            # Some optimizers count their steps there.
+            # Some optimizers store the step count in the group.
             group.update({k: v for k, v in part.items() if k not in ("params", "lr")})

@@ -25,55 +25,55 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class SpeechToTextModelConfig(ConformerConfig):
-    """The encoder's sizes are ``base``; the decoder's are fairseq's for S2T."""
+    """Defaults: encoder sizes of ``base``, decoder sizes of fairseq's S2T models."""
 
     init_encoder_from: Optional[str] = field(
         default=None,
-        metadata={
-            "help": "checkpoint of an earlier stage: subsampling and Conformer are taken over"
-        },
+        metadata={"help": "checkpoint of an earlier stage to initialise the encoder from"},
     )
     fresh_encoder_layers: int = field(
         default=0,
-        metadata={"help": "last Conformer layers that start fresh instead of being taken over"},
+        metadata={"help": "number of last Conformer layers that are initialised at random anyway"},
     )
     init_decoder_from: Optional[str] = field(
         default=None,
         metadata={
-            "help": "checkpoint of stage 2 or 3 with the same vocabulary: the decoder is taken "
-            "over, with the CTC head if it has one; fresh without"
+            "help": "checkpoint of stage 2 or 3 with the same vocabulary to initialise the decoder "
+            "from, and the CTC head if it has one; unset: random"
         },
     )
     freeze_encoder: bool = field(
-        default=False, metadata={"help": "keep the encoder as it is (the paper's stage 3)"}
+        default=False, metadata={"help": "freeze the encoder (the paper's stage 3)"}
     )
     freeze_encoder_updates: int = field(
         default=0,
-        metadata={"help": "keep what was taken over of the encoder as it is for the first updates"},
+        metadata={"help": "freeze the encoder's initialised layers for this number of updates"},
     )
     freeze_encoder_layers: int = field(
-        default=0, metadata={"help": "keep subsampling and the first Conformer layers as they are"}
+        default=0,
+        metadata={"help": "freeze the subsampling and this number of first Conformer layers"},
     )
     encoder_lr_scale: float = field(
         default=1.0,
-        metadata={"help": "the encoder's learning rate, fresh layers' too, over the decoder's"},
+        metadata={"help": "ratio of the encoder's learning rate (all layers) to the decoder's"},
     )
-    ctc: bool = field(default=True, metadata={"help": "put a CTC head on the encoder"})
+    ctc: bool = field(default=True, metadata={"help": "add a CTC head to the encoder"})
     decoder_embed_dim: int = field(default=256, metadata={"help": "width of the decoder"})
-    decoder_layers: int = field(default=6, metadata={"help": "decoder layers; 0: none, CTC alone"})
+    decoder_layers: int = field(default=6, metadata={"help": "decoder layers; 0: CTC only"})
     decoder_attention_heads: int = field(default=4, metadata={"help": "decoder heads"})
-    decoder_ffn_embed_dim: int = field(default=2048, metadata={"help": "decoder feed-forward"})
-    max_target_positions: int = field(default=1024, metadata={"help": "longest target"})
+    decoder_ffn_embed_dim: int = field(default=2048, metadata={"help": "decoder FFN width"})
+    max_target_positions: int = field(default=1024, metadata={"help": "longest target in tokens"})
 
 
 class SpeechEncoder(FairseqEncoder):
-    """The Conformer in fairseq's clothes, as much of it frozen as asked.
+    """The Conformer as a FairseqEncoder with an optional CTC head, frozen as configured.
 
-    What is frozen runs without dropout and neither gets gradients nor changes. What thaws later
-    must keep ``requires_grad``, for fairseq gives the optimizer only what has it at the start.
+    Frozen parts run without dropout and get neither gradients nor updates. Parts that are unfrozen
+    later keep ``requires_grad``: fairseq's optimizer takes only parameters that have it at the
+    start.
 
     Attributes:
-        given_states: what comes in is the Conformer's stored output, not filterbanks.
+        given_states: the input is the Conformer's stored output, not filterbanks.
     """
 
     given_states = False
@@ -90,37 +90,40 @@ class SpeechEncoder(FairseqEncoder):
             module.requires_grad_(False)
 
     @property
-    def held(self) -> list[nn.Module]:
-        """The parts of the Conformer that are frozen at this update."""
+    def frozen_modules(self) -> list[nn.Module]:
+        """The modules of the Conformer that are frozen at this update."""
         return self.freezing.at_update(self.audio_encoder, self.num_updates)
 
     def train(self, mode: bool = True) -> "SpeechEncoder":
         super().train(mode)
-        for module in self.held:
+        for module in self.frozen_modules:
             module.eval()
         return self
 
     def set_num_updates(self, num_updates: int) -> None:
-        """Thaw when it is time; fairseq says so after it has set the mode of training."""
+        """Unfreeze what is due; fairseq calls this after ``train()``."""
         super().set_num_updates(num_updates)
-        waited, self.num_updates = self.thaws, num_updates
-        if waited and not self.thaws and num_updates != AFTER_LAST_UPDATE:
-            logger.info("update %d: what of the encoder waited learns from now on", num_updates)
+        was_frozen, self.num_updates = self.will_unfreeze, num_updates
+        if was_frozen and not self.will_unfreeze and num_updates != AFTER_LAST_UPDATE:
+            logger.info("update %d: encoder layers frozen until now are unfrozen", num_updates)
         self.train(self.training)
 
     @property
-    def thaws(self) -> bool:
-        """Whether more is frozen now than will be later, so that the optimizer holds it."""
+    def will_unfreeze(self) -> bool:
+        """Whether parts that are frozen now will be unfrozen, and so are in the optimizer."""
         return not self.freezing.whole and self.num_updates < self.freezing.updates
 
-    def drop_held_gradients(self) -> None:
-        """Distributed training puts zeros for absent ones, and weight decay would act."""
-        for module in self.held:
+    def drop_frozen_gradients(self) -> None:
+        """Remove gradients of frozen parts, lest weight decay act on them.
+
+        Distributed training replaces missing gradients by zeros.
+        """
+        for module in self.frozen_modules:
             for parameter in module.parameters():
                 parameter.grad = None
 
     def forward(self, src_tokens: Tensor, src_lengths: Tensor, **unused) -> dict[str, list[Tensor]]:
-        """``src_tokens`` ``(B, T, F)`` -> fairseq's encoder output (states ``(T, B, D)``)."""
+        """``src_tokens`` ``(B, T, F)`` -> fairseq's encoder output with states ``(T, B, D)``."""
         encoded = self._encode(src_tokens, src_lengths)
         logits = self.ctc_projection(encoded.states) if self.ctc_projection else None
         return {
@@ -136,7 +139,7 @@ class SpeechEncoder(FairseqEncoder):
     def _encode(self, source: Tensor, lengths: Tensor) -> EncodedAudio:
         if self.given_states:
             return EncodedAudio(source, padding_mask(lengths, source.size(1)), lengths, [])
-        with without_gradients(self.held):
+        with without_gradients(self.frozen_modules):
             return self.audio_encoder(source, lengths)
 
     def reorder_encoder_out(self, encoder_out: dict, new_order: Tensor) -> dict:
@@ -150,19 +153,19 @@ class SpeechEncoder(FairseqEncoder):
 class SpeechToTextModel(FairseqEncoderDecoderModel):
     """Conformer encoder, CTC head, Transformer decoder; one of the latter two may be missing.
 
-    fairseq wants a decoder in every such model: without layers it is never asked.
+    fairseq requires a decoder object in every such model; one without layers is never called.
     """
 
     @property
     def has_decoder(self) -> bool:
-        """Whether there is attention to train and to decode with."""
+        """Whether there is an attention decoder, for training and decoding."""
         return len(self.decoder.layers) > 0
 
     @classmethod
     def build_model(cls, cfg: SpeechToTextModelConfig, task) -> "SpeechToTextModel":
         if not cfg.ctc and not cfg.decoder_layers:
             raise InputError(
-                "model.ctc=false and model.decoder_layers=0 leave nothing that writes; set one"
+                "model.ctc=false and model.decoder_layers=0 leave no output layer; set one of them"
             )
         check_heads(cfg, "decoder")
         dictionary = task.target_dictionary
@@ -180,10 +183,7 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
     def forward(
         self, src_tokens: Tensor, src_lengths: Tensor, prev_output_tokens: Tensor
     ) -> tuple[Tensor | None, dict]:
-        """Logits ``(B, L, V)`` and the decoder's extras with ``encoder_out`` among them.
-
-        Without a decoder the logits are None.
-        """
+        """Logits ``(B, L, V)``, None without a decoder, and its extras plus ``encoder_out``."""
         encoder_out = self.encoder(src_tokens, src_lengths)
         if not self.has_decoder:
             return None, {"encoder_out": encoder_out}
@@ -191,33 +191,37 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
         return logits, {**extra, "encoder_out": encoder_out}
 
     def get_ctc_output(self, net_output: tuple[Tensor, dict], sample: dict):
-        """Log probabilities ``(T, B, V)`` and lengths ``(B,)``, as fairseq's CTC term asks.
+        """Log probabilities ``(T, B, V)`` and lengths ``(B,)`` for fairseq's CTC loss.
 
-        A row without CTC target gets length 0: nothing is said with certainty, at no loss. With its
-        true length it would be taught to be silent.
+        A row without CTC target gets length 0, and so no loss; with its true length it would be
+        trained to output only blanks.
         """
         encoder_out = net_output[1]["encoder_out"]
         if not encoder_out["ctc_logits"]:
             raise InputError(
-                "criterion.ctc_weight is above 0 but model.ctc is false; set one to fit the other"
+                "criterion.ctc_weight is above 0 but model.ctc is false; set "
+                "criterion.ctc_weight=0 or model.ctc=true"
             )
         lprobs, lengths = ctc_log_probabilities(encoder_out)
         return lprobs.transpose(0, 1), lengths.masked_fill(sample["ctc_target_lengths"] == 0, 0)
 
     def get_ctc_target(self, sample: dict) -> tuple[Tensor, Tensor]:
-        """Targets ``(B, L)`` and lengths ``(B,)`` for CTC, as the dataset collated them."""
+        """Targets ``(B, L)`` and lengths ``(B,)`` for CTC, as collated by the dataset."""
         return sample["ctc_target"], sample["ctc_target_lengths"]
 
 
 def ctc_log_probabilities(encoder_out: dict[str, list[Tensor]]) -> tuple[Tensor, Tensor]:
-    """``(B, T, V)`` of each label, in single precision, and lengths ``(B,)``, of what an encoder
-    with a CTC head puts out."""
+    """Log probabilities ``(B, T, V)``, in single precision, and lengths ``(B,)`` of the CTC head.
+
+    Args:
+        encoder_out: output of :class:`SpeechEncoder`.
+    """
     lprobs = encoder_out["ctc_logits"][0].float().log_softmax(-1).transpose(0, 1)
     return lprobs, encoder_out["src_lengths"][0]
 
 
 def _decoder_config(cfg: SpeechToTextModelConfig) -> TransformerConfig:
-    """fairseq's decoder configuration from ours."""
+    """Convert our config to fairseq's decoder config."""
     decoder = TransformerConfig()
     decoder.decoder.embed_dim = cfg.decoder_embed_dim
     decoder.decoder.input_dim = cfg.decoder_embed_dim
@@ -226,7 +230,7 @@ def _decoder_config(cfg: SpeechToTextModelConfig) -> TransformerConfig:
     decoder.decoder.layers = cfg.decoder_layers
     decoder.decoder.attention_heads = cfg.decoder_attention_heads
     decoder.decoder.normalize_before = True
-    decoder.encoder.embed_dim = cfg.encoder_embed_dim  # the width of what it attends to
+    decoder.encoder.embed_dim = cfg.encoder_embed_dim  # width of the cross-attention's input
     decoder.share_decoder_input_output_embed = True
     decoder.dropout = cfg.dropout
     decoder.attention_dropout = cfg.dropout

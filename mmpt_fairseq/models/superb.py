@@ -1,4 +1,4 @@
-"""SUPERB (arXiv 2105.01051): a frozen upstream, a weighted sum of its layers, a small head."""
+"""SUPERB model (arXiv 2105.01051): frozen upstream, weighted sum of its layers, small head."""
 
 from dataclasses import dataclass, field
 
@@ -16,27 +16,27 @@ from mmpt_fairseq.modules.superb_heads import (
 )
 from mmpt_fairseq.modules.upstreams import Upstream
 
-UTTERANCE_KINDS = ("keyword_spotting", "intent_classification")  # one prediction a clip
+UTTERANCE_KINDS = ("keyword_spotting", "intent_classification")  # one prediction per clip
 
 
 @dataclass
 class SuperbModelConfig(UpstreamConfig):
-    """The heads' sizes are s3prl's; the upstream's are read from its checkpoint."""
+    """Defaults: the head sizes of s3prl; the upstream's sizes are read from its checkpoint."""
 
     upstream: str = field(
         default="fbank",
         metadata={
-            "help": "fbank, random, random:CKPT, cached, or a checkpoint of any stage, of "
-            "wav2vec 2.0 or of HuBERT"
+            "help": "fbank, random, random:CKPT, cached, or a checkpoint: of any stage, wav2vec "
+            "2.0 or HuBERT"
         },
     )
     projector_dim: int = field(default=256, metadata={"help": "width between the linear layers"})
-    lstm_dim: int = field(default=512, metadata={"help": "width of diarization's LSTM"})
+    lstm_dim: int = field(default=512, metadata={"help": "width of the LSTM (diarization)"})
 
 
 @dataclass
 class SuperbOutput:
-    """``logits`` ``(B, classes)`` or ``(B, T, outputs)``; ``lengths`` ``(B,)`` of the states."""
+    """``logits``, ``(B, classes)`` or ``(B, T, outputs)``; ``lengths`` ``(B,)`` of the states."""
 
     logits: Tensor
     lengths: Tensor
@@ -44,7 +44,7 @@ class SuperbOutput:
 
 @register_model("mmpt_superb", dataclass=SuperbModelConfig)
 class SuperbModel(BaseFairseqModel):
-    """The upstream is never trained and stays in evaluation mode."""
+    """An upstream, never trained and always in evaluation mode, with a trained head."""
 
     def __init__(self, upstream: Upstream, head: nn.Module) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class SuperbModel(BaseFairseqModel):
         return self
 
     def forward(self, source: Tensor, lengths: Tensor) -> SuperbOutput:
-        """``source`` ``(B, T, F)``, ``(B, samples)`` or stored ``(B, T, N, D)``."""
+        """``source``: ``(B, T, F)``, ``(B, samples)`` or stored states ``(B, T, layers, D)``."""
         with torch.no_grad():
             hidden = self.upstream(source, lengths)
         return SuperbOutput(self.head(self.mix(hidden.states), hidden.lengths), hidden.lengths)

@@ -1,10 +1,10 @@
-"""An upstream by its name: filterbanks, a checkpoint of ours or of fairseq's, stored states.
+"""Upstreams by name: filterbanks, our checkpoints, fairseq's checkpoints, stored states.
 
 ``fbank``             SUPERB's FBANK
-``random``            an untrained Conformer of the model's ``encoder_*`` sizes
-``random:CKPT``       an untrained Conformer of a checkpoint's sizes
+``random``            an untrained Conformer with the model's ``encoder_*`` sizes
+``random:CKPT``       an untrained Conformer with a checkpoint's sizes
 ``cached``            states beside the manifests, stored by ``python -m examples.superb.cache``
-a checkpoint          of any stage of ours, or fairseq's wav2vec 2.0 or HuBERT
+a checkpoint path     of any of our stages, or of fairseq's wav2vec 2.0 or HuBERT
 """
 
 import json
@@ -27,7 +27,7 @@ from mmpt_fairseq.modules.upstreams import (
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTION = "upstream.json"  # beside stored states: of what they are
+DESCRIPTION = "upstream.json"  # describes the stored states beside it
 STORED = ("layers", "dim", "stride", "mean", "weights")
 FAIRSEQ_MODELS = ("wav2vec2", "hubert")
 SIZES = [f.name for f in fields(ConformerConfig) if f.name not in ("_name", "dropout")]
@@ -35,13 +35,13 @@ SIZES = [f.name for f in fields(ConformerConfig) if f.name not in ("_name", "dro
 
 @dataclass
 class UpstreamConfig(ConformerConfig):
-    """What a name stands for; kept in a checkpoint, so that a model needs no other file.
+    """A resolved upstream name; saved in checkpoints, so that a model needs no other file.
 
     Attributes:
         upstream_kind: ``fbank``, ``conformer``, ``stored`` or ``fairseq``.
-        upstream_layers, upstream_dim, upstream_stride: of stored states.
-        upstream_mean: only their means over time are stored.
-        upstream_weights: a hash of the weights that gave them.
+        upstream_layers, upstream_dim, upstream_stride: sizes of stored states.
+        upstream_mean: only means over time are stored.
+        upstream_weights: hash of the weights that computed the states.
     """
 
     upstream: str = "fbank"
@@ -54,10 +54,10 @@ class UpstreamConfig(ConformerConfig):
 
 
 def open_upstream(name: str, folder: Path | None = None) -> Upstream:
-    """The upstream of this name, with its weights, frozen.
+    """Load the upstream of this name with its weights, frozen.
 
     Raises:
-        InputError: no such file, a checkpoint of something else.
+        InputError: the file does not exist, or is a checkpoint of another kind.
     """
     cfg = UpstreamConfig(upstream=name)
     resolve_upstream(cfg, folder)
@@ -67,7 +67,7 @@ def open_upstream(name: str, folder: Path | None = None) -> Upstream:
 
 
 def resolve_upstream(cfg: UpstreamConfig, folder: Path | None) -> None:
-    """Write into ``cfg`` what its upstream is; ``folder`` holds the manifests."""
+    """Resolve ``cfg.upstream`` in place; ``folder`` has the manifests."""
     name = str(cfg.upstream)
     if name == "fbank":
         cfg.upstream_kind = "fbank"
@@ -81,7 +81,7 @@ def resolve_upstream(cfg: UpstreamConfig, folder: Path | None) -> None:
 
 
 def build_upstream(cfg: UpstreamConfig) -> Upstream:
-    """The module that a resolved ``cfg`` describes, without the weights of a checkpoint of ours."""
+    """Build the module for a resolved ``cfg``; weights of our checkpoints are not loaded."""
     if cfg.upstream_kind == "fbank":
         return FilterbankUpstream()
     if cfg.upstream_kind == "stored":
@@ -92,7 +92,7 @@ def build_upstream(cfg: UpstreamConfig) -> Upstream:
 
 
 def load_upstream_weights(upstream: Upstream, cfg: UpstreamConfig) -> None:
-    """Load the weights of a checkpoint of ours; an untrained encoder stays untrained."""
+    """Load the weights if the upstream is one of our checkpoints."""
     if isinstance(upstream, ConformerUpstream) and not str(cfg.upstream).startswith("random"):
         load_encoder(upstream.encoder, cfg.upstream)
 
@@ -107,32 +107,32 @@ def _resolve_stored(cfg: UpstreamConfig, folder: Path | None) -> None:
     description = json.loads(path.read_text(encoding="utf-8"))
     for name in STORED:
         if name not in description:
-            raise InputError(f"{path} does not tell {name}; store the states anew")
+            raise InputError(f"{path} lacks {name}; store the states again")
         setattr(cfg, f"upstream_{name}", description[name])
 
 
 def check_stored(cfg: UpstreamConfig, folder: Path) -> None:
-    """Raise InputError where a head would be given the states of another upstream than its own."""
+    """Raise InputError if stored states come from another upstream than the head's."""
     if cfg.upstream_kind == "stored" and cfg.get("upstream_weights"):
         found = UpstreamConfig(upstream="cached")
         resolve_upstream(found, folder)
         if found.upstream_weights != cfg.upstream_weights:
             raise InputError(
-                f"{folder} holds the states of another upstream than the head was trained on; give "
-                "those of the same one"
+                f"{folder} holds the states of another upstream than the head was trained on; use "
+                "states of the same upstream"
             )
 
 
-def _resolve_checkpoint(cfg: UpstreamConfig, path: str, sizes_alone: bool) -> None:
+def _resolve_checkpoint(cfg: UpstreamConfig, path: str, sizes_only: bool) -> None:
     checkpoint = load_checkpoint(path)
     saved = settings_of(checkpoint, "model")
     kind = str(saved.get("_name", ""))
-    if kind in FAIRSEQ_MODELS and not sizes_alone:
+    if kind in FAIRSEQ_MODELS and not sizes_only:
         cfg.upstream_kind = "fairseq"
         return
     if not encoder_state(checkpoint["model"]):
         raise InputError(
-            f"{path} ({kind or 'of no known model'}) is no upstream; give a checkpoint of any "
+            f"{path} ({kind or 'unknown model'}) is not an upstream; use a checkpoint of any "
             "stage, fairseq's wav2vec 2.0 or HuBERT before fine-tuning, fbank or random"
         )
     cfg.upstream_kind = "conformer"
@@ -143,7 +143,7 @@ def _resolve_checkpoint(cfg: UpstreamConfig, path: str, sizes_alone: bool) -> No
 
 def _load_fairseq_upstream(path: str) -> FairseqUpstream:
     if not Path(path).is_file():
-        raise InputError(f"the upstream {path} is gone; model.upstream must name its checkpoint")
+        raise InputError(f"there is no upstream {path}; set model.upstream to its checkpoint")
     models, _, task = checkpoint_utils.load_model_ensemble_and_task([path])
     logger.info("upstream %s: fairseq's %s", path, type(models[0]).__name__)
     return FairseqUpstream(models[0].float(), bool(task.cfg.normalize))

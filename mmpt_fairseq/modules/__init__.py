@@ -1,5 +1,5 @@
-"""Building blocks that take plain arguments and know nothing of fairseq's configs.
+"""Building blocks with plain arguments, independent of fairseq's configs.
 
 Shapes: B batch, T time, D width, F mel bins, L tokens, N visible tokens.
-Masks: ``padding`` and ``mask`` are True where a position is padded or masked.
+Masks: ``padding``, ``mask`` and ``hidden`` are True where a position is padded or masked.
 """

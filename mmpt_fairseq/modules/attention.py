@@ -1,6 +1,6 @@
-"""Multi-head self-attention on PyTorch's fused kernel; no attention matrix is ever made.
+"""Multi-head self-attention on PyTorch's fused kernel, which never builds the attention matrix.
 
-There is no dropout on attention weights: on a CPU it would make PyTorch leave the fused kernel.
+There is no dropout on attention weights: on CPUs PyTorch would not use the fused kernel with it.
 """
 
 import torch
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 
 class SelfAttention(nn.Module):
-    """Vaswani et al. (arXiv 1706.03762), optionally with rotary positions (arXiv 2104.09864).
+    """Self-attention (arXiv 1706.03762), optionally with rotary positions (RoPE, arXiv 2104.09864).
 
     Args:
         dim: width D, a multiple of ``heads``.
         heads: number of heads.
-        rotary: turn queries and keys by their position.
+        rotary: rotate queries and keys by their positions.
     """
 
     def __init__(self, dim: int, heads: int, rotary: bool = False) -> None:
@@ -26,9 +26,12 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, padding: Tensor | None = None, positions: Tensor | None = None
     ) -> Tensor:
-        """``x`` ``(B, T, D)``, ``padding`` ``(B, T)`` True = padded, ``positions`` ``(B, T)``.
+        """``x`` ``(B, T, D)`` -> ``(B, T, D)``.
 
-        A row of nothing but padding attends to that: its output is not to be read, but finite.
+        Args:
+            padding: ``(B, T)``, True = padded. A fully padded row attends to its padding: its
+                output is meaningless, but finite.
+            positions: ``(B, T)`` for rotary attention; default 0, 1, ...
         """
         batch, length, dim = x.shape
         q, k, v = (
@@ -39,15 +42,15 @@ class SelfAttention(nn.Module):
             if positions is None:
                 positions = torch.arange(length, device=x.device).expand(batch, length)
             q, k = rotate(q, positions), rotate(k, positions)
-        seen = None
+        attend = None
         if padding is not None:
-            seen = (~padding | padding.all(1, keepdim=True))[:, None, None, :]
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+            attend = (~padding | padding.all(1, keepdim=True))[:, None, None, :]
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=attend)
         return self.out(attended.transpose(1, 2).reshape(batch, length, dim))
 
 
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """Turn each pair of channels by ``position * 10000^(-2i/d)``; x ``(B, heads, T, d)``."""
+    """Rotate channel pairs (i, i + d/2) by ``position * 10000^(-2i/d)``; x ``(B, heads, T, d)``."""
     half = x.size(-1) // 2
     frequency = 10000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
     angle = positions[:, None, :, None].float() * frequency
@@ -57,7 +60,7 @@ def rotate(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def sinusoidal_positions(positions: Tensor, dim: int) -> Tensor:
-    """Sines and cosines of ``positions`` ``(...)`` as ``(..., D)``; any position is defined."""
+    """Sinusoidal embeddings ``(..., D)`` of ``positions`` ``(...)``, of unlimited range."""
     half = (dim + 1) // 2
     frequency = 10000.0 ** (-torch.arange(half, device=positions.device) / max(half - 1, 1))
     angle = positions[..., None].float() * frequency

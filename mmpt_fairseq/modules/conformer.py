@@ -1,12 +1,12 @@
-"""Conformer encoder (arXiv 2005.08100) over filterbanks, with padding and masking exact everywhere.
+"""Conformer encoder (arXiv 2005.08100) over filterbanks, with exact padding and masking.
 
-It differs from fairseq's in three places, all so that an output depends on visible, unpadded
-input only:
+It differs from fairseq's in three places, so that outputs depend only on visible, unpadded input:
 
-* the subsampling and the depthwise convolution read zeros at padded and masked positions;
+* the subsampling and the depthwise convolution see zeros at padded and masked positions;
 * layer instead of batch normalisation inside the convolution module, so that neither the batch
-  nor its padding reaches a clip, and a frozen encoder has no statistics to drift;
-* given visible tokens alone, the depthwise convolution puts them back at their true times first.
+  nor its padding affects a clip, and a frozen encoder has no running statistics to drift;
+* if only visible tokens are given, they are put back at their true times before the depthwise
+  convolution.
 """
 
 import math
@@ -26,7 +26,7 @@ from mmpt_fairseq.modules.masking import VisibleTokens, padding_mask
 
 
 class MaskedSubsampler(Conv1dSubsampler):
-    """fairseq's two strided convolutions, reading zeros beyond the clip and at masked frames."""
+    """fairseq's two strided convolutions, with zeros beyond the clip and at masked frames."""
 
     def forward(
         self,
@@ -39,8 +39,8 @@ class MaskedSubsampler(Conv1dSubsampler):
 
         Args:
             lengths: ``(B,)`` frames per clip.
-            mask: ``(B, ceil(T / 4))``, True = masked: its four frames are hidden.
-            visible: the tokens to be computed.
+            mask: ``(B, ceil(T / 4))``, True = masked; covers four frames each.
+            visible: the tokens to compute; None: all.
         """
         hidden = padding_mask(lengths, features.size(1))
         if mask is not None:
@@ -58,7 +58,7 @@ class MaskedSubsampler(Conv1dSubsampler):
 
 
 def convolve_at(index: Tensor, x: Tensor, layer: nn.Conv1d) -> Tensor:
-    """What ``layer`` makes of ``x`` ``(B, D, T)`` at positions ``index`` ``(B, N)`` alone.
+    """Output of ``layer`` on ``x`` ``(B, D, T)``, computed only at positions ``index`` ``(B, N)``.
 
     Returns:
         ``(B, N, D')``.
@@ -67,13 +67,13 @@ def convolve_at(index: Tensor, x: Tensor, layer: nn.Conv1d) -> Tensor:
     rows = F.pad(x, (padding, padding)).transpose(1, 2).contiguous()
     taps = stride * index[..., None] + torch.arange(kernel, device=x.device)  # (B, N, kernel)
     clips = torch.arange(len(rows), device=x.device)[:, None, None] * rows.size(1)
-    met = rows.flatten(0, 1).index_select(0, (clips + taps).flatten())
-    met = met.view(*index.shape, -1)
-    return F.linear(met, layer.weight.transpose(1, 2).flatten(1), layer.bias)
+    windows = rows.flatten(0, 1).index_select(0, (clips + taps).flatten())
+    windows = windows.view(*index.shape, -1)
+    return F.linear(windows, layer.weight.transpose(1, 2).flatten(1), layer.bias)
 
 
 class FeedForward(nn.Sequential):
-    """Pre-norm feed-forward module; width D -> ``hidden`` -> D."""
+    """Pre-norm feed-forward module of width D -> ``hidden`` -> D."""
 
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
         super().__init__(
@@ -87,12 +87,12 @@ class FeedForward(nn.Sequential):
 
 
 class ConvolutionModule(nn.Module):
-    """Pointwise, depthwise, pointwise convolution over true neighbours in time."""
+    """Pointwise, depthwise, pointwise convolution, also over visible tokens at their true times."""
 
     def __init__(self, dim: int, kernel: int, dropout: float) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"a kernel of {kernel} is not odd")
+            raise ValueError(f"kernel={kernel} must be odd and positive")
         self.norm = nn.LayerNorm(dim)
         self.pointwise_in = nn.Linear(dim, 2 * dim)
         self.depthwise = DepthwiseConv(dim, kernel)
@@ -103,7 +103,11 @@ class ConvolutionModule(nn.Module):
     def forward(
         self, x: Tensor, padding: Tensor | None, visible: VisibleTokens | None = None
     ) -> Tensor:
-        """``x`` ``(B, T, D)``, or ``(B, N, D)`` with ``visible`` telling where its tokens stand."""
+        """``x`` ``(B, T, D)``, or ``(B, N, D)`` at the positions in ``visible`` -> the same shape.
+
+        Args:
+            padding: ``(B, T)`` or ``(B, N)``, True = padded.
+        """
         x = F.glu(self.pointwise_in(self.norm(x)), dim=-1)
         if visible is not None:
             x = visible.scatter(x)
@@ -142,8 +146,8 @@ class ConformerLayer(nn.Module):
         Args:
             x: all tokens, or the visible ones of each clip.
             padding: ``(B, N)``, True = padded.
-            positions: ``(B, N)`` of the tokens in time, for rotary attention.
-            visible: where visible tokens stand, which the convolution must know.
+            positions: ``(B, N)`` times of the tokens, for rotary attention.
+            visible: positions of the visible tokens, for the convolution; None: all are visible.
         """
         x = x + 0.5 * self.ffn1(x)
         attended = self.attention(self.attention_norm(x), padding, positions)
@@ -155,14 +159,14 @@ class ConformerLayer(nn.Module):
 
 @dataclass
 class EncodedAudio:
-    """What the Conformer makes of a batch.
+    """Output of the Conformer for a batch.
 
     Attributes:
-        states: ``(B, T, D)``, or the visible ``(B, N, D)``.
+        states: ``(B, T, D)``, or ``(B, N, D)`` of the visible tokens if masked.
         padding: ``(B, T)`` or ``(B, N)``, True = padded.
         lengths: ``(B,)`` encoder frames per clip, masked ones included.
-        layers: states before the first and after each layer, when asked for.
-        visible: where the visible tokens stand, when masked.
+        layers: states before the first and after each layer; empty unless ``keep_layers``.
+        visible: positions of the visible tokens; None if not masked.
     """
 
     states: Tensor
@@ -176,15 +180,15 @@ class ConformerEncoder(nn.Module):
     """Subsampling by four and a stack of Conformer layers.
 
     Args:
-        dim, layers, heads, ffn_dim, kernel: the Conformer's sizes (paper: 16 layers, 4 heads,
+        dim, layers, heads, ffn_dim, kernel: sizes of the Conformer (paper: 16 layers, 4 heads,
             depthwise kernel 31).
-        dropout: after the input and inside every layer.
-        positions: ``sinusoidal`` (added once at the input) or ``rotary`` (in every attention).
+        dropout: probability, after the input and inside every layer.
+        positions: ``sinusoidal`` (added at the input) or ``rotary`` (in every attention layer).
         checkpoint_activations: recompute layers in the backward pass to save memory.
         features: mel bins F.
 
     Raises:
-        ValueError: ``kernel`` is even, or there are no such ``positions``.
+        ValueError: ``kernel`` is even, or ``positions`` is unknown.
     """
 
     def __init__(
@@ -201,7 +205,7 @@ class ConformerEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if positions not in ("sinusoidal", "rotary"):
-            raise ValueError(f"positions are sinusoidal or rotary, not {positions}")
+            raise ValueError(f"positions must be sinusoidal or rotary, not {positions}")
         self.positions, self.checkpoint_activations = positions, checkpoint_activations
         self.subsample = MaskedSubsampler(features, 2 * dim, dim, [5, 5])
         self.dropout = Dropout(dropout)
@@ -226,7 +230,7 @@ class ConformerEncoder(nn.Module):
             positions, padding = visible.index, visible.padding
         x = self.subsample(features, lengths, mask, visible)
         if self.positions == "sinusoidal":
-            # As in arXiv 1706.03762: without the scale the positions would drown the sound.
+            # Scaled as in arXiv 1706.03762, or the positions would dominate the audio.
             x = math.sqrt(x.size(-1)) * x
             x = x + sinusoidal_positions(positions, x.size(-1)).to(x.dtype)
         positions = positions.expand(x.shape[:2])

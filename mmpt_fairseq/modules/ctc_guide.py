@@ -1,14 +1,14 @@
-"""A prior on CTC's alignments: at first a label may be said only near its share of the speech.
+"""A diagonal prior on CTC alignments early in training, like guided attention (arXiv 1710.08969).
 
-CTC starts on a plateau on which it knows how frequent each label is and nothing else, for it has no
-idea which sound is whose. Text and speech go on evenly, though: the k-th of L labels is said when
-about (k - 1/2) / L of the speech has been heard. With s the prior's strength, sigma its width and
-tau(t) the share of the speech that has been heard at frame t, the probability of a label counts
+CTC training starts on a plateau where the model only knows label frequencies, as it has no
+alignment yet. Text and speech progress roughly evenly, though: the k-th of L labels is spoken after
+about (k - 1/2) / L of the speech. With s the strength of the prior, sigma its width and tau(t) the
+fraction of the speech that has passed at frame t, the probability of a label is multiplied by
 
     max_k exp(-s (tau(t) - (k - 1/2) / L)^2 / (2 sigma^2))
 
-of itself, over the places k that hold it; the blank's counts in full. It is to CTC what guided
-attention (arXiv 1710.08969) is to a decoder. Pauses are no speech, so they take none of the text.
+over the positions k of that label in the target; the blank's is unchanged. Pauses do not count as
+speech.
 """
 
 from dataclasses import dataclass
@@ -18,22 +18,23 @@ from torch import Tensor
 
 from mmpt_fairseq.modules.masking import padding_mask
 
-# Frames under so much of the range between the quantiles are silence, above the second speech.
+# Loudness relative to the range between these quantiles: silence below the first threshold, speech
+# above the second, linear in between.
 QUANTILES = 0.05, 0.95
-SILENT, SPOKEN = 0.3, 0.6
-NARROWEST = 0.001  # narrower ones are beyond single precision
+SILENCE_LEVEL, SPEECH_LEVEL = 0.3, 0.6
+MIN_WIDTH = 0.001  # a smaller width exceeds single precision
 
 
 @dataclass(frozen=True)
 class CtcGuide:
-    """The prior's course over a training.
+    """Schedule of the prior over training.
 
     Attributes:
-        updates: its strength falls from 1 to 0 in so many.
-        width: its standard deviation, a share of the speech.
+        updates: number of updates in which the strength falls from 1 to 0; 0: off.
+        width: standard deviation, as a fraction of the speech.
 
     Raises:
-        ValueError: neither can be.
+        ValueError: a value is out of range.
     """
 
     updates: int
@@ -42,38 +43,38 @@ class CtcGuide:
     def __post_init__(self) -> None:
         if self.updates < 0:
             raise ValueError(f"ctc_guide_updates={self.updates} must be 0 (off) or more")
-        if self.width < NARROWEST:
+        if self.width < MIN_WIDTH:
             raise ValueError(
-                f"ctc_guide_width={self.width} must be {NARROWEST} or more; a label's "
-                "place is not known that well (0.06 serves speech)"
+                f"ctc_guide_width={self.width} must be {MIN_WIDTH} or more; a label's "
+                "position is not known more precisely (0.06 works for speech)"
             )
 
     def strength(self, update: int) -> float:
-        """1 at the start, 0 from ``updates`` on."""
+        """Strength at an update: 1 at the start, 0 from ``updates`` on."""
         return max(0.0, 1 - update / self.updates) if self.updates else 0.0
 
 
 def speech_progress(features: Tensor, lengths: Tensor) -> Tensor:
-    """Share of a clip's speech that has been heard by the middle of each frame, by loudness.
+    """Fraction of a clip's speech that has passed by the middle of each frame, from loudness.
 
-    What SpecAugment has masked counts as loud as the clip's mean, which it was given: where pauses
-    are many that moves the clock by some hundredths.
+    Frames masked by SpecAugment count with the clip's mean loudness, by which it replaced them;
+    with many pauses that shifts the result by a few hundredths.
 
     Args:
         features: ``(B, T, F)`` log mel filterbanks, normalised or not.
-        lengths: ``(B,)`` frames of each.
+        lengths: ``(B,)`` frames per clip.
 
     Returns:
-        ``(B, T)`` in 0 to 1, never falling; 1 behind the end. Even, where nothing is louder.
+        ``(B, T)`` in [0, 1], non-decreasing; 1 in padding. Linear in time at constant loudness.
     """
-    behind = padding_mask(lengths, features.size(1))
-    loudness = features.float().mean(-1).masked_fill(behind, torch.nan)
+    padding = padding_mask(lengths, features.size(1))
+    loudness = features.float().mean(-1).masked_fill(padding, torch.nan)
     quantiles = torch.tensor(QUANTILES, device=features.device)
     low, high = loudness.nanquantile(quantiles, dim=1)[..., None]
-    share = ((loudness - low) / (high - low)).clamp(SILENT, SPOKEN) - SILENT
-    speech = torch.where(high > low, share, 1.0).masked_fill(behind, 0.0)
+    level = ((loudness - low) / (high - low)).clamp(SILENCE_LEVEL, SPEECH_LEVEL) - SILENCE_LEVEL
+    speech = torch.where(high > low, level, 1.0).masked_fill(padding, 0.0)
     progress = (speech.cumsum(1) - speech / 2) / speech.sum(1, keepdim=True).clamp_min(1e-9)
-    return progress.clamp_max(1.0).masked_fill(behind, 1.0)
+    return progress.clamp_max(1.0).masked_fill(padding, 1.0)
 
 
 def apply_prior(
@@ -84,56 +85,58 @@ def apply_prior(
     width: float,
     strength: float,
 ) -> tuple[Tensor, Tensor]:
-    """What :func:`torch.nn.functional.ctc_loss` is to be given: the prior is on it.
+    """Apply the prior to the inputs of :func:`torch.nn.functional.ctc_loss`.
 
-    Its gradient takes probabilities to sum to 1: what the prior takes from the labels goes, with
-    that of all labels that the batch does not say, to a last class, which no target has.
+    The gradient of ctc_loss assumes that probabilities sum to 1: the mass removed by the prior, and
+    that of all labels absent from the batch, goes to a last class that no target contains.
 
     Args:
         lprobs: ``(B, T, V)`` log probabilities; 0 is the blank.
-        targets: ``(B, L)``, none of them the blank.
+        targets: ``(B, L)``, without blanks.
         target_lengths: ``(B,)``.
         progress: ``(B, T)``, see :func:`speech_progress`.
         width: standard deviation of the prior.
-        strength: 0 leaves the loss as it is.
+        strength: 0 leaves the loss unchanged.
 
     Returns:
-        Log probabilities ``(B, T, U + 2)`` of the blank, the U labels that the batch says and the
-        last class; targets ``(B, L)`` among them.
+        Log probabilities ``(B, T, U + 2)`` of the blank, the U labels in the batch's targets and
+        the last class; targets ``(B, L)`` as indices of these classes.
     """
-    places = _places(targets.size(1), target_lengths)
-    absent = padding_mask(target_lengths, targets.size(1))
+    positions = _positions(targets.size(1), target_lengths)
+    padding = padding_mask(target_lengths, targets.size(1))
     blank = targets.new_zeros(len(targets), 1)
-    labels = torch.cat([blank, targets.masked_fill(absent, 0)], 1)
-    said, numbered = torch.unique(labels, return_inverse=True)
-    numbered = numbered[:, 1:]
-    middles = (places + 0.5) / target_lengths[:, None].clamp_min(1)
-    prior = -strength * (progress[:, :, None] - middles[:, None]).square() / (2 * width**2)
-    prior = prior.masked_fill(absent[:, None], -torch.inf)
-    spoken = lprobs.index_select(-1, said)
-    weights = torch.full_like(spoken, -torch.inf).scatter_reduce(
-        2, numbered[:, None].expand_as(prior), prior, "amax"
+    labels = torch.cat([blank, targets.masked_fill(padding, 0)], 1)
+    classes, target_classes = torch.unique(labels, return_inverse=True)
+    target_classes = target_classes[:, 1:]
+    centres = (positions + 0.5) / target_lengths[:, None].clamp_min(1)
+    prior = -strength * (progress[:, :, None] - centres[:, None]).square() / (2 * width**2)
+    prior = prior.masked_fill(padding[:, None], -torch.inf)
+    kept = lprobs.index_select(-1, classes)
+    weights = torch.full_like(kept, -torch.inf).scatter_reduce(
+        2, target_classes[:, None].expand_as(prior), prior, "amax"
     )
-    spoken = spoken + weights.masked_fill(weights == -torch.inf, 0.0)  # the blank, other clips'
-    rest = 1 - spoken.exp().sum(-1, keepdim=True)
+    kept = kept + weights.masked_fill(weights == -torch.inf, 0.0)  # blank, other clips' labels
+    rest = 1 - kept.exp().sum(-1, keepdim=True)
     rest = rest.clamp_min(torch.finfo(rest.dtype).tiny).log()
-    return torch.cat([spoken, rest], -1), numbered
+    return torch.cat([kept, rest], -1), target_classes
 
 
 def progress_at(progress: Tensor, lengths: Tensor, steps: int, step_lengths: Tensor) -> Tensor:
-    """``progress``, ``(B, T)`` of clips of ``lengths``, at an encoder's coarser frames.
+    """Sample ``progress`` at the middles of the encoder's coarser frames.
 
     Args:
-        steps: the most of them that a clip has.
-        step_lengths: ``(B,)``, how many each has.
+        progress: ``(B, T)``, see :func:`speech_progress`.
+        lengths: ``(B,)`` frames per clip.
+        steps: encoder frames of the longest clip.
+        step_lengths: ``(B,)`` encoder frames per clip.
 
     Returns:
         ``(B, steps)``.
     """
-    middles = (_places(steps, lengths) + 0.5) * (lengths / step_lengths.clamp_min(1))[:, None]
-    return progress.gather(1, middles.long().clamp_max(progress.size(1) - 1))
+    centres = (_positions(steps, lengths) + 0.5) * (lengths / step_lengths.clamp_min(1))[:, None]
+    return progress.gather(1, centres.long().clamp_max(progress.size(1) - 1))
 
 
-def _places(size: int, beside: Tensor) -> Tensor:
-    """``(1, size)``: 0, 1, ... where ``beside`` lies."""
-    return torch.arange(size, device=beside.device)[None]
+def _positions(size: int, like: Tensor) -> Tensor:
+    """``(1, size)``: 0, 1, ... on the device of ``like``."""
+    return torch.arange(size, device=like.device)[None]

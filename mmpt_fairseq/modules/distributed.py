@@ -1,4 +1,4 @@
-"""What processes show each other while they train."""
+"""All-gather with gradients between training processes."""
 
 import torch
 import torch.distributed
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 class _AllGather(torch.autograd.Function):
-    """Tensors of one shape from every process; what they all did with one comes back to it.
+    """All-gather of tensors of the same shape; the backward pass sums gradients of all processes.
 
-    torch's own with gradients is deprecated, and its successor has none.
+    torch's differentiable all-gather is deprecated, and its successor has no gradient.
     """
 
     @staticmethod
@@ -19,16 +19,20 @@ class _AllGather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *gradients: Tensor) -> Tensor:
-        every = torch.stack(gradients)
-        torch.distributed.all_reduce(every)
-        return every[torch.distributed.get_rank()]
+        total = torch.stack(gradients)
+        torch.distributed.all_reduce(total)
+        return total[torch.distributed.get_rank()]
 
 
 def gather_from_all_processes(x: Tensor, rows: int) -> tuple[Tensor, int]:
-    """Stack the first ``rows`` of every process's ``x`` ``(>= rows, D)``, keeping gradients.
+    """Concatenate the first ``rows`` rows of ``x`` of all processes, with gradients.
+
+    Args:
+        x: ``(>= rows, D)``.
+        rows: may differ between processes.
 
     Returns:
-        the stacked ``(sum of rows, D)`` and where this process's rows start in it.
+        ``(sum of rows, D)``, and the index of this process's first row in it.
     """
     distributed = torch.distributed
     alone = not (distributed.is_available() and distributed.is_initialized())
@@ -38,8 +42,8 @@ def gather_from_all_processes(x: Tensor, rows: int) -> tuple[Tensor, int]:
     counts = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(processes)]
     distributed.all_gather(counts, torch.tensor([rows], device=x.device))
     sizes = [int(c) for c in counts]
-    widest = max(*sizes, 1)
-    padded = torch.cat([x[:rows], x.new_zeros(widest - rows, x.size(1))])
+    longest = max(*sizes, 1)
+    padded = torch.cat([x[:rows], x.new_zeros(longest - rows, x.size(1))])
     stacked = _AllGather.apply(padded)
     start = sum(sizes[: distributed.get_rank()])
     return torch.cat([part[:n] for part, n in zip(stacked, sizes, strict=True)]), start

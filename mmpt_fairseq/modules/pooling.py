@@ -1,4 +1,4 @@
-"""From a sequence to one vector per clip."""
+"""Pooling of a sequence to one vector per clip."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def masked_mean(x: Tensor, padding: Tensor | None = None) -> Tensor:
-    """Average of ``(B, T, D)`` over the positions where ``padding`` ``(B, T)`` is False."""
+    """Mean over time, ``(B, T, D)`` -> ``(B, D)``; ``padding`` ``(B, T)``, True = padded."""
     if padding is None:
         return x.mean(dim=1)
     weight = (~padding).to(x.dtype)[..., None]
@@ -14,7 +14,7 @@ def masked_mean(x: Tensor, padding: Tensor | None = None) -> Tensor:
 
 
 class AttentionPooling(nn.Module):
-    """An average weighted by one learnt query in each head (arXiv 1810.00825, PMA with one seed).
+    """Attention pooling with one learnt query per head (arXiv 1810.00825, PMA with one seed).
 
     Args:
         dim: width D, a multiple of ``heads``.
@@ -27,7 +27,7 @@ class AttentionPooling(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """``x`` ``(B, T, D)``, ``padding`` ``(B, T)`` True = padded -> ``(B, D)``."""
+        """``x`` ``(B, T, D)`` -> ``(B, D)``; ``padding`` ``(B, T)``, True = padded."""
         batch, length, dim = x.shape
         heads = self.query.size(0)
         k, v = (
@@ -35,6 +35,6 @@ class AttentionPooling(nn.Module):
             for t in self.key_value(x).chunk(2, dim=-1)
         )
         query = self.query.to(k.dtype).expand(batch, -1, -1, -1)
-        seen = None if padding is None else ~padding[:, None, None, :]
-        pooled = F.scaled_dot_product_attention(query, k, v, attn_mask=seen)
+        attend = None if padding is None else ~padding[:, None, None, :]
+        pooled = F.scaled_dot_product_attention(query, k, v, attn_mask=attend)
         return self.out(pooled.reshape(batch, dim))

@@ -1,10 +1,8 @@
-"""The small decoder that both modalities share, and the masked squared error.
+"""The small decoder shared by both modalities, and the masked squared error.
 
-Each modality is reconstructed by itself, or both jointly: then what is masked in the one can be
-filled in from what is visible in the other.
-
-Encoders hand over visible tokens; the decoder sees them among mask tokens, at their positions,
-with a vector that says which modality this is, and predicts the patches (arXiv 2111.06377).
+The decoder gets the encoders' visible tokens, mask tokens at the other positions, positional and
+modality embeddings, and predicts all patches (MAE, arXiv 2111.06377). The modalities are decoded
+separately or jointly; jointly, masked patches of one can be inferred from the other.
 """
 
 from dataclasses import dataclass
@@ -17,19 +15,19 @@ from mmpt_fairseq.modules.depthwise import DepthwiseConv
 from mmpt_fairseq.modules.masking import VisibleTokens
 from mmpt_fairseq.modules.vit import Transformer
 
-PATCH_VARIANCE = 1e-6  # of a patch, as in MAE's code: a constant patch has none
+PATCH_VARIANCE = 1e-6  # added to a patch's variance, as in MAE's code, for constant patches
 
 
 @dataclass
 class DecoderInput:
-    """What an encoder made of the visible tokens of the clips that have its modality.
+    """Encoder output for the visible tokens of the A clips that have a modality.
 
     Attributes:
         states: ``(A, N, encoder width)``.
-        visible: where these tokens stand among the L positions.
-        padding: ``(A, L)``, True = past the end of the clip; or None.
-        positions: ``(1, L, decoder width)``; sinusoids in time where there are none.
-        rows: ``(A,)`` which clips of the batch these are.
+        visible: positions of these tokens among the L.
+        padding: ``(A, L)``, True = padded; None: no padding.
+        positions: ``(1, L, decoder width)`` embeddings; None: sinusoids in time.
+        rows: ``(A,)`` indices of these clips in the batch.
     """
 
     states: Tensor
@@ -40,18 +38,18 @@ class DecoderInput:
 
 
 class SharedDecoder(nn.Module):
-    """Reconstructs audio and video with the same blocks (paper: 4 of width 512, in turn).
+    """Reconstructs audio and video with the same blocks (paper: 4 of width 512, one at a time).
 
     Args:
         audio_dim, video_dim: widths of the encoders.
-        audio_patch, video_patch: values in one patch (4 x 80 mel energies; pixels).
-        audio_kernel: odd; a depthwise convolution in time hands each token of sound what is near
-            before the blocks. Sound over a clip averages to zero, so that attention, even as it is
-            at first, sees nothing in it and takes long to find the neighbours by itself. 0: none.
-        interpolate: masked tokens of sound begin as what lies between their visible neighbours, so
-            that neither encoder nor blocks have to learn to carry those over.
-        zero_first: predictions start out as zero, not at random.
-        checkpoint_activations: blocks are recomputed in the backward pass, to save memory.
+        audio_patch, video_patch: values per patch (4 x 80 mel energies; pixels).
+        audio_kernel: odd kernel size of a depthwise convolution in time over audio tokens, before
+            the blocks; 0: none. Audio has zero mean over a clip, so that initial, near-uniform
+            attention averages it to nothing and takes long to learn to attend to neighbours.
+        interpolate: initialise masked audio tokens by interpolation between visible neighbours, so
+            that neither encoder nor blocks have to learn to copy those.
+        zero_init: zero-initialise the output layers.
+        checkpoint_activations: recompute blocks in the backward pass to save memory.
     """
 
     def __init__(
@@ -65,7 +63,7 @@ class SharedDecoder(nn.Module):
         heads: int = 8,
         audio_kernel: int = 0,
         interpolate: bool = False,
-        zero_first: bool = False,
+        zero_init: bool = False,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
@@ -82,43 +80,44 @@ class SharedDecoder(nn.Module):
         self.predict = nn.ModuleDict(
             {"audio": nn.Linear(dim, audio_patch), "video": nn.Linear(dim, video_patch)}
         )
-        if zero_first:
+        if zero_init:
             for parameter in self.predict.parameters():
                 nn.init.zeros_(parameter)
 
     def forward(self, encoded: dict[str, DecoderInput], jointly: bool = False) -> dict[str, Tensor]:
-        """Predict every patch of ``audio`` and ``video``, whichever there are: ``(A, L, patch)``.
+        """Predict all patches ``(A, L, patch)`` of each modality in ``encoded``.
 
         Args:
-            jointly: let each clip's modalities see one another; otherwise one after the other.
+            encoded: by modality, ``audio`` or ``video``.
+            jointly: decode a clip's modalities in one sequence, so that they see each other.
         """
         tokens = {name: self.tokens(name, part) for name, part in encoded.items()}
         if jointly:
-            decoded = self._together(tokens, encoded)
+            decoded = self._decode_jointly(tokens, encoded)
         else:
             decoded = {n: self.transformer(x, encoded[n].padding) for n, x in tokens.items()}
         return {name: self.predict[name](x) for name, x in decoded.items()}
 
     def tokens(self, modality: str, part: DecoderInput) -> Tensor:
-        """``(A, L, dim)``: encoded tokens among mask tokens, with their positions."""
-        shown, visible = self.project[modality](part.states), part.visible
+        """Input of the blocks, ``(A, L, dim)``: encoded tokens, mask tokens and embeddings."""
+        encoded, visible = self.project[modality](part.states), part.visible
         if modality == "audio" and self.interpolate:
-            marks = visible.scatter(torch.zeros_like(shown), fill=self.mask_token)
-            x = visible.interpolate(shown) + marks
+            mask_tokens = visible.scatter(torch.zeros_like(encoded), fill=self.mask_token)
+            x = visible.interpolate(encoded) + mask_tokens
         else:
-            x = visible.scatter(shown, fill=self.mask_token)
+            x = visible.scatter(encoded, fill=self.mask_token)
         positions = part.positions
         if positions is None:
             time = torch.arange(part.visible.length, device=x.device)
             positions = sinusoidal_positions(time, self.dim)[None]
         x = x + positions.to(x.dtype) + self.modality[modality]
         if modality == "audio" and self.near is not None:
-            real = x if part.padding is None else x.masked_fill(part.padding[..., None], 0.0)
-            x = x + self.near(real)
+            unpadded = x if part.padding is None else x.masked_fill(part.padding[..., None], 0.0)
+            x = x + self.near(unpadded)
         return x
 
-    def _together(self, tokens: dict[str, Tensor], encoded: dict[str, DecoderInput]) -> dict:
-        """One sequence a clip; a modality that a clip lacks is padding there."""
+    def _decode_jointly(self, tokens: dict[str, Tensor], encoded: dict[str, DecoderInput]) -> dict:
+        """Decode one sequence per clip; a modality that the clip lacks is padding there."""
         clips = 1 + max(int(part.rows.max()) for part in encoded.values())
         sequence, hidden = [], []
         for name, x in tokens.items():
@@ -133,7 +132,7 @@ class SharedDecoder(nn.Module):
 
 
 def audio_patches(features: Tensor, size: int) -> Tensor:
-    """``(B, T, F)`` -> ``(B, ceil(T / size), size * F)``, zeros behind the end."""
+    """``(B, T, F)`` -> ``(B, ceil(T / size), size * F)``, zero-padded at the end."""
     batch, frames, bins = features.shape
     features = nn.functional.pad(features, (0, 0, 0, -frames % size))
     return features.reshape(batch, -1, size * bins)
@@ -144,7 +143,7 @@ def patch_statistics(patches: Tensor, weight: Tensor | None = None) -> tuple[Ten
 
     Args:
         patches: ``(B, L, patch)``.
-        weight: ``(B, L, patch)``, 0 for values that do not exist.
+        weight: ``(B, L, patch)``, 0 for padding.
     """
     weight = torch.ones_like(patches) if weight is None else weight
     count = weight.sum(-1, keepdim=True).clamp(min=1.0)
@@ -160,8 +159,8 @@ def masked_squared_error(
 
     Args:
         predicted, target: ``(B, L, patch)``.
-        mask: ``(B, L)``, True = masked and not padded: counts.
-        weight: ``(B, L, patch)`` or broadcastable, 0 for values that do not exist.
+        mask: ``(B, L)``, True = masked and not padded; only these patches count.
+        weight: ``(B, L, patch)`` or broadcastable, 0 for padding.
 
     Returns:
         ``(B,)``; 0 for a clip without a masked patch.

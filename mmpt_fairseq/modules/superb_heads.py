@@ -1,6 +1,6 @@
 """SUPERB's heads (arXiv 2105.01051), with the sizes of s3prl's downstream configs.
 
-The states of a frozen upstream are summed with learned weights; a head stands on the sum.
+A head's input is the sum of a frozen upstream's N layers with learnt weights.
 """
 
 import torch
@@ -11,7 +11,7 @@ from mmpt_fairseq.modules.pooling import masked_mean
 
 
 class WeightedSum(nn.Module):
-    """One softmax-normalised weight a layer, equal at the start (s3prl's Featurizer)."""
+    """One softmax-normalised weight per layer, equal at the start (s3prl's Featurizer)."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class WeightedSum(nn.Module):
 
     @property
     def weights(self) -> Tensor:
-        """``(N,)``, their sum is 1."""
+        """``(N,)``, summing to 1."""
         return self.scores.softmax(dim=0)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class UtteranceHead(nn.Module):
 
 
 class FrameHead(nn.Module):
-    """Two linear layers in each frame, for CTC (s3prl: ctc, libriphone)."""
+    """Two linear layers per frame, for CTC (s3prl: ctc, libriphone)."""
 
     def __init__(self, dim: int, tokens: int, hidden: int) -> None:
         super().__init__()
@@ -52,11 +52,11 @@ class FrameHead(nn.Module):
 
 
 class DiarizationHead(nn.Module):
-    """One LSTM and a linear layer; one logit a speaker and frame (s3prl: diarization)."""
+    """One LSTM and a linear layer; one logit per speaker and frame (s3prl: diarization)."""
 
     def __init__(self, dim: int, speakers: int, hidden: int) -> None:
         super().__init__()
-        # In one direction alone: padding stands behind a clip and does not reach it.
+        # Unidirectional, so that padding at the end of a clip does not affect it.
         self.lstm, self.output = nn.LSTM(dim, hidden, batch_first=True), nn.Linear(hidden, speakers)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:

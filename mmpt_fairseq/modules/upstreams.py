@@ -1,7 +1,7 @@
-"""Upstreams: what turns a clip into the hidden states that SUPERB's heads are put on.
+"""Upstreams: frozen models that compute the hidden states for SUPERB's heads.
 
-All give ``(B, N, T, D)``: the states of N layers, the input to the first among them, as s3prl
-collects them. All depend on their own clip alone, whatever it is batched with.
+All return states ``(B, N, T, D)`` of N layers, with the input to the first layer among them, as in
+s3prl. States depend only on their own clip, not on the rest of the batch.
 """
 
 import math
@@ -17,7 +17,7 @@ from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 @dataclass
 class HiddenStates:
-    """``states`` ``(B, N, T, D)``, zeros or anything beyond ``lengths`` ``(B,)``."""
+    """``states`` ``(B, N, T, D)``, with undefined values beyond ``lengths`` ``(B,)``."""
 
     states: Tensor
     lengths: Tensor
@@ -27,10 +27,10 @@ class Upstream(nn.Module):
     """A frozen model.
 
     Attributes:
-        reads: ``filterbank`` ``(B, T, F)``, ``waveform`` ``(B, samples)`` or ``states``
-            ``(B, T, N, D)``.
+        reads: kind of input: ``filterbank`` ``(B, T, F)``, ``waveform`` ``(B, samples)`` or
+            ``states`` ``(B, T, N, D)``.
         layers, dim: N and D of its states.
-        stride: 10 ms frames from one state to the next.
+        stride: frames of 10 ms per state.
     """
 
     def __init__(self, reads: str, layers: int, dim: int, stride: int) -> None:
@@ -42,30 +42,30 @@ class Upstream(nn.Module):
 
 
 class FilterbankUpstream(Upstream):
-    """SUPERB's FBANK: 80 mel bins with first and second differences, normalised over the clip.
+    """SUPERB's FBANK: 80 mel bins with deltas and delta-deltas, normalised per clip.
 
-    s3prl (upstream/baseline/fbank.yaml): differences of order 2 over windows of 5, then zero mean
-    and unit variance of all 240 values.
+    Source: s3prl (upstream/baseline/fbank.yaml): deltas of order 2 over windows of 5, then zero
+    mean and unit variance of each of the 240 values.
     """
 
     def __init__(self) -> None:
         super().__init__("filterbank", layers=1, dim=3 * NUM_MEL_BINS, stride=1)
 
     def forward(self, source: Tensor, lengths: Tensor) -> HiddenStates:
-        clips = [with_differences(x[:n]) for x, n in zip(source, lengths.tolist(), strict=True)]
+        clips = [append_deltas(x[:n]) for x, n in zip(source, lengths.tolist(), strict=True)]
         return HiddenStates(_pad(clips)[:, None], lengths)
 
 
-def with_differences(features: Tensor) -> Tensor:
-    """``(T, F)`` -> ``(T, 3 F)``, each column of zero mean and unit variance."""
-    first = differences(features)
-    stacked = torch.cat([features, first, differences(first)], dim=-1)
-    spread = stacked.std(dim=0, keepdim=True, correction=0)
-    return (stacked - stacked.mean(dim=0, keepdim=True)) / spread.clamp(min=1e-5)
+def append_deltas(features: Tensor) -> Tensor:
+    """Append deltas and delta-deltas: ``(T, F)`` -> ``(T, 3 F)``, normalised per column."""
+    first = deltas(features)
+    stacked = torch.cat([features, first, deltas(first)], dim=-1)
+    std = stacked.std(dim=0, keepdim=True, correction=0)
+    return (stacked - stacked.mean(dim=0, keepdim=True)) / std.clamp(min=1e-5)
 
 
-def differences(features: Tensor) -> Tensor:
-    """``d[t] = sum_n n (x[t + n] - x[t - n]) / (2 sum_n n^2)``, n = 1, 2; the ends are repeated."""
+def deltas(features: Tensor) -> Tensor:
+    """Deltas ``d[t] = sum_n n (x[t + n] - x[t - n]) / (2 sum_n n^2)``, n = 1, 2; edge padding."""
     index = torch.arange(len(features), device=features.device)
     total = torch.zeros_like(features)
     for n in (1, 2):
@@ -75,7 +75,7 @@ def differences(features: Tensor) -> Tensor:
 
 
 class ConformerUpstream(Upstream):
-    """The audio encoder of any stage: the input to its first layer and the output of each."""
+    """The audio encoder of any stage: input to its first layer and output of each layer."""
 
     def __init__(self, encoder: ConformerEncoder, dim: int) -> None:
         super().__init__("filterbank", len(encoder.layers) + 1, dim, SUBSAMPLING)
@@ -87,30 +87,30 @@ class ConformerUpstream(Upstream):
 
 
 class StoredUpstream(Upstream):
-    """States of an upstream that were computed once (examples/superb/cache.py)."""
+    """Precomputed states of an upstream (examples/superb/cache.py)."""
 
     def __init__(self, layers: int, dim: int, stride: int) -> None:
         super().__init__("states", layers, dim, stride)
 
     def forward(self, source: Tensor, lengths: Tensor) -> HiddenStates:
-        """``(B, T, layers, D)`` as stored.
+        """``source``: stored states ``(B, T, N, D)``.
 
         Raises:
-            InputError: they are another upstream's.
+            InputError: their number of layers or width is not this upstream's.
         """
         if source.shape[2:] != (self.layers, self.dim):
             raise InputError(
-                f"the stored states have {tuple(source.shape[2:])} layers and width and the model "
-                f"wants {(self.layers, self.dim)}; store them with the upstream it was trained on"
+                f"the stored states have {tuple(source.shape[2:])} layers and width, but the model "
+                f"needs {(self.layers, self.dim)}; store them with the upstream it was trained on"
             )
         return HiddenStates(source.transpose(1, 2), lengths)
 
 
 class FairseqUpstream(Upstream):
-    """fairseq's wav2vec 2.0 and HuBERT: the input to each Transformer layer and the last output.
+    """fairseq's wav2vec 2.0 and HuBERT: input to each Transformer layer and the last output.
 
-    Each clip runs alone: the first convolution's group norm looks at the whole padded clip, so that
-    a state would depend on what it is batched with.
+    Clips are processed one by one: the group norm of the first convolution includes padding, so
+    that states would depend on the rest of the batch.
     """
 
     def __init__(self, model: nn.Module, normalise: bool) -> None:
@@ -123,12 +123,12 @@ class FairseqUpstream(Upstream):
         self.model, self.normalise = model, normalise
         self._inputs: list[Tensor] = []
         for layer in layers:
-            layer.register_forward_pre_hook(self._keep, with_kwargs=True)
+            layer.register_forward_pre_hook(self._record_input, with_kwargs=True)
 
-    def _keep(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+    def _record_input(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         self._inputs.append(args[0] if args else kwargs["x"])  # (T, 1, D)
 
-    def _clip(self, waveform: Tensor) -> Tensor:
+    def _clip_states(self, waveform: Tensor) -> Tensor:
         """``(samples,)`` -> ``(T, N, D)``."""
         self._inputs.clear()
         if self.normalise:
@@ -139,7 +139,7 @@ class FairseqUpstream(Upstream):
         return torch.stack([*inputs, output], dim=1)
 
     def forward(self, source: Tensor, lengths: Tensor) -> HiddenStates:
-        clips = [self._clip(x[:n]) for x, n in zip(source, lengths.tolist(), strict=True)]
+        clips = [self._clip_states(x[:n]) for x, n in zip(source, lengths.tolist(), strict=True)]
         sizes = torch.tensor([len(clip) for clip in clips], device=source.device)
         return HiddenStates(_pad(clips).transpose(1, 2), sizes)
 

@@ -8,13 +8,14 @@ from torch.utils.checkpoint import checkpoint
 from mmpt_fairseq.modules.attention import SelfAttention, sinusoidal_positions
 from mmpt_fairseq.modules.masking import VisibleTokens
 
-SLICE_VARIANCE = 1e-6  # of a clip's slices: a still picture has none
+SLICE_VARIANCE = 1e-6  # added to the variance of a clip's slices, for still video
 
 
 def scaled(pixels: Tensor) -> Tensor:
-    """8 bit to [-1, 1] in single precision; what is no 8 bit stays as it is.
+    """Scale uint8 to [-1, 1] in single precision; other dtypes are returned unchanged.
 
-    Pictures travel in 8 bit: a batch of hundreds in floats would not fit into shared memory.
+    Loader workers pass video as uint8: a float batch of hundreds of clips would not fit into
+    shared memory.
     """
     return _centred(pixels) if pixels.dtype == torch.uint8 else pixels
 
@@ -24,7 +25,7 @@ def _centred(levels: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward of four times the width."""
+    """Pre-norm self-attention and feed-forward, of inner width 4 D."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -71,8 +72,8 @@ class VideoPatches(nn.Module):
     """Cut a clip into a grid of space-time patches and embed them.
 
     Args:
-        frames, size: T pictures of ``size`` x ``size`` pixels.
-        patch_frames, patch_size: one patch is ``patch_frames`` x ``patch_size`` x ``patch_size``.
+        frames, size: T video frames of ``size`` x ``size`` pixels.
+        patch_frames, patch_size: a patch is ``patch_frames`` x ``patch_size`` x ``patch_size``.
         dim: width D.
     """
 
@@ -96,7 +97,7 @@ class VideoPatches(nn.Module):
         return self.grid[0] * self.grid[1] * self.grid[2]
 
     def cut(self, video: Tensor) -> Tensor:
-        """``(B, 3, T, H, W)`` -> ``(B, L, patch_dim)``; patches go by time, row, column."""
+        """``(B, 3, T, H, W)`` -> ``(B, L, patch_dim)``, ordered by time, row, column."""
         t, h, w = self.grid
         p, s = self.patch_frames, self.patch_size
         x = video.reshape(-1, 3, t, p, h, s, w, s)
@@ -104,12 +105,12 @@ class VideoPatches(nn.Module):
         return x.reshape(-1, t * h * w, self.patch_dim)
 
     def cut_slices(self, video: Tensor) -> Tensor:
-        """The patches of each slice of time averaged over space, scaled: ``(B, t, patch_dim)``."""
+        """Patches averaged over space per time slice, scaled: ``(B, t, patch_dim)``."""
         t, h, w = self.grid
         p, s = self.patch_frames, self.patch_size
         in_8_bit = video.dtype == torch.uint8
-        # In 16 bits, which hold the sum of 128 rows, and rows first, which lie apart: at 224 pixels
-        # a small part of the time that cutting, scaling and averaging the patches would take.
+        # Much faster, at 224 pixels, than to cut, scale and average patches: sums in 16 bits, which
+        # hold 128 rows of uint8, over rows first, whose pixels are farther apart in memory.
         exact = torch.int16 if h <= 128 else torch.int32
         x = video.reshape(-1, 3, t, p, h, s, w * s).sum(4, dtype=exact if in_8_bit else None)
         x = x.view(-1, 3, t, p, s, w, s).sum(5, dtype=torch.float32 if in_8_bit else None)
@@ -124,9 +125,9 @@ class VideoPatches(nn.Module):
         return x.reshape(-1, 3, t * p, h * s, w * s)
 
     def positions(self, dim: int, device: torch.device | None = None) -> Tensor:
-        """Fixed space-time positions ``(1, L, D)``: sinusoids of time, row and column."""
+        """Fixed space-time embeddings ``(1, L, D)``: sinusoids of time, row and column."""
         t, h, w = self.grid
-        # Half of the channels tell the time, a quarter each the row and the column.
+        # Half of the channels encode time, a quarter each row and column.
         spatial = dim // 4
         axes = (
             sinusoidal_positions(torch.arange(t, device=device), dim - 2 * spatial),
@@ -145,11 +146,11 @@ class VideoPatches(nn.Module):
 
 
 class VideoEncoder(nn.Module):
-    """ViT over the visible space-time patches, or over one embedding per slice of time.
+    """ViT over the visible space-time patches, or over one embedding per time slice.
 
     Args:
-        patches: cuts clips and embeds what it cuts.
-        dim, layers, heads: width D, blocks, and attention heads of each.
+        patches: cuts clips into patches and embeds them.
+        dim, layers, heads: width D, number of blocks, attention heads per block.
         checkpoint_activations: recompute blocks in the backward pass to save memory.
         normalise_slices: see :meth:`encode_slices`.
     """
@@ -171,34 +172,35 @@ class VideoEncoder(nn.Module):
         self.dim = dim
 
     def forward(self, video: Tensor, hidden: Tensor) -> tuple[Tensor, VisibleTokens]:
-        """Encode what is visible of ``video`` ``(V, 3, T, H, W)``, 8 bit or in [-1, 1].
+        """Encode the visible patches.
 
         Args:
-            hidden: ``(V, L)``, True = masked.
+            video: ``(B, 3, T, H, W)``, uint8 or in [-1, 1].
+            hidden: ``(B, L)``, True = masked.
 
         Returns:
-            ``(V, N, D)``, and where those N tokens stand among the L patches.
+            ``(B, N, D)``, and the positions of these N tokens among the L patches.
         """
         visible = VisibleTokens.from_hidden(hidden)
-        # Gathering before embedding: masked pixels never enter a product.
+        # Gather before embedding, so that masked pixels never enter a product.
         patches = scaled(visible.gather(self.patches.cut(video))).to(self.patches.embed.weight)
         positions = self.patches.positions(self.dim, video.device).to(patches.dtype)
         positions = visible.gather(positions.expand(len(video), -1, -1))
         return self.transformer(self.patches.embed(patches) + positions, visible.padding), visible
 
     def encode_slices(self, video: Tensor) -> Tensor:
-        """Patches averaged over space before the blocks (paper, CLR) -> ``(V, t, D)``.
+        """Average patches over space before the blocks (paper, CLR) -> ``(B, t, D)``.
 
-        With ``normalise_slices`` these averages have zero mean and together unit variance over the
-        clip, as each bin of the sound has: what does not change, the background first of all, is
-        gone, and what changes a little counts.
+        With ``normalise_slices`` the averages are normalised over the clip, to zero mean and joint
+        unit variance, like the audio bins: static content such as the background is removed, and
+        small changes count.
         """
         t, h, w = self.patches.grid
-        # The embedding is affine: that of the mean patch is the mean of the patches' embeddings.
+        # The embedding is affine: the mean of embeddings is the embedding of the mean patch.
         patches, weight = self.patches.cut_slices(video), self.patches.embed.weight
         if self.normalise_slices:
-            # For the same reason what does not change can go before, where nothing is rounded to
-            # 16 bits yet: a mouth changes a slice by less than that.
+            # So the mean over time can be subtracted before it, where nothing is rounded to 16 bits
+            # yet: a moving mouth changes a slice by less than that rounding.
             patches = patches - patches.mean(1, keepdim=True)
             x = F.linear(patches.to(weight), weight)
             power = x.float().square().mean((1, 2), keepdim=True)

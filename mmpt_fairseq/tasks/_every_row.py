@@ -1,4 +1,4 @@
-"""What every task of ours does with rows: none is lost in silence, bad ones are counted."""
+"""Row handling shared by all tasks: no row is dropped silently, skipped rows are counted."""
 
 import gc
 import logging
@@ -28,16 +28,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class RowsConfig(FairseqDataclass):
-    """What the configs of all tasks have."""
+    """Options common to the configs of all tasks."""
 
-    # fairseq's default is one set of batches for all epochs, drawn by the number of the epoch in
-    # which a training starts: a resumed one would go on with others than it had.
+    # By default fairseq builds batches once, seeded with the first epoch of the process: a resumed
+    # run would continue with different batches.
     rebuild_batches: bool = field(
-        default=True, metadata={"help": "put clips into other batches in every epoch"}
+        default=True, metadata={"help": "regroup clips into batches in every epoch"}
     )
     try_largest_batch: bool = field(
         default=True,
-        metadata={"help": "run the most expensive batches before the first update, and forget it"},
+        metadata={"help": "dry-run the most expensive batches before the first update"},
     )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
@@ -52,46 +52,52 @@ class RowsConfig(FairseqDataclass):
     maximize_best_checkpoint_metric: bool = II("checkpoint.maximize_best_checkpoint_metric")
 
 
-class MarkingIterator(EpochBatchIterator):
-    """fairseq keeps processes in step with copies of ``first_batch``, and never says which batch
-    is one: they are marked, because their clips must not be anyone's negatives."""
+class DummyMarkingIterator(EpochBatchIterator):
+    """Epoch iterator that marks dummy batches with ``is_dummy``.
+
+    fairseq keeps processes in step with unmarked copies of ``first_batch``; their clips must not
+    serve as negatives.
+    """
 
     def _get_iterator_for_epoch(self, *args, **kwargs):
-        # The loader of the epoch before lies in a reference cycle. Workers that are forked while
-        # it does would find it, and fill the log with tracebacks: it is not theirs to shut down.
+        # The previous epoch's data loader is in a reference cycle. Workers forked before it is
+        # collected would try to shut it down themselves and fill the log with tracebacks.
         gc.collect()
         if not gc.get_freeze_count():
-            gc.freeze()  # what was imported: searching it took a quarter of a second an epoch
+            gc.freeze()  # exempt imported modules: scanning them took 0.25 s per epoch
         return super()._get_iterator_for_epoch(*args, **kwargs)
 
     def state_dict(self) -> dict:
-        """fairseq's, and how much data it goes through."""
-        return {**super().state_dict(), "data": amount(self.dataset)}
+        """fairseq's state, plus the size of the data."""
+        return {**super().state_dict(), "data": data_size(self.dataset)}
 
     @exit_on_input_error()
     def load_state_dict(self, state_dict: dict) -> None:
-        """fairseq's; where the epoch has fewer batches by now it ends in a traceback. Other data
-        than before are told."""
-        now = amount(self.dataset)
-        if (before := state_dict.get("data", now)) != now:
-            sentence = "this training goes on with other data: %s, where there were %s"
-            logger.warning(sentence, _told(now), _told(before))
+        """Restore fairseq's state; warn if the size of the data has changed.
+
+        Raises:
+            InputError: the epoch now has fewer batches than were already processed.
+        """
+        current = data_size(self.dataset)
+        if (previous := state_dict.get("data", current)) != current:
+            message = "this run resumes with different data: %s; previously %s"
+            logger.warning(message, _describe(current), _describe(previous))
         try:
             super().load_state_dict(state_dict)
         except RuntimeError as error:
             if "dataloader mismatch" not in str(error):
                 raise
             raise InputError(
-                f"the training in checkpoint.save_dir had seen {state_dict['iterations_in_epoch']} "
-                f"batches of its epoch {state_dict['epoch']}, which has {len(self)} by now: its "
-                "data, its batches or the number of its processes are others; give this training "
-                "another checkpoint.save_dir, or go on from the first epoch with "
+                f"the run in checkpoint.save_dir had processed {state_dict['iterations_in_epoch']} "
+                f"batches of epoch {state_dict['epoch']}, which now has {len(self)}: the data, the "
+                "batch size or the number of processes has changed; set another "
+                "checkpoint.save_dir, or restart from the first epoch with "
                 "checkpoint.reset_dataloader=true"
             ) from None
 
     @property
     def first_batch(self) -> dict:
-        """The first batch in which a clip can be used."""
+        """The first batch with at least one usable clip."""
         with exit_on_input_error():
             for rows in self.frozen_batches:
                 batch = self.collate_fn([self.dataset[row] for row in rows])
@@ -99,25 +105,26 @@ class MarkingIterator(EpochBatchIterator):
                     return {**batch, "is_dummy": True}
                 check_skipped(self.dataset)
             raise InputError(
-                "not one clip can be used; the warnings above say why, mend or replace them"
+                "none of the clips is usable; the warnings above say why, fix or replace them"
             )
 
 
 class EveryRowMixin:
-    """Batches that cover an evaluation split exactly, and training that reports skipped clips."""
+    """Cover evaluation splits exactly, and report clips that training skips."""
 
-    _on_short_clips = False  # whether this epoch's batches leave out what a curriculum has later
+    _on_short_clips = False  # whether the curriculum limits this epoch to short clips
 
     @exit_on_input_error()
     def get_batch_iterator(self, dataset, *args, **kwargs):
-        """fairseq's iterator, without its dropping of a last batch that 8 does not divide.
+        """fairseq's iterator, without rounding batch sizes to a multiple of 8.
 
-        An evaluation split must be covered exactly, row by row, before a batch is run.
+        Raises:
+            InputError: the batches of an evaluation split do not contain each row exactly once.
         """
         kwargs["required_batch_size_multiple"] = 1
         try:
             iterator = super().get_batch_iterator(dataset, *args, **kwargs)
-            batches = iterator.frozen_batches  # made when they are asked for: what fails fails here
+            batches = iterator.frozen_batches  # built lazily: errors surface here
         except AssertionError as error:
             longest = max(dataset.num_tokens(row) for row in range(len(dataset)))
             if "max_tokens" not in str(error):
@@ -126,13 +133,13 @@ class EveryRowMixin:
                 f"the longest row costs {longest} tokens and dataset.max_tokens="
                 f"{kwargs.get('max_tokens')} is less; raise it"
             ) from None
-        iterator.__class__ = MarkingIterator
+        iterator.__class__ = DummyMarkingIterator
         if not dataset_is_training(dataset):
             batched = sorted(int(row) for batch in batches for row in batch)
             if batched != list(range(len(dataset))):
                 raise InputError(
                     f"only {len(set(batched))} of {len(dataset)} rows were put into batches, so "
-                    "the score would not be that of this split; raise dataset.max_tokens above the "
+                    "the score would not cover the whole split; raise dataset.max_tokens above the "
                     "longest row"
                 )
         return iterator
@@ -141,21 +148,21 @@ class EveryRowMixin:
     def filter_indices_by_size(
         self, indices, dataset, max_positions=None, ignore_invalid_inputs=False
     ):
-        """Rows within ``max_positions``; in evaluation a row beyond them stops the run."""
+        """Keep rows within ``max_positions``; in evaluation a longer row raises InputError."""
         kept, ignored = dataset.filter_indices_by_size(indices, max_positions)
         if len(ignored):
             row = int(ignored[0])
-            # Where fairseq joins or draws from several manifests, a row's number is not theirs.
-            where = dataset.manifest.where(row) if hasattr(dataset, "manifest") else "one"
-            sizes = f"{where} has {_described(dataset.size(row))}, the limits are {max_positions}"
+            # fairseq concatenates or samples manifests: the row number may not be a manifest's.
+            name = dataset.manifest.where(row) if hasattr(dataset, "manifest") else "one"
+            sizes = f"{name} has {_size_text(dataset.size(row))}, the limits are {max_positions}"
             if not dataset_is_training(dataset) or not ignore_invalid_inputs:
                 raise InputError(
                     f"{len(ignored)} rows are too long ({sizes}); raise the task's "
-                    "max_source_positions or max_target_positions, or cut them"
+                    "max_source_positions or max_target_positions, or shorten the rows"
                 )
             logger.warning(
-                "left out %d of %d rows beyond the limits (%s), which come of dataset.max_tokens "
-                "and the task's max_source_positions and max_target_positions",
+                "left out %d of %d rows beyond the limits (%s), set by dataset.max_tokens and the "
+                "task's max_source_positions and max_target_positions",
                 len(ignored),
                 len(indices),
                 sizes,
@@ -169,36 +176,38 @@ class EveryRowMixin:
         return kept
 
     def reduce_metrics(self, logging_outputs: list[dict], criterion) -> None:
-        """fairseq's, and ``peak_rss_gb``: the most memory that this process has held so far."""
+        """fairseq's metrics, plus ``peak_rss_gb``: peak memory of this process so far."""
         if any(output.get("sample_size", 0) for output in logging_outputs):
             super().reduce_metrics(logging_outputs, criterion)
-        else:  # no clip could be used, and fairseq's criterions divide by their number
+        else:  # no usable clip: fairseq's criterions would divide by zero
             metrics.log_scalar("loss", 0, weight=0, round=3)
-        # With no weight the log shows the latest value, not a mean over updates.
+        # With weight 0 the log shows the latest value, not a mean over updates.
         metrics.log_scalar("peak_rss_gb", peak_memory_gb(), weight=0, round=3)
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        """fairseq's; a batch that only keeps processes in step counts nothing, nor is it logged."""
+        """fairseq's step; a dummy batch (``ignore_grad``) adds nothing to counts and logs."""
         with exit_on_input_error():
             for dataset in self.datasets.values():
                 check_skipped(dataset)
             loss, size, logs = super().train_step(
                 sample, model, criterion, optimizer, update_num, ignore_grad
             )
-        return uncounted(loss, size, logs) if ignore_grad else (loss, size, logs)
+        return without_counts(loss, size, logs) if ignore_grad else (loss, size, logs)
 
     def valid_step(self, sample, model, criterion):
-        """fairseq's; of one process it would count a batch that stands in for one without a clip
-        that can be used."""
+        """fairseq's step; a dummy batch, which replaces one without usable clips, is not counted.
+
+        With a single process fairseq would count it.
+        """
         with exit_on_input_error():
             refuse_unreadable(sample)
             for dataset in self.datasets.values():
                 check_skipped(dataset)
             loss, size, logs = self.measure(sample, model, criterion)
-        return uncounted(loss, size, logs) if sample.get("is_dummy") else (loss, size, logs)
+        return without_counts(loss, size, logs) if sample.get("is_dummy") else (loss, size, logs)
 
     def measure(self, sample, model, criterion) -> tuple:
-        """What a validation batch gives: fairseq's loss, and what a task adds to the logs."""
+        """fairseq's validation step; tasks override it to add to the logs."""
         return super().valid_step(sample, model, criterion)
 
     def inference_step(self, generator, models, sample, **kwargs):
@@ -212,35 +221,35 @@ class EveryRowMixin:
             return hypotheses
 
 
-def _described(size: int | tuple[int, int]) -> str:
-    """A row's size as a dataset gives it to fairseq: its cost, or frames and target tokens."""
+def _size_text(size: int | tuple[int, int]) -> str:
+    """Describe a row's size as fairseq gets it: its cost, or frames and target tokens."""
     if isinstance(size, tuple):
         return f"{int(size[0])} frames of 10 ms and {int(size[1])} target tokens"
     return f"a cost of {size} filterbank frames and video patches"
 
 
-def amount(dataset: FairseqDataset) -> list[int]:
-    """Rows, and filterbank frames in all."""
+def data_size(dataset: FairseqDataset) -> list[int]:
+    """Total numbers of rows and of filterbank frames."""
     parts = [part.manifest for part in manifest_datasets(dataset)]
     return [sum(map(len, parts)), sum(int(manifest.n_frames.sum()) for manifest in parts)]
 
 
-def _told(data: list[int]) -> str:
+def _describe(data: list[int]) -> str:
     rows, frames = data
-    return f"{rows} rows of {frames / FRAMES_A_SECOND / 60:.1f} minutes"
+    return f"{rows} rows, {frames / FRAMES_A_SECOND / 60:.1f} minutes"
 
 
-def uncounted(loss, size, logs: dict) -> tuple:
-    """What a step gives, with nothing to be counted; processes need the same names in it."""
-    return loss, 0 * size, {name: _nothing(value) for name, value in logs.items()}
+def without_counts(loss, size, logs: dict) -> tuple:
+    """A step's result with all counts zeroed; the keys stay, since all processes need the same."""
+    return loss, 0 * size, {name: _zero_like(value) for name, value in logs.items()}
 
 
-def _nothing(value: object) -> object:
-    """Zero of the same kind, also of a loss that overflowed."""
+def _zero_like(value: object) -> object:
+    """Zero of the same type, also for a loss that overflowed."""
     return torch.zeros_like(value) if isinstance(value, torch.Tensor) else 0 * value
 
 
 def peak_memory_gb() -> float:
-    """Peak resident memory of this process in GB (1e9 bytes), its loader workers not counted."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    """Peak resident memory of this process in GB (1e9 bytes), without data loader workers."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

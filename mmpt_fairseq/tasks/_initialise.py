@@ -1,4 +1,4 @@
-"""Where a training of stage 2 or 3 starts: earlier stages' parts, or a checkpoint of its own."""
+"""Initialisation in stages 2 and 3: from an earlier stage, or from the run's own checkpoint."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from mmpt_fairseq.checkpoint import (
 )
 from mmpt_fairseq.models.freezing import Freezing
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
-from mmpt_fairseq.tasks._start import restored
+from mmpt_fairseq.tasks._start import checkpoint_to_load
 
 if TYPE_CHECKING:
     from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
@@ -27,42 +27,41 @@ logger = logging.getLogger(__name__)
 def initialise(
     task: "ManifestSpeechToTextTask", model: SpeechToTextModel, cfg: FairseqDataclass
 ) -> None:
-    """Parts of earlier stages for a training that starts; a resumed one brings its own.
+    """Load parts of earlier stages at the start of training; a resumed run keeps its own.
 
     Args:
-        cfg: the model's.
+        cfg: the model's config.
 
     Raises:
-        InputError: a checkpoint that is missing, of something else or of another vocabulary, or
-            none that a training can go on from.
+        InputError: a checkpoint is missing, of another kind or vocabulary, or not resumable.
     """
     freezing = Freezing.from_config(cfg)
     if freezing != Freezing():
         logger.info("%s", freezing)
-    resumed = restored(task.cfg)
+    resumed = checkpoint_to_load(task.cfg)
     if resumed is not None:
-        # fairseq loads the weights; it would not look at the vocabulary.
+        # fairseq loads the weights, but does not check the vocabulary.
         checkpoint = load_checkpoint(resumed)
-        _check_goes_on(task.cfg, resumed, checkpoint)
+        _check_resumable(task.cfg, resumed, checkpoint)
         state = checkpoint.get("task_state", {})
         if not state.get("vocabulary"):
             raise InputError(
-                f"{resumed}, from which this training would go on, is of another stage; give each "
-                "training a checkpoint.save_dir of its own"
+                f"{resumed}, from which this run would resume, is of another stage; give each "
+                "run its own checkpoint.save_dir"
             )
         task.check_vocabulary(state)
         if task.states is not None:
             task.states.check_resumed(state.get("states_of"), resumed)
         if resumed == task.cfg.finetune_from_model:
-            _refuse_two_beginnings(cfg)
+            _refuse_conflicting_init(cfg)
         else:
-            _tell_what_is_not_looked_at(cfg, resumed, checkpoint)
+            _warn_of_ignored_init(cfg, resumed, checkpoint)
         return
     if cfg.init_encoder_from:
         load_encoder(model.encoder.audio_encoder, cfg.init_encoder_from, cfg.fresh_encoder_layers)
     elif freezing != Freezing():
         raise InputError(
-            "model.freeze_encoder* would freeze an encoder that was never trained; set "
+            "model.freeze_encoder* would freeze an untrained encoder; set "
             "model.init_encoder_from to a checkpoint of stage 1 or 2"
         )
     else:
@@ -73,46 +72,47 @@ def initialise(
         load_decoder(model, cfg.init_decoder_from, task.state_dict())
 
 
-def _check_goes_on(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
-    """Raise InputError where fairseq would count updates from 0 in an epoch far on, unasked.
+def _check_resumable(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
+    """Raise InputError if fairseq would restart at update 0 without being asked to.
 
-    It restores their number with the optimizer alone. ``finetune_from_model`` starts all anew.
+    fairseq restores the number of updates only with the optimizer state. ``finetune_from_model``
+    resets everything on purpose.
     """
-    anew = cfg.reset_optimizer or path == cfg.finetune_from_model
-    if checkpoint.get("last_optimizer_state") is None and not anew:
+    restarts = cfg.reset_optimizer or path == cfg.finetune_from_model
+    if checkpoint.get("last_optimizer_state") is None and not restarts:
         raise InputError(
-            f"{path} has no state of an optimizer (it is an average, or was saved with "
-            "checkpoint.no_save_optimizer_state), so that going on from it would repeat warm-up "
-            "and freezing; start a training in another folder with model.init_encoder_from or "
-            "checkpoint.finetune_from_model, or decode with it"
+            f"{path} has no optimizer state (it is an average, or was saved with "
+            "checkpoint.no_save_optimizer_state), so resuming from it would repeat warm-up "
+            "and freezing; start a run in another folder with model.init_encoder_from or "
+            "checkpoint.finetune_from_model, or only decode with it"
         )
 
 
-def _refuse_two_beginnings(cfg: FairseqDataclass) -> None:
+def _refuse_conflicting_init(cfg: FairseqDataclass) -> None:
     for name in ("init_encoder_from", "init_decoder_from"):
         if getattr(cfg, name):
             raise InputError(
-                f"model.{name} has no effect beside checkpoint.finetune_from_model, which brings "
-                "all weights; leave one out"
+                f"model.{name} has no effect beside checkpoint.finetune_from_model, which loads "
+                "all weights; remove one of them"
             )
 
 
-def _tell_what_is_not_looked_at(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
-    """Warn where a training that goes on is told to begin with other parts than it did.
+def _warn_of_ignored_init(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
+    """Warn if a resumed run is configured with another initialisation than it started from.
 
-    Its further checkpoints say, as those before, where it did.
+    The original setting is kept, so that later checkpoints still record it.
     """
-    began = settings_of(checkpoint, "model")
+    saved = settings_of(checkpoint, "model")
     for name in ("init_encoder_from", "init_decoder_from"):
-        told = getattr(cfg, name)
-        before = began.get(name) or ""
-        if told and os.path.realpath(told) != os.path.realpath(before):
+        configured = getattr(cfg, name)
+        previous = saved.get(name) or ""
+        if configured and os.path.realpath(configured) != os.path.realpath(previous):
             logger.warning(
-                "model.%s=%s is not looked at: the training goes on from %s, which began with %s; "
-                "to begin anew give another checkpoint.save_dir",
+                "model.%s=%s is ignored: the run resumes from %s, which started with %s; "
+                "to start over set another checkpoint.save_dir",
                 name,
-                told,
+                configured,
                 path,
-                before or "none",
+                previous or "none",
             )
-            setattr(cfg, name, began.get(name))
+            setattr(cfg, name, saved.get(name))

@@ -1,4 +1,4 @@
-"""The most expensive batches are tried before the first update: memory runs out at once or not."""
+"""Dry run of the most expensive batches, so that a run out of memory fails before update 1."""
 
 import logging
 from collections import defaultdict
@@ -17,37 +17,37 @@ logger = logging.getLogger(__name__)
 
 
 class LargestBatchFirstMixin:
-    """Runs a batch forward and backward before the first update, and forgets it; one of each kind.
+    """Runs forward and backward on the largest batch of each kind before the first update.
 
-    Neither weights nor random numbers nor what is logged know of it. Must stand before
-    ``EveryRowMixin`` among a task's bases, whose config says whether it is wanted.
+    Weights, random state and logs are left as they were. Must precede ``EveryRowMixin`` among the
+    bases of a task; ``try_largest_batch`` in the config switches it on.
     """
 
-    _untried: EpochBatchIterator | None = None
-    _tried = False
+    _pending: EpochBatchIterator | None = None
+    _dry_run_done = False
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
-        """The other bases', remembered if it is to be trained on."""
+        """The other bases' iterator; the first one for training is kept for the dry run."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
-        wanted = self.cfg.try_largest_batch and not self._tried and not self._on_short_clips
+        wanted = self.cfg.try_largest_batch and not self._dry_run_done and not self._on_short_clips
         if dataset_is_training(dataset) and wanted:
-            self._untried = iterator
+            self._pending = iterator
         return iterator
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        """The other bases', after the trial if it is the first."""
-        if self._untried is not None:
-            iterator, self._untried, self._tried = self._untried, None, True
+        """The other bases' step, preceded by the dry run if it is the first."""
+        if self._pending is not None:
+            iterator, self._pending, self._dry_run_done = self._pending, None, True
             with exit_on_input_error():
                 for rows, batch in largest_batches(iterator):
-                    self._try(rows, batch, model, criterion, optimizer)
+                    self._dry_run(rows, batch, model, criterion, optimizer)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
-    def _try(self, rows: list[int], batch: dict, model, criterion, optimizer) -> None:
-        """As at the end of the training, when all that thaws has thawed.
+    def _dry_run(self, rows: list[int], batch: dict, model, criterion, optimizer) -> None:
+        """Run one batch as at the end of training, with everything unfrozen that ever will be.
 
         Raises:
-            InputError: memory does not suffice.
+            InputError: out of memory.
         """
         parameter = next(model.parameters())
         batch = utils.apply_to_sample(
@@ -55,7 +55,7 @@ class LargestBatchFirstMixin:
             batch,
         )
         devices = [parameter.device] if parameter.is_cuda else []
-        what = f"the most expensive batch ({len(rows)} clips, {batch['ntokens']} tokens)"
+        description = f"the most expensive batch ({len(rows)} clips, {batch['ntokens']} tokens)"
         try:
             with torch.random.fork_rng(devices):
                 super().train_step(
@@ -65,28 +65,28 @@ class LargestBatchFirstMixin:
             if not out_of_memory(error):
                 raise
             raise InputError(
-                f"{what} does not fit into memory; lower dataset.max_tokens, or set "
+                f"{description} does not fit into memory; lower dataset.max_tokens, or set "
                 "model.checkpoint_activations=true"
             ) from None
         optimizer.zero_grad()
         peak = peak_memory_gb()
         if parameter.is_cuda:
             peak = torch.cuda.max_memory_allocated(parameter.device) / 1e9
-        logger.info("tried %s first: a peak of %.2f GB", what, peak)
+        logger.info("tried %s first: peak memory %.2f GB", description, peak)
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether memory did not suffice, for which torch has no error of its own on a CPU."""
+    """Whether ``error`` means out of memory, for which torch has no exception class on CPUs."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(
         error
     )
 
 
 def largest_batches(iterator: EpochBatchIterator) -> Iterator[tuple[list[int], dict]]:
-    """Of each kind of clips rows and contents of the batch that costs most, padding counted.
+    """Rows and contents of the most expensive batch, padding included, of each kind of clip.
 
-    What a token takes of memory differs from kind to kind, with sound alone or pictures too. Fifty
-    batches without a usable clip are enough to stop looking.
+    Memory per token depends on the kind: audio alone, or with video. After 50 batches without a
+    usable clip a kind is skipped.
     """
     dataset, by_kind = iterator.dataset, defaultdict(list)
 
@@ -95,8 +95,8 @@ def largest_batches(iterator: EpochBatchIterator) -> Iterator[tuple[list[int], d
 
     for rows in sorted(iterator.frozen_batches, key=cost, reverse=True):
         by_kind[int(dataset.kinds[rows[0]]) if hasattr(dataset, "kinds") else 0].append(rows)
-    for costly in by_kind.values():
-        for rows in costly[:50]:
+    for batches in by_kind.values():
+        for rows in batches[:50]:
             batch = iterator.collate_fn([dataset[int(row)] for row in rows])
             if batch:
                 yield rows, batch

@@ -1,4 +1,4 @@
-"""Configuration of the task of stages 2 and 3, and the data config that travels with a model."""
+"""Config of the task of stages 2 and 3, and the data config stored in its checkpoints."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from mmpt_fairseq.data.data_folder import DATA_CONFIG
 from mmpt_fairseq.decoding.choice import Decoding
 from mmpt_fairseq.tasks._every_row import RowsConfig
 
-# Settings of a data folder, not of a model: they stay behind when a checkpoint moves on.
+# Settings of the data folder, not of the model: they are not stored in checkpoints.
 LOCAL_SETTINGS = ("audio_root",)
 
 
@@ -32,21 +32,21 @@ class SpeechToTextConfig(RowsConfig):
     )
     max_target_positions: int = field(default=1024, metadata={"help": "longest target in tokens"})
     short_first_epochs: int = field(
-        default=0, metadata={"help": "first epochs that train on short clips alone (a curriculum)"}
+        default=0, metadata={"help": "initial epochs that train on short clips only (a curriculum)"}
     )
     short_first_frames: int = field(
         default=150, metadata={"help": "longest clip of those epochs in filterbank frames"}
     )
     speeds: List[float] = field(  # noqa: UP006
         default_factory=lambda: list(Augmentation.speeds),
-        metadata={"help": "speed perturbation: training clips are played at one of these speeds"},
+        metadata={"help": "speed perturbation: factors, one sampled for each training clip"},
     )
     noise_manifest: Optional[str] = field(
-        default=None, metadata={"help": "manifest of noises (or of speech, for babble) to add"}
+        default=None, metadata={"help": "manifest of noise (or of speech, for babble) to add"}
     )
     noise_probability: float = field(
         default=Augmentation.probability,
-        metadata={"help": "share of training clips that noise is added to"},
+        metadata={"help": "fraction of training clips that noise is added to"},
     )
     noise_snr: List[float] = field(  # noqa: UP006
         default_factory=lambda: list(Augmentation.snr),
@@ -54,25 +54,25 @@ class SpeechToTextConfig(RowsConfig):
     )
     noise_sources: int = field(
         default=Augmentation.sources,
-        metadata={"help": "rows of the noise manifest in one noise: several are babble"},
+        metadata={"help": "rows of the noise manifest summed into one noise; several give babble"},
     )
     ctc_text: ChoiceEnum(["target", "source"]) = field(
         default="target",
         metadata={
-            "help": "what the CTC term aligns: the target, or in stage 2 the manifest's src_text "
-            "where a row has any, which the vocabulary must cover"
+            "help": "text that the CTC term aligns: the target, or in stage 2 the manifest's "
+            "src_text of rows that have one, which the vocabulary must cover"
         },
     )
     decoding: Decoding = field(
         default="attention",
         metadata={
-            "help": "attention: fairseq's beam search on the decoder; joint: the same with the CTC "
-            "head's prefix scores mixed in; ctc: greedy on the CTC head; ctc_beam: its prefix beam "
-            "search, which takes a language model"
+            "help": "attention: fairseq's beam search on the decoder; joint: the same, combined "
+            "with prefix scores of the CTC head; ctc: greedy on the CTC head; ctc_beam: prefix "
+            "beam search on the CTC head, optionally with a language model"
         },
     )
     ctc_decoding_weight: float = field(
-        default=0.3, metadata={"help": "weight of CTC beside the decoder's 1 - weight (joint)"}
+        default=0.3, metadata={"help": "weight of CTC in joint decoding; the decoder's is 1 - it"}
     )
     eval_wer: bool = field(
         default=False, metadata={"help": "decode and report WER and CER at every validation"}
@@ -90,7 +90,7 @@ class SpeechToTextConfig(RowsConfig):
 
 
 def check_metric(cfg: SpeechToTextConfig) -> None:
-    """Raise InputError where checkpoints are to be chosen by a score that is not measured."""
+    """Raise InputError if checkpoints are to be selected by a score that is not measured."""
     metric = str(cfg.best_checkpoint_metric)
     measured = {"wer": "eval_wer", "cer": "eval_wer", "bleu": "eval_bleu"}.get(metric)
     if measured and not getattr(cfg, measured) and cfg.disable_validation is not True:
@@ -100,7 +100,7 @@ def check_metric(cfg: SpeechToTextConfig) -> None:
         )
 
 
-class TravellingDataConfig(S2TDataConfig):
+class PortableDataConfig(S2TDataConfig):
     """fairseq's data config from a mapping, so that a checkpoint can carry it."""
 
     def __init__(self, config: dict, root: Path) -> None:
@@ -111,23 +111,23 @@ def read_data_config(path: Path) -> dict:
     """The data config in a YAML file, without fairseq's normalisation.
 
     Raises:
-        InputError: it is no YAML, or says something that fairseq would stumble over.
+        InputError: it is not valid YAML, or has values that fairseq cannot use.
     """
     try:
         config = _without_normalisation(get_config_from_yaml(path) or {})
         for names in config.get("feature_transforms", {}).values():
             CompositeAudioFeatureTransform.from_config_dict({**config, "feature_transforms": names})
         (config.get("bpe_tokenizer") or {}).get("bpe")
-    except Exception as error:  # fairseq raises whatever a wrong value leads to
+    except Exception as error:  # a wrong value may raise anything in fairseq
         raise InputError(
-            f"{path} cannot be used ({type(error).__name__}: {reason_of(error)}); mend it, or let "
-            "manifests.vocabulary write it again"
+            f"{path} cannot be used ({type(error).__name__}: {reason_of(error)}); fix it, or "
+            "rewrite it with python -m manifests.vocabulary"
         ) from None
     return config
 
 
 def _without_normalisation(config: dict) -> dict:
-    """fairseq's recipes ask for utterance or global CMVN; ours is applied to all features."""
+    """Drop the CMVN of fairseq's recipes: all features are already normalised by our own."""
     ours = ("utterance_cmvn", "global_cmvn")
     transforms = {
         key: {split: [t for t in names if t not in ours] for split, names in config[key].items()}

@@ -1,4 +1,4 @@
-"""WER, CER and BLEU of a real search at every validation, to stop early and to keep the best by.
+"""WER, CER and BLEU by decoding at every validation, for early stopping and model selection.
 
 Counts, not rates, are logged: fairseq sums them over batches and processes.
 """
@@ -36,11 +36,11 @@ UNITS: dict[str, Unit] = {"wer": "word", "cer": "char", "bleu": "bleu"}
 
 
 class ValidationScorer:
-    """Decodes validation batches with the search that the task's config names.
+    """Decodes validation batches with the search set in the task's config.
 
     Args:
-        task: of stages 2 and 3.
-        model: the model in training; the search holds on to it.
+        task: the task of stages 2 and 3.
+        model: the model being trained; the generator keeps a reference to it.
     """
 
     def __init__(self, task: FairseqTask, model: nn.Module) -> None:
@@ -59,60 +59,60 @@ class ValidationScorer:
 
     @classmethod
     def for_training(cls, task: FairseqTask, model: nn.Module) -> "ValidationScorer | None":
-        """One if the task's config asks for it."""
+        """A scorer if ``eval_wer`` or ``eval_bleu`` is set, else None."""
         return cls(task, model) if task.cfg.eval_wer or task.cfg.eval_bleu else None
 
     def begin(self, texts: Sequence[str]) -> None:
-        """A split of these texts is validated on from now on."""
+        """Start validating on a split with these reference texts."""
         self.tokenize = bleu_tokenizer(texts)
 
     def check_lengths(self, lengths: NDArray[np.int32]) -> None:
-        """Warn of a split's targets, of so many tokens, that the search ends before."""
+        """Warn about targets, given their lengths in tokens, that the search would truncate."""
         if self.beam_search:
             warn_of_long_targets(lengths, self.settings.max_len_b, "generation.max_len_b")
 
     def count(self, task: FairseqTask, sample: dict, model: nn.Module) -> dict[str, int]:
-        """What the scores of a batch are made of.
+        """Sufficient statistics of the scores of a batch.
 
         Raises:
-            InputError: a row has no text to compare with.
+            InputError: a row has no reference text.
         """
         prefix = None
         if self.settings.prefix_size:
             prefix = sample["target"][:, : self.settings.prefix_size]
         found = task.inference_step(self.generator, [model], sample, prefix_tokens=prefix)
-        # What the vocabulary lacks must match no letter of a reference.
+        # <unk> must not match any character of a reference.
         texts = [self.text(row[0]["tokens"].tolist(), unknown=UNKNOWN) for row in found]
         hypotheses = [normalise_text(text) for text in texts]
         references = [normalise_text(text) for text in sample["texts"]]
         if not all(references):
-            raise InputError("a validation row has no tgt_text to be scored against; leave it out")
+            raise InputError("a validation row has no tgt_text to be scored against; remove it")
         wanted = {"wer": self.wer, "cer": self.wer, "bleu": self.bleu}
         names = [name for name in UNITS if wanted[name]]
-        return counted(references, hypotheses, names, self.tokenize)
+        return score_counts(references, hypotheses, names, self.tokenize)
 
 
-def counted(
+def score_counts(
     references: Sequence[str],
     hypotheses: Sequence[str],
     names: Sequence[str] = tuple(UNITS),
     tokenize: str = WITH_SPACES,
 ) -> dict[str, int]:
-    """Sums that the scores of these ``names`` are made of, each with its place."""
+    """Sufficient statistics of the scores ``names``, summed, as ``_<name>_<index>``."""
     sums = {n: statistics(references, hypotheses, UNITS[n], tokenize).sum(0) for n in names}
-    return {f"_{n}_{place}": int(found) for n in names for place, found in enumerate(sums[n])}
+    return {f"_{n}_{index}": int(found) for n in names for index, found in enumerate(sums[n])}
 
 
 def log_scores(logging_outputs: list[dict]) -> None:
-    """``wer``, ``cer`` and ``bleu`` from the sums of what validation batches counted."""
+    """Log ``wer``, ``cer`` and ``bleu`` from the summed counts of validation batches."""
     for name in UNITS:
-        places = {key for logs in logging_outputs for key in logs if key.startswith(f"_{name}_")}
-        for key in places:
+        keys = {key for logs in logging_outputs for key in logs if key.startswith(f"_{name}_")}
+        for key in keys:
             metrics.log_scalar(key, sum(logs.get(key, 0) for logs in logging_outputs))
-        if places:
-            metrics.log_derived(name, partial(_score, name=name, places=len(places)))
+        if keys:
+            metrics.log_derived(name, partial(_score, name=name, size=len(keys)))
 
 
-def _score(meters: dict, name: str, places: int) -> float:
-    totals = [meters[f"_{name}_{place}"].sum for place in range(places)]
+def _score(meters: dict, name: str, size: int) -> float:
+    totals = [meters[f"_{name}_{index}"].sum for index in range(size)]
     return round(score([int(total) for total in totals], UNITS[name]), 2)

@@ -29,74 +29,76 @@ from mmpt_fairseq.tasks._start import check_start, is_training_split, is_validat
 
 logger = logging.getLogger(__name__)
 
-FEW_CLIPS = 16  # contrasted with one another: a guess is right too often
-MOSTLY_HEARD = 0.9  # share of a corpus's sound; who hears less of it is warned
+FEW_CLIPS = 16  # with fewer clips to contrast, chance accuracy is too high
+MIN_USED_FRACTION = 0.9  # below this fraction of the audio used per epoch, a warning is logged
 
 
 @dataclass
 class AVPretrainingConfig(RowsConfig):
-    """Defaults are the paper's where it states them."""
+    """Defaults follow the paper where it gives values."""
 
     data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})
     audio_root: Optional[str] = field(
-        default=None, metadata={"help": "what paths in manifests are relative to (their folder)"}
+        default=None, metadata={"help": "root of relative paths (default: the manifest's folder)"}
     )
     max_audio_frames: int = field(
         default=ClipOptions.max_audio_frames,
-        metadata={"help": "filterbank frames kept per clip (10 ms each)"},
+        metadata={"help": "maximum filterbank frames (10 ms each) used per clip"},
     )
     random_start: bool = field(
         default=ClipOptions.random_start,
         metadata={
-            "help": "keep them, and the same share of the pictures, from anywhere in a longer clip "
-            "in training, not from its start: a few clips become many"
+            "help": "in training, crop longer clips (audio and video alike) at a random position "
+            "instead of at the start, as data augmentation"
         },
     )
     use_video: bool = field(
-        default=ClipOptions.use_video, metadata={"help": "read pictures where rows have them"}
+        default=ClipOptions.use_video, metadata={"help": "read video of the rows that have it"}
     )
     video_num_frames: int = field(
-        default=ClipOptions.video_num_frames, metadata={"help": "pictures per clip"}
+        default=ClipOptions.video_num_frames, metadata={"help": "video frames per clip"}
     )
     video_stride: int = field(
-        default=ClipOptions.video_stride, metadata={"help": "frames from one picture to the next"}
+        default=ClipOptions.video_stride, metadata={"help": "use every n-th video frame"}
     )
-    video_size: int = field(default=ClipOptions.video_size, metadata={"help": "pixels on a side"})
+    video_size: int = field(
+        default=ClipOptions.video_size, metadata={"help": "height and width in pixels"}
+    )
     video_crop_scale: float = field(
         default=ClipOptions.video_crop_scale,
-        metadata={"help": "smallest share of the picture in a random crop"},
+        metadata={"help": "smallest fraction of the frame area in a random crop"},
     )
     audio_mask_ratio: float = field(
-        default=ClipOptions.audio_mask_ratio, metadata={"help": "share of frames masked"}
+        default=ClipOptions.audio_mask_ratio, metadata={"help": "fraction of audio frames masked"}
     )
     video_mask_ratio: float = field(
-        default=ClipOptions.video_mask_ratio, metadata={"help": "share of patches masked"}
+        default=ClipOptions.video_mask_ratio, metadata={"help": "fraction of video patches masked"}
     )
     audio_mask_span: int = field(
         default=ClipOptions.audio_mask_span,
-        metadata={"help": "mask runs of so many encoder frames (40 ms each); 1: single ones"},
+        metadata={"help": "length of masked spans in encoder frames (40 ms each)"},
     )
     video_tubes: bool = field(
         default=ClipOptions.video_tubes,
-        metadata={"help": "mask the same places in all pictures of a clip"},
+        metadata={"help": "tube masking: mask the same positions in all frames of a clip"},
     )
     modality_dropout: float = field(
         default=ClipOptions.modality_dropout,
         metadata={
-            "help": "share of the clips with both in which all of the sound or all of the "
-            "pictures is masked; needs model.joint_decoding"
+            "help": "fraction of the audio-visual clips of which one modality, audio or video, "
+            "is masked entirely; needs model.joint_decoding"
         },
     )
     compile: str = field(
         default="",
         metadata={
-            "help": "torch.compile's backend for the layers, in training: inductor wants a C++ "
-            "compiler and some minutes at the start; empty: none"
+            "help": "torch.compile backend for the layers in training (inductor needs a C++ "
+            "compiler and some minutes at the start); empty: no compilation"
         },
     )
     pictures: bool = field(
         default=True,
-        metadata={"help": "draw a reconstruction for TensorBoard after every validation"},
+        metadata={"help": "plot a reconstruction in TensorBoard after every validation"},
     )
     tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
 
@@ -105,16 +107,16 @@ class AVPretrainingConfig(RowsConfig):
 class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     """Reads ``<data>/<split>.tsv``; see :mod:`mmpt_fairseq.data.manifest` for its columns.
 
-    Several splits, parted by commas, are trained on as one.
+    Several splits, separated by commas, are concatenated.
     """
 
     cfg: AVPretrainingConfig
-    clip_options = ClipOptions  # its methods draw the masks; a task built on this may have others
-    contrasts = reconstructs = False  # what the criterion does
-    contrasts_masked = False  # what the model does
+    clip_options = ClipOptions  # samples the masks; derived tasks may replace it
+    contrasts = reconstructs = False  # set from the criterion
+    contrasts_masked = False  # set from the model
     retrieval: Retrieval | None = None
-    updates, told_few = 0, False
-    shown: dict | None = None  # the validation batch that a picture is drawn of
+    updates, warned_of_few_clips = 0, False
+    batch_to_plot: dict | None = None  # the validation batch to plot
 
     @classmethod
     def setup_task(cls, cfg: AVPretrainingConfig, **kwargs) -> "AVPretrainingTask":
@@ -128,7 +130,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             if self.cfg.modality_dropout and not cfg.joint_decoding:
                 raise InputError(
                     "task.modality_dropout needs model.joint_decoding=true: a modality that is "
-                    "masked altogether can be reconstructed from the other alone"
+                    "masked entirely can only be reconstructed from the other"
                 )
             model = super().build_model(cfg, from_checkpoint)
             if self.cfg.compile and not from_checkpoint:
@@ -148,73 +150,73 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                     "task.audio_mask_ratio or task.video_mask_ratio above 0, or "
                     "criterion._name=mmpt_contrastive"
                 )
-            if not self.contrasts and self._chooses_by_recall:
+            if not self.contrasts and self._selects_by_recall:
                 raise InputError(
                     f"checkpoint.best_checkpoint_metric={self.cfg.best_checkpoint_metric} is not "
                     f"measured by {cfg._name}; "
-                    "choose an objective that contrasts, or checkpoint.best_checkpoint_metric=loss"
+                    "use a contrastive criterion, or set checkpoint.best_checkpoint_metric=loss"
                 )
         criterion = super().build_criterion(cfg)
         self.retrieval = getattr(criterion, "retrieval", None)
         return criterion
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
-        """The other bases'; tells where contrast has next to nothing to choose among."""
+        """The other bases' iterator; warns if batches hold too few clips to contrast."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
-        if self.contrasts and dataset_is_training(dataset) and not self.told_few:
-            self.told_few = True
+        if self.contrasts and dataset_is_training(dataset) and not self.warned_of_few_clips:
+            self.warned_of_few_clips = True
             sizes = [len(rows) for rows in iterator.frozen_batches if dataset.kinds[rows[0]] == 0]
-            together = int(np.median(sizes or [0])) * get_data_parallel_world_size()
-            if len(sizes) > 1 and together < FEW_CLIPS:
+            clips = int(np.median(sizes or [0])) * get_data_parallel_world_size()
+            if len(sizes) > 1 and clips < FEW_CLIPS:
                 logger.warning(
-                    "half of the batches contrast no more than %d clips, which is easy and teaches "
-                    "little; raise dataset.max_tokens, or dataset.batch_size where it is set",
-                    together,
+                    "half of the batches contrast no more than %d clips, too few for a useful "
+                    "contrastive loss; raise dataset.max_tokens, or dataset.batch_size if set",
+                    clips,
                 )
         return iterator
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        """fairseq's; TensorBoard's pictures are numbered by the update that was the last."""
+        """fairseq's step; also records the update number, the step of TensorBoard images."""
         self.updates = update_num + 1
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
-        """fairseq's; what has learnt and no clip of the update has used gets gradients of zero.
+        """fairseq's step, with zero gradients for trained parameters unused in this update.
 
-        So it is on several processes and in 16 bits, where fairseq fills them in: on one, in 32
-        bits, the ViT's momentum would stand still in updates on sound alone, and the weights depend
-        on the number of processes. What has never learnt is left as it is.
+        fairseq itself fills them in with several processes or in 16 bits. With one process in 32
+        bits the ViT's momentum would not decay in audio-only updates, so that the weights would
+        depend on the number of processes. Parameters never trained so far are left alone.
         """
-        learnt = optimizer.optimizer.state
+        trained = optimizer.optimizer.state
         for parameter in model.parameters():
-            if parameter.grad is None and parameter in learnt:
+            if parameter.grad is None and parameter in trained:
                 parameter.grad = torch.zeros_like(parameter)
         super().optimizer_step(optimizer, model, update_num)
 
     def begin_valid_epoch(self, epoch: int, model) -> None:
-        """Nothing is left of another validation, one that was broken off for example."""
-        self.shown = None
+        """Discard what an earlier, possibly interrupted, validation has left."""
+        self.batch_to_plot = None
         if self.retrieval is not None:
             self.retrieval.reset()
 
     def valid_step(self, sample, model, criterion):
-        """fairseq's; the first batch is kept for a picture."""
+        """fairseq's step; keeps the first batch for plotting."""
         result = super().valid_step(sample, model, criterion)
-        if self.shown is None and not sample.get("is_dummy"):
-            self.shown = sample
+        if self.batch_to_plot is None and not sample.get("is_dummy"):
+            self.batch_to_plot = sample
         return result
 
     @property
-    def _chooses_by_recall(self) -> bool:
+    def _selects_by_recall(self) -> bool:
         return str(self.cfg.best_checkpoint_metric).rpartition("_")[0].endswith("_recall")
 
     @property
-    def sees_slices(self) -> bool:
-        """Whether of a clip's patches no more than their average at each moment is encoded."""
+    def encodes_slices(self) -> bool:
+        """Whether the ViT only encodes patches averaged over space, one token per time slice."""
         return self.contrasts and not self.reconstructs and not self.contrasts_masked
 
     def validation_scores(self) -> dict[str, float]:
-        """After each validation set: recall over all of it."""
+        """Recall over the whole validation set, called after each set."""
         if self.retrieval is None:
             return {}
         recalls = self.retrieval.recalls()
@@ -222,8 +224,8 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         return recalls
 
     def post_validate(self, model, stats: dict, aggregate) -> None:
-        """After each validation set: a picture."""
-        sample, self.shown = self.shown, None
+        """Plot a reconstruction, called after each validation set."""
+        sample, self.batch_to_plot = self.batch_to_plot, None
         wanted = self.cfg.pictures and self.reconstructs and self.cfg.tensorboard_logdir
         if wanted and sample and get_global_rank() == 0:
             from mmpt_fairseq.report.tensorboard import add_reconstruction
@@ -235,7 +237,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         cfg = self.cfg
         options = self.clip_options.from_config(cfg, self.patch_grid)
         with exit_on_input_error():
-            # fairseq combines what is trained on too, whose splits are named one by one.
+            # fairseq sets combine for training too, where all splits are listed explicitly.
             combined = combine and not is_training_split(cfg, split)
             names = splits_beginning_with(cfg.data, split) if combined else split.split(",")
             paths = [os.path.join(cfg.data, f"{name}.tsv") for name in names]
@@ -247,24 +249,24 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 seed=cfg.seed,
                 audio_root=cfg.audio_root,
                 pairs_alone=self.contrasts and not self.reconstructs,
-                video_tokens=self.patch_grid[0] if self.sees_slices else None,
+                video_tokens=self.patch_grid[0] if self.encodes_slices else None,
             )
             self._check_pairs(split, dataset)
-            self._tell_hours(split, dataset)
+            self._log_hours(split, dataset)
             if is_validation_split(cfg, split):
                 seen = ("audio", "video") if cfg.use_video else ("audio",)
                 begin_validation(dataset, cfg.audio_root, seen)
         self.datasets[split] = dataset
 
     def _check_pairs(self, split: str, dataset: AVDataset) -> None:
-        """Tell what the rows have, and what of it the objective cannot use.
+        """Log which modalities the rows have, and warn of rows that the objective cannot use.
 
         Raises:
-            InputError: there is nothing to learn from, or to validate on.
+            InputError: there is no row to train or validate on.
         """
         counts = dataset.modality_counts
         logger.info(
-            "%s: %d rows with sound and video, %d with sound alone, %d with video alone",
+            "%s: %d rows with audio and video, %d with audio alone, %d with video alone",
             split,
             *counts,
         )
@@ -272,56 +274,58 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             return
         if not self.reconstructs and sum(counts[1:]):
             logger.warning(
-                "%s: %d rows are not contrasted, for want of sound or pictures; "
-                "criterion._name=mmpt_masked_reconstruction_and_contrastive learns from them",
+                "%s: %d rows are not contrasted, since they lack audio or video; "
+                "criterion._name=mmpt_masked_reconstruction_and_contrastive trains on them",
                 split,
                 sum(counts[1:]),
             )
         if not dataset.training and 0 < counts[0] < FEW_CLIPS:
             logger.warning(
                 "%s: no more than %d clips are contrasted with one another, so that loss, accuracy "
-                "and recall of this split say little; hold out more (manifests: --valid-every)",
+                "and recall of this split mean little; hold out more (manifests: --valid-every)",
                 split,
                 counts[0],
             )
-        if not counts[0] and not dataset.training and self._chooses_by_recall:
+        if not counts[0] and not dataset.training and self._selects_by_recall:
             raise InputError(
                 f"checkpoint.best_checkpoint_metric={self.cfg.best_checkpoint_metric} cannot be "
-                f"measured on {dataset.manifest.path}, no row of which has video and sound; leave "
+                f"measured on {dataset.manifest.path}, no row of which has video and audio; leave "
                 "it out of dataset.valid_subset, or set checkpoint.best_checkpoint_metric=loss"
             )
         if not counts[0] and (dataset.training or not self.reconstructs):
             raise InputError(
-                f"the contrastive loss needs video and sound and no row of {dataset.manifest.path} "
-                "has both; fill the columns video and audio, or set "
+                "the contrastive loss needs video and audio, but no row of "
+                f"{dataset.manifest.path} has both; fill the columns video and audio, or set "
                 "criterion._name=mmpt_masked_reconstruction"
             )
 
-    def _tell_hours(self, split: str, dataset: AVDataset) -> None:
-        """How much sound there is, and whether long clips lose much of theirs."""
-        hours, kept = dataset.hours
+    def _log_hours(self, split: str, dataset: AVDataset) -> None:
+        """Log the hours of audio; warn if cutting long clips discards much of them."""
+        hours, used_hours = dataset.hours
         seconds = self.cfg.max_audio_frames / FRAMES_A_SECOND
-        anywhere = dataset.training and self.cfg.random_start
-        taken = f"{'any' if anywhere else 'the first'} {seconds:g} s of a clip"
-        told = f"{split}: {hours:.2f} hours of sound, {kept:.2f} an epoch, for {taken} are taken"
-        if dataset.training and not anywhere and kept < MOSTLY_HEARD * hours:
+        random_crop = dataset.training and self.cfg.random_start
+        used = f"{'any' if random_crop else 'the first'} {seconds:g} s of a clip"
+        message = (
+            f"{split}: {hours:.2f} hours of audio, {used_hours:.2f} per epoch, as {used} are used"
+        )
+        if dataset.training and not random_crop and used_hours < MIN_USED_FRACTION * hours:
             logger.warning(
-                "%s; to hear the rest set task.random_start=true or a larger "
+                "%s; to use the rest set task.random_start=true or a larger "
                 "task.max_audio_frames, or cut the clips (python -m manifests.folder --cut)",
-                told,
+                message,
             )
         else:
-            logger.info(told)
+            logger.info(message)
 
     def max_positions(self) -> None:
         return None
 
 
 def check_clips(cfg: AVPretrainingConfig) -> None:
-    """Refuse sizes, shares and spans that cannot be.
+    """Check the ranges of sizes, ratios and spans.
 
     Raises:
-        InputError: names the key and its limits.
+        InputError: a value is out of range; the message names the key and its limits.
     """
     for name in (
         "max_audio_frames",
@@ -339,8 +343,8 @@ def check_clips(cfg: AVPretrainingConfig) -> None:
     for name in ("audio_mask_ratio", "video_mask_ratio"):
         if not 0 <= getattr(cfg, name) < 1:
             raise InputError(
-                f"task.{name}={getattr(cfg, name)} must be at least 0 and below 1: at 0 nothing is "
-                "masked, and an encoder needs something to see"
+                f"task.{name}={getattr(cfg, name)} must be at least 0 (no masking) and below 1, "
+                "because the encoder needs visible input"
             )
     if not 0 <= cfg.modality_dropout <= 1:
         raise InputError(f"task.modality_dropout={cfg.modality_dropout} must be from 0 to 1")

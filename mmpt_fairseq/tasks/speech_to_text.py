@@ -1,4 +1,4 @@
-"""Task of stages 2 and 3: speech translation and recognition on fairseq's speech-to-text task."""
+"""Task of stages 2 and 3: speech translation and recognition, based on fairseq's S2T task."""
 
 import logging
 import tempfile
@@ -30,7 +30,7 @@ from mmpt_fairseq.decoding.choice import (
 from mmpt_fairseq.decoding.ensemble import CTCEnsemble, JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.models.freezing import (
-    refuse_decay,
+    refuse_weight_decay,
     restart_moments_of_copies,
     scaled_encoder_lr,
 )
@@ -40,8 +40,8 @@ from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 from mmpt_fairseq.tasks._rows_with_text import RowsWithTextMixin
 from mmpt_fairseq.tasks._speech_to_text_config import (
     LOCAL_SETTINGS,
+    PortableDataConfig,
     SpeechToTextConfig,
-    TravellingDataConfig,
     check_metric,
     read_data_config,
 )
@@ -53,31 +53,31 @@ logger = logging.getLogger(__name__)
 
 @register_task("mmpt_speech_to_text", dataclass=SpeechToTextConfig)
 class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, SpeechToTextTask):
-    """Reads ``<data>/<split>.tsv`` and ``<data>/config.yaml`` with the vocabulary it names.
+    """Reads ``<data>/<split>.tsv``, ``<data>/config.yaml`` and the vocabulary that it names.
 
-    Vocabulary, SentencePiece model and feature settings are saved in every checkpoint and read
-    back from it, so that decoding needs a manifest and nothing else.
+    Vocabulary, SentencePiece model and feature settings are stored in every checkpoint, so that
+    decoding only needs a manifest.
     """
 
     @classmethod
     def add_args(cls, parser) -> None:
-        # fairseq's own add_args is for argparse alone; the dataclass says it all here.
+        # fairseq's S2T add_args is for argparse only; here the dataclass defines all options.
         FairseqTask.add_args.__func__(cls, parser)
 
     def __init__(self, cfg: SpeechToTextConfig, from_checkpoint: bool = False) -> None:
         FairseqTask.__init__(self, cfg)
-        self.args = cfg  # what fairseq's methods read
+        self.args = cfg  # read by fairseq's methods
         self.tgt_dict = Dictionary()
         self.speaker_to_id, self.multitask_tasks, self.tgt_dict_mt = None, {}, None
         self.encoder_lr_scale, self.validation = 1.0, None
         self.sentencepiece, self.ctc_text = b"", str(cfg.ctc_text)
-        self.data_cfg = TravellingDataConfig({}, Path(cfg.data))
+        self.data_cfg = PortableDataConfig({}, Path(cfg.data))
         path = Path(cfg.data) / cfg.config_yaml
-        # A model that is loaded alone brings everything; the folder it was trained on may be gone.
+        # A model loaded from a checkpoint is self-contained; its training folder may be gone.
         self.has_vocabulary = path.is_file() and not from_checkpoint
         self.states = None if from_checkpoint else StoredStates.describing(Path(cfg.data))
-        self.trained_on: list[str | None] = []  # of each checkpoint: the encoder of its states
-        # Whether this training has a CTC term, and those of the checkpoint had: None is unknown.
+        self.trained_on: list[str | None] = []  # per checkpoint: encoder digest of its states
+        # Whether the CTC head is trained in this run, and was in the checkpoint's; None: unknown.
         self.ctc_learns: bool | None = None
         self.ctc_learnt: bool | None = None
         if self.has_vocabulary:
@@ -93,31 +93,31 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             return cls(cfg, from_checkpoint)
 
     def _read_data_folder(self, path: Path) -> None:
-        self.data_cfg = TravellingDataConfig(read_data_config(path), path.parent)
+        self.data_cfg = PortableDataConfig(read_data_config(path), path.parent)
         vocabulary = path.parent / self.data_cfg.vocab_filename
         if not vocabulary.is_file():
-            # A folder to decode from need not have one: the checkpoint does.
+            # Not needed for decoding: the checkpoint has one.
             self.has_vocabulary = False
             return
         try:
             self.tgt_dict.add_from_file(str(vocabulary))
         except (ValueError, RuntimeError) as error:
             raise InputError(
-                f"{vocabulary} is no vocabulary of fairseq's ({reason_of(error)}); let "
-                "manifests.vocabulary write it again"
+                f"{vocabulary} is not a fairseq vocabulary ({reason_of(error)}); rewrite it with "
+                "python -m manifests.vocabulary"
             ) from None
         model = (self.data_cfg.config.get("bpe_tokenizer") or {}).get("sentencepiece_model")
         if model is not None:
-            # fairseq would take a file of that name in the working directory first.
+            # fairseq would prefer a file of that name in the working directory.
             model = path.parent / model
             if not model.is_file():
                 raise InputError(f"{path} names the SentencePiece model {model}: no such file")
             self.sentencepiece = model.read_bytes()
-        entries = len(self.tgt_dict) - self.tgt_dict.nspecial  # as many as lines in the file
+        entries = len(self.tgt_dict) - self.tgt_dict.nspecial  # the number of lines in the file
         logger.info("vocabulary %s: %d entries", vocabulary, entries)
 
     def state_dict(self) -> dict:
-        """What a checkpoint needs to decode anywhere."""
+        """State that makes a checkpoint self-contained for decoding."""
         config = {k: v for k, v in self.data_cfg.config.items() if k not in LOCAL_SETTINGS}
         return {
             "vocabulary": list(self.tgt_dict.symbols[self.tgt_dict.nspecial :]),
@@ -129,17 +129,17 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Take vocabulary and settings from a checkpoint; a data folder's must be the same."""
+        """Restore vocabulary and settings; a data folder's vocabulary must be the same."""
         with exit_on_input_error():
             self.check_vocabulary(state)
         saved = state["vocabulary"]
         if not self.has_vocabulary:
-            # In place: fairseq-generate holds on to this very dictionary.
+            # In place, because fairseq-generate keeps a reference to this dictionary.
             for symbol in saved:
                 self.tgt_dict.add_symbol(symbol)
             self.has_vocabulary = True
         local = {k: v for k, v in self.data_cfg.config.items() if k in LOCAL_SETTINGS}
-        self.data_cfg = TravellingDataConfig({**state["data_config"], **local}, self.data_cfg.root)
+        self.data_cfg = PortableDataConfig({**state["data_config"], **local}, self.data_cfg.root)
         self.sentencepiece = state["sentencepiece"].numpy().tobytes()
         self.ctc_text = state.get("ctc_text", "target")
         self.ctc_learnt = state.get("ctc_learnt", True)
@@ -149,7 +149,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         """Raise InputError unless the data folder's vocabulary, if any, is the checkpoint's."""
         if "vocabulary" not in state:
             raise InputError(
-                "the checkpoint holds no vocabulary: it is not of stage 2 or 3; give one of those"
+                "the checkpoint has no vocabulary, so it is not of stage 2 or 3; use one that is"
             )
         ours = self.state_dict()
         if self.has_vocabulary and not same_vocabulary(ours, state):
@@ -157,25 +157,25 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
                 f"the vocabulary {self.data_cfg.vocab_filename} in {self.cfg.data} "
                 f"({len(ours['vocabulary'])} entries) is not the checkpoint's "
                 f"({len(state['vocabulary'])}); use the one it was trained with, decode from a "
-                "folder without one (a checkpoint carries its own), or train in another folder"
+                "folder without one (a checkpoint has its own), or train in another folder"
             )
 
     def build_bpe(self, args):
         config = self.data_cfg.bpe_tokenizer
         if not self.sentencepiece:
             return encoders.build_bpe(Namespace(**config))
-        # fairseq's tokenizer wants a path; the model may have come out of a checkpoint.
+        # fairseq's tokenizer needs a path; the model may come from a checkpoint.
         with tempfile.NamedTemporaryFile(suffix=".model") as file:
             file.write(self.sentencepiece)
             file.flush()
             return encoders.build_bpe(Namespace(**{**config, "sentencepiece_model": file.name}))
 
     def build_model(self, cfg: FairseqDataclass, from_checkpoint: bool = False):
-        """The model, with an earlier stage's encoder in it when training starts."""
+        """Build the model; at the start of training, initialise it from an earlier stage."""
         with exit_on_input_error():
             if not self.has_vocabulary:
                 raise InputError(
-                    f"{self.cfg.data} has no {self.cfg.config_yaml} with a vocabulary; build one "
+                    f"{self.cfg.data} has no {self.cfg.config_yaml} with a vocabulary; create one "
                     "with python -m manifests.vocabulary"
                 )
             model = FairseqTask.build_model(self, cfg, from_checkpoint)
@@ -189,18 +189,18 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             return model
 
     def optimizer_step(self, optimizer, model: SpeechToTextModel, update_num: int) -> None:
-        """fairseq's step, with the encoder's own learning rate, and nothing of what is frozen."""
+        """fairseq's step, with the encoder's own learning rate and no update of frozen parts."""
         with exit_on_input_error():
-            if model.encoder.thaws:
-                refuse_decay(optimizer)
-                model.encoder.drop_held_gradients()
+            if model.encoder.will_unfreeze:
+                refuse_weight_decay(optimizer)
+                model.encoder.drop_frozen_gradients()
             elif update_num == model.encoder.freezing.updates > 0:
                 restart_moments_of_copies(optimizer)
             with scaled_encoder_lr(optimizer, self.encoder_lr_scale):
                 super().optimizer_step(optimizer, model, update_num)
 
     def measure(self, sample: dict, model: SpeechToTextModel, criterion) -> tuple:
-        """fairseq's validation loss; with ``eval_wer`` or ``eval_bleu`` the search's errors too."""
+        """fairseq's validation loss; with ``eval_wer`` or ``eval_bleu`` also decoding errors."""
         loss, size, output = super().measure(sample, model, criterion)
         if self.validation is not None:
             output.update(self.validation.count(self, sample, model))
@@ -218,7 +218,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         with exit_on_input_error():
             if self.validation is not None and decoding != "attention" and not self.ctc_learns:
                 raise InputError(
-                    f"task.decoding={decoding} would validate with a CTC head that does not learn "
+                    f"task.decoding={decoding} would validate with an untrained CTC head "
                     "(criterion.ctc_weight=0); raise the weight, or set task.decoding=attention"
                 )
             return FairseqTask.build_criterion(self, cfg)
@@ -228,7 +228,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             if self.cfg.decodes_with and self.cfg.lm_path:
                 language_model.check_files(self.cfg.lm_path, self.cfg.data)
             training = is_training_split(self.cfg, split)
-            # fairseq combines what is trained on too, whose splits are named one by one.
+            # fairseq sets combine for training too, where all splits are listed explicitly.
             if combine and not training:
                 splits = ",".join(splits_beginning_with(self.cfg.data, split))
             else:
@@ -250,59 +250,60 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             if training and self.ctc_text == "source":
                 self._check_transcripts(split)
             if self.cfg.decodes_with:
-                self._tell_unknown(split)
+                self._warn_of_unknown_tokens(split)
             if self.validation is not None and not training:
                 for part in manifest_datasets(self.datasets[split]):
                     self.validation.check_lengths(part.tgt_lens)
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
-        """The other bases'; fairseq asks for one as it begins to validate on a split."""
+        """The other bases' iterator; fairseq requests one at the start of each validation."""
         if self.validation is not None and not dataset_is_training(dataset):
             parts = manifest_datasets(dataset)
             self.validation.begin([t for p in parts for t in p.manifest.column("tgt_text")])
         return super().get_batch_iterator(dataset, *args, **kwargs)
 
-    def _tell_unknown(self, split: str) -> None:
+    def _warn_of_unknown_tokens(self, split: str) -> None:
         unknown = sum(part.unknown for part in manifest_datasets(self.datasets[split]))
         if unknown:
             logger.warning(
-                "%s: %d tokens of tgt_text are not in the vocabulary, and the score at the end "
-                "takes each for <<unk>>; score the texts themselves with --results-path and "
+                "%s: %d tokens of tgt_text are not in the vocabulary, and fairseq's final score "
+                "replaces each by <<unk>>; score the texts themselves with --results-path and "
                 "python -m mmpt_fairseq.report.scores",
                 *(split, unknown),
             )
 
     def _check_transcripts(self, split: str) -> None:
-        """Raise InputError unless CTC has something to align; one of several splits will do."""
+        """Raise InputError if no row has a ``src_text`` for CTC; one of several splits suffices."""
         if not any(part.transcribed for part in manifest_datasets(self.datasets[split])):
             raise InputError(
                 f"no row of {split} in {self.cfg.data} has the src_text that task.ctc_text=source "
-                "aligns; fill that column, or set task.ctc_text=target"
+                "needs; fill that column, or set task.ctc_text=target"
             )
 
     def _dataset_options(self, training: bool) -> dict[str, object]:
-        """What our dataset takes beside fairseq's arguments."""
+        """Arguments of our dataset beyond fairseq's."""
         from_source = self.ctc_text == "source"
         needs = ("tgt_text", "src_text") if from_source else ("tgt_text",)
-        decodes = self.cfg.decodes_with is not None  # new speech has no text yet
+        decoding_only = self.cfg.decodes_with is not None  # unseen speech may have no text
         return {
-            "needs": () if decodes else needs,
+            "needs": () if decoding_only else needs,
             "augmentation": Augmentation.from_config(self.cfg) if training else None,
-            "ctc_from_source": from_source and not decodes,
+            "ctc_from_source": from_source and not decoding_only,
             "stored_states": self.states is not None,
         }
 
     def _check_states(self, models: list[SpeechToTextModel]) -> None:
-        """Raise InputError unless the folder's states are of the models' encoder.
+        """Raise InputError unless the folder's states come from the models' encoder.
 
-        A checkpoint that was trained on them is believed: in 16 bits its encoder was rounded.
+        A checkpoint that records having been trained on them is trusted, since training in 16 bits
+        rounds its encoder.
         """
         if set(self.trained_on) != {self.states.encoder}:
             for model in models:
                 self.states.check(encoder_digest(model.encoder.audio_encoder))
 
     def _warn_of_ignored_weight(self) -> None:
-        """A training's is for the decodes that come after it."""
+        """Warn if ``ctc_decoding_weight`` has no effect; in training it is kept for decoding."""
         weight, decoding = self.cfg.ctc_decoding_weight, str(self.cfg.decoding)
         given = weight != SpeechToTextConfig.ctc_decoding_weight
         if self.cfg.decodes_with and decoding != "joint" and given:

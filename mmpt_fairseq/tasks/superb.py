@@ -1,9 +1,8 @@
 """SUPERB's keyword spotting, intent classification, phoneme recognition and diarization.
 
 Sources: arXiv 2105.01051; s3prl's downstream speech_commands, fluent_commands, ctc (libriphone) and
-diarization. Ours where they differ: filterbanks for our encoders are those of all stages, and a
-row beyond ``max_source_positions`` is never cut (s3prl cuts diarization into chunks of 2000
-frames).
+diarization. Differences: our encoders get the filterbanks of all stages, and rows beyond
+``max_source_positions`` are never cut (s3prl cuts diarization into chunks of 2000 frames).
 """
 
 import logging
@@ -42,9 +41,9 @@ from mmpt_fairseq.tasks._every_row import (
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 from mmpt_fairseq.tasks._start import (
     check_start,
+    checkpoint_to_load,
     is_training_split,
     is_validation_split,
-    restored,
 )
 
 logger = logging.getLogger(__name__)
@@ -52,40 +51,40 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class SuperbConfig(RowsConfig):
-    """Diarization's threshold and filter are s3prl's, by which it is validated."""
+    """Config of the SUPERB tasks; threshold and median filter of diarization are s3prl's."""
 
     data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})
     kind: ChoiceEnum(list(KINDS)) = field(
-        default="keyword_spotting", metadata={"help": "which of SUPERB's tasks"}
+        default="keyword_spotting", metadata={"help": "SUPERB task"}
     )
     audio_root: Optional[str] = field(
-        default=None, metadata={"help": "what paths are relative to, if not the manifest"}
+        default=None, metadata={"help": "root of relative paths (default: the manifest's folder)"}
     )
     max_source_positions: int = field(
-        default=6000, metadata={"help": "longest clip in 10 ms frames that the upstream is given"}
+        default=6000, metadata={"help": "longest clip for the upstream in frames of 10 ms"}
     )
     balance_classes: bool = field(
         default=False,
-        metadata={"help": "draw training clips so that classes are equally likely (s3prl's KS)"},
+        metadata={"help": "sample training clips so that classes are equally likely (s3prl's KS)"},
     )
     der_threshold: float = field(
-        default=0.5, metadata={"help": "probability above which a speaker speaks (validation)"}
+        default=0.5, metadata={"help": "speech probability threshold in validation"}
     )
     der_median: int = field(
-        default=11, metadata={"help": "median filter over decisions in 10 ms frames; 1: none"}
+        default=11, metadata={"help": "median filter over decisions in frames of 10 ms; 1: none"}
     )
     der_collar: float = field(
         default=0.0,
         metadata={
-            "help": "seconds around a boundary that do not count; SUPERB scores without a collar, "
-            "NIST's evaluations with 0.25"
+            "help": "seconds around each boundary excluded from DER; SUPERB uses no collar, NIST's "
+            "evaluations 0.25"
         },
     )
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How diarization is scored: probability, frames of the median filter and of the collar."""
+    """Diarization scoring: probability threshold, median filter and collar (both in frames)."""
 
     threshold: float
     median: int
@@ -94,7 +93,7 @@ class Scoring:
 
 @register_task("mmpt_superb", dataclass=SuperbConfig)
 class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
-    """Reads ``<data>/<split>.tsv``; the labels are those of training and travel in checkpoints."""
+    """Reads ``<data>/<split>.tsv``; labels come from the training split, stored in checkpoints."""
 
     cfg: SuperbConfig
 
@@ -112,7 +111,7 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             if cfg.balance_classes and str(cfg.kind) not in UTTERANCE_KINDS:
                 raise InputError(
                     f"task.balance_classes=true balances the labels of clips, and {cfg.kind} has "
-                    "none; leave it out"
+                    "none; remove it"
                 )
             if from_checkpoint:  # load_state_dict brings the labels
                 return cls(cfg, None)
@@ -124,11 +123,11 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         return Manifest(Path(cfg.data) / f"{split}.tsv", [label_column(str(cfg.kind))])
 
     def state_dict(self) -> dict:
-        """What a checkpoint needs to predict anywhere."""
+        """State that makes a checkpoint self-contained for prediction."""
         return {"kind": self.kind, "inventory": self.labels.inventory}
 
     def load_state_dict(self, state: dict) -> None:
-        """Take the labels from a checkpoint; those of a training folder must be the same."""
+        """Restore the labels; those of a training folder must be the same."""
         with exit_on_input_error():
             if state.get("kind") != self.kind:
                 raise InputError(
@@ -137,56 +136,60 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
             if self.labels is not None and self.labels.inventory != state["inventory"]:
                 raise InputError(
                     f"the labels of {self.cfg.data} are not the checkpoint's; train in another "
-                    "folder"
+                    "checkpoint.save_dir"
                 )
             self.labels = make_labels(self.kind, state["inventory"])
 
     def build_model(self, cfg: FairseqDataclass, from_checkpoint: bool = False):
-        """The model; when training starts, the upstream's weights go into it."""
+        """Build the model; at the start of training, load the upstream's weights."""
         with exit_on_input_error():
             if not from_checkpoint:
                 resolve_upstream(cfg, Path(self.cfg.data))
             model = super().build_model(cfg, from_checkpoint)
             if not from_checkpoint:
                 load_upstream_weights(model.upstream, cfg)
-                self._check_goes_on(cfg, model.upstream)
+                self._check_resumable(cfg, model.upstream)
         self.reads = model.upstream.reads
         upstream = model.upstream
         logger.info("upstream %s: %d states of %d", cfg.upstream, upstream.layers, upstream.dim)
         return model
 
-    def _check_goes_on(self, cfg: FairseqDataclass, upstream: Upstream) -> None:
-        """fairseq would load the weights of what this training begins with, and look at no more.
+    def _check_resumable(self, cfg: FairseqDataclass, upstream: Upstream) -> None:
+        """Check the checkpoint that this run starts from; fairseq itself only loads the weights.
 
         Raises:
-            InputError: it has other labels, or its head learnt from another upstream.
+            InputError: it has other labels, or its head was trained on another upstream.
         """
-        resumed = restored(self.cfg)
-        if resumed is None:
+        restored_from = checkpoint_to_load(self.cfg)
+        if restored_from is None:
             return
-        checkpoint = load_checkpoint(resumed)
+        checkpoint = load_checkpoint(restored_from)
         if "inventory" not in checkpoint.get("task_state", {}):
             raise InputError(
-                f"{resumed}, with which this training would begin, is of another stage; name a "
-                "head of this kind, or give each training a checkpoint.save_dir of its own"
+                f"{restored_from}, from which this run would start, is of another stage; give a "
+                "checkpoint of this task, or give each run its own checkpoint.save_dir"
             )
         self.load_state_dict(checkpoint["task_state"])
-        before = settings_of(checkpoint, "model")
+        saved = settings_of(checkpoint, "model")
         weights = {n: w for n, w in checkpoint["model"].items() if n.startswith("upstream.")}
-        now = {f"upstream.{name}": w for name, w in upstream.state_dict().items()}
-        # An untrained encoder is drawn anew: the checkpoint brings its own.
+        current = {f"upstream.{name}": w for name, w in upstream.state_dict().items()}
+        # An untrained encoder is initialised again; the checkpoint has the original one.
         precision = _training_precision(settings_of(checkpoint, "common"))
         same = str(cfg.upstream).startswith("random") or (
-            weights.keys() == now.keys()
-            and all(_rounded(weights[n], precision).equal(_rounded(now[n], precision)) for n in now)
+            weights.keys() == current.keys()
+            and all(
+                _rounded(weights[n], precision).equal(_rounded(current[n], precision))
+                for n in current
+            )
         )
-        stored = before.get("upstream_weights") or cfg.upstream_weights  # older ones do not tell
-        if before.get("upstream_kind") != cfg.upstream_kind or stored != cfg.upstream_weights:
+        stored = saved.get("upstream_weights") or cfg.upstream_weights  # older ones lack it
+        if saved.get("upstream_kind") != cfg.upstream_kind or stored != cfg.upstream_weights:
             same = False
         if not same:
             raise InputError(
-                f"{resumed}, with which this training would begin, is a head on another upstream "
-                f"({before['upstream']}); name that, or give another checkpoint.save_dir"
+                f"{restored_from}, from which this run would start, is a head on another upstream "
+                f"({saved['upstream']}); set model.upstream to that, or another "
+                "checkpoint.save_dir"
             )
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> None:
@@ -223,7 +226,7 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
 
 
 def _training_precision(common: dict) -> torch.dtype:
-    """What fairseq converted a model to before its training, by the config's ``common``."""
+    """The dtype to which fairseq converted the model for training, from the config's ``common``."""
     if common.get("fp16") or common.get("memory_efficient_fp16"):
         return torch.float16
     if common.get("bf16") or common.get("memory_efficient_bf16"):
@@ -232,13 +235,13 @@ def _training_precision(common: dict) -> torch.dtype:
 
 
 def _rounded(weight: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
-    """A weight as such a training holds it; counters stay as they are."""
+    """A weight rounded to the training precision; integer buffers are unchanged."""
     weight = weight.cpu()
     return weight.to(precision) if weight.is_floating_point() else weight
 
 
 def class_weights(manifest: Manifest) -> NDArray[np.float64]:
-    """One over how often each row's label occurs."""
+    """Inverse frequency of each row's label, ``(rows,)``."""
     _, rows, counts = np.unique(
         list(manifest.column("tgt_text")), return_inverse=True, return_counts=True
     )

@@ -30,7 +30,7 @@ def embeddings(rows, seed=0):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])
-def test_is_info_nce(rows):
+def test_loss_is_info_nce(rows):
     pairs = embeddings(rows)
     loss, logs = contrastive_loss(pairs)
     expected = info_nce(pairs.audio.numpy(), pairs.video.numpy(), np.exp(2.0))
@@ -40,14 +40,14 @@ def test_is_info_nce(rows):
     assert logs["clr_clips"] == logs["clr_accuracy_clips"] == rows
 
 
-def test_its_gradient_by_finite_differences():
+def test_gradient_equals_finite_differences():
     pairs = embeddings(3)
     tensors = [t.requires_grad_() for t in (pairs.audio, pairs.video, pairs.log_scale)]
     assert torch.autograd.gradcheck(lambda *t: contrastive_loss(Embeddings(*t))[0], tensors)
 
 
-def test_16_bits_of_autocast_do_not_reach_it():
-    """Gradients of embeddings that are close, at the largest scale, are those of 32 bits."""
+def test_autocast_to_16_bits_does_not_affect_the_loss():
+    """Gradients for similar embeddings at the largest scale equal those in 32 bits."""
     pairs = embeddings(8)
     near = [F.normalize(x[:1] + 0.05 * x, dim=-1).float() for x in (pairs.audio, pairs.video)]
     gradients = []
@@ -61,7 +61,7 @@ def test_16_bits_of_autocast_do_not_reach_it():
     assert torch.equal(*gradients)
 
 
-def test_matching_pairs_are_better_than_swapped_ones():
+def test_matching_pairs_have_a_lower_loss_than_swapped_ones():
     unit = torch.eye(4, 6)
     good, logs = contrastive_loss(Embeddings(unit, unit, torch.tensor(3.0)))
     bad, swapped = contrastive_loss(Embeddings(unit, unit.roll(1, 0), torch.tensor(3.0)))
@@ -71,7 +71,7 @@ def test_matching_pairs_are_better_than_swapped_ones():
 
 
 @pytest.mark.parametrize("dummy", [False, True])
-def test_no_pair_or_a_dummy_batch_gives_a_zero_that_can_be_differentiated(dummy):
+def test_empty_and_dummy_batches_give_a_differentiable_zero(dummy):
     pairs = embeddings(3 if dummy else 0)
     pairs.log_scale.requires_grad_()
     loss, logs = contrastive_loss(pairs, is_dummy=dummy)
@@ -84,7 +84,7 @@ def sample():
 
 
 @torch.no_grad()
-def test_the_criterions_add_up():
+def test_mae_clr_is_the_weighted_sum_of_mae_and_clr():
     model = av_model()
     mae, mae_size, mae_logs = MaskedReconstructionCriterion(None, video_weight=0.5)(model, sample())
     clr, clr_size, clr_logs = ContrastiveCriterion(None)(model, sample())
@@ -103,7 +103,7 @@ def test_the_criterions_add_up():
 
 
 @torch.no_grad()
-def test_clips_without_video_are_no_pairs():
+def test_clips_without_video_are_not_contrasted():
     batch = sample()
     for name in ("video", "video_mask", "video_rows"):
         del batch["net_input"][name]

@@ -17,14 +17,14 @@ def criterion(smoothing=0.1, ctc_weight=0.3, **guide):
     )
 
 
-@pytest.mark.parametrize(("updates", "told"), [(4, True), (5, True), (6, False), (0, False)])
-def test_a_guide_that_never_ends_is_told(caplog, updates, told):
+@pytest.mark.parametrize(("updates", "warns"), [(4, True), (5, True), (6, False), (0, False)])
+def test_warns_if_ctc_is_guided_in_all_updates(caplog, updates, warns):
     criterion(ctc_guide_updates=5, max_update=updates)
-    assert ("all" in caplog.text and "are guided" in caplog.text) == told
+    assert ("CTC is guided" in caplog.text and "in all" in caplog.text) == warns
 
 
 def ctc_by_enumeration(probabilities, target):
-    """-log of the summed probability of every path that collapses to ``target``; blank is 0."""
+    """-log of the summed probability of all paths that collapse to ``target``; 0 is the blank."""
     total = 0.0
     for path in itertools.product(range(probabilities.shape[1]), repeat=len(probabilities)):
         if [label for label, _ in itertools.groupby(path) if label != 0] == target:
@@ -33,7 +33,7 @@ def ctc_by_enumeration(probabilities, target):
 
 
 @torch.no_grad()
-def test_is_smoothed_cross_entropy_and_ctc():
+def test_loss_is_smoothed_cross_entropy_plus_weighted_ctc():
     model, targets = speech_model(), [[4, 5], [6, 6], [5]]
     batch = speech_batch([18, 16, 9], targets)
     loss, size, logs = criterion()(model, batch)
@@ -43,8 +43,8 @@ def test_is_smoothed_cross_entropy_and_ctc():
     for row, target in enumerate(targets):
         for place, token in enumerate([*target, 2]):
             for symbol in range(7):
-                share = 0.9 if symbol == token else 0.1 / 6
-                expected -= share * log_probabilities[row, place, symbol].item()
+                probability = 0.9 if symbol == token else 0.1 / 6
+                expected -= probability * log_probabilities[row, place, symbol].item()
             likelihood -= log_probabilities[row, place, token].item()
     lprobs, lengths = model.get_ctc_output((logits, extra), batch)
     ctc = sum(
@@ -63,17 +63,17 @@ def test_is_smoothed_cross_entropy_and_ctc():
     assert values["loss"] == pytest.approx(loss.item() / 8 / math.log(2), abs=1e-3)
 
 
-def test_a_row_without_transcript_has_no_ctc_term():
-    """Nor a gradient: as if the other row were alone, and nothing where no row has any."""
+def test_row_without_transcript_has_no_ctc_loss():
+    """Nor a gradient; both are 0 if no row has a transcript."""
     model, batch = speech_model(), speech_batch([16, 16], [[4, 5], [6, 6]])
 
     def ctc(transcribed):
-        """Loss and gradient of the CTC head, of the first rows."""
+        """CTC loss and gradient of the CTC head if only the first rows have transcripts."""
         model.zero_grad()
         lengths = torch.tensor([2] * transcribed + [0] * (2 - transcribed))
         targets = batch["ctc_target"][:, : int(lengths.max())]
-        given = {**batch, "ctc_target": targets, "ctc_target_lengths": lengths}
-        loss, _, logs = criterion(ctc_weight=1.0)(model, given)
+        changed = {**batch, "ctc_target": targets, "ctc_target_lengths": lengths}
+        loss, _, logs = criterion(ctc_weight=1.0)(model, changed)
         loss.backward()
         return logs["ctc_loss"], model.encoder.ctc_projection.weight.grad.clone()
 
@@ -87,8 +87,8 @@ def test_a_row_without_transcript_has_no_ctc_term():
     assert (with_none, gradient.abs().sum()) == (0, 0)
 
 
-def test_without_a_decoder_it_is_ctc_alone():
-    """As much as the CTC term of a model with one, and the encoder's gradient is that term's."""
+def test_without_a_decoder_the_loss_is_ctc_only():
+    """It equals the CTC term of a model with decoder, and all encoder parameters get gradients."""
     batch = speech_batch([18, 16, 9], [[4, 5], [6, 6], [5]])
     whole, alone = speech_model(), speech_model(decoder_layers=0)
     alone.encoder.load_state_dict(whole.encoder.state_dict())
@@ -98,19 +98,19 @@ def test_without_a_decoder_it_is_ctc_alone():
     )
     assert (loss.item(), size) == (logs["ctc_loss"], 8)
     assert logs["nll_loss"] == logs["total"] == 0
-    with metrics.aggregate() as told:
+    with metrics.aggregate() as logged:
         ManifestLabelSmoothedCrossEntropy.reduce_metrics([logs, {**logs, "loss": 3 * logs["loss"]}])
-    values = told.get_smoothed_values()
+    values = logged.get_smoothed_values()
     assert values["loss"] == pytest.approx(2 * logs["loss"] / size / math.log(2), abs=1e-3)
-    assert set(values) == {"loss", "ctc_loss"}  # a perplexity of 1 would be no news
+    assert set(values) == {"loss", "ctc_loss"}  # no perplexity, which would be 1
     loss.backward()
     assert all(p.grad is not None for p in alone.encoder.parameters())
-    with pytest.raises(InputError, match="CTC alone to learn from"):
+    with pytest.raises(InputError, match="leaves only the CTC loss"):
         criterion(ctc_weight=0.0)(alone, batch)
 
 
 @torch.no_grad()
-def test_a_target_longer_than_its_audio_has_no_ctc_term():
+def test_target_longer_than_its_audio_has_no_ctc_loss():
     model = speech_model()
     both = speech_batch([16, 8], [[4, 5], [6, 6]])  # 6 6 needs three frames, 8 give two
     one = speech_batch([16], [[4, 5]])
@@ -129,24 +129,24 @@ def test_without_ctc_no_head_is_needed():
 
 
 @torch.no_grad()
-def test_the_guide_holds_labels_in_training_until_its_updates_are_over():
-    """And never in validation: what it says must not depend on how far a training has come."""
+def test_guide_affects_only_training_in_its_updates():
+    """In validation it is off, so that losses are comparable over training."""
     model, batch = speech_model(dropout=0.0), speech_batch([60, 44], [[4, 5, 6], [6, 4]])
-    plain, held = criterion(), criterion(ctc_guide_updates=100, ctc_guide_width=0.06)
+    plain, guided = criterion(), criterion(ctc_guide_updates=100, ctc_guide_width=0.06)
 
-    def ctc(judge, update):
+    def ctc(criterion, update):
         model.set_num_updates(update)
-        return judge(model, batch)[2]["ctc_loss"]
+        return criterion(model, batch)[2]["ctc_loss"]
 
     free = ctc(plain, 0)
-    assert ctc(held, 0) > ctc(held, 50) > free + 1e-3
-    assert ctc(held, 100) == ctc(held, 5000) == free
-    held.eval()
-    assert ctc(held, 0) == free
+    assert ctc(guided, 0) > ctc(guided, 50) > free + 1e-3
+    assert ctc(guided, 100) == ctc(guided, 5000) == free
+    guided.eval()
+    assert ctc(guided, 0) == free
 
 
 @pytest.mark.parametrize(("key", "value"), [("updates", -1), ("width", 0.0)])
-def test_a_guide_that_cannot_be_is_named_by_its_key(key, value):
+def test_guide_options_out_of_range_are_refused_by_key(key, value):
     with pytest.raises(InputError, match=rf"criterion\.ctc_guide_{key}={value} must be"):
         criterion(**{f"ctc_guide_{key}": value})
 
@@ -154,42 +154,42 @@ def test_a_guide_that_cannot_be_is_named_by_its_key(key, value):
 @torch.no_grad()
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float, torch.bfloat16])
-def test_the_guide_goes_by_the_speech_of_each_clip(stored, dtype):
-    """Silence before one clip, behind another, a third without transcript; against plain CTC of
-    probabilities weighted frame by frame. Of stored states, which are not loud, the clock is time.
+def test_guide_follows_the_speech_of_each_clip(stored, dtype):
+    """Equals CTC of probabilities weighted frame by frame, for a clip with leading silence, one
+    with trailing silence and one without transcript. With stored states progress is linear in time.
     """
-    targets, spoken = [[4, 5, 6], [6, 4], []], [range(32, 63), range(33), range(52)]
+    targets, speech = [[4, 5, 6], [6, 4], []], [range(32, 63), range(33), range(52)]
     model, batch = speech_model(dropout=0.0).to(dtype), speech_batch([63, 41, 52], targets)
     source = batch["net_input"]["src_tokens"]
     source -= source.mean(-1, keepdim=True)
-    for row, frames in enumerate(spoken):
+    for row, frames in enumerate(speech):
         source[row] += torch.tensor([20.0 * (t in frames) for t in range(63)])[:, None]
     if stored:
         model.encoder.given_states = True
         source = source[..., : model.encoder.ctc_projection.in_features]
     batch["net_input"]["src_tokens"] = source.to(dtype)
-    held = criterion(ctc_weight=1.0, ctc_guide_updates=100, ctc_guide_width=0.1)
+    guided = criterion(ctc_weight=1.0, ctc_guide_updates=100, ctc_guide_width=0.1)
     model.set_num_updates(40)
-    got = held(model, batch)[2]["ctc_loss"]
+    found = guided(model, batch)[2]["ctc_loss"]
     lprobs, lengths = model.get_ctc_output(model(**batch["net_input"]), batch)
     expected = 0.0
     for row, target in enumerate(targets[:2]):
         steps, frames = int(lengths[row]), int(batch["net_input"]["src_lengths"][row])
         assert steps == (frames if stored else math.ceil(frames / 4))
-        emitted = lprobs[:steps, row].double().clone()
+        weighted = lprobs[:steps, row].double().clone()
         for step in range(steps):
             middle = math.floor((step + 0.5) * frames / steps)
-            before = sum(t in spoken[row] for t in range(middle))
-            heard = (before + (middle in spoken[row]) / 2) / len(spoken[row])
-            share = (step + 0.5) / steps if stored else heard
+            before = sum(t in speech[row] for t in range(middle))
+            progress = (before + (middle in speech[row]) / 2) / len(speech[row])
+            fraction = (step + 0.5) / steps if stored else progress
             for place, label in enumerate(target):
-                far = share - (place + 0.5) / len(target)
-                emitted[step, label] -= 0.6 * far**2 / (2 * 0.1**2)
-        lost = F.ctc_loss(emitted, torch.tensor(target), [steps], [len(target)], reduction="sum")
-        expected += lost.item()
-    assert got == pytest.approx(expected, rel=1e-4)
+                distance = fraction - (place + 0.5) / len(target)
+                weighted[step, label] -= 0.6 * distance**2 / (2 * 0.1**2)
+        loss = F.ctc_loss(weighted, torch.tensor(target), [steps], [len(target)], reduction="sum")
+        expected += loss.item()
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_guide_needs_ctc():
+def test_guide_without_ctc_is_refused():
     with pytest.raises(InputError, match=r"criterion\.ctc_guide_updates has no effect"):
         criterion(ctc_weight=0.0, ctc_guide_updates=10)

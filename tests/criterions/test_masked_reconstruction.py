@@ -10,7 +10,7 @@ from mmpt_fairseq.criterions.masked_reconstruction import (
 from mmpt_fairseq.models.av_pretraining import Reconstruction
 
 
-def test_sums_over_clips():
+def test_loss_and_logs_are_sums_over_clips():
     audio, video = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([10.0, 20.0])
     loss, logs = reconstruction_loss(Reconstruction(audio, video, audio, None), 0.1)
     assert loss.item() == pytest.approx(7 + 3)
@@ -20,7 +20,7 @@ def test_sums_over_clips():
 
 @pytest.mark.parametrize("criterion", [MaskedReconstructionCriterion, ContrastiveCriterion])
 def test_logs_of_several_processes_are_weighted_by_clips(criterion):
-    """Each process's logs may be summed first, as fairseq does."""
+    """Also if logs are summed over processes first, as in fairseq."""
     logs = [
         {"loss": 8.0, "sample_size": 2, "mae_audio": 8.0, "mae_audio_clips": 2},
         {"loss": 1.0, "sample_size": 1, "mae_audio": 1.0, "mae_audio_clips": 1},
@@ -34,7 +34,7 @@ def test_logs_of_several_processes_are_weighted_by_clips(criterion):
         assert meters["mae_audio"].avg == pytest.approx(3.0)
 
 
-def test_nothing_to_log_divides_by_nothing():
+def test_metrics_without_clips_are_not_logged():
     logs = {"loss": 0.0, "sample_size": 0, "clr": 0.0, "clr_clips": 0}
     with metrics.aggregate() as meters:
         ContrastiveCriterion.reduce_metrics([logs])

@@ -14,18 +14,18 @@ def vectors(count, seed=0):
     return audio, F.normalize(audio + 0.6 * torch.randn(count, 4), dim=-1)
 
 
-def test_recall_is_over_all_clips_whatever_the_batches(monkeypatch):
+def test_recall_is_over_all_clips_independent_of_batching(monkeypatch):
     audio, video = vectors(37)
     expected = {}
     for name, (a, b) in {
         "audio_to_video": (audio, video),
         "video_to_audio": (video, audio),
     }.items():
-        places = [
+        ranks = [
             sorted(range(37), key=lambda j: -float(q @ b[j])).index(i) for i, q in enumerate(a)
         ]
         for k in (1, 5):
-            expected[f"{name}_recall_{k}"] = sum(place < k for place in places) / 37
+            expected[f"{name}_recall_{k}"] = sum(rank < k for rank in ranks) / 37
     for sizes, chunk in (([37], 1024), ([5, 20, 12], 8)):
         monkeypatch.setattr(retrieval, "CHUNK", chunk)
         meter = Retrieval()
@@ -39,14 +39,14 @@ def test_recall_is_over_all_clips_whatever_the_batches(monkeypatch):
     assert meter.recalls() == {}
 
 
-def test_embedding_all_clips_alike_finds_none():
+def test_identical_embeddings_have_the_worst_rank():
     same = torch.ones(10, 4) / 2
     assert partner_ranks(same, same).tolist() == [9] * 10
     assert partner_ranks(torch.eye(4), torch.eye(4)).tolist() == [0] * 4
     assert partner_ranks(same * torch.nan, same).tolist() == [9] * 10
 
 
-def test_only_true_pairs_of_evaluation_are_collected():
+def test_training_and_dummy_batches_are_not_collected():
     criterion, model = ContrastiveCriterion(None), av_model()
     sample = {"net_input": av_batch(), "nsentences": 2, "ntokens": 83}
     criterion.train()(model, sample)

@@ -1,4 +1,4 @@
-"""Diarization's loss against every order written out; CTC's against torch's own mean."""
+"""Losses of SUPERB's tasks against explicit computations, and their metrics."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ from mmpt_fairseq.data.superb_labels import make_labels
 from mmpt_fairseq.models.superb import SuperbOutput
 
 
-def test_speakers_may_come_in_either_order():
+def test_diarization_loss_is_invariant_to_speaker_order():
     torch.manual_seed(0)
     logits, lengths = torch.randn(2, 7, 2), torch.tensor([7, 4])
     target = (torch.rand(2, 7, 2) > 0.5).float()
@@ -31,7 +31,7 @@ def test_speakers_may_come_in_either_order():
     assert torch.allclose(permutation_invariant_loss(logits, target, lengths), loss)
 
 
-BATCHES = {  # of which the first has no speech, nor any phone or clip
+BATCHES = {  # the first batch of each has no speech, phones or clips
     "der": (
         {"missed": 0, "false_alarms": 30, "confused": 0, "spoken": 0},
         {"missed": 5, "false_alarms": 3, "confused": 2, "spoken": 40},
@@ -44,7 +44,7 @@ BATCHES = {  # of which the first has no speech, nor any phone or clip
 
 @pytest.mark.parametrize("name", BATCHES)
 def test_metrics_are_those_of_all_batches_together(name):
-    """However fairseq, which reduces batch by batch, is handed them."""
+    """Independent of how batches are grouped in calls of ``reduce_metrics``."""
     *batches, expected = BATCHES[name]
     common = {"loss": 1.0, "sample_size": 1}
     logs = [common | batch for batch in batches]
@@ -59,23 +59,23 @@ def criterion(kind: str, inventory: list[list[str]]) -> SuperbCriterion:
     return SuperbCriterion(SimpleNamespace(kind=kind, labels=make_labels(kind, inventory)))
 
 
-def test_ctc_is_torchs_mean():
+def test_ctc_loss_equals_torchs_mean():
     torch.manual_seed(0)
-    of = criterion("phoneme_recognition", [["a", "b", "c"]])
+    subject = criterion("phoneme_recognition", [["a", "b", "c"]])
     logits, lengths = torch.randn(3, 12, 7), torch.tensor([12, 9, 2])
     target, sizes = torch.tensor([[4, 5, 6], [4, 4, 1], [4, 5, 6]]), torch.tensor([3, 2, 3])
     sample = {"target": target, "target_lengths": sizes}
     expected = F.ctc_loss(
         logits.log_softmax(-1).transpose(0, 1), target, lengths, sizes, zero_infinity=True
     )
-    assert torch.allclose(of._ctc(SuperbOutput(logits, lengths), sample) / 3, expected)
+    assert torch.allclose(subject._ctc(SuperbOutput(logits, lengths), sample) / 3, expected)
 
 
-def test_slots_are_added():
-    of = criterion("intent_classification", [["a", "b"], ["x", "y", "z"]])
+def test_cross_entropies_of_slots_are_summed():
+    subject = criterion("intent_classification", [["a", "b"], ["x", "y", "z"]])
     logits, target = torch.randn(4, 5), torch.tensor([[0, 2], [1, 1], [0, 0], [1, 2]])
     expected = F.cross_entropy(logits[:, :2], target[:, 0]) + F.cross_entropy(
         logits[:, 2:], target[:, 1]
     )
     output = SuperbOutput(logits, torch.ones(4))
-    assert torch.allclose(of._cross_entropy(output, {"target": target}) / 4, expected)
+    assert torch.allclose(subject._cross_entropy(output, {"target": target}) / 4, expected)

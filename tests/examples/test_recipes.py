@@ -115,4 +115,4 @@ def test_midtraining_keeps_the_best_and_finetuning_needs_an_encoder(stages, corp
     message = refused(
         train("finetuning", "librispeech_100h_frozen", corpora / "asr", tmp_path / "asr", short)
     )
-    assert "never trained; set model.init_encoder_from" in message
+    assert "untrained encoder; set model.init_encoder_from" in message

@@ -19,7 +19,7 @@ from tests.helpers import av_batch, av_model
     ],
 )
 @torch.no_grad()
-def test_masked_values_reach_no_prediction_bit_for_bit(options):
+def test_masked_values_do_not_affect_predictions_bit_for_bit(options):
     model, batch = av_model(**options), av_batch()
     first, _ = model(**batch)
     hidden = batch["audio_mask"].repeat_interleave(4, dim=1)[:, : batch["audio"].size(1)]
@@ -37,7 +37,7 @@ def test_masked_values_reach_no_prediction_bit_for_bit(options):
 
 
 @torch.no_grad()
-def test_visible_values_do_reach_predictions():
+def test_visible_values_affect_predictions_of_their_clip():
     model, batch = av_model(), av_batch()
     first, _ = model(**batch)
     seen = int((~batch["audio_mask"][0]).nonzero()[1])
@@ -53,11 +53,11 @@ def test_visible_values_do_reach_predictions():
 
 
 @torch.no_grad()
-def test_errors_are_means_over_what_is_masked_and_exists():
+def test_errors_are_means_over_masked_unpadded_values():
     model, batch = av_model(), av_batch()
     result, _ = model(**batch)
     for row, length in enumerate(batch["audio_lengths"].tolist()):
-        predicted = result.audio[row].reshape(-1, 80)  # (4 L, 80): a frame each
+        predicted = result.audio[row].reshape(-1, 80)  # (4 L, 80): one row per frame
         errors = [
             (predicted[t] - batch["audio"][row, t]) ** 2
             for t in range(length)
@@ -71,7 +71,7 @@ def test_errors_are_means_over_what_is_masked_and_exists():
 
 
 @torch.no_grad()
-def test_interpolation_changes_what_is_predicted_of_sound_alone():
+def test_interpolation_changes_audio_predictions_only():
     first, second = (av_model(decoder_interpolates=i)(**av_batch())[0] for i in (False, True))
     assert not torch.allclose(first.audio, second.audio, atol=1e-3)
     assert torch.equal(first.video, second.video)
@@ -81,7 +81,7 @@ def test_interpolation_changes_what_is_predicted_of_sound_alone():
     "options", [{}, {"decoder_audio_kernel": 5}, {"decoder_interpolates": True}]
 )
 @torch.no_grad()
-def test_batch_mates_and_padding_do_not_matter(options):
+def test_outputs_do_not_depend_on_the_batch_and_padding(options):
     model, batch = av_model(**options), av_batch()
     together, pairs = model(**batch, contrast=True)
     for row, length in enumerate(batch["audio_lengths"].tolist()):
@@ -105,7 +105,7 @@ def test_batch_mates_and_padding_do_not_matter(options):
 
 
 @torch.no_grad()
-def test_padding_values_do_not_matter_bit_for_bit():
+def test_padding_values_do_not_affect_outputs_bit_for_bit():
     model, batch = av_model(), av_batch()
     first, first_pair = model(**batch, contrast=True)
     changed = {name: batch[name].clone() for name in ("audio", "audio_unmasked")}
@@ -134,13 +134,13 @@ def test_embeddings_are_of_unmasked_input_averaged_over_time():
     encoder = model.video_encoder
     cut = encoder.patches.cut(batch["video"][1:])[0]
     tokens = encoder.patches.embed(cut) + encoder.patches.positions(16)[0]
-    slices = torch.stack([tokens[:16].mean(0), tokens[16:].mean(0)])  # a mean over space each
+    slices = torch.stack([tokens[:16].mean(0), tokens[16:].mean(0)])  # means over space
     expected = model.video_projection(encoder.transformer(slices[None])[0].mean(0))
     assert torch.allclose(pairs.video[1], expected / expected.norm(), atol=1e-5)
 
 
 @torch.no_grad()
-def test_pairs_are_the_clips_with_video():
+def test_only_clips_with_both_modalities_are_embedded():
     model, batch = av_model(), av_batch()
     _, both = model(**batch, reconstruct=False, contrast=True)
     for name in ("video", "video_mask"):
@@ -167,25 +167,25 @@ def test_bfloat16_is_close_and_embeddings_stay_in_single_precision():
     assert result.video_error.tolist() == pytest.approx(exact.video_error.tolist(), rel=0.05)
     for name in ("video", "video_mask", "video_rows"):
         del batch[name]
-    # Processes with and without pairs gather from one another, so their types must agree.
+    # All processes, with and without pairs, must gather the same dtype.
     _, none = model(**batch, contrast=True)
     assert {t.dtype for e in (pairs, none) for t in (e.audio, e.video)} == {torch.float32}
 
 
-def test_the_temperature_starts_at_clips_and_is_capped():
+def test_temperature_starts_at_clips_value_and_is_clamped():
     model, batch = av_model(), av_batch()
     _, pairs = model(**batch, reconstruct=False, contrast=True)
     assert pairs.log_scale.exp().item() == pytest.approx(1 / 0.07, rel=1e-5)
     torch.nn.init.constant_(model.log_scale, 9.0)
     _, pairs = model(**batch, reconstruct=False, contrast=True)
     assert pairs.log_scale.exp().item() == pytest.approx(100, rel=1e-5)
-    for direction, gradient in ((1, 1), (-1, 0)):  # it can come down again, and rises no more
+    for direction, gradient in ((1, 1), (-1, 0)):  # it can decrease, but not increase
         model.log_scale.grad = None
         (direction * pairs.log_scale).backward(retain_graph=True)
         assert model.log_scale.grad.item() == gradient
 
 
-def test_every_parameter_learns_from_both_objectives():
+def test_every_parameter_gets_a_gradient_from_both_objectives():
     model, batch = av_model(), av_batch()
     reconstruction, pairs = model(**batch, contrast=True)
     loss = reconstruction.audio_error.sum() + reconstruction.video_error.sum()
@@ -195,7 +195,7 @@ def test_every_parameter_learns_from_both_objectives():
 
 
 @pytest.mark.parametrize("options", [{}, {"decoder_audio_kernel": 3, "predict_zero_first": True}])
-def test_it_learns_to_reconstruct(options):
+def test_reconstruction_error_falls_in_training(options):
     model, batch = av_model(**options), av_batch()
     batch["audio"] = batch["audio_unmasked"] = torch.linspace(-1, 1, 80).expand(2, 40, 80)
     batch["video"] = torch.linspace(-1, 1, 16).expand(2, 3, 4, 16, 16)
@@ -226,14 +226,14 @@ def test_it_learns_to_reconstruct(options):
         ),
     ],
 )
-def test_options_that_do_not_fit_are_named(option, key):
+def test_inconsistent_options_are_refused_by_name(option, key):
     with pytest.raises(InputError, match=key):
         av_model(**option)
 
 
 @torch.no_grad()
-def test_normalised_targets_are_each_patchs_own_units():
-    """The error counts in units of a patch's deviation; predictions come back in the input's."""
+def test_normalised_targets_scale_the_error_per_patch():
+    """The error is in units of a patch's standard deviation; predictions have the input's scale."""
     model, batch = av_model(normalise_targets=True), av_batch()
     result, _ = model(**batch)
     for row, length in enumerate(batch["audio_lengths"].tolist()):
@@ -254,7 +254,7 @@ def test_normalised_targets_are_each_patchs_own_units():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_targets_are_normalised_in_single_precision(dtype):
-    """In half precision the mean of a patch that hardly changes is not its mean."""
+    """In half precision the mean of a nearly constant patch would be inaccurate."""
     model = av_model(normalise_targets=True)
     torch.manual_seed(0)
     target = (0.7 + 0.01 * torch.randn(1, 3, 320)).to(dtype)
@@ -266,7 +266,7 @@ def test_targets_are_normalised_in_single_precision(dtype):
 
 
 def test_compiled_layers_give_the_same_loss_and_gradients_at_any_length():
-    """torch's tracing without code generation. Two kinds of layers, padded or not: four graphs."""
+    """Tracing without code generation; four graphs: two kinds of layers, padded or not."""
     plain, compiled = av_model(), av_model()
     compiled.compile_layers("eager")
     assert compiled.state_dict().keys() == plain.state_dict().keys()
@@ -291,8 +291,8 @@ def test_compiled_layers_give_the_same_loss_and_gradients_at_any_length():
     assert 2 <= graphs["unique_graphs"] - before <= 4
 
 
-def test_recomputed_activations_give_the_same_gradients_with_dropout():
-    """Every layer of both encoders and the decoder runs again, and drops the same again."""
+def test_activation_checkpointing_gives_the_same_gradients_with_dropout():
+    """Every layer of both encoders and the decoder runs twice, with the same dropout masks."""
     gradients, runs = [], []
     for recompute in (False, True):
         model = av_model(dropout=0.3, checkpoint_activations=recompute).train()
@@ -314,14 +314,14 @@ def test_recomputed_activations_give_the_same_gradients_with_dropout():
     assert runs[1] == {name: 2 * times for name, times in runs[0].items()}
 
 
-def test_a_backend_that_torch_does_not_have_is_named():
-    with pytest.raises(InputError, match=r"task\.compile=clang is none of torch's .*inductor"):
+def test_unknown_compile_backend_is_refused():
+    with pytest.raises(InputError, match=r"task\.compile=clang must be one of .*inductor"):
         av_model().compile_layers("clang")
 
 
 @torch.no_grad()
-def test_normalised_slices_are_of_what_changes():
-    """Neither a background nor the contrast counts; a clip of still pictures is defined."""
+def test_normalised_slices_ignore_background_and_contrast():
+    """A still video gives finite embeddings."""
     encoder, video = av_model(normalise_slices=True).video_encoder, av_batch()["video"]
     background = torch.randn(2, 3, 1, 16, 16)
     expected = encoder.encode_slices(video)
@@ -331,8 +331,8 @@ def test_normalised_slices_are_of_what_changes():
 
 
 @torch.no_grad()
-def test_predictions_can_start_at_zero():
-    """The error is then that of a constant: of normalised patches 1, by what normalising means."""
+def test_predict_zero_first_gives_zero_predictions():
+    """The error of zero predictions for normalised patches is their variance, 1."""
     model = av_model(predict_zero_first=True, normalise_targets=True)
     result, _ = model(**av_batch())
     assert result.audio_error.tolist() == pytest.approx([1.0, 1.0], abs=1e-4)

@@ -11,7 +11,7 @@ from manifests.errors import InputError
 from mmpt_fairseq.models.freezing import (
     AFTER_LAST_UPDATE,
     Freezing,
-    refuse_decay,
+    refuse_weight_decay,
     restart_moments_of_copies,
     scaled_encoder_lr,
 )
@@ -28,13 +28,13 @@ def adam(parameters):
 
 
 def update(task, model, optimizer, number):
-    """One update in fairseq's order: mode, number, forward, backward, step."""
+    """One update in fairseq's order: train mode, update number, forward, backward, step."""
     model.train()
     model.set_num_updates(number)
     logits, extra = model(**BATCH["net_input"])
     ctc, _ = model.get_ctc_output((logits, extra), BATCH)
     (logits.square().mean() + ctc.square().mean()).backward()
-    for parameter in model.parameters():  # what distributed training does
+    for parameter in model.parameters():  # as distributed training does
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     task.optimizer_step(optimizer, model, number)
@@ -56,23 +56,23 @@ def states(model) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("freezing", "told"),
+    ("freezing", "text"),
     [
         (Freezing(), "frozen: nothing"),
         (Freezing(whole=True), "frozen: the encoder"),
         (Freezing(updates=9), "frozen: the encoder for the first 9 updates"),
         (
             Freezing(updates=9, layers=2, fresh=1),
-            "frozen: the encoder but for its last layers (1) for the first 9 updates, then its "
+            "frozen: the encoder except its last layers (1) for the first 9 updates, then its "
             "subsampling and first layers (2)",
         ),
     ],
 )
-def test_what_is_frozen_is_told(freezing, told):
-    assert str(freezing) == told
+def test_str_describes_the_frozen_parts(freezing, text):
+    assert str(freezing) == text
 
 
-def test_the_encoder_thaws_after_so_many_updates(caplog):
+def test_encoder_unfreezes_after_the_given_updates(caplog):
     caplog.set_level("INFO")
     task, model = speech_task(), speech_model(freeze_encoder_updates=3, dropout=0.3)
     optimizer, before = adam(model.parameters()), encoder_weights(model)
@@ -80,19 +80,19 @@ def test_the_encoder_thaws_after_so_many_updates(caplog):
     for number in range(3):
         update(task, model, optimizer, number)
         assert changed(before, model) == set()
-        assert torch.equal(states(model), states(model))  # no dropout either
+        assert torch.equal(states(model), states(model))  # no dropout
     assert not torch.equal(head, model.encoder.ctc_projection.weight)
-    model.set_num_updates(AFTER_LAST_UPDATE)  # as the largest batch is tried
+    model.set_num_updates(AFTER_LAST_UPDATE)  # as in the dry run of the largest batch
     model.set_num_updates(2)
-    assert "learns from now on" not in caplog.text
+    assert "unfrozen" not in caplog.text
     update(task, model, optimizer, 3)
-    assert "update 3: what of the encoder waited learns from now on" in caplog.text
+    assert "update 3: encoder layers frozen until now are unfrozen" in caplog.text
     assert changed(before, model) == before.keys()
     assert not torch.equal(states(model), states(model))
 
 
-def test_fresh_layers_learn_while_the_others_wait():
-    """What waits gets no gradients at all, which would count in the norm that is clipped."""
+def test_fresh_layers_learn_while_the_others_are_frozen():
+    """Frozen layers get no gradients, which would count in the norm for gradient clipping."""
     options = {"freeze_encoder_updates": 2, "fresh_encoder_layers": 1, "dropout": 0.3}
     task, model = speech_task(), speech_model(**options)
     optimizer, before = adam(model.parameters()), encoder_weights(model)
@@ -103,8 +103,8 @@ def test_fresh_layers_learn_while_the_others_wait():
     assert given
     assert given <= fresh
     encoder = model.encoder.audio_encoder
-    waiting = [encoder.subsample, encoder.dropout, encoder.layers[0]]
-    assert not any(module.training for module in waiting)
+    frozen = [encoder.subsample, encoder.dropout, encoder.layers[0]]
+    assert not any(module.training for module in frozen)
     assert all(module.training for module in encoder.layers[1].modules())
     optimizer.zero_grad()
     for number in range(2):
@@ -114,8 +114,8 @@ def test_fresh_layers_learn_while_the_others_wait():
     assert changed(before, model) == before.keys()
 
 
-def test_a_training_resumed_while_frozen_still_thaws():
-    """fairseq sets the number of updates before it builds the optimizer then."""
+def test_run_resumed_while_frozen_still_unfreezes():
+    """When resuming, fairseq sets the number of updates before it builds the optimizer."""
     task, model = speech_task(), speech_model(freeze_encoder_updates=3)
     model.set_num_updates(1)
     optimizer, before = adam(model.parameters()), encoder_weights(model)
@@ -125,7 +125,7 @@ def test_a_training_resumed_while_frozen_still_thaws():
     assert changed(before, model) == before.keys()
 
 
-def test_the_first_layers_stay_frozen():
+def test_first_layers_stay_frozen():
     task, model = speech_task(), speech_model(freeze_encoder_layers=1, dropout=0.3)
     optimizer, before = adam(model.parameters()), encoder_weights(model)
     for number in range(2):
@@ -140,8 +140,8 @@ def test_the_first_layers_stay_frozen():
     assert not torch.equal(first.layers[2], second.layers[2])
 
 
-def test_the_encoder_learns_at_its_own_rate():
-    """Adam's step is proportional to the rate, whatever the gradients' size."""
+def test_encoder_has_its_own_learning_rate():
+    """Adam's step is proportional to the learning rate, independent of gradient magnitude."""
     steps = {}
     for scale in (1.0, 0.1):
         task, model = speech_task(), speech_model(encoder_lr_scale=scale, dropout=0.0)
@@ -150,16 +150,16 @@ def test_the_encoder_learns_at_its_own_rate():
         before = {k: v.clone() for k, v in model.state_dict().items()}
         update(task, model, optimizer, 0)
         steps[scale] = {k: v - before[k] for k, v in model.state_dict().items()}
-        assert len(optimizer.param_groups) == 1  # what a checkpoint holds
+        assert len(optimizer.param_groups) == 1  # as stored in checkpoints
         assert optimizer.get_lr() == 0.01
     for name, step in steps[1.0].items():
-        share = 0.1 if "audio_encoder" in name else 1.0
-        assert torch.allclose(steps[0.1][name], share * step, atol=2e-6), name
+        factor = 0.1 if "audio_encoder" in name else 1.0
+        assert torch.allclose(steps[0.1][name], factor * step, atol=2e-6), name
         assert step.any() or "version" in name or "_float_tensor" in name, name
 
 
-def test_an_optimizer_may_count_its_steps_in_the_groups():
-    """As fairseq's fused Adam does, which runs on GPUs alone."""
+def test_step_counts_in_parameter_groups_are_kept():
+    """As in fairseq's fused Adam, which only runs on GPUs."""
     model = speech_model(encoder_lr_scale=0.1)
     optimizer, steps = adam(model.parameters()), []
     for _ in range(3):
@@ -174,13 +174,13 @@ def test_an_optimizer_may_count_its_steps_in_the_groups():
 
 def test_flattened_gradients_are_refused():
     flat = torch.nn.Parameter(torch.zeros(3))
-    lower = scaled_encoder_lr(adam([flat]), 0.1)
-    with pytest.raises(InputError, match="fp16_no_flatten_grads"), lower:
+    context = scaled_encoder_lr(adam([flat]), 0.1)
+    with pytest.raises(InputError, match="fp16_no_flatten_grads"), context:
         pass
 
 
-def test_weight_decay_on_copies_is_refused():
-    """fairseq's FP16Optimizer: zeros take the place of absent gradients in its 32-bit copies."""
+def test_weight_decay_with_fp16_copies_is_refused():
+    """fairseq's FP16Optimizer replaces missing gradients by zeros in its 32-bit copies."""
     common = SimpleNamespace(bf16=True, fp16_scale_window=1)
     cfg = SimpleNamespace(optimizer=None, common=common)
     parameters = [torch.nn.Parameter(torch.zeros(3))]
@@ -190,12 +190,12 @@ def test_weight_decay_on_copies_is_refused():
         copies = FP16Optimizer(cfg, parameters, inner, parameters)
         refused = pytest.raises(InputError, match="weight_decay=0") if decay else nullcontext()
         with refused:
-            refuse_decay(copies)
-    refuse_decay(adam(parameters))
+            refuse_weight_decay(copies)
+    refuse_weight_decay(adam(parameters))
 
 
-def test_adam_begins_anew_on_copies_as_the_encoder_thaws():
-    """With gradients of one, Adam's first step is as long as the rate: its bias is corrected."""
+def test_adam_state_of_fp16_copies_is_reset_when_the_encoder_unfreezes():
+    """With gradients of one, bias correction makes Adam's first step equal the learning rate."""
     common = SimpleNamespace(bf16=True, fp16_scale_window=1)
     cfg = SimpleNamespace(optimizer=None, common=common)
     steps = {}
@@ -204,7 +204,7 @@ def test_adam_begins_anew_on_copies_as_the_encoder_thaws():
         inner = adam([parameter])
         copies = FP16Optimizer(cfg, [parameter], inner, [parameter])
         for _ in range(100):
-            parameter.grad = torch.zeros(3)  # what fairseq fills in while it is frozen
+            parameter.grad = torch.zeros(3)  # as fairseq fills in while frozen
             inner.step()
         if restarts:
             restart_moments_of_copies(copies)
@@ -216,7 +216,7 @@ def test_adam_begins_anew_on_copies_as_the_encoder_thaws():
     assert steps[False] != pytest.approx(0.01, rel=0.1)
     kept = adam([parameter])
     kept.optimizer.state["x"] = {}
-    restart_moments_of_copies(kept)  # in 32 bits what is frozen has no gradients, so no steps
+    restart_moments_of_copies(kept)  # no copies: frozen parameters have no gradients, so no steps
     assert "x" in kept.optimizer.state
 
 
@@ -231,10 +231,10 @@ def test_adam_begins_anew_on_copies_as_the_encoder_thaws():
         ({"encoder_lr_scale": 0.1, "freeze_encoder": True}, "no effect"),
     ],
 )
-def test_contradictions_are_refused(options, message):
+def test_contradictory_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         speech_model(**options)
 
 
-def test_fresh_layers_above_the_frozen_ones_are_fine():
+def test_fresh_layers_above_frozen_ones_are_allowed():
     assert speech_model(freeze_encoder_layers=1, fresh_encoder_layers=1)

@@ -1,4 +1,4 @@
-"""Clips that lack a modality, joint decoding, contrast on masked input: how modalities meet."""
+"""Interaction of modalities: clips that lack one, joint decoding, CLR on masked input."""
 
 import math
 
@@ -13,13 +13,13 @@ VIDEO = ("video", "video_mask")
 
 
 def mixed_batch():
-    """Three clips: sound and pictures, sound alone, pictures alone."""
+    """Three clips: audio and video, audio only, video only."""
     batch = av_batch()
     return {**batch, "audio_rows": torch.tensor([0, 1]), "video_rows": torch.tensor([0, 2])}
 
 
 def with_masked_values(model, batch, value):
-    """The batch with ``value`` wherever the masks hide something."""
+    """The batch with ``value`` at all masked positions."""
     hidden = batch["audio_mask"].repeat_interleave(4, dim=1)[:, : batch["audio"].size(1)]
     patches = model.video_encoder.patches
     pixels = patches.cut(batch["video"]).masked_fill(batch["video_mask"][..., None], value)
@@ -29,7 +29,7 @@ def with_masked_values(model, batch, value):
 
 @pytest.mark.parametrize("joint", [False, True])
 @torch.no_grad()
-def test_a_clip_gives_the_same_alone_and_among_others(joint):
+def test_clips_without_a_modality_do_not_depend_on_the_batch(joint):
     model, batch = av_model(joint_decoding=joint), mixed_batch()
     together, pairs = model(**batch, contrast=True)
     assert len(together.audio_error) == len(together.video_error) == 2
@@ -41,13 +41,15 @@ def test_a_clip_gives_the_same_alone_and_among_others(joint):
     assert torch.allclose(pair.audio, pairs.audio, atol=1e-5)
     assert torch.allclose(pair.video, pairs.video, atol=1e-5)
     length = int(batch["audio_lengths"][1])
-    heard = {n: batch[n][1:] for n in ("audio_lengths", "audio_mask")}
-    heard["audio_mask"] = heard["audio_mask"][:, : math.ceil(length / 4)]
-    alone, none = model(audio=batch["audio"][1:, :length], **heard, audio_rows=one, contrast=True)
+    audio_inputs = {n: batch[n][1:] for n in ("audio_lengths", "audio_mask")}
+    audio_inputs["audio_mask"] = audio_inputs["audio_mask"][:, : math.ceil(length / 4)]
+    alone, none = model(
+        audio=batch["audio"][1:, :length], **audio_inputs, audio_rows=one, contrast=True
+    )
     assert alone.audio_error.item() == pytest.approx(together.audio_error[1].item(), rel=1e-4)
     assert len(alone.video_error) == len(none.audio) == 0
-    seen = {name: batch[name][1:] for name in VIDEO}
-    alone, none = model(**seen, video_rows=one, contrast=True)
+    video_inputs = {name: batch[name][1:] for name in VIDEO}
+    alone, none = model(**video_inputs, video_rows=one, contrast=True)
     assert alone.video_error.item() == pytest.approx(together.video_error[1].item(), rel=1e-4)
     assert len(alone.audio_error) == len(none.audio) == 0
 
@@ -59,20 +61,20 @@ def test_joint_decoding_lets_each_modality_see_the_visible_part_of_the_other():
         first, _ = model(**batch)
         audio, video = batch["audio"].clone(), batch["video"].clone()
         audio[0, 4 * int((~batch["audio_mask"][0]).nonzero()[0])] += 1
-        heard, _ = model(**{**batch, "audio": audio})
-        assert torch.equal(heard.video[0], first.video[0]) is not joint
+        audio_changed, _ = model(**{**batch, "audio": audio})
+        assert torch.equal(audio_changed.video[0], first.video[0]) is not joint
         pixels = model.video_encoder.patches.cut(video)
         pixels[0, int((~batch["video_mask"][0]).nonzero()[0])] += 1
-        seen, _ = model(**{**batch, "video": model.video_encoder.patches.join(pixels)})
-        assert torch.equal(seen.audio[0], first.audio[0]) is not joint
-        assert torch.allclose(seen.audio[1, :9], first.audio[1, :9], atol=1e-6)
+        video_changed, _ = model(**{**batch, "video": model.video_encoder.patches.join(pixels)})
+        assert torch.equal(video_changed.audio[0], first.audio[0]) is not joint
+        assert torch.allclose(video_changed.audio[1, :9], first.audio[1, :9], atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
 @pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
 @torch.no_grad()
 def test_masked_values_reach_neither_joint_predictions_nor_masked_embeddings(positions, pooling):
-    """To the bit, and whatever the hidden values are."""
+    """Bit for bit, for any masked values."""
     model = av_model(
         joint_decoding=True, contrast_masked=True, encoder_positions=positions, pooling=pooling
     )
@@ -80,12 +82,12 @@ def test_masked_values_reach_neither_joint_predictions_nor_masked_embeddings(pos
     first, pairs = model(**batch, contrast=True)
     for value in (0.0, 1e6, float("nan")):
         changed = {**with_masked_values(model, batch, value), "audio_unmasked": None}
-        second, again = model(**changed, contrast=True)
+        second, second_pairs = model(**changed, contrast=True)
         assert torch.equal(second.audio[0], first.audio[0])
         assert torch.equal(second.audio[1, :9], first.audio[1, :9])
         assert torch.equal(second.video, first.video)
-        assert torch.equal(again.audio, pairs.audio)
-        assert torch.equal(again.video, pairs.video)
+        assert torch.equal(second_pairs.audio, pairs.audio)
+        assert torch.equal(second_pairs.video, pairs.video)
     visible = batch["audio"].masked_fill(~batch["audio_mask"].repeat_interleave(4, 1)[..., None], 5)
     _, other = model(**{**batch, "audio": visible}, contrast=True)
     assert not torch.allclose(other.audio, pairs.audio, atol=1e-3)
@@ -112,8 +114,8 @@ def test_masked_embeddings_are_means_over_visible_states():
 
 
 @pytest.mark.parametrize("modality", ["audio", "video"])
-def test_a_modality_masked_altogether_is_filled_in_from_the_other(modality):
-    """Finite, independent of what is hidden, dependent on the other, and no pair of CLR."""
+def test_fully_masked_modality_is_reconstructed_from_the_other(modality):
+    """Predictions are finite, depend on the other modality only, and CLR skips the clip."""
     model = av_model(joint_decoding=True, contrast_masked=True)
     batch = av_batch()
     batch[f"{modality}_mask"][0] = True
@@ -123,9 +125,9 @@ def test_a_modality_masked_altogether_is_filled_in_from_the_other(modality):
     loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     with torch.no_grad():
-        second, again = model(**with_masked_values(model, batch, 1e3), contrast=True)
+        second, second_pairs = model(**with_masked_values(model, batch, 1e3), contrast=True)
         assert torch.equal(getattr(second, modality)[0], getattr(first, modality)[0])
-        assert torch.equal(again.audio, pairs.audio)
+        assert torch.equal(second_pairs.audio, pairs.audio)
         other = "video" if modality == "audio" else "audio"
         third, _ = model(**{**batch, other: batch[other] + 1})
         assert not torch.equal(getattr(third, modality)[0], getattr(first, modality)[0])
@@ -134,7 +136,7 @@ def test_a_modality_masked_altogether_is_filled_in_from_the_other(modality):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
-def test_no_clip_of_a_batch_may_be_a_visible_pair(pooling):
+def test_batch_without_visible_pairs_gives_empty_embeddings(pooling):
     model = av_model(joint_decoding=True, contrast_masked=True, pooling=pooling)
     batch = av_batch()
     batch["audio_mask"][:] = True
@@ -144,7 +146,7 @@ def test_no_clip_of_a_batch_may_be_a_visible_pair(pooling):
 
 @torch.no_grad()
 @pytest.mark.parametrize("objective", ["mae", "clr"])
-def test_pictures_in_8_bit_are_those_in_floats(objective):
+def test_uint8_and_float_video_give_the_same_results(objective):
     model, batch = av_model(normalise_slices=objective == "clr"), av_batch()
     pixels = torch.randint(0, 256, batch["video"].shape, dtype=torch.uint8)
     found = []
@@ -156,8 +158,8 @@ def test_pictures_in_8_bit_are_those_in_floats(objective):
 
 
 @torch.no_grad()
-def test_a_small_change_survives_16_bits():
-    """Of a still background with one patch that changes a little, as a mouth does."""
+def test_small_changes_survive_16_bits_in_normalised_slices():
+    """A still background with one patch that changes a little, like a mouth."""
     torch.manual_seed(0)
     encoder = av_model(normalise_slices=True).video_encoder
     video = torch.randint(40, 215, (1, 3, 1, 16, 16)).expand(1, 3, 4, 16, 16).clone()
@@ -178,7 +180,7 @@ def options_of(objective):
 
 
 def objective_loss(model, batch, objective):
-    """The objective written down from its definition, on the model's outputs."""
+    """The objective computed from its definition on the model's outputs."""
     contrast, reconstruct = "clr" in objective, "mae" in objective
     result, pairs = model(**batch, reconstruct=reconstruct, contrast=contrast)
     loss = 0.0
@@ -193,8 +195,8 @@ def objective_loss(model, batch, objective):
 
 
 @pytest.mark.parametrize("objective", ["mae", "mae_joint", "clr", "mae_clr"])
-def test_gradients_by_finite_differences(objective):
-    """Along random directions through all parameters, in double precision."""
+def test_gradients_equal_finite_differences(objective):
+    """Along random directions over all parameters, in double precision."""
     model = av_model(**options_of(objective)).double()
     batch = {k: v.double() if v.is_floating_point() else v for k, v in av_batch().items()}
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -220,8 +222,8 @@ def test_gradients_by_finite_differences(objective):
 
 
 @pytest.mark.parametrize(("objective", "updates"), [("mae", 120), ("clr", 60), ("mae_clr", 120)])
-def test_one_batch_is_learnt_by_heart(objective, updates):
-    """Random clips, so that nothing but memory helps."""
+def test_overfits_one_batch(objective, updates):
+    """Random clips, which can only be memorised."""
     model = av_model(**options_of(objective), dropout=0.0, decoder_embed_dim=64).train()
     batch, optimizer = av_batch(), torch.optim.Adam(model.parameters(), lr=5e-3)
     losses = []
@@ -236,7 +238,7 @@ def test_one_batch_is_learnt_by_heart(objective, updates):
 
 @pytest.mark.parametrize("objective", ["mae", "mae_joint", "clr", "mae_clr"])
 def test_autocast_to_bfloat16_is_close(objective):
-    """Forward and backward, as mixed precision runs them."""
+    """Forward and backward in mixed precision."""
     model, batch = av_model(**options_of(objective)).train(), av_batch()
     for module in model.modules():
         if hasattr(module, "p"):

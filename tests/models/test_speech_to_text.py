@@ -6,7 +6,7 @@ from tests.helpers import speech_batch, speech_model
 
 
 @torch.no_grad()
-def test_batch_mates_and_padding_do_not_matter():
+def test_outputs_do_not_depend_on_the_batch_and_padding():
     model = speech_model()
     batch = speech_batch([120, 57, 9], [[4, 5, 4], [5], [6, 6]])
     inputs = batch["net_input"]
@@ -27,7 +27,7 @@ def test_batch_mates_and_padding_do_not_matter():
 
 
 @torch.no_grad()
-def test_padding_values_do_not_matter_bit_for_bit():
+def test_padding_values_do_not_affect_logits_bit_for_bit():
     model = speech_model()
     inputs = speech_batch([40, 21], [[4], [5]])["net_input"]
     first, _ = model(**inputs)
@@ -36,7 +36,7 @@ def test_padding_values_do_not_matter_bit_for_bit():
 
 
 @torch.no_grad()
-def test_reordering_moves_rows_of_everything_the_decoder_reads():
+def test_reorder_encoder_out_reorders_all_decoder_inputs():
     model = speech_model()
     inputs = speech_batch([40, 21], [[4], [5]])["net_input"]
     encoded = model.encoder(inputs["src_tokens"], inputs["src_lengths"])
@@ -47,7 +47,7 @@ def test_reordering_moves_rows_of_everything_the_decoder_reads():
     assert torch.allclose(model.decoder(tokens[order], encoder_out=moved)[0], expected, atol=1e-6)
 
 
-def test_a_frozen_encoder_neither_learns_nor_drops_out():
+def test_frozen_encoder_has_neither_gradients_nor_dropout():
     model = speech_model(freeze_encoder=True, dropout=0.3).train()
     batch = speech_batch([40, 21], [[4], [5]])
     inputs = batch["net_input"]
@@ -62,7 +62,7 @@ def test_a_frozen_encoder_neither_learns_nor_drops_out():
     assert all(not p.requires_grad for p in model.encoder.audio_encoder.parameters())
 
 
-def test_an_unfrozen_encoder_learns():
+def test_unfrozen_encoder_has_gradients_and_dropout():
     model = speech_model(dropout=0.3).train()
     batch = speech_batch([40, 21], [[4], [5]])
     logits, extra = model(**batch["net_input"])
@@ -72,8 +72,8 @@ def test_an_unfrozen_encoder_learns():
     assert not torch.equal(model(**batch["net_input"])[0], logits)  # dropout
 
 
-def test_something_must_write():
-    with pytest.raises(InputError, match="nothing that writes"):
+def test_model_without_ctc_and_decoder_is_refused():
+    with pytest.raises(InputError, match="leave no output layer"):
         speech_model(ctc=False, decoder_layers=0)
 
 
@@ -85,16 +85,16 @@ def test_something_must_write():
         ({"depthwise_conv_kernel_size": 30}, r"model\.depthwise_conv_kernel_size=30 must be odd"),
         (
             {"encoder_embed_dim": 12, "encoder_positions": "rotary"},
-            r"rotary turns pairs .* each head has 3; set model\.encoder_embed_dim",
+            r"rotary rotates channel pairs, .* each head has 3; set model\.encoder_embed_dim",
         ),
     ],
 )
-def test_sizes_that_do_not_fit_are_named(options, key):
+def test_inconsistent_sizes_are_refused_by_name(options, key):
     with pytest.raises(InputError, match=key):
         speech_model(**options)
 
 
-def test_the_two_settings_of_ctc_must_fit():
+def test_ctc_weight_without_a_ctc_head_is_refused():
     model = speech_model(ctc=False)
     batch = speech_batch([40], [[4]])
     with pytest.raises(InputError, match="ctc_weight"):

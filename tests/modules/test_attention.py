@@ -7,8 +7,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mmpt_fairseq.modules.attention import SelfAttention, rotate, sinusoidal_positions
 
 
-def turned(vector, position):
-    """Channel pairs (i, i + d/2) as complex numbers, multiplied by e^(j position frequency)."""
+def rotated(vector, position):
+    """Rotate channel pairs (i, i + d/2), as complex numbers, by e^(j position frequency)."""
     half = len(vector) // 2
     pairs = torch.complex(vector[:half], vector[half:])
     for i in range(half):
@@ -17,8 +17,8 @@ def turned(vector, position):
     return torch.cat([pairs.real, pairs.imag])
 
 
-def explicit(attention, x, keep, positions):
-    """One query, one head, one clip at a time."""
+def reference_attention(attention, x, keep, positions):
+    """Reference implementation, one query, one head, one clip at a time."""
     batch, length, dim = x.shape
     weight, bias = attention.qkv.weight, attention.qkv.bias
     size = dim // attention.heads
@@ -32,26 +32,26 @@ def explicit(attention, x, keep, positions):
                 for i in range(3)
             )
             if attention.rotary:
-                q = torch.stack([turned(q[t], positions[b, t].item()) for t in range(length)])
-                k = torch.stack([turned(k[t], positions[b, t].item()) for t in range(length)])
+                q = torch.stack([rotated(q[t], positions[b, t].item()) for t in range(length)])
+                k = torch.stack([rotated(k[t], positions[b, t].item()) for t in range(length)])
             for t in range(length):
                 scores = torch.stack([q[t] @ k[s] / math.sqrt(size) for s in keys])
-                shares = scores.exp() / scores.exp().sum()
-                out[b, t, rows] = sum(a * v[s] for a, s in zip(shares, keys, strict=True))
+                weights = scores.exp() / scores.exp().sum()
+                out[b, t, rows] = sum(a * v[s] for a, s in zip(weights, keys, strict=True))
     return out @ attention.out.weight.t() + attention.out.bias
 
 
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("rotary", [False, True])
 @torch.no_grad()
-def test_is_softmax_attention(rotary, padded):
+def test_equals_softmax_attention(rotary, padded):
     torch.manual_seed(0)
     attention = SelfAttention(8, 2, rotary=rotary).double()
     x = torch.randn(2, 5, 8, dtype=torch.float64)
     padding = torch.tensor([[False] * 5, [False, False, True, False, True]]) if padded else None
     positions = torch.tensor([[0, 1, 2, 3, 4], [3, 4, 9, 30, 31]])
     keep = torch.ones(2, 5, dtype=torch.bool) if padding is None else ~padding
-    expected = explicit(attention, x, keep, positions)
+    expected = reference_attention(attention, x, keep, positions)
     # Angles are computed in single precision.
     assert torch.allclose(attention(x, padding, positions), expected, atol=1e-5)
 
@@ -59,8 +59,8 @@ def test_is_softmax_attention(rotary, padded):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("rotary", [False, True])
-def test_only_the_fused_kernel_is_asked_for(rotary, padded, dtype):
-    """Forward and backward, with every other way of computing it forbidden."""
+def test_only_the_fused_kernel_is_used(rotary, padded, dtype):
+    """Forward and backward, with all other backends disabled."""
     attention = SelfAttention(8, 2, rotary).to(dtype)
     x = torch.randn(3, 9, 8, dtype=dtype, requires_grad=True)
     padding = torch.arange(9) >= torch.tensor([[9], [4], [1]]) if padded else None
@@ -76,7 +76,7 @@ def test_positions_count_from_zero_by_default():
     assert torch.equal(attention(x), attention(x, positions=torch.arange(6).expand(2, 6)))
 
 
-def test_rotary_scores_depend_on_the_distance_alone():
+def test_rotary_scores_depend_only_on_the_distance():
     torch.manual_seed(0)
     q, k = torch.randn(2, 1, 1, 1, 16, dtype=torch.float64)
 
@@ -91,7 +91,7 @@ def test_rotary_scores_depend_on_the_distance_alone():
 
 
 @torch.no_grad()
-def test_rotary_attention_does_not_notice_a_shift_in_time():
+def test_rotary_attention_is_invariant_to_a_shift_in_time():
     torch.manual_seed(0)
     attention = SelfAttention(16, 4, rotary=True)
     x, time = torch.randn(2, 9, 16), torch.arange(9).expand(2, 9)
@@ -100,7 +100,7 @@ def test_rotary_attention_does_not_notice_a_shift_in_time():
 
 
 @pytest.mark.parametrize("dim", [7, 16])
-def test_sinusoids(dim):
+def test_sinusoidal_positions_follow_their_formula(dim):
     positions = torch.tensor([0, 1, 17, 1499])
     table = sinusoidal_positions(positions, dim)
     half = (dim + 1) // 2
@@ -111,7 +111,7 @@ def test_sinusoids(dim):
             assert table[row, i].item() == pytest.approx(expected, abs=2e-4)
 
 
-def test_gradients():
+def test_gradients_equal_finite_differences():
     torch.manual_seed(0)
     attention = SelfAttention(4, 2, rotary=True).double()
     x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)

@@ -22,8 +22,8 @@ def batch(*lengths, bins=80, seed=0):
     return torch.randn(len(lengths), max(lengths), bins), torch.tensor(lengths)
 
 
-class Plain:
-    """The encoder over one clip in numpy loops, from its weights: written from the papers."""
+class ReferenceEncoder:
+    """Reference implementation from the papers: one clip, in NumPy loops."""
 
     def __init__(self, model):
         self.weights = {k: v.double().numpy() for k, v in model.state_dict().items()}
@@ -39,7 +39,7 @@ class Plain:
         return scaled * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
 
     def convolve(self, name, x, stride, groups=1):
-        """Padded by half a kernel; ``x`` is ``(T, channels)``."""
+        """Convolve ``x`` ``(T, channels)``, padded by half a kernel."""
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
         reach = weight.shape[2] // 2
         rows = []
@@ -47,8 +47,8 @@ class Plain:
             row = bias.copy()
             for tap in range(weight.shape[2]):
                 if 0 <= t + tap - reach < len(x):
-                    seen = x[t + tap - reach]
-                    row += weight[:, 0, tap] * seen if groups > 1 else weight[:, :, tap] @ seen
+                    frame = x[t + tap - reach]
+                    row += weight[:, 0, tap] * frame if groups > 1 else weight[:, :, tap] @ frame
             rows.append(row)
         return np.array(rows)
 
@@ -56,7 +56,7 @@ class Plain:
         inner = self.linear(f"{name}.1", self.norm(f"{name}.0", x))
         return self.linear(f"{name}.4", inner * sigmoid(inner))
 
-    def attention(self, name, x, places):
+    def attention(self, name, x, positions):
         width = x.shape[1]
         size, out = width // self.heads, np.zeros_like(x)
         q, k, v = np.split(self.linear(f"{name}.qkv", x), 3, axis=1)
@@ -67,18 +67,18 @@ class Plain:
                 for j in range(len(x)):
                     a, b = q[i, columns], k[j, columns]
                     if self.rotary:
-                        scores.append(rotary_product(a, b, places[i] - places[j]))
+                        scores.append(rotary_product(a, b, positions[i] - positions[j]))
                     else:
                         scores.append(a @ b)
-                shares = np.exp(np.array(scores) / math.sqrt(size))
-                out[i, columns] = (shares / shares.sum()) @ v[:, columns]
+                weights = np.exp(np.array(scores) / math.sqrt(size))
+                out[i, columns] = (weights / weights.sum()) @ v[:, columns]
         return self.linear(f"{name}.out", out)
 
-    def convolution(self, name, x, places, length):
+    def convolution(self, name, x, positions, length):
         y = glu(self.linear(f"{name}.pointwise_in", self.norm(f"{name}.norm", x)))
-        line = np.zeros((length, y.shape[1]))
-        line[places] = y
-        y = self.convolve(f"{name}.depthwise", line, 1, groups=len(line[0]))[places]
+        sequence = np.zeros((length, y.shape[1]))
+        sequence[positions] = y
+        y = self.convolve(f"{name}.depthwise", sequence, 1, groups=len(sequence[0]))[positions]
         y = self.norm(f"{name}.depthwise_norm", y)
         return self.linear(f"{name}.pointwise_out", y * sigmoid(y))
 
@@ -96,15 +96,15 @@ class Plain:
             half = x.shape[1] // 2
             angle = np.outer(np.arange(length), 10000 ** (-np.arange(half) / (half - 1)))
             x = math.sqrt(x.shape[1]) * x + np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
-        places = np.flatnonzero(~mask)
-        x = x[places]
+        positions = np.flatnonzero(~mask)
+        x = x[positions]
         for i in range(self.layers):
             name = f"layers.{i}"
             x = x + self.feed_forward(f"{name}.ffn1", x) / 2
             x = x + self.attention(
-                f"{name}.attention", self.norm(f"{name}.attention_norm", x), places
+                f"{name}.attention", self.norm(f"{name}.attention_norm", x), positions
             )
-            x = x + self.convolution(f"{name}.convolution", x, places, length)
+            x = x + self.convolution(f"{name}.convolution", x, positions, length)
             x = x + self.feed_forward(f"{name}.ffn2", x) / 2
             x = self.norm(f"{name}.norm", x)
         return x
@@ -120,7 +120,7 @@ def glu(x):
 
 
 def rotary_product(a, b, distance):
-    """Real part of sum_i a_i conj(b_i) e^(j distance frequency_i) over complex pairs."""
+    """Real part of sum_i a_i conj(b_i) e^(j distance frequency_i) over complex channel pairs."""
     half = len(a) // 2
     total = 0.0
     for i in range(half):
@@ -132,13 +132,13 @@ def rotary_product(a, b, distance):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("positions", POSITIONS)
 @torch.no_grad()
-def test_is_the_conformer_of_the_paper(positions, masked):
+def test_equals_the_conformer_of_the_paper(positions, masked):
     model = encoder(positions).double()
     features, lengths = batch(53, 38)
     features = features.double()
     mask = torch.rand(2, 14) < 0.6 if masked else None
     encoded = model(features, lengths, mask)
-    plain = Plain(model)
+    plain = ReferenceEncoder(model)
     for row, length in enumerate(lengths.tolist()):
         own = mask[row, : subsampled(length)].numpy() if masked else None
         expected = plain.encode(features[row, :length].numpy(), own)
@@ -149,7 +149,7 @@ def test_is_the_conformer_of_the_paper(positions, masked):
 @pytest.mark.parametrize("kernel", [1, 31])
 @pytest.mark.parametrize("positions", POSITIONS)
 @torch.no_grad()
-def test_batch_mates_and_padding_do_not_matter_to_60_seconds(positions, kernel):
+def test_states_do_not_depend_on_the_batch_up_to_60_seconds(positions, kernel):
     model = encoder(positions, kernel=kernel)
     features, lengths = batch(6000, 1, 3, 1001, 5998)
     encoded = model(features, lengths)
@@ -162,7 +162,7 @@ def test_batch_mates_and_padding_do_not_matter_to_60_seconds(positions, kernel):
 
 @pytest.mark.parametrize("positions", POSITIONS)
 @torch.no_grad()
-def test_masked_batch_mates_do_not_matter(positions):
+def test_states_do_not_depend_on_the_batch_when_masked(positions):
     model = encoder(positions)
     features, lengths = batch(200, 37, 130)
     mask = torch.rand(3, 50) < 0.6
@@ -176,7 +176,7 @@ def test_masked_batch_mates_do_not_matter(positions):
 
 @pytest.mark.parametrize("positions", POSITIONS)
 @torch.no_grad()
-def test_padding_values_do_not_matter_bit_for_bit(positions):
+def test_padding_values_do_not_affect_states_bit_for_bit(positions):
     model = encoder(positions)
     features, lengths = batch(80, 41, 2)
     other = features.clone()
@@ -191,7 +191,7 @@ def test_padding_values_do_not_matter_bit_for_bit(positions):
 
 @pytest.mark.parametrize("positions", POSITIONS)
 @torch.no_grad()
-def test_masked_frames_reach_no_visible_token_bit_for_bit(positions):
+def test_masked_frames_do_not_affect_visible_tokens_bit_for_bit(positions):
     model = encoder(positions, kernel=31)
     features, lengths = batch(400, 333)
     mask = torch.rand(2, 100) < 0.6
@@ -202,7 +202,7 @@ def test_masked_frames_reach_no_visible_token_bit_for_bit(positions):
         second = model(changed, lengths, mask)
         keep = ~first.padding
         assert torch.equal(first.states[keep], second.states[keep])
-    # ... while each visible patch does reach them.
+    # A visible patch does affect them.
     patch = int((~mask[0]).nonzero()[3])
     changed = features.clone()
     changed[0, 4 * patch] += 1
@@ -210,7 +210,7 @@ def test_masked_frames_reach_no_visible_token_bit_for_bit(positions):
 
 
 @torch.no_grad()
-def test_an_empty_mask_is_no_mask():
+def test_empty_mask_equals_no_mask():
     model = encoder()
     features, lengths = batch(100, 61)
     masked = model(features, lengths, torch.zeros(2, 25, dtype=torch.bool))
@@ -220,7 +220,7 @@ def test_an_empty_mask_is_no_mask():
     assert torch.allclose(masked.states[keep], plain.states[keep], atol=1e-6)
 
 
-def test_order_in_time_matters():
+def test_states_depend_on_the_order_in_time():
     features, lengths = batch(80)
     for positions in POSITIONS:
         model = encoder(positions, kernel=1)
@@ -230,7 +230,7 @@ def test_order_in_time_matters():
 
 
 @pytest.mark.parametrize("frames", range(1, 14))
-def test_a_quarter_rounded_up(frames):
+def test_subsampling_gives_a_quarter_of_the_frames_rounded_up(frames):
     features, lengths = batch(frames)
     assert subsampled(frames) == math.ceil(frames / 4)
     assert encoder()(features, lengths).states.shape == (1, math.ceil(frames / 4), 16)
@@ -247,7 +247,7 @@ def test_layers_are_kept_on_request():
     assert model(features, lengths).layers == []
 
 
-def test_recomputing_activations_changes_no_gradient():
+def test_activation_checkpointing_gives_the_same_gradients():
     features, lengths = batch(60, 41)
     mask = torch.rand(2, 15) < 0.5
     gradients = []
@@ -258,7 +258,7 @@ def test_recomputing_activations_changes_no_gradient():
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
 
 
-def test_gradients_by_finite_differences():
+def test_gradients_equal_finite_differences():
     model = encoder("rotary", dim=4, ffn_dim=6, kernel=3, features=5).double()
     features = torch.randn(2, 9, 5, dtype=torch.float64, requires_grad=True)
     lengths = torch.tensor([9, 6])
@@ -275,9 +275,9 @@ def test_gradients_by_finite_differences():
     assert features.grad[~hidden].all()
 
 
-def test_an_even_kernel_or_unknown_positions_are_refused():
+def test_even_kernel_and_unknown_positions_are_refused():
     for kernel in (4, 0, -1):
-        with pytest.raises(ValueError, match=f"kernel of {kernel} is not odd"):
+        with pytest.raises(ValueError, match=f"kernel={kernel} must be odd"):
             ConvolutionModule(8, kernel, 0.0)
     with pytest.raises(ValueError, match="sinusoidal or rotary, not none"):
         encoder("none")

@@ -1,4 +1,4 @@
-"""The depthwise convolution is torch's conv1d, in another order of memory."""
+"""The depthwise convolution equals torch's conv1d, with another memory layout."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 @pytest.mark.parametrize(
     ("clips", "frames", "dim", "kernel"), [(2, 50, 20, 31), (3, 1, 16, 7), (1, 64, 8, 3)]
 )
-def test_is_conv1d_forward_and_backward(clips, frames, dim, kernel, dtype):
+def test_equals_conv1d_forward_and_backward(clips, frames, dim, kernel, dtype):
     torch.manual_seed(0)
     module = DepthwiseConv(dim, kernel).to(dtype)
     x = torch.randn(clips, frames, dim, dtype=dtype, requires_grad=True)
@@ -23,32 +23,32 @@ def test_is_conv1d_forward_and_backward(clips, frames, dim, kernel, dtype):
 
     exact = [t.detach().double().requires_grad_() for t in (x, *module.parameters())]
     line, *filters = exact
-    theirs = F.conv1d(line.mT, *filters, padding=kernel // 2, groups=dim).mT
-    wanted = [theirs, *torch.autograd.grad(theirs, exact, weight.double())]
-    for mine, other in zip(found, wanted, strict=True):
-        error = (mine.double() - other).norm() / other.norm().clamp(min=1e-9)
+    reference = F.conv1d(line.mT, *filters, padding=kernel // 2, groups=dim).mT
+    expected = [reference, *torch.autograd.grad(reference, exact, weight.double())]
+    for actual, target in zip(found, expected, strict=True):
+        error = (actual.double() - target).norm() / target.norm().clamp(min=1e-9)
         assert error < TOLERANCE[dtype]
 
 
-def test_batch_mates_do_not_matter_bit_for_bit():
+def test_output_does_not_depend_on_the_batch_bit_for_bit():
     torch.manual_seed(0)
     module, x = DepthwiseConv(24, 7), torch.randn(5, 40, 24)
     alone = torch.cat([module(x[i : i + 1]) for i in range(5)])
     assert torch.equal(module(x), alone)
 
 
-def test_a_kernel_that_is_kept_gets_no_gradient_and_its_input_does(monkeypatch):
+def test_frozen_kernel_gets_no_gradient_but_its_input_does(monkeypatch):
     torch.manual_seed(0)
     module, x = DepthwiseConv(8, 5), torch.randn(2, 9, 8, requires_grad=True)
-    (wanted,) = torch.autograd.grad(module(x).square().sum(), x)
+    (expected,) = torch.autograd.grad(module(x).square().sum(), x)
     module.requires_grad_(False)
-    monkeypatch.delattr(depthwise, "_of_kernels")  # it is not to be computed either
+    monkeypatch.delattr(depthwise, "_weight_gradient")  # not computed either
     (found,) = torch.autograd.grad(module(x).square().sum(), x)
-    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert not module(x.detach()).requires_grad
 
 
-def test_autocast_computes_in_16_bits_and_learns_in_32():
+def test_autocast_computes_in_16_bits_with_gradients_in_32():
     torch.manual_seed(0)
     module, x = DepthwiseConv(8, 5), torch.randn(2, 9, 8)
     exact = torch.autograd.grad(module(x).sin().sum(), list(module.parameters()))
@@ -56,6 +56,6 @@ def test_autocast_computes_in_16_bits_and_learns_in_32():
         rounded = module(x)
     found = torch.autograd.grad(rounded.float().sin().sum(), list(module.parameters()))
     assert rounded.dtype == torch.bfloat16
-    for ours, theirs in zip(found, exact, strict=True):
+    for ours, reference in zip(found, exact, strict=True):
         assert ours.dtype == torch.float32
-        assert (ours - theirs).norm() < 2e-2 * theirs.norm()
+        assert (ours - reference).norm() < 2e-2 * reference.norm()

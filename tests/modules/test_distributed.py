@@ -11,7 +11,7 @@ from mmpt_fairseq.criterions.retrieval import Retrieval
 from mmpt_fairseq.models.av_pretraining import Embeddings
 from mmpt_fairseq.modules.distributed import gather_from_all_processes
 
-# Rows of the first and of the second process.
+# Numbers of rows of the two processes.
 SPLITS = [(3, 3), (4, 2), (1, 5), (6, 0), (0, 6)]
 
 
@@ -23,7 +23,7 @@ def test_one_process_gathers_its_own_rows():
 
 
 def inputs() -> list[torch.Tensor]:
-    """Embeddings of sound and pictures before they are normalised, and the log scale."""
+    """Unnormalised audio and video embeddings, and the log scale."""
     generator = torch.Generator().manual_seed(0)
     audio, video = torch.randn(2, 6, 5, dtype=torch.float64, generator=generator)
     scale = torch.tensor(1.3, dtype=torch.float64)
@@ -41,7 +41,7 @@ def loss_and_gradients(first: int, last: int, dummy_rows: int = 0) -> list[torch
 
 
 def recalls(is_dummy: bool) -> dict[str, float]:
-    """Of a validation of one batch."""
+    """Recalls of a validation set of one batch."""
     audio, video, scale = (t.detach() for t in inputs())
     retrieval = Retrieval()
     retrieval.add(Embeddings(F.normalize(audio), F.normalize(video), scale), is_dummy)
@@ -56,14 +56,14 @@ def process(rank: int, port: int, folder: str) -> None:
     for sizes in SPLITS:
         first = sum(sizes[:rank])
         results[sizes] = loss_and_gradients(first, first + sizes[rank])
-    # A dummy batch takes part, and counts for nothing.
+    # A dummy batch takes part without being counted.
     results["dummy"] = loss_and_gradients(0, 6) if rank == 0 else loss_and_gradients(0, 0, 2)
     results["recalls"] = recalls(is_dummy=rank == 1)
     start = gather_from_all_processes(torch.full((3, 2), rank), 1 + rank)
     results["gather"] = [start[0], torch.tensor(start[1])]
     torch.save(results, f"{folder}/{rank}.pt")
-    # Gloo's threads let go of tensors late, and abort the process where Python has ended by then;
-    # a barrier, as fairseq's training ends with, gives them the time.
+    # Gloo's threads release tensors late, and abort the process if Python has exited by then; a
+    # barrier, as at the end of fairseq's training, gives them time.
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
@@ -79,7 +79,7 @@ def two_processes(tmp_path_factory):
 
 
 @pytest.mark.parametrize("split", [*SPLITS, "dummy"])
-def test_two_processes_are_one_with_the_whole_batch(two_processes, split):
+def test_two_processes_equal_one_with_the_whole_batch(two_processes, split):
     whole = loss_and_gradients(0, 6)
     together = [a + b for a, b in zip(*(p[split] for p in two_processes), strict=True)]
     for found, expected in zip(together, whole, strict=True):
@@ -88,15 +88,15 @@ def test_two_processes_are_one_with_the_whole_batch(two_processes, split):
     assert all(g.any() for g in whole[2:])
 
 
-def test_the_rows_of_all_processes_in_order(two_processes):
+def test_rows_are_gathered_in_order_of_processes(two_processes):
     for rank, result in enumerate(two_processes):
         rows, start = result["gather"]
         assert rows.tolist() == [[0, 0], [1, 1], [1, 1]]
         assert int(start) == rank
 
 
-def test_a_process_without_a_validation_batch_does_not_keep_the_others_waiting(two_processes):
-    """A set of fewer batches than processes: the second has a dummy alone."""
+def test_process_with_only_a_dummy_validation_batch_takes_part_in_recalls(two_processes):
+    """As in a validation set with fewer batches than processes."""
     first, second = (result["recalls"] for result in two_processes)
     assert first == second == recalls(is_dummy=False)
     assert len(first) == 4

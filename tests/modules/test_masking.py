@@ -7,7 +7,7 @@ HIDDEN = torch.tensor(
 )
 
 
-def test_visible_tokens_stand_in_order_of_time():
+def test_visible_tokens_are_in_order_of_time():
     visible = VisibleTokens.from_hidden(HIDDEN)
     assert visible.length == 5
     for row in range(3):
@@ -17,7 +17,7 @@ def test_visible_tokens_stand_in_order_of_time():
         assert kept.tolist() == [True] * len(expected) + [False] * (4 - len(expected))
 
 
-def test_scatter_puts_back_what_gather_took():
+def test_scatter_inverts_gather():
     visible = VisibleTokens.from_hidden(HIDDEN)
     x = torch.randn(3, 5, 2, dtype=torch.float64, requires_grad=True)
     fill = torch.randn(2, dtype=torch.float64, requires_grad=True)
@@ -30,7 +30,7 @@ def test_scatter_puts_back_what_gather_took():
     assert torch.autograd.gradcheck(lambda a, b: visible.scatter(visible.gather(a), b), (x, fill))
 
 
-def test_nothing_visible_is_one_padded_token():
+def test_rows_without_visible_tokens_have_one_padded_token():
     visible = VisibleTokens.from_hidden(torch.ones(2, 4, dtype=torch.bool))
     assert visible.padding.tolist() == [[True], [True]]
     assert not visible.scatter(torch.ones(2, 1, 3)).any()

@@ -3,7 +3,7 @@ import torch
 from mmpt_fairseq.modules.pooling import masked_mean
 
 
-def test_masked_mean_is_a_loop():
+def test_masked_mean_equals_a_loop():
     x = torch.randn(3, 5, 4)
     padding = torch.tensor([[False] * 5, [False, False, True, True, True], [True] * 5])
     pooled = masked_mean(x, padding)

@@ -35,7 +35,7 @@ def loop_error(predicted, target, mask, weight):
     return errors
 
 
-def test_masked_squared_error_is_a_loop():
+def test_masked_squared_error_equals_a_loop():
     torch.manual_seed(0)
     predicted, target = torch.randn(2, 3, 5, 4)
     mask = torch.rand(3, 5) < 0.6
@@ -54,8 +54,8 @@ def test_masked_squared_error_is_a_loop():
     )
 
 
-def test_masked_tokens_lie_between_their_neighbours():
-    """As NumPy interpolates; padded clips, one with a single visible token, one with none."""
+def test_masked_tokens_are_interpolated_like_numpy():
+    """With padded clips, one with a single visible token, one with none."""
     rng = np.random.default_rng(0)
     hidden = rng.random((6, 17)) < 0.6
     hidden[0, :5], hidden[1, 9:], hidden[2], hidden[3] = True, True, True, True
@@ -65,14 +65,14 @@ def test_masked_tokens_lie_between_their_neighbours():
     found = visible.interpolate(x)
     assert not found[2].any()
     for row in (0, 1, 3, 4, 5):
-        [places] = np.nonzero(~hidden[row])
+        [positions] = np.nonzero(~hidden[row])
         for channel in range(3):
-            values = x[row, : len(places), channel].numpy()
-            expected = np.interp(np.arange(17), places, values)
+            values = x[row, : len(positions), channel].numpy()
+            expected = np.interp(np.arange(17), positions, values)
             assert found[row, :, channel].tolist() == pytest.approx(expected.tolist())
 
 
-def test_gradient_of_the_error():
+def test_gradient_of_the_masked_squared_error():
     predicted = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     target, mask = torch.randn(2, 3, 4, dtype=torch.float64), torch.rand(2, 3) < 0.5
     mask[0] = torch.tensor([True, False, True])
@@ -91,7 +91,7 @@ def decoder():
 
 
 def part(states, hidden, padding=None, positions=None, rows=None):
-    """DecoderInput tokens of the clips ``rows``, all of them by default."""
+    """DecoderInput of the clips ``rows`` (default: all)."""
     rows = torch.arange(len(states)) if rows is None else torch.tensor(rows)
     return DecoderInput(states, VisibleTokens.from_hidden(hidden), padding, positions, rows)
 
@@ -111,7 +111,7 @@ def test_decoder_sees_visible_tokens_among_mask_tokens():
 
 
 def audio_tokens(model, encoded, hidden):
-    """What the decoder gets of one clip's sound, position by position."""
+    """The decoder's input for the audio of one clip, position by position."""
     tokens = model.mask_token.repeat(5, 1)
     for token, place in enumerate((~hidden).nonzero().flatten().tolist()):
         tokens[place] = model.project["audio"](encoded[token])
@@ -120,40 +120,43 @@ def audio_tokens(model, encoded, hidden):
 
 
 @torch.no_grad()
-def test_masked_sound_begins_between_its_neighbours():
-    """And still with the mask token; pictures do not."""
+def test_interpolation_is_added_to_audio_mask_tokens():
+    """Video tokens are unchanged."""
     model = decoder()
-    sound, pictures = (
+    audio_input, video_input = (
         part(torch.randn(2, 2, 6), AUDIO_HIDDEN),
         part(torch.randn(2, 2, 10), AUDIO_HIDDEN),
     )
-    without = {"audio": model.tokens("audio", sound), "video": model.tokens("video", pictures)}
+    without = {
+        "audio": model.tokens("audio", audio_input),
+        "video": model.tokens("video", video_input),
+    }
     model.interpolate = True
-    between = sound.visible.interpolate(model.project["audio"](sound.states))
-    expected = without["audio"] + between * AUDIO_HIDDEN[..., None]
-    assert torch.allclose(model.tokens("audio", sound), expected, atol=1e-6)
-    assert torch.equal(model.tokens("video", pictures), without["video"])
+    interpolated = audio_input.visible.interpolate(model.project["audio"](audio_input.states))
+    expected = without["audio"] + interpolated * AUDIO_HIDDEN[..., None]
+    assert torch.allclose(model.tokens("audio", audio_input), expected, atol=1e-6)
+    assert torch.equal(model.tokens("video", video_input), without["video"])
 
 
 @torch.no_grad()
-def test_joint_decoding_is_one_sequence_per_clip_of_what_it_has():
-    """Clip 0 has sound and pictures, clip 1 sound alone, clip 2 pictures alone."""
+def test_joint_decoding_uses_one_sequence_of_the_modalities_of_each_clip():
+    """Clip 0 has audio and video, clip 1 only audio, clip 2 only video."""
     model = decoder()
-    sound, pictures = torch.randn(2, 2, 6), torch.randn(2, 2, 10)
-    places = torch.randn(1, 4, 16)
+    audio_input, video_input = torch.randn(2, 2, 6), torch.randn(2, 2, 10)
+    positions = torch.randn(1, 4, 16)
     video_hidden = torch.tensor([[False, True, False, True], [True, False, False, True]])
     parts = {
-        "audio": part(sound, AUDIO_HIDDEN, rows=[0, 1]),
-        "video": part(pictures, video_hidden, positions=places, rows=[0, 2]),
+        "audio": part(audio_input, AUDIO_HIDDEN, rows=[0, 1]),
+        "video": part(video_input, video_hidden, positions=positions, rows=[0, 2]),
     }
     predicted = model(parts, jointly=True)
     video = []
     for row in range(2):
         tokens = model.mask_token.repeat(4, 1)
         for token, place in enumerate((~video_hidden[row]).nonzero().flatten().tolist()):
-            tokens[place] = model.project["video"](pictures[row, token])
-        video.append(tokens + places[0] + model.modality["video"])
-    audio = [audio_tokens(model, sound[row], AUDIO_HIDDEN[row]) for row in range(2)]
+            tokens[place] = model.project["video"](video_input[row, token])
+        video.append(tokens + positions[0] + model.modality["video"])
+    audio = [audio_tokens(model, audio_input[row], AUDIO_HIDDEN[row]) for row in range(2)]
     both = model.transformer(torch.cat([audio[0], video[0]])[None])[0]
     expected = {
         "audio": [both[:5], model.transformer(audio[1][None])[0]],
@@ -162,13 +165,13 @@ def test_joint_decoding_is_one_sequence_per_clip_of_what_it_has():
     for name, rows in expected.items():
         for row, states in enumerate(rows):
             assert torch.allclose(predicted[name][row], model.predict[name](states), atol=1e-5)
-    apart = model(parts)
-    assert not torch.allclose(apart["audio"][0], predicted["audio"][0], atol=1e-3)
-    assert torch.allclose(apart["audio"][1], predicted["audio"][1], atol=1e-5)
+    separate = model(parts)
+    assert not torch.allclose(separate["audio"][0], predicted["audio"][0], atol=1e-3)
+    assert torch.allclose(separate["audio"][1], predicted["audio"][1], atol=1e-5)
 
 
 @torch.no_grad()
-def test_decoder_does_not_see_past_the_end():
+def test_decoder_does_not_attend_to_padding():
     model = decoder()
     encoded = torch.randn(1, 3, 6)
     hidden = torch.tensor([[False, True, False, False, True]])
@@ -180,7 +183,7 @@ def test_decoder_does_not_see_past_the_end():
         assert torch.allclose(padded[:, :5], alone, atol=1e-5)
 
 
-def test_both_modalities_train_the_same_blocks():
+def test_both_modalities_train_the_shared_blocks():
     model = decoder()
     hidden = torch.tensor([[False, True, True]])
     shared = [*model.transformer.parameters(), model.mask_token]

@@ -1,4 +1,4 @@
-"""Upstreams and heads: shapes, strides, an output that depends on its own clip alone."""
+"""Upstreams and heads: shapes, strides, independence from the rest of the batch."""
 
 from dataclasses import fields, is_dataclass
 
@@ -26,7 +26,7 @@ from mmpt_fairseq.modules.upstreams import (
     ConformerUpstream,
     FilterbankUpstream,
     StoredUpstream,
-    differences,
+    deltas,
 )
 from tests.helpers import save_checkpoint, stage_1_checkpoint
 
@@ -43,7 +43,7 @@ SIZES = {
 
 
 def whole_config(model, task) -> dict:
-    """Everything that fairseq-hydra-train configures, with this model and task."""
+    """The whole config of fairseq-hydra-train, with this model and task."""
     parts = {f.name: f.type for f in fields(FairseqConfig) if is_dataclass(f.type)}
     return {
         name: OmegaConf.to_container(OmegaConf.structured(part), enum_to_str=True)
@@ -52,8 +52,8 @@ def whole_config(model, task) -> dict:
 
 
 @pytest.fixture
-def theirs(tmp_path):
-    """Small wav2vec 2.0 and HuBERT checkpoints of fairseq's."""
+def fairseq_checkpoints(tmp_path):
+    """Small wav2vec 2.0 and HuBERT checkpoints of fairseq."""
     torch.manual_seed(0)
     w2v = Wav2Vec2Config(_name="wav2vec2", **SIZES)
     task = AudioPretrainingConfig(_name="audio_pretraining", data=str(tmp_path), normalize=True)
@@ -77,8 +77,8 @@ def theirs(tmp_path):
     return paths
 
 
-def own_clip_alone(upstream, source, lengths, tolerance=1e-5) -> torch.Tensor:
-    """States of a batch are those of each clip alone, whatever stands in the padding."""
+def check_independence_from_batch(upstream, source, lengths, tolerance=1e-5) -> torch.Tensor:
+    """Check that states of a batch equal those of each clip alone; return them."""
     batch = upstream(source, lengths)
     assert batch.states.shape[:2] == (len(source), upstream.layers)
     assert batch.states.shape[3] == upstream.dim
@@ -97,39 +97,39 @@ def filterbanks() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.no_grad()
-def test_conformer_states_depend_on_their_clip():
+def test_conformer_states_depend_only_on_their_clip():
     encoder = ConformerEncoder(dim=16, layers=2, heads=2, ffn_dim=32, kernel=7).eval()
     upstream = ConformerUpstream(encoder, 16)
-    batch = own_clip_alone(upstream, *filterbanks())
+    batch = check_independence_from_batch(upstream, *filterbanks())
     assert (upstream.layers, upstream.stride, batch.lengths.tolist()) == (3, 4, [11, 8, 3])
     last = encoder(*filterbanks()).states
     assert torch.equal(batch.states[:, -1], last)
 
 
-def test_filterbanks_have_differences_and_unit_variance():
+def test_filterbanks_have_deltas_and_unit_variance():
     source, lengths = filterbanks()
-    states = own_clip_alone(FilterbankUpstream(), source, lengths).states
+    states = check_independence_from_batch(FilterbankUpstream(), source, lengths).states
     clip = states[1, 0, :30]
     assert clip.shape == (30, 240)
     assert clip.mean(dim=0).abs().max() < 1e-5
     assert (clip.std(dim=0, correction=0) - 1).abs().max() < 1e-4
 
 
-def test_differences_are_the_slope_of_a_line_through_five_frames():
+def test_deltas_are_the_slope_of_a_line_through_five_frames():
     x = np.random.default_rng(0).standard_normal((20, 3))
     padded = np.pad(x, ((2, 2), (0, 0)), mode="edge")
     slopes = np.stack([np.polyfit(range(5), padded[i : i + 5], 1)[0] for i in range(20)])
-    np.testing.assert_allclose(differences(torch.from_numpy(x)).numpy(), slopes, atol=1e-12)
+    np.testing.assert_allclose(deltas(torch.from_numpy(x)).numpy(), slopes, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["wav2vec2", "hubert"])
 @torch.no_grad()
-def test_fairseqs_models_are_upstreams(theirs, name):
-    upstream = open_upstream(theirs[name])
+def test_fairseqs_models_are_upstreams(fairseq_checkpoints, name):
+    upstream = open_upstream(fairseq_checkpoints[name])
     assert (upstream.reads, upstream.layers, upstream.stride) == ("waveform", 3, 2)
     source = torch.randn(2, 4000)
-    batch = own_clip_alone(upstream, source, torch.tensor([4000, 2777]))
-    # fairseq's own answer for the last layer
+    batch = check_independence_from_batch(upstream, source, torch.tensor([4000, 2777]))
+    # the last layer as computed by fairseq
     clip = source[:1]
     if name == "wav2vec2":
         clip = torch.nn.functional.layer_norm(clip, clip.shape[1:])
@@ -140,7 +140,7 @@ def test_fairseqs_models_are_upstreams(theirs, name):
     assert not upstream.training
 
 
-def test_a_checkpoint_of_ours_brings_its_sizes(tmp_path):
+def test_sizes_are_read_from_our_checkpoints(tmp_path):
     model, path = stage_1_checkpoint(tmp_path / "stage1.pt")
     upstream = open_upstream(str(path))
     assert (upstream.layers, upstream.dim) == (3, 16)
@@ -154,22 +154,22 @@ def test_a_checkpoint_of_ours_brings_its_sizes(tmp_path):
     )
 
 
-def test_what_is_no_upstream(tmp_path):
+def test_unusable_upstreams_are_refused(tmp_path):
     with pytest.raises(InputError, match="there is no checkpoint"):
         open_upstream(str(tmp_path / "none.pt"))
     save_checkpoint(tmp_path / "x.pt", {"model": {"_name": "x"}}, {}, {})
-    with pytest.raises(InputError, match=r"x.pt \(x\) is no upstream"):
+    with pytest.raises(InputError, match=r"x.pt \(x\) is not an upstream"):
         open_upstream(str(tmp_path / "x.pt"))
     with pytest.raises(InputError, match=r"upstream=cached but there is no .*upstream.json"):
         resolve_upstream(UpstreamConfig(upstream="cached"), tmp_path)
 
 
-def test_stored_states_of_another_upstream():
+def test_stored_states_of_other_sizes_are_refused():
     with pytest.raises(InputError, match="store them with the upstream"):
         StoredUpstream(3, 16, 4)(torch.zeros(1, 7, 2, 16), torch.tensor([7]))
 
 
-def test_weighted_sum():
+def test_weighted_sum_is_a_mean_at_the_start_and_sums_by_softmax():
     mix = WeightedSum(3)
     states = torch.randn(2, 3, 5, 4)
     assert torch.allclose(mix(states), states.mean(dim=1), atol=1e-6)
@@ -180,7 +180,7 @@ def test_weighted_sum():
 
 @pytest.mark.parametrize("head", [UtteranceHead, FrameHead, DiarizationHead])
 @torch.no_grad()
-def test_heads_do_not_see_padding(head):
+def test_heads_ignore_padding(head):
     torch.manual_seed(0)
     head = head(8, 3, 16)
     x, lengths = torch.randn(2, 9, 8), torch.tensor([9, 5])

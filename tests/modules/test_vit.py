@@ -10,7 +10,7 @@ def patches(frames=4, size=12, patch_frames=2, patch_size=4, dim=16):
     return VideoPatches(frames, size, patch_frames, patch_size, dim)
 
 
-def test_cut_is_naive_slicing_by_time_row_column():
+def test_cut_equals_naive_slicing_by_time_row_column():
     cutter, video = patches(), torch.randn(2, 3, 4, 12, 12)
     cut = cutter.cut(video)
     assert cut.shape == (2, 18, 96)
@@ -25,15 +25,15 @@ def test_cut_is_naive_slicing_by_time_row_column():
 
 
 @pytest.mark.parametrize("sizes", [(4, 12, 2, 4), (3, 8, 1, 8), (16, 32, 2, 16)])
-def test_join_undoes_cut(sizes):
+def test_join_inverts_cut(sizes):
     cutter = patches(*sizes)
     video = torch.randn(2, 3, sizes[0], sizes[1], sizes[1])
     assert torch.equal(cutter.join(cutter.cut(video)), video)
 
 
 @pytest.mark.parametrize("sizes", [(4, 12, 2, 4), (2, 8, 1, 8), (1, 130, 1, 1), (1, 128, 1, 1)])
-def test_slices_are_averages_of_patches_in_floats_and_in_8_bit(sizes):
-    """Of white too, whose sums are the largest."""
+def test_slices_are_means_of_patches_for_float_and_uint8(sizes):
+    """Including white video, with the largest sums."""
     frames, size, _, _ = sizes
     cutter = patches(*sizes)
     video = torch.randint(0, 256, (3, 3, frames, size, size), dtype=torch.uint8)
@@ -47,12 +47,12 @@ def test_slices_are_averages_of_patches_in_floats_and_in_8_bit(sizes):
 
 
 @pytest.mark.parametrize("sizes", [(5, 12, 2, 4), (4, 10, 2, 4)])
-def test_a_broken_grid_is_refused(sizes):
+def test_sizes_that_patches_do_not_divide_are_refused(sizes):
     with pytest.raises(ValueError, match="not a whole number of patches"):
         patches(*sizes)
 
 
-def test_positions_tell_time_row_and_column():
+def test_positions_encode_time_row_and_column():
     cutter = patches()
     table = cutter.positions(16)[0].view(2, 3, 3, 16)
 
@@ -72,7 +72,7 @@ def test_positions_tell_time_row_and_column():
 
 
 @torch.no_grad()
-def test_padded_tokens_reach_no_other():
+def test_padded_tokens_do_not_affect_others():
     torch.manual_seed(0)
     model = Transformer(16, 2, 4).eval()
     x = torch.randn(2, 7, 16)
@@ -85,7 +85,7 @@ def test_padded_tokens_reach_no_other():
 
 
 @torch.no_grad()
-def test_tokens_have_no_order_but_their_positions():
+def test_transformer_is_equivariant_to_token_order():
     torch.manual_seed(0)
     model = Transformer(16, 2, 4).eval()
     x, order = torch.randn(1, 9, 16), torch.randperm(9)
@@ -93,7 +93,7 @@ def test_tokens_have_no_order_but_their_positions():
 
 
 @torch.no_grad()
-def test_block_formula():
+def test_block_equals_its_formula():
     torch.manual_seed(0)
     block = Block(8, 2).double().eval()
     x = torch.randn(2, 5, 8, dtype=torch.float64)
@@ -110,7 +110,7 @@ def test_block_formula():
     assert torch.allclose(block(x), expected, atol=1e-10)
 
 
-def test_recomputing_activations_changes_no_gradient():
+def test_activation_checkpointing_gives_the_same_gradients():
     x = torch.randn(2, 5, 16)
     gradients = []
     for recompute in (False, True):

@@ -103,7 +103,7 @@ def test_resumed_training_is_the_uninterrupted_one(name, corpora, tmp_path):
     output = train(name, data, tmp_path / "resumed", *common, "dataset.num_workers=2")
     assert "Loaded checkpoint" in succeeded(output)
     assert "other settings than before" not in output.stdout
-    assert "other data" not in output.stdout
+    assert "different data" not in output.stdout
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
@@ -129,7 +129,7 @@ def test_a_training_that_has_ended_is_left_as_it_is(stages, corpora, tmp_path):
     other = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     output = succeeded(train("finetuning", corpora / "asr", tmp_path / "run", other))
     assert "done: 2 of 2 updates; raise optimization.max_update to go on" in output
-    assert "is not looked at: the training goes on from" in output
+    assert "is ignored: the run resumes from" in output
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
 
 
@@ -150,7 +150,7 @@ def test_other_data_of_a_training_that_goes_on_are_told(stages, corpora, tmp_pat
     (data / "train.tsv").write_text("".join(lines[:-1]))
     output = succeeded(train("finetuning", data, tmp_path / "run", "optimization.max_update=3"))
     rows = len(lines) - 1
-    assert re.search(f"other data: {rows - 1} rows of .* where there were {rows} rows", output)
+    assert re.search(f"different data: {rows - 1} rows, .* previously {rows} rows", output)
 
 
 def test_the_plugin_may_be_imported_before_fairseqs_commands(stages, corpora, tmp_path):

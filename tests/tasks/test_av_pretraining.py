@@ -1,4 +1,4 @@
-"""Stage 1's task by itself: what it refuses, tries first, and shows."""
+"""Stage 1's task: refused configs, warnings, the dry run and the plotted reconstruction."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ MAE = {"_name": "mmpt_masked_reconstruction", "video_weight": 1.0}
 
 
 def config(data, **options):
-    """What fairseq hands to ``setup_task``: interpolations are resolved by then."""
+    """Config as fairseq passes it to ``setup_task``, with interpolations resolved."""
     resolved = {"seed": 1, "train_subset": "train", "decodes_with": None}
     resolved |= {"tensorboard_logdir": None, "distributed_world_size": 1}
     sizes = {"video_num_frames": 4, "video_size": 16, "video_stride": 1}
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 
 
 def loaded(folder, **options) -> AVPretrainingTask:
-    """A task with its training data, and the patches of :func:`av_model`."""
+    """A task with its training data and the patch grid of :func:`av_model`."""
     task = AVPretrainingTask.setup_task(config(folder, **options))
     task.patch_grid = av_model().video_encoder.patches.grid
     task.load_dataset("train")
@@ -42,10 +42,10 @@ def loaded(folder, **options) -> AVPretrainingTask:
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
-        ({"audio_mask_ratio": 1.0}, "audio_mask_ratio=1.0 must be at least 0 and below 1"),
-        ({"video_mask_ratio": -0.1}, "video_mask_ratio=-0.1 must be at least 0 and below 1"),
+        ({"audio_mask_ratio": 1.0}, r"audio_mask_ratio=1.0 must be at least 0 .* and below 1"),
+        ({"video_mask_ratio": -0.1}, r"video_mask_ratio=-0.1 must be at least 0 .* and below 1"),
         ({"audio_mask_span": 0}, "audio_mask_span=0 must be at least 1"),
         ({"video_stride": 0}, "video_stride=0 must be at least 1"),
         ({"max_audio_frames": -5}, "max_audio_frames=-5 must be at least 1"),
@@ -53,53 +53,53 @@ def loaded(folder, **options) -> AVPretrainingTask:
         ({"modality_dropout": 1.5}, "modality_dropout=1.5 must be from 0 to 1"),
     ],
 )
-def test_sizes_and_masks_that_cannot_be(folder, options, sentence):
-    with pytest.raises(SystemExit, match=sentence):
+def test_options_out_of_range_are_refused(folder, options, message):
+    with pytest.raises(SystemExit, match=message):
         AVPretrainingTask.setup_task(config(folder, **options))
 
 
-def test_long_clips_that_are_cut_are_told(tmp_path, caplog):
-    """Half of the sound is beyond what is taken of a clip: said, with what to do about it."""
+def test_warns_if_cutting_clips_discards_much_audio(tmp_path, caplog):
+    """Half of the audio is beyond ``max_audio_frames``: the warning says what to do."""
     write_clips(tmp_path, [0.5, 0.5])
     caplog.set_level("INFO")
     loaded(tmp_path, use_video=False, max_audio_frames=24)
-    [told] = [r for r in caplog.records if "hours of sound" in r.message]
-    assert told.levelname == "WARNING"
-    assert "the first 0.24 s of a clip are taken; to hear the rest" in told.message
+    [record] = [r for r in caplog.records if "hours of audio" in r.message]
+    assert record.levelname == "WARNING"
+    assert "the first 0.24 s of a clip are used; to use the rest" in record.message
     for options in ({"max_audio_frames": 24, "random_start": True}, {"max_audio_frames": 100}):
         caplog.clear()
         loaded(tmp_path, use_video=False, **options)
-        [told] = [r for r in caplog.records if "hours of sound" in r.message]
-        assert told.levelname == "INFO"
+        [record] = [r for r in caplog.records if "hours of audio" in r.message]
+        assert record.levelname == "INFO"
 
 
-def test_a_contrast_of_few_clips_is_told(folder, caplog, monkeypatch):
-    for contrasts, size, few, told in (
+def test_warns_if_batches_contrast_few_clips(folder, caplog, monkeypatch):
+    for contrasts, size, min_clips, warned in (
         (False, 2, 16, False),
         (True, 2, 2, False),
-        (True, 4, 16, False),  # all there are
+        (True, 4, 16, False),  # one batch with all clips
         (True, 2, 3, True),
     ):
-        monkeypatch.setattr("mmpt_fairseq.tasks.av_pretraining.FEW_CLIPS", few)
+        monkeypatch.setattr("mmpt_fairseq.tasks.av_pretraining.FEW_CLIPS", min_clips)
         task = loaded(folder)
         task.contrasts = contrasts
         task.get_batch_iterator(task.dataset("train"), max_sentences=size)
-        assert ("half of the batches contrast no more than 2 clips" in caplog.text) is told
+        assert ("half of the batches contrast no more than 2 clips" in caplog.text) is warned
 
 
-def test_a_validation_that_contrasts_few_clips_is_told(folder, caplog):
-    """Of a single one the loss is 0 and every partner is found."""
+def test_warns_if_validation_contrasts_few_clips(folder, caplog):
+    """With a single clip the loss would be 0 and recall perfect."""
     (folder / "valid.tsv").write_text((folder / "train.tsv").read_text())
     for contrasts in (False, True):
         task = loaded(folder)
         task.contrasts = contrasts
         task.load_dataset("valid")
-        told = "valid: no more than 4 clips are contrasted with one another"
-        assert (told in caplog.text) is contrasts
+        message = "valid: no more than 4 clips are contrasted with one another"
+        assert (message in caplog.text) is contrasts
     assert "train: no more than" not in caplog.text
 
 
-def test_recall_is_measured_where_clips_are_contrasted(folder):
+def test_recall_as_checkpoint_metric_needs_a_contrastive_criterion(folder):
     task = loaded(
         folder,
         best_checkpoint_metric="audio_to_video_recall_1",
@@ -110,7 +110,7 @@ def test_recall_is_measured_where_clips_are_contrasted(folder):
 
 
 def test_recall_needs_pairs_in_every_validation_split(folder, tmp_path):
-    """fairseq looks the metric up after each of them."""
+    """fairseq looks up the metric after each split."""
     write_clips(tmp_path, [0.3, 0.3])
     shutil.copy(tmp_path / "train.tsv", tmp_path / "valid.tsv")
     for metric in ("loss", "audio_to_video_recall_1"):
@@ -133,10 +133,10 @@ def test_clips_beyond_max_tokens_are_left_out(folder, caplog):
     rows = dataset.ordered_indices()
     kept = task.filter_indices_by_size(rows, dataset, limit, ignore_invalid_inputs=True)
     assert set(kept) == {row for row in rows if dataset.sizes[row] <= limit}
-    [told] = [r.message for r in caplog.records if "left out" in r.message]
+    [message] = [r.message for r in caplog.records if "left out" in r.message]
     costs = f"{max(dataset.sizes)} filterbank frames and video patches"
-    assert f"left out 1 of 4 rows beyond the limits ({folder}/train.tsv" in told
-    assert f"a cost of {costs}, the limits are {limit})" in told
+    assert f"left out 1 of 4 rows beyond the limits ({folder}/train.tsv" in message
+    assert f"a cost of {costs}, the limits are {limit})" in message
     with pytest.raises(SystemExit, match=r"no row is within .* raise dataset\.max_tokens"):
         task.filter_indices_by_size(rows, dataset, 1, ignore_invalid_inputs=True)
 
@@ -145,12 +145,12 @@ def test_validation_splits_are_combined(folder, tmp_path):
     for name in ("train", "valid", "valid_more"):
         (tmp_path / f"{name}.tsv").write_text((folder / "train.tsv").read_text())
     task = loaded(tmp_path, audio_root=str(folder))
-    task.load_dataset("train", combine=True)  # fairseq asks so for what is trained on too
+    task.load_dataset("train", combine=True)  # fairseq sets combine for training too
     task.load_dataset("valid", combine=True)
     assert [len(task.dataset(name)) for name in ("train", "valid")] == [4, 8]
 
 
-def test_splits_are_trained_on_together(folder):
+def test_comma_separated_splits_are_concatenated(folder):
     one = loaded(folder).dataset("train")
     task = AVPretrainingTask.setup_task(config(folder, train_subset="train,more"))
     task.patch_grid = av_model().video_encoder.patches.grid
@@ -164,7 +164,7 @@ def test_splits_are_trained_on_together(folder):
     assert both.hours == tuple(2 * hours for hours in one.hours)
 
 
-def test_nothing_masked_is_nothing_to_reconstruct(folder):
+def test_reconstruction_without_masking_is_refused(folder):
     options = {"audio_mask_ratio": 0.0, "video_mask_ratio": 0.0}
     cfg = OmegaConf.create(MAE)
     with pytest.raises(SystemExit, match="nothing is masked"):
@@ -176,7 +176,7 @@ def test_nothing_masked_is_nothing_to_reconstruct(folder):
 
 
 @torch.no_grad()
-def test_a_ratio_of_zero_masks_nothing_and_costs_nothing(folder):
+def test_mask_ratio_of_zero_masks_nothing_and_gives_zero_error(folder):
     task = loaded(folder, audio_mask_ratio=0.0)
     batch = task.dataset("train").collater([task.dataset("train")[i] for i in range(2)])
     result, _ = av_model()(**batch["net_input"])
@@ -184,9 +184,9 @@ def test_a_ratio_of_zero_masks_nothing_and_costs_nothing(folder):
     assert (result.video_error > 0).all()
 
 
-@pytest.mark.parametrize(("weights", "drawn"), [({}, 3), ({"contrastive_weight": 1.0}, 4)])
-def test_contrast_alone_draws_pairs(folder, tmp_path, caplog, weights, drawn):
-    """Reconstruction beside it learns from a clip without sound too."""
+@pytest.mark.parametrize(("weights", "used"), [({}, 3), ({"contrastive_weight": 1.0}, 4)])
+def test_clr_alone_uses_only_audio_visual_clips(folder, tmp_path, caplog, weights, used):
+    """With MAE a clip without audio is used too."""
     lines = (folder / "train.tsv").read_text()
     (tmp_path / "train.tsv").write_text(lines.replace("\t0.wav\t", "\t\t"))
     task = AVPretrainingTask.setup_task(config(tmp_path))
@@ -198,12 +198,12 @@ def test_contrast_alone_draws_pairs(folder, tmp_path, caplog, weights, drawn):
     task.build_criterion(OmegaConf.create({"_name": name, **weights}))
     task.load_dataset("train")
     batches = task.get_batch_iterator(task.dataset("train"), max_sentences=1).frozen_batches
-    assert len(batches) == drawn
-    assert ("1 rows are not contrasted" in caplog.text) is (drawn == 3)
+    assert len(batches) == used
+    assert ("1 rows are not contrasted" in caplog.text) is (used == 3)
 
 
-def test_a_validation_without_pairs_serves_reconstruction_alone(tmp_path):
-    """As films without sound give that were held out."""
+def test_validation_without_pairs_measures_reconstruction_only(tmp_path):
+    """For example on held-out videos without audio."""
     lines = write_clips(tmp_path, [0.2, 0.3, 0.9, 0.25], video=True).read_text()
     (tmp_path / "valid.tsv").write_text(re.sub(r"\t\d\.wav\t", "\t\t", lines))
     task = AVPretrainingTask.setup_task(config(tmp_path))
@@ -222,8 +222,8 @@ def test_a_validation_without_pairs_serves_reconstruction_alone(tmp_path):
         task.load_dataset("valid")
 
 
-def test_every_epoch_has_its_batches_resumed_or_not(tmp_path):
-    """Clips of one length, which nothing but chance puts side by side."""
+def test_batches_of_an_epoch_are_the_same_after_resuming(tmp_path):
+    """Clips of the same length, which are batched at random."""
     write_clips(tmp_path, [0.3] * 12)
 
     def iterator(epoch: int):
@@ -240,7 +240,7 @@ def test_every_epoch_has_its_batches_resumed_or_not(tmp_path):
     assert batches(iterator(3)) == third
 
 
-def test_contrast_pays_for_slices_not_for_patches(folder):
+def test_clr_alone_counts_time_slices_as_video_tokens(folder):
     costs = {}
     for criterion in ({"_name": "mmpt_contrastive"}, MAE):
         task = AVPretrainingTask.setup_task(config(folder))
@@ -248,19 +248,19 @@ def test_contrast_pays_for_slices_not_for_patches(folder):
         task.build_criterion(OmegaConf.create(criterion))
         task.load_dataset("train")
         costs[criterion["_name"]] = task.dataset("train").sizes
-    sound = task.dataset("train").manifest.n_frames
-    assert (costs["mmpt_contrastive"] - sound == 4 * 2).all()
-    assert (costs[MAE["_name"]] - sound == 4 * 32).all()
+    audio = task.dataset("train").manifest.n_frames
+    assert (costs["mmpt_contrastive"] - audio == 4 * 2).all()
+    assert (costs[MAE["_name"]] - audio == 4 * 32).all()
 
 
-def test_modality_dropout_wants_joint_decoding(folder):
+def test_modality_dropout_needs_joint_decoding(folder):
     task = AVPretrainingTask.setup_task(config(folder, modality_dropout=0.1))
     with pytest.raises(SystemExit, match=r"needs model\.joint_decoding=true"):
         task.build_model(SimpleNamespace(joint_decoding=False))
 
 
 def first_updates(folder, try_largest_batch):
-    """Weights after the first batch of clips 0 and 1, and the clips of every forward pass."""
+    """Weights after two updates on clips 0 and 1, and the audio lengths of each forward pass."""
     task = loaded(folder, try_largest_batch=try_largest_batch)
     criterion = task.build_criterion(OmegaConf.create(MAE))
     model = av_model(dropout=0.3)
@@ -281,7 +281,7 @@ def first_updates(folder, try_largest_batch):
     return model.state_dict(), seen
 
 
-def test_the_most_expensive_batch_comes_first_and_leaves_no_trace(folder):
+def test_dry_run_of_the_largest_batch_does_not_affect_training(folder):
     plain, order = first_updates(folder, False)
     tried, with_trial = first_updates(folder, True)
     assert order == [[18, 28], [18, 28]]
@@ -289,8 +289,8 @@ def test_the_most_expensive_batch_comes_first_and_leaves_no_trace(folder):
     assert all(torch.equal(plain[name], tried[name]) for name in plain)
 
 
-def test_one_batch_of_each_kind_is_tried(tmp_path, caplog):
-    """Sound alone may cost fewer tokens and more memory than sound with pictures."""
+def test_dry_run_includes_each_kind_of_clip(tmp_path, caplog):
+    """Audio-only clips may cost fewer tokens but more memory than audio-visual ones."""
     caplog.set_level("INFO")
     path = write_clips(tmp_path, [0.2, 0.3, 0.9, 0.25], video=True)
     lines = [line.split("\t") for line in path.read_text().splitlines()]
@@ -305,7 +305,7 @@ def test_one_batch_of_each_kind_is_tried(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_batch_that_does_not_fit_is_one_sentence(folder, monkeypatch, device):
+def test_out_of_memory_in_dry_run_gives_one_sentence(folder, monkeypatch, device):
     def overflow(*args, **kwargs):
         if device == "cuda":
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -317,21 +317,21 @@ def test_a_batch_that_does_not_fit_is_one_sentence(folder, monkeypatch, device):
 
 
 @torch.no_grad()
-def test_pictures_are_of_the_first_clip_with_video():
-    """Of a batch in which clip 0 has sound alone, and clip 1 is shorter than the batch."""
+def test_plots_show_the_first_clip_with_video():
+    """Clip 0 of the batch has only audio, and clip 1 is padded."""
     model, batch = av_model(), av_batch()
     for name in ("video", "video_mask"):
         batch[name] = batch[name][:1]
     batch["video_rows"] = torch.tensor([1])
     clip = rebuild(model, batch)
     result, _ = model(**batch)
-    sound = batch["audio"][1, :33].numpy()
+    audio = batch["audio"][1, :33].numpy()
     hidden = batch["audio_mask"][1].repeat_interleave(4)[:33].numpy()
-    assert np.array_equal(clip.sound, sound)
+    assert np.array_equal(clip.sound, audio)
     assert np.array_equal(clip.masked, hidden)
     predicted = result.audio[1].reshape(-1, 80)[:33].numpy()
     assert clip.rebuilt[hidden] == pytest.approx(predicted[hidden], abs=1e-5)
-    assert np.array_equal(clip.rebuilt[~hidden], sound[~hidden])
+    assert np.array_equal(clip.rebuilt[~hidden], audio[~hidden])
     original, masked, filled = clip.pictures
     grey = np.isclose(masked, GREY).all(-1)
     assert 0.5 < grey.mean() < 0.7

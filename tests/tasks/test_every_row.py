@@ -11,18 +11,18 @@ from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
 from mmpt_fairseq.tasks._start import check_start
 
 
-def test_a_start_without_a_folder_is_refused(tmp_path):
+def test_missing_data_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"task\.data is not set"):
         check_start(OmegaConf.create({"data": "???"}))
     with pytest.raises(InputError, match=r"no data folder .*/none; check task\.data"):
         check_start(SpeechToTextConfig(data=str(tmp_path / "none")))
 
 
-def test_processes_on_cpus_want_another_wrapper_than_fairseqs_default(tmp_path, monkeypatch):
+def test_default_ddp_backend_is_refused_on_cpus(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     several = SpeechToTextConfig(data=str(tmp_path), distributed_world_size=2)
     several.ddp_backend, several.decodes_with = "pytorch_ddp", None
-    with pytest.raises(InputError, match=r"ddp_backend=pytorch_ddp wants GPUs; .*=legacy_ddp"):
+    with pytest.raises(InputError, match=r"ddp_backend=pytorch_ddp needs GPUs; .*=legacy_ddp"):
         check_start(several)
     several.ddp_backend = "legacy_ddp"
     check_start(several)
@@ -43,9 +43,7 @@ def test_processes_on_cpus_want_another_wrapper_than_fairseqs_default(tmp_path, 
         ("mae_audio", True, "false"),
     ],
 )
-def test_a_training_that_would_keep_its_worst_checkpoint_is_refused(
-    tmp_path, metric, maximised, needed
-):
+def test_wrong_direction_of_the_checkpoint_metric_is_refused(tmp_path, metric, maximised, needed):
     cfg = SpeechToTextConfig(data=str(tmp_path), distributed_world_size=1, decodes_with=None)
     cfg.best_checkpoint_metric, cfg.maximize_best_checkpoint_metric = metric, maximised
     with pytest.raises(InputError, match=f"maximize_best_checkpoint_metric={needed}"):
@@ -59,8 +57,8 @@ def test_a_training_that_would_keep_its_worst_checkpoint_is_refused(
         check_start(replace(cfg, **{name: value}))
 
 
-def test_peak_memory_is_that_of_this_process():
-    """Half a gigabyte more than ever before is half a gigabyte more, also when it is given back."""
+def test_peak_memory_grows_with_allocations_and_is_kept_after_release():
+    """Checked with an allocation of 0.5 GB above the previous peak."""
     peak = peak_memory_gb()
     block = np.ones(int((peak - resident_gb() + 0.5) * 1e9), np.uint8)
     assert peak_memory_gb() == pytest.approx(peak + 0.5, abs=0.15)
@@ -70,6 +68,6 @@ def test_peak_memory_is_that_of_this_process():
 
 
 def resident_gb() -> float:
-    """What this process holds at present, by the kernel's own account."""
+    """Current resident memory of this process, from ``/proc``."""
     [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x]
     return 1024 * int(line.split()[1]) / 1e9

@@ -1,4 +1,4 @@
-"""What the task of stages 2 and 3 hands to a search, and refuses."""
+"""The task of stages 2 and 3: generators, checkpoints, vocabularies and row selection."""
 
 import shutil
 from argparse import Namespace
@@ -12,7 +12,7 @@ from mmpt_fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCr
 from mmpt_fairseq.decoding.ensemble import JointEnsemble
 from mmpt_fairseq.tasks._initialise import initialise
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
-from mmpt_fairseq.tasks._start import restored
+from mmpt_fairseq.tasks._start import checkpoint_to_load
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from tests.helpers import (
     save_checkpoint,
@@ -31,8 +31,8 @@ def joint_task():
     return task
 
 
-def test_the_ctc_head_of_source_texts_is_not_joined(caplog):
-    """The setting travels in the checkpoint; one without it is of targets."""
+def test_joint_decoding_refuses_a_ctc_head_of_source_texts(caplog):
+    """``ctc_text`` is stored in the checkpoint; without it the head is of targets."""
     saved = joint_task()
     generator = saved.build_generator([speech_model()], Namespace(**SEARCH))
     assert isinstance(generator.model, JointEnsemble)
@@ -50,7 +50,7 @@ def test_the_ctc_head_of_source_texts_is_not_joined(caplog):
     assert loaded.ctc_text == "target"
 
 
-def test_a_ctc_head_that_never_learnt_is_not_used():
+def test_untrained_ctc_head_is_refused():
     trained = joint_task()
     cfg = LabelSmoothedCrossEntropyConfig(sentence_avg=True, ctc_weight=0.0, max_update=9)
     cfg._name = "mmpt_label_smoothed_cross_entropy"
@@ -63,18 +63,18 @@ def test_a_ctc_head_that_never_learnt_is_not_used():
             task.build_generator([speech_model()], Namespace(**SEARCH))
     task.cfg.decoding = "attention"
     assert task.build_generator([speech_model()], Namespace(**SEARCH))
-    resumed = joint_task()  # with a CTC term now: the head learns
+    resumed = joint_task()  # now with a CTC term, so the head is trained
     resumed.build_criterion(OmegaConf.merge(OmegaConf.structured(cfg), {"ctc_weight": 0.3}))
     resumed.load_state_dict(trained.state_dict())
     assert resumed.state_dict()["ctc_learnt"]
 
 
-def test_an_end_of_search_that_depends_on_the_batch_is_refused():
+def test_max_len_a_depends_on_the_batch_and_is_refused():
     with pytest.raises(SystemExit, match="use --max-len-b alone"):
         joint_task().build_generator([speech_model()], Namespace(**SEARCH, max_len_a=0.1))
 
 
-def test_tokens_that_the_vocabulary_lacks_are_told_before_a_decode_is_scored(tmp_path, caplog):
+def test_decoding_warns_of_unknown_tokens_in_references(tmp_path, caplog):
     for name, text in [("known", "ab c"), ("new", "ab d")]:
         (tmp_path / name).mkdir()
         write_clips(tmp_path / name, [0.4], tgt_text=[text])
@@ -88,8 +88,8 @@ def test_tokens_that_the_vocabulary_lacks_are_told_before_a_decode_is_scored(tmp
     assert caplog.text.count("mmpt_fairseq.report.scores") == 1
 
 
-def test_all_validation_splits_are_one_where_asked(tmp_path):
-    """What ``dataset.combine_valid_subsets`` asks for."""
+def test_validation_splits_with_a_prefix_are_combined(tmp_path):
+    """As with ``dataset.combine_valid_subsets``."""
     data = write_clips(tmp_path, [0.4, 0.5, 0.6], tgt_text=["a", "b", "c"]).parent
     build_vocabulary(data, "char")
     for language, rows in (("de", 2), ("it", 4)):
@@ -105,7 +105,7 @@ def test_all_validation_splits_are_one_where_asked(tmp_path):
 
 
 @pytest.mark.parametrize("decoding", ["attention", "joint"])
-def test_attention_wants_a_decoder(decoding):
+def test_attention_decoding_needs_a_decoder(decoding):
     task, model = joint_task(), speech_model(decoder_layers=0)
     task.cfg.decoding = decoding
     with pytest.raises(SystemExit, match=r"no decoder .*--decoding ctc"):
@@ -114,28 +114,28 @@ def test_attention_wants_a_decoder(decoding):
     assert task.build_generator([model], Namespace(**SEARCH))
 
 
-def test_the_checkpoint_to_go_on_from_is_the_one_that_fairseq_takes(tmp_path, monkeypatch):
-    """Only the default name is looked for in ``save_dir``; another must be there."""
+def test_checkpoint_to_load_is_the_one_that_fairseq_loads(tmp_path, monkeypatch):
+    """Only the default name is looked up in ``save_dir``; another path must exist."""
     monkeypatch.chdir(tmp_path)
     task = speech_task()
     task.cfg.save_dir, task.cfg.restore_file = "runs", "checkpoint_last.pt"
     task.cfg.finetune_from_model = None
-    assert restored(task.cfg) is None
+    assert checkpoint_to_load(task.cfg) is None
     task.cfg.finetune_from_model = "other.pt"
-    assert restored(task.cfg) == "other.pt"
+    assert checkpoint_to_load(task.cfg) == "other.pt"
     (tmp_path / "runs").mkdir()
     for name in ("checkpoint_last.pt", "checkpoint_best.pt"):
         (tmp_path / "runs" / name).touch()
-    assert restored(task.cfg) == "runs/checkpoint_last.pt"
+    assert checkpoint_to_load(task.cfg) == "runs/checkpoint_last.pt"
     task.cfg.restore_file = "runs/checkpoint_best.pt"
-    assert restored(task.cfg) == "runs/checkpoint_best.pt"
+    assert checkpoint_to_load(task.cfg) == "runs/checkpoint_best.pt"
     task.cfg.restore_file = "checkpoint_best.pt"
     with pytest.raises(InputError, match=r"no checkpoint checkpoint_best\.pt .*restore_file"):
-        restored(task.cfg)
+        checkpoint_to_load(task.cfg)
 
 
-def test_a_checkpoint_without_an_optimizer_is_gone_on_from_only_anew(tmp_path):
-    """As averages are, and what checkpoint.no_save_optimizer_state leaves."""
+def test_resuming_without_optimizer_state_is_refused_unless_reset(tmp_path):
+    """Averages, and checkpoints of ``checkpoint.no_save_optimizer_state``, have none."""
     task, model, cfg = speech_task(), speech_model(), small_speech_config()
     path = save_checkpoint(tmp_path / "x.pt", {}, model.state_dict(), task.state_dict())
 
@@ -150,32 +150,32 @@ def test_a_checkpoint_without_an_optimizer_is_gone_on_from_only_anew(tmp_path):
     with pytest.raises(InputError, match=r"init_encoder_from has no effect beside .*finetune_"):
         start(tmp_path, finetune_from=path)
     cfg.init_encoder_from = None
-    with pytest.raises(InputError, match=r"x\.pt has no state of an optimizer"):
+    with pytest.raises(InputError, match=r"x\.pt has no optimizer state"):
         start(tmp_path, path)
     (tmp_path / "x.pt").rename(tmp_path / "checkpoint_last.pt")
-    with pytest.raises(InputError, match=r"checkpoint_last\.pt has no state of an optimizer"):
+    with pytest.raises(InputError, match=r"checkpoint_last\.pt has no optimizer state"):
         start(tmp_path, finetune_from=path)
 
 
-def test_where_a_training_that_goes_on_did_not_begin_is_told(tmp_path, caplog):
-    """Who tries another encoder in the same folder would not be trained from it."""
+def test_resumed_run_warns_that_another_init_checkpoint_is_ignored(tmp_path, caplog):
+    """As when another encoder is tried with the same ``save_dir``."""
     task, model, cfg = speech_task(), speech_model(), small_speech_config()
-    began = {"model": {"init_encoder_from": "old.pt"}}
-    path = save_checkpoint(tmp_path / "x.pt", began, model.state_dict(), task.state_dict())
+    saved = {"model": {"init_encoder_from": "old.pt"}}
+    path = save_checkpoint(tmp_path / "x.pt", saved, model.state_dict(), task.state_dict())
     task.cfg.restore_file, task.cfg.reset_optimizer = path, True
     task.cfg.save_dir, task.cfg.finetune_from_model = str(tmp_path), None
-    for told in (None, "old.pt", "new.pt"):
+    for configured in (None, "old.pt", "new.pt"):
         assert not caplog.records
-        cfg.init_encoder_from = told
+        cfg.init_encoder_from = configured
         initialise(task, model, cfg)
-    assert cfg.init_encoder_from == "old.pt"  # as the checkpoints go on to say
-    [said] = caplog.records
-    assert "init_encoder_from=new.pt is not looked at" in said.message
-    assert "x.pt, which began with old.pt; to begin anew" in said.message
+    assert cfg.init_encoder_from == "old.pt"  # as later checkpoints will record
+    [warning] = caplog.records
+    assert "init_encoder_from=new.pt is ignored" in warning.message
+    assert "x.pt, which started with old.pt; to start over" in warning.message
 
 
-def test_one_of_several_splits_may_have_all_the_transcripts(tmp_path):
-    """Each row keeps its own; fairseq has rows of all splits put into batches by the first."""
+def test_transcripts_in_one_of_several_splits_suffice(tmp_path):
+    """Each row keeps its own transcript, though fairseq collates all rows by the first dataset."""
     columns = {"tgt_text": ["ja", "nein", "ja"], "src_text": ["yes", "no", ""]}
     header, *rows = write_clips(tmp_path, [0.3, 0.5, 0.4], **columns).read_text().splitlines()
     for name, part in [("spoken", rows[:2]), ("bare", rows[2:])]:
@@ -183,8 +183,8 @@ def test_one_of_several_splits_may_have_all_the_transcripts(tmp_path):
     build_vocabulary(tmp_path, splits=["spoken", "bare"], with_source=True)
     for splits in ("spoken,bare", "bare,spoken"):
         task = load(tmp_path, splits, ctc_text="source")
-        both = task.datasets[splits]
-        batch = both.collater([both[row] for row in range(3)])
+        combined = task.datasets[splits]
+        batch = combined.collater([combined[row] for row in range(3)])
         labels = [
             task.tgt_dict.string(row[:length]).replace(" ", "")
             for row, length in zip(batch["ctc_target"], batch["ctc_target_lengths"], strict=True)
@@ -197,7 +197,7 @@ def test_one_of_several_splits_may_have_all_the_transcripts(tmp_path):
 
 
 def load(data, splits, **options):
-    """The task with these splits as a training reads them."""
+    """The task with these splits loaded for training."""
     unset = {"decodes_with": None, "lm_path": None, "seed": 1, "train_subset": splits}
     task = ManifestSpeechToTextTask.setup_task(
         SpeechToTextConfig(data=str(data), **unset, **options)
@@ -207,20 +207,20 @@ def load(data, splits, **options):
 
 
 @pytest.mark.parametrize(("metric", "option"), [("wer", "eval_wer"), ("bleu", "eval_bleu")])
-def test_what_chooses_checkpoints_is_measured(tmp_path, metric, option):
+def test_checkpoint_metric_must_be_measured(tmp_path, metric, option):
     write_clips(tmp_path, [0.3], tgt_text=["ja"])
     build_vocabulary(tmp_path)
-    chosen = {
+    selection = {
         "best_checkpoint_metric": metric,
         "maximize_best_checkpoint_metric": metric == "bleu",
     }
-    told = rf"best_checkpoint_metric={metric} is not measured; set \+\+task\.{option}=true"
-    with pytest.raises(SystemExit, match=told):
-        load(tmp_path, "train", **chosen)
-    load(tmp_path, "train", **chosen, **{option: True})
+    message = rf"best_checkpoint_metric={metric} is not measured; set \+\+task\.{option}=true"
+    with pytest.raises(SystemExit, match=message):
+        load(tmp_path, "train", **selection)
+    load(tmp_path, "train", **selection, **{option: True})
 
 
-def test_a_vocabulary_may_cover_the_source(tmp_path):
+def test_vocabulary_can_include_source_text(tmp_path):
     write_clips(tmp_path, [0.3, 0.3], tgt_text=["ja", "nein"], src_text=["yes", "no"])
     build_vocabulary(tmp_path)
     assert "y" not in (tmp_path / "dict.txt").read_text()
@@ -230,7 +230,7 @@ def test_a_vocabulary_may_cover_the_source(tmp_path):
 
 
 def set_up(data):
-    """The task as a training sets it up, both of its splits the same."""
+    """The task set up for training, with the same rows in both splits."""
     build_vocabulary(data)
     shutil.copy(data / "train.tsv", data / "valid.tsv")
     task = load(data, "train")
@@ -238,7 +238,7 @@ def set_up(data):
     return task
 
 
-def test_rows_beyond_the_limits_are_not_learnt_and_not_validated_on(tmp_path, caplog):
+def test_rows_beyond_the_limits_are_dropped_in_training_and_refused_in_validation(tmp_path, caplog):
     write_clips(tmp_path, [0.3, 0.6, 0.4], tgt_text=["ja", "doch", "nein"])
     task = set_up(tmp_path)
     limits = {"max_sentences": 1, "max_positions": (40, 9), "ignore_invalid_inputs": True}
@@ -246,17 +246,19 @@ def test_rows_beyond_the_limits_are_not_learnt_and_not_validated_on(tmp_path, ca
         batches = task.get_batch_iterator(task.datasets["train"], **limits).frozen_batches
     assert sorted(row for batch in batches for row in batch) == [0, 2]
     assert "left out 1 of 3 rows beyond the limits" in caplog.text
-    told = r"line 3 \(clip1\) has 58 frames of 10 ms and \d target tokens, the limits are \(40, 9\)"
-    with pytest.raises(SystemExit, match=rf"mmpt_fairseq: 1 rows are too long \(.*{told}"):
+    message = (
+        r"line 3 \(clip1\) has 58 frames of 10 ms and \d target tokens, the limits are \(40, 9\)"
+    )
+    with pytest.raises(SystemExit, match=rf"mmpt_fairseq: 1 rows are too long \(.*{message}"):
         task.get_batch_iterator(task.datasets["valid"], **limits)
-    task.load_dataset("train")  # fairseq keeps the batches of the one before
+    task.load_dataset("train")  # fairseq caches the batches of the previous dataset
     limits["max_positions"] = (10, 9)
     with pytest.raises(SystemExit, match=r"no row is within the limits of \(10, 9\)"):
         task.get_batch_iterator(task.datasets["train"], **limits)
 
 
-def test_rows_without_text_are_not_learnt_and_not_validated_on(tmp_path, caplog):
-    """They would teach a recogniser that speech is silence."""
+def test_rows_without_text_are_dropped_in_training_and_refused_in_validation(tmp_path, caplog):
+    """They would train a recogniser to output nothing for speech."""
     write_clips(tmp_path, [0.3, 0.4, 0.5], tgt_text=["ja", " ", "nein"])
     task = set_up(tmp_path)
     limits = {"max_sentences": 1, "max_positions": (6000, 1024), "ignore_invalid_inputs": True}

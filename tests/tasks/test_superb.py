@@ -1,4 +1,4 @@
-"""SUPERB's tasks without fairseq's trainer: heads learn, checkpoints stand alone, faults."""
+"""SUPERB's tasks without fairseq's trainer: training, self-contained checkpoints, errors."""
 
 import shutil
 
@@ -29,7 +29,7 @@ def set_up(data, kind: str, **options) -> SuperbTask:
 
 
 def model_config(**options):
-    """The model's config as Hydra hands it to a task."""
+    """The model's config as Hydra passes it to a task."""
     return OmegaConf.structured(SuperbModelConfig(_name="mmpt_superb", **options))
 
 
@@ -40,7 +40,7 @@ def batch_of(task: SuperbTask, split: str = "train") -> dict:
 
 
 def learn(model, criterion: SuperbCriterion, batch: dict, updates: int) -> tuple[float, float]:
-    """Adam on one batch; the first and the last loss."""
+    """Train with Adam on one batch; return the first and the last loss."""
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
     model.train()
     losses = []
@@ -54,10 +54,10 @@ def learn(model, criterion: SuperbCriterion, batch: dict, updates: int) -> tuple
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_head_on_filterbanks_learns(superb, name):
-    """Every metric goes to its best on a batch that is learnt by heart, but not FBANK's accuracy.
+def test_head_on_filterbanks_learns(superb, name):
+    """Overfitting one batch gives a perfect metric, except for classification on FBANK.
 
-    Each bin of FBANK has zero mean over a clip: linear layers and a mean over time see nothing.
+    Each bin of FBANK has zero mean over a clip, so linear layers and a mean over time give nothing.
     """
     torch.manual_seed(0)
     task = set_up(superb / name, KINDS[name])
@@ -80,7 +80,7 @@ def test_a_head_on_filterbanks_learns(superb, name):
 
 
 @pytest.mark.parametrize("name", ["ks", "ic"])
-def test_a_head_on_an_encoder_learns_classes(superb, tmp_path, name, monkeypatch):
+def test_head_on_an_encoder_learns_classes(superb, tmp_path, name, monkeypatch):
     torch.manual_seed(0)
     _, path = stage_1_checkpoint(tmp_path / "stage1.pt")
     task = set_up(superb / name, KINDS[name])
@@ -99,23 +99,25 @@ def test_a_head_on_an_encoder_learns_classes(superb, tmp_path, name, monkeypatch
         assert torch.equal(tensor, before[name])
 
 
-def test_a_checkpoint_needs_no_upstream_and_no_training_data(superb, tmp_path):
-    """fairseq loads a model by its saved config, the task's state and the weights alone."""
+def test_checkpoint_needs_neither_upstream_nor_training_data(superb, tmp_path):
+    """fairseq loads a model from its saved config, the task's state and the weights."""
     _, path = stage_1_checkpoint(tmp_path / "stage1.pt")
     task = set_up(superb / "ic", KINDS["ic"])
     cfg = model_config(upstream=str(path))
     model = task.build_model(cfg).eval()
     expected = predict(model, task, "test")
     path.unlink()
-    again = SuperbTask.setup_task(SuperbConfig(data="gone", kind=KINDS["ic"]), from_checkpoint=True)
-    again.load_state_dict(task.state_dict())
-    copy = again.build_model(cfg, from_checkpoint=True).eval()
-    copy.load_state_dict(model.state_dict())
-    again.cfg.data, again.cfg.train_subset, again.cfg.decodes_with = superb / "ic", "train", None
-    assert predict(copy, again, "test").texts == expected.texts
+    loaded = SuperbTask.setup_task(
+        SuperbConfig(data="gone", kind=KINDS["ic"]), from_checkpoint=True
+    )
+    loaded.load_state_dict(task.state_dict())
+    loaded_model = loaded.build_model(cfg, from_checkpoint=True).eval()
+    loaded_model.load_state_dict(model.state_dict())
+    loaded.cfg.data, loaded.cfg.train_subset, loaded.cfg.decodes_with = superb / "ic", "train", None
+    assert predict(loaded_model, loaded, "test").texts == expected.texts
 
 
-def test_rare_classes_are_drawn_as_often(tmp_path):
+def test_balanced_classes_are_sampled_equally_often(tmp_path):
     rows = [
         {"id": f"{i}", "audio": "a.wav", "n_frames": 50, "tgt_text": "rare" if i < 3 else "often"}
         for i in range(300)
@@ -131,17 +133,17 @@ def test_rare_classes_are_drawn_as_often(tmp_path):
     assert 110 < sum(row < 3 for row in drawn) < 190
 
 
-def test_means_over_time_are_for_one_prediction_a_clip(superb, tmp_path):
-    """Stored as means, an encoder's states give the same logits, and are refused for frames."""
+def test_stored_means_suit_utterance_tasks_only(superb, tmp_path):
+    """States stored as means over time give the same logits; frame-level tasks refuse them."""
     _, path = stage_1_checkpoint(tmp_path / "stage1.pt")
     store_states(str(path), superb / "ks", tmp_path / "ks", mean=True)
     store_states(str(path), superb / "pr", tmp_path / "pr", mean=True)
-    whole, means = set_up(superb / "ks", KINDS["ks"]), set_up(tmp_path / "ks", KINDS["ks"])
-    model = whole.build_model(model_config(upstream=str(path))).eval()
+    full, means = set_up(superb / "ks", KINDS["ks"]), set_up(tmp_path / "ks", KINDS["ks"])
+    model = full.build_model(model_config(upstream=str(path))).eval()
     averaged = means.build_model(model_config(upstream="cached")).eval()
     averaged.mix.load_state_dict(model.mix.state_dict())
     averaged.head.load_state_dict(model.head.state_dict())
-    logits = model(**batch_of(whole, "test")["net_input"]).logits
+    logits = model(**batch_of(full, "test")["net_input"]).logits
     batch = batch_of(means, "test")
     assert batch["net_input"]["source"].shape == (6, 1, 3, 16)
     assert torch.allclose(averaged(**batch["net_input"]).logits, logits, atol=1e-5)
@@ -149,8 +151,8 @@ def test_means_over_time_are_for_one_prediction_a_clip(superb, tmp_path):
         set_up(tmp_path / "pr", KINDS["pr"]).build_model(model_config(upstream="cached"))
 
 
-def test_stored_states_are_those_of_one_upstream(superb, tmp_path):
-    """Whose weights changed since, whose labels did, and which another head learnt from."""
+def test_stored_states_must_come_from_one_upstream(superb, tmp_path):
+    """Changed labels are updated; changed weights and a head of other states are refused."""
     data = shutil.copytree(superb / "ks", tmp_path / "data")
     for path in data.glob("*.tsv"):
         path.write_text(path.read_text().replace("../", f"{superb}/"))
@@ -174,8 +176,8 @@ def test_stored_states_are_those_of_one_upstream(superb, tmp_path):
         check_stored(cfg, tmp_path / "others")
 
 
-def test_a_head_goes_on_with_its_labels_and_its_upstream(superb, tmp_path):
-    """By what the upstream computes, wherever it lies by now."""
+def test_resuming_a_head_needs_the_same_labels_and_upstream(superb, tmp_path):
+    """The upstream is compared by its weights, not by its path."""
     encoder, first = stage_1_checkpoint(tmp_path / "first.pt")
     moved = shutil.copy(first, tmp_path / "moved.pt")
     with torch.no_grad():
@@ -185,49 +187,49 @@ def test_a_head_goes_on_with_its_labels_and_its_upstream(superb, tmp_path):
     )
     task = set_up(superb / "ks", KINDS["ks"], save_dir=str(tmp_path))
     cfg = model_config(upstream=str(first))
-    model, whole = task.build_model(cfg), task.state_dict()
+    model, full = task.build_model(cfg), task.state_dict()
 
-    def go_on(upstream, precision=torch.float32, common=None, **state):
-        began = {"model": OmegaConf.to_container(cfg, enum_to_str=True), "common": common or {}}
+    def resume(upstream, precision=torch.float32, common=None, **state):
+        cfg_saved = {"model": OmegaConf.to_container(cfg, enum_to_str=True), "common": common or {}}
         path = tmp_path / "checkpoint_last.pt"
         rounded = {name: w.to(precision).float() for name, w in model.state_dict().items()}
-        save_checkpoint(path, began, rounded, whole | state)
+        save_checkpoint(path, cfg_saved, rounded, full | state)
         task.build_model(model_config(upstream=str(upstream)))
 
-    go_on(first)
-    go_on(moved)
-    go_on(first, torch.float16, {"fp16": True})
-    go_on(first, torch.bfloat16, {"bf16": True})
+    resume(first)
+    resume(moved)
+    resume(first, torch.float16, {"fp16": True})
+    resume(first, torch.bfloat16, {"bf16": True})
     with pytest.raises(SystemExit, match="a head on another upstream"):
-        go_on(second, torch.bfloat16, {"bf16": True})
+        resume(second, torch.bfloat16, {"bf16": True})
     with pytest.raises(SystemExit, match="a head on another upstream"):
-        go_on(first, torch.float16)
+        resume(first, torch.float16)
     for upstream in (second, "fbank"):
         with pytest.raises(SystemExit, match=r"a head on another upstream \(.*first\.pt\)"):
-            go_on(upstream)
+            resume(upstream)
     with pytest.raises(SystemExit, match=r"the labels of .* are not the"):
-        go_on(first, inventory=[["xa", "xb"]])
+        resume(first, inventory=[["xa", "xb"]])
     save_checkpoint(tmp_path / "checkpoint_last.pt", {}, model.state_dict(), {})
     with pytest.raises(SystemExit, match="is of another stage"):
         task.build_model(model_config(upstream=str(first)))
 
 
-def test_classes_are_of_clips(superb):
+def test_class_balancing_needs_labels_of_clips(superb):
     with pytest.raises(SystemExit, match="balances the labels of clips, and phoneme_recognition"):
         set_up(superb / "pr", KINDS["pr"], balance_classes=True)
 
 
-def test_audio_longer_than_the_upstreams_positions(superb):
+def test_audio_longer_than_the_upstreams_positions_is_refused(superb):
     task = set_up(superb / "ks", KINDS["ks"], max_source_positions=80)
     with pytest.raises(SystemExit, match="has 118 frames of 10 ms, more than the upstream's 80"):
         task.load_dataset("valid")
 
 
-def test_faults_end_in_a_sentence(superb, tmp_path):
+def test_input_errors_give_one_sentence(superb, tmp_path):
     (tmp_path / "train.tsv").write_text("id\taudio\tn_frames\ntext\ta.wav\t5\n")
-    with pytest.raises(SystemExit, match="lacks the column segments") as refused:
+    with pytest.raises(SystemExit, match="lacks the column segments") as error:
         set_up(tmp_path, KINDS["sd"])
-    assert str(refused.value).startswith("mmpt_fairseq: ")
+    assert str(error.value).startswith("mmpt_fairseq: ")
     with pytest.raises(SystemExit, match="has 2 labels where keyword_spotting takes one"):
         set_up(superb / "pr", KINDS["ks"])
     task = set_up(superb / "ks", KINDS["ks"])
