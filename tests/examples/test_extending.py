@@ -56,7 +56,7 @@ def test_a_task_and_a_criterion_of_ones_own(corpora, tmp_path):
     assert known.kind == "pre-training"
     both = tmp_path / "folders.html"
     succeeded(run([BIN / "mmpt-report", tmp_path / "own", "--out", both]))
-    told = "its task gap_pretraining is not registered here, so its clips are not drawn"
+    told = "its task gap_pretraining is not registered, so its clips are not shown"
     assert told in both.read_text()
     assert mmpt_fairseq.load(checkpoint).encoder
     export = [sys.executable, "-m", "mmpt_fairseq.export", checkpoint, tmp_path / "exported"]
