@@ -105,7 +105,7 @@ def collect(folders: Sequence[Path], files: str) -> Page:
     Raises:
         InputError: nothing was found, or one table would mix test sets.
     """
-    parts = {
+    steps = {
         find: "finding runs",
         tables: "scoring",
         stage_curves: "plotting curves",
@@ -113,15 +113,15 @@ def collect(folders: Sequence[Path], files: str) -> Page:
         decoded_clips: "aligning decoded clips",
         worst_clips: "finding worst utterances",
     }
-    with tqdm(total=len(parts), unit="part", disable=None) as bar:
+    with tqdm(total=len(steps), unit="step", disable=None) as bar:
 
-        def part(make: Callable[..., Result], *arguments: object) -> Result:
-            bar.set_description(parts[make])
-            made = make(*arguments)
+        def step(function: Callable[..., Result], *arguments: object) -> Result:
+            bar.set_description(steps[function])
+            result = function(*arguments)
             bar.update()
-            return made
+            return result
 
-        runs, decodes = part(find, folders)
+        runs, decodes = step(find, folders)
         excluded = [run for run in runs if run.failed_to_start]
         if len(excluded) < len(runs):
             runs = [run for run in runs if not run.failed_to_start]
@@ -129,7 +129,7 @@ def collect(folders: Sequence[Path], files: str) -> Page:
             excluded = []
         order = list(STAGES)
         runs.sort(key=lambda run: order.index(run.kind) if run.kind in order else len(order))
-        found, notes = part(tables, decodes)
+        found, notes = step(tables, decodes)
         return Page(
             title=" and ".join(Path(folder).resolve().name for folder in folders),
             created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -144,10 +144,10 @@ def collect(folders: Sequence[Path], files: str) -> Page:
                     for run in excluded
                 ),
             ],
-            curves=part(stage_curves, runs),
-            masked=part(masked_clips, runs),
-            decoded=part(decoded_clips, found),
-            worst=part(worst_clips, found),
+            curves=step(stage_curves, runs),
+            masked=step(masked_clips, runs),
+            decoded=step(decoded_clips, found),
+            worst=step(worst_clips, found),
             costs=[cost(run) for run in runs],
             decode_seconds=_decode_seconds(decodes),
             setups=[setup(run, files) for run in runs],

@@ -98,22 +98,22 @@ def _read_run(folder: Path, name: str) -> Run | None:
         run.notes.append(
             f"a later start in this folder failed before training: {log.failed_restart}"
         )
-    silent = log is not None and not log.metrics() and not log.validation()
-    if silent and not checkpoints:
+    no_progress = log is not None and not log.metrics() and not log.validation()
+    if no_progress and not checkpoints:
         run.notes.append(
             "no update so far: it failed at startup (see the last lines of its log), has just "
             "started, or has not yet reached common.log_interval updates"
         )
-    elif silent:
+    elif no_progress:
         run.notes.append(
             f"{log.path} has no progress line; set common.log_format=json and a small "
             "common.log_interval"
         )
     elif not checkpoints:
-        gone = (
+        reason = (
             "its checkpoints were deleted or moved" if log.finished else "no checkpoint saved yet"
         )
-        run.notes.append(f"{gone}, so there are no figures of its model")
+        run.notes.append(f"{reason}, so there are no figures of its model")
     task = run.get("task._name")
     if task and task not in TASK_REGISTRY:
         run.notes.append(

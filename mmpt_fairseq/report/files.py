@@ -156,9 +156,7 @@ def masked_file(model: SpeechModel, path: Path) -> Iterator[FileResult]:
     with TemporaryDirectory() as folder, input_error_on_exit():
         write_manifest(Path(folder) / "file.tsv", [row])
         model.task.cfg.data = folder
-        model.task.cfg.decodes_with = (
-            model.path
-        )  # so that the task treats no split as training data
+        model.task.cfg.decodes_with = model.path  # the task then treats no split as training data
         model.task.load_dataset("file")
         clip = reconstruct_row(Probe(model.model, model.task, model.task.dataset("file")), 0)
     audio = AudioClip(to_flac(read_waveform(row["audio"]))) if row["audio"] else None

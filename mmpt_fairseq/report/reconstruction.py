@@ -41,7 +41,7 @@ class MaskedClip:
 
 
 def reconstruct(checkpoint: Path, manifest: Path) -> MaskedClip:
-    """Mask and reconstruct a clip as in stage 1's validation: the first with video, if any has.
+    """Mask and reconstruct a clip as in stage 1's validation: the first with video, else the first.
 
     Raises:
         InputError: checkpoint, manifest or clip cannot be read, or the model does not reconstruct.
@@ -73,7 +73,7 @@ def reconstruct_row(probe: Probe, row: int) -> MaskedClip:
 
 @torch.no_grad()
 def rebuild(model: AVPretrainingModel, batch: dict[str, Tensor]) -> MaskedClip:
-    """Reconstruct one clip of a batch, the first with video, in the scale of the model's input.
+    """Reconstruct :func:`first_clip` of a batch, in the scale of the model's input.
 
     Args:
         model: in evaluation mode.
@@ -96,7 +96,7 @@ def rebuild(model: AVPretrainingModel, batch: dict[str, Tensor]) -> MaskedClip:
 
 
 def first_clip(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Select one clip of a batch, without padding: the first with video, if any has."""
+    """Select one clip of a batch, without padding: the first with video, else the first."""
     row = int(batch["video_rows" if "video_rows" in batch else "audio_rows"][0])
     clip = {}
     for modality in ("audio", "video"):

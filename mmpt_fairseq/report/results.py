@@ -256,14 +256,14 @@ def _check_same_test_set(rows: Sequence[Row]) -> None:
         pairs = pairs or [(first.first, row.first)]
         for a, b in pairs:
             if a.test_set != b.test_set:
-                raise InputError(_mixed_message(a, b))
+                raise InputError(_different_test_sets(a, b))
 
 
-def _mixed_message(a: ScoredDecode, b: ScoredDecode) -> str:
+def _different_test_sets(a: ScoredDecode, b: ScoredDecode) -> str:
     def describe(one: ScoredDecode) -> str:
         return f"{one.decode.folder} ({len(one.references)} rows of {one.decode.manifest})"
 
-    commands = " and ".join(f"mmpt-report {_training(one)}" for one in (a, b))
+    commands = " and ".join(f"mmpt-report {_run_folder(one)}" for one in (a, b))
     return (
         f"{describe(a)} and {describe(b)} were decoded from different test sets, so one table "
         f"cannot compare them; report on each separately, {commands}, or decode both from the "
@@ -271,7 +271,7 @@ def _mixed_message(a: ScoredDecode, b: ScoredDecode) -> str:
     )
 
 
-def _training(one: ScoredDecode) -> Path:
+def _run_folder(one: ScoredDecode) -> Path:
     return one.decode.run.folder if one.decode.run else one.decode.folder
 
 
