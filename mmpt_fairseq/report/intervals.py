@@ -127,9 +127,8 @@ def relative_difference(
             baselines, n_resamples, seed
         )
         quotient = ours.mean() / theirs.mean()
-        errors = ours / (ours.mean() or 1) - theirs / (
-            theirs.mean() or 1
-        )  # of the log quotient, to first order
+        # Errors of the logarithm, to first order.
+        errors = ours / (ours.mean() or 1) - theirs / (theirs.mean() or 1)
         resampled = quotients * np.exp(_seed_errors(errors, n_resamples, seed))
     return _interval(100 * float(quotient - 1), 100 * (resampled - 1), level)
 

@@ -130,11 +130,11 @@ def _environment(autoescape: bool, trim_blocks: bool) -> jinja2.Environment:
     return environment
 
 
-def number(value: float, beside: float | None = None) -> str:
-    """Format a score with one decimal, or two below 10; with those of ``beside`` if given."""
+def number(value: float, like: float | None = None) -> str:
+    """Format a score with one decimal, or two below 10; with the decimals of ``like`` if given."""
     if not math.isfinite(value):
         return "–"
-    return f"{value:.1f}" if abs(value if beside is None else beside) >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if abs(value if like is None else like) >= 10 else f"{value:.2f}"
 
 
 def percent(value: float) -> str:

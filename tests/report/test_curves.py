@@ -27,7 +27,7 @@ def test_metrics_are_titled_and_the_learning_rate_comes_last(data, tmp_path):
     more = {"lr": 0.1, "new": 1.0, "cer": 9.0, "wer": 8.0, "ups": 3.0}
     write_log(folder, start(0, config(folder, data)), progress(30, 50, 2.0, **more), done(61))
     [stage] = stage_curves(find([folder])[0])
-    titles = [picture.alt.partition(" by update")[0] for picture in stage.panels]
+    titles = [figure.alt.partition(" by update")[0] for figure in stage.panels]
     assert titles == ["loss (training objective)", "WER %", "CER %", "new", "learning rate"]
 
 

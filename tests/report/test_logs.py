@@ -60,8 +60,8 @@ def test_a_failed_restart_keeps_the_training(cfg, tmp_path, finished):
     lines = [start(0, cfg), line(1, "mmpt_fairseq", "command: train"), progress(5, 5, 3.0)]
     lines += [done(9)] if finished else []
     other = {**cfg, "task": {"_name": "another"}}
-    for seconds, sentence in ((20, "mmpt_fairseq: no.\n"), (40, "mmpt_fairseq: it has its own.\n")):
-        lines += [start(seconds, other), line(seconds, "mmpt_fairseq", "command: x"), sentence]
+    for seconds, message in ((20, "mmpt_fairseq: no.\n"), (40, "mmpt_fairseq: it has its own.\n")):
+        lines += [start(seconds, other), line(seconds, "mmpt_fairseq", "command: x"), message]
         log = parse(write_log(tmp_path, *lines))
         assert (log.cfg, log.command, log.finished) == (cfg, "train", finished)
         assert log.failed is not finished  # it is no longer running
