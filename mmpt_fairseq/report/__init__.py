@@ -1,1 +1,1 @@
-"""From decoded text and logs to scores and to a page: ``mmpt-report RUN...``."""
+"""Scores and HTML/Markdown reports from decoded text and training logs (``mmpt-report RUN...``)."""

@@ -1,4 +1,4 @@
-"""Decoded clips as the page shows them: with sound, words aligned, and pictures of the model."""
+"""Decoded clips as shown in the report: audio, aligned words, and alignment figures."""
 
 import base64
 from collections.abc import Sequence
@@ -11,25 +11,25 @@ from mmpt_fairseq.data.audio import FRAMES_A_SECOND
 from mmpt_fairseq.data.data_folder import audio_root
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform, to_flac
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
-from mmpt_fairseq.report.diff import Pair, align, error_shares, worst
-from mmpt_fairseq.report.figures import Picture, alignment
+from mmpt_fairseq.report.diff import Pair, align, edits_and_rates, worst
+from mmpt_fairseq.report.figures import SvgFigure, alignment
 from mmpt_fairseq.report.probes import Probe, attempt, load_probe
-from mmpt_fairseq.report.results import Row, Scored, Table
+from mmpt_fairseq.report.results import Row, ScoredDecode, Table
 from mmpt_fairseq.report.runs import RECOGNITION
 
-LONGEST = 20  # seconds of sound that a page holds of one clip
-SHORT = 10  # seconds of a clip that is shown as an example
-WORST = 10
-WITH_SOUND = 3  # of the worst
+MAX_AUDIO_SECONDS = 20  # longer clips are not embedded in the page
+SHORT_SECONDS = 10  # examples are chosen among clips up to this length, if any
+N_WORST = 10
+WITH_AUDIO = 3  # of the worst clips
 EASY_TYPICAL_HARD = (0.1, 0.5, 0.9)  # quantiles of the word error rate
 
 
 @dataclass
-class Sound:
-    """A clip to play, 16 kHz FLAC (lossless, and played by every browser); or why there is none."""
+class AudioClip:
+    """A clip as 16 kHz FLAC (lossless, plays in every browser), or the reason it is missing."""
 
     flac: bytes = b""
-    why_not: str = ""
+    reason_missing: str = ""
 
     @property
     def uri(self) -> str:
@@ -37,8 +37,8 @@ class Sound:
 
 
 @dataclass
-class ShownClip:
-    """A decoded clip; ``why_not`` tells why there is no picture."""
+class ClipResult:
+    """A decoded clip; ``reason_missing`` says why it has no figure."""
 
     name: str
     reference: str
@@ -46,89 +46,94 @@ class ShownClip:
     pairs: list[Pair]
     edits: int
     words: int
-    sound: Sound | None = None
-    picture: Picture | None = None
-    why_not: str = ""
+    audio: AudioClip | None = None
+    figure: SvgFigure | None = None
+    reason_missing: str = ""
 
 
 @dataclass
-class ClipsOf:
-    """Some clips of one decode."""
+class ClipGroup:
+    """Clips of one table row."""
 
     row: Row
     table: Table
-    clips: list[ShownClip]
+    clips: list[ClipResult]
 
 
-def worst_clips(tables: Sequence[Table]) -> list[ClipsOf]:
-    """The utterances with the most word errors of every row (of its first seed)."""
+def worst_clips(tables: Sequence[Table]) -> list[ClipGroup]:
+    """Utterances with the most word errors, for every row (its first seed)."""
     result = []
     for table in tables:
         for row in table.rows:
-            rows = worst(row.first.references, row.first.hypotheses, WORST)
-            clips = [show(row.first, i, sound=n < WITH_SOUND) for n, i in enumerate(rows)]
-            result.append(ClipsOf(row, table, clips))
+            rows = worst(row.first.references, row.first.hypotheses, N_WORST)
+            clips = [show(row.first, i, with_audio=n < WITH_AUDIO) for n, i in enumerate(rows)]
+            result.append(ClipGroup(row, table, clips))
     return result
 
 
-def decoded_clips(tables: Sequence[Table]) -> list[ClipsOf]:
-    """Of each table's best row: an easy, a typical and a hard clip, with what the model does."""
+def decoded_clips(tables: Sequence[Table]) -> list[ClipGroup]:
+    """An easy, a typical and a hard clip of each table's best row, with alignment figures.
+
+    Translations get a typical clip only.
+    """
     result = []
     for table in tables:
         one = table.best.first
         quantiles = EASY_TYPICAL_HARD if table.kind == RECOGNITION else (0.5,)
-        clips = [show(one, row, sound=True) for row in choose(one, quantiles)]
+        clips = [show(one, row, with_audio=True) for row in choose(one, quantiles)]
         probe, reason = attempt(load_probe, one.decode.checkpoint, one.decode.manifest)
         tokens = read_tokens(one.decode.output)
         for row, clip in zip(choose(one, quantiles), clips, strict=True):
             if probe is None:
-                clip.why_not = reason
+                clip.reason_missing = reason
                 continue
-            clip.picture, clip.why_not = attempt(_picture, probe, row, tokens, clip.name)
-        result.append(ClipsOf(table.best, table, clips))
+            clip.figure, clip.reason_missing = attempt(
+                _alignment_figure, probe, row, tokens, clip.name
+            )
+        result.append(ClipGroup(table.best, table, clips))
     return result
 
 
-def choose(scored: Scored, quantiles: Sequence[float]) -> list[int]:
-    """Rows at these quantiles of the word error rate, among short clips if there are."""
-    shares = error_shares(scored.references, scored.hypotheses)[:, 1]
-    short = np.flatnonzero(scored.manifest.n_frames <= SHORT * FRAMES_A_SECOND)
-    rows = short if len(short) else np.arange(len(shares))
-    order = rows[np.argsort(shares[rows], kind="stable")]
-    places = [round(q * (len(order) - 1)) for q in quantiles]
-    return [int(order[place]) for place in dict.fromkeys(places)]
+def choose(scored: ScoredDecode, quantiles: Sequence[float]) -> list[int]:
+    """Rows at these quantiles of the word error rate, among short clips if there are any."""
+    rates = edits_and_rates(scored.references, scored.hypotheses)[:, 1]
+    short = np.flatnonzero(scored.manifest.n_frames <= SHORT_SECONDS * FRAMES_A_SECOND)
+    rows = short if len(short) else np.arange(len(rates))
+    order = rows[np.argsort(rates[rows], kind="stable")]
+    positions = [round(q * (len(order) - 1)) for q in quantiles]
+    return [int(order[position]) for position in dict.fromkeys(positions)]
 
 
-def show(scored: Scored, row: int, sound: bool) -> ShownClip:
-    """A row of a decode without a picture."""
+def show(scored: ScoredDecode, row: int, with_audio: bool) -> ClipResult:
+    """Build the result for one row of a decode, without a figure."""
     pairs = align(scored.references[row], scored.hypotheses[row])
-    return ShownClip(
+    return ClipResult(
         scored.manifest.column("id")[row],
         scored.references[row],
         scored.hypotheses[row],
         pairs,
         sum(pair.kind != "equal" for pair in pairs),
         sum(pair.kind != "insert" for pair in pairs),
-        _sound(scored, row) if sound else None,
+        _audio_clip(scored, row) if with_audio else None,
     )
 
 
-def _sound(scored: Scored, row: int) -> Sound:
+def _audio_clip(scored: ScoredDecode, row: int) -> AudioClip:
     flac, reason = attempt(_flac, scored, row)
-    return Sound(flac or b"", reason)
+    return AudioClip(flac or b"", reason)
 
 
-def _flac(scored: Scored, row: int) -> bytes:
-    """Raises InputError where the clip is gone, long, or known by its features alone."""
-    # Where audio holds cached features, the clip itself is elsewhere.
+def _flac(scored: ScoredDecode, row: int) -> bytes:
+    """FLAC of a clip; raises InputError if it is missing, too long, or has features only."""
+    # If the column audio points to cached features, the waveform is in the column recording.
     column = "recording" if scored.manifest.column("recording")[row] else "audio"
     manifest = scored.manifest
     waveform = read_waveform(manifest.resolve(column, row, audio_root(manifest.path.parent)))
     seconds = len(waveform) / SAMPLE_RATE
-    if seconds > LONGEST:
-        raise InputError(f"its {seconds:.0f} s would make the page heavy")
+    if seconds > MAX_AUDIO_SECONDS:
+        raise InputError(f"at {seconds:.0f} s it is too long to embed in the page")
     return to_flac(waveform)
 
 
-def _picture(probe: Probe, row: int, tokens: dict[int, list[str]], name: str) -> Picture:
+def _alignment_figure(probe: Probe, row: int, tokens: dict[int, list[str]], name: str) -> SvgFigure:
     return alignment(align_clip(probe, row, tokens.get(row, [])), name)

@@ -1,4 +1,4 @@
-"""How to repeat a run: its config against the defaults, its command, and the versions."""
+"""Reproducing a run: its non-default config values, its command, and software versions."""
 
 import os
 import platform
@@ -14,21 +14,21 @@ import yaml
 import mmpt_fairseq
 from mmpt_fairseq.report.runs import Run, read_json
 
-# What a training folder's YAML needs beside fairseq's own keys, as in the examples.
+# Hydra settings that a training's YAML needs in addition to fairseq's keys, as in the examples.
 HYDRA = {
     "job": {"chdir": False},
     "run": {"dir": "${checkpoint.save_dir}"},
     "output_subdir": None,
 }
-_MISSING = object()  # stands for a default that is not known
+_MISSING = object()  # sentinel for an unknown default
 PACKAGES = ("torch", "fairseq-fixed", "numpy", "jiwer", "sacrebleu", "matplotlib")
 
 
 def deviations(cfg: dict) -> dict[str, dict]:
-    """The config's values that are not their dataclasses' defaults, by group.
+    """Config values that differ from their dataclasses' defaults, by group.
 
-    A group that is chosen by name (task, model ...) keeps its ``_name``; one that is not known
-    here is kept whole. Values that repeat another group's by reference are left out.
+    A group selected by name (task, model ...) keeps its ``_name``; an unknown group is kept whole.
+    Interpolations of another group's values are omitted.
     """
     kept = {}
     for group, values in cfg.items():
@@ -47,7 +47,7 @@ def deviations(cfg: dict) -> dict[str, dict]:
 
 
 def recipe(run: Run) -> str:
-    """A YAML from which ``fairseq-hydra-train`` repeats the run."""
+    """YAML config with which ``fairseq-hydra-train`` reproduces the run."""
     kept = deviations(run.cfg)
     kept.setdefault("checkpoint", {})["save_dir"] = str(run.get("checkpoint.save_dir", "???"))
     return to_yaml({"hydra": HYDRA, **kept})
@@ -58,7 +58,7 @@ def to_yaml(config: dict) -> str:
 
 
 def command(run: Run, recipe_folder: str) -> str:
-    """The command that made the run where it is known, else one that reads :func:`recipe`."""
+    """The command that started the run if known, else one that reads :func:`recipe`."""
     known = known_command(run)
     if known:
         return known
@@ -67,7 +67,7 @@ def command(run: Run, recipe_folder: str) -> str:
 
 
 def known_command(run: Run) -> str | None:
-    """The run's own command, as our examples or its log kept it."""
+    """The run's original command from ``started.json`` or its log, or None."""
     identity = read_json(run.folder / "started.json").get("identity")
     parts = identity.get("command") if isinstance(identity, dict) else None
     if isinstance(parts, list):
@@ -76,12 +76,12 @@ def known_command(run: Run) -> str | None:
 
 
 def file_name(run: Run) -> str:
-    """The run's name as that of a file."""
+    """The run's name as a file name without suffix."""
     return re.sub(r"[^\w.-]+", "-", run.name).strip("-.") or "run"
 
 
 def versions() -> dict[str, str]:
-    """Of the environment that writes the page."""
+    """Versions of the environment that writes the report."""
     return {
         "Python": platform.python_version(),
         "mmpt_fairseq": mmpt_fairseq.__version__ + _commit(),
@@ -100,7 +100,7 @@ def _is_default(value: object, default: object, cfg: dict, key: str) -> bool:
 
 
 def _defaults(group: str, name: str | None) -> dict[str, object]:
-    """Default values of a config group, of the member ``name`` where it is chosen by name."""
+    """Default values of a config group; ``name`` selects the member of a registry group."""
     cls = _dataclass_of(group, name)
     if cls is None:
         return {}
@@ -109,7 +109,7 @@ def _defaults(group: str, name: str | None) -> dict[str, object]:
         value = item.default
         if callable(item.default_factory):
             value = item.default_factory()
-        defaults[item.name] = getattr(value, "value", value)  # an enumeration's member
+        defaults[item.name] = getattr(value, "value", value)  # enum members as values
     return defaults
 
 
@@ -136,7 +136,7 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """The checkout's commit, where the package lies in one."""
+    """The git commit, if the package is in a checkout; else empty."""
     folder = Path(mmpt_fairseq.__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return ""
@@ -154,7 +154,7 @@ def _commit() -> str:
 
 
 def processor() -> str:
-    """The processor's name, or its architecture where the system does not tell."""
+    """The processor's model name, or its architecture if the name is unknown."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""Everything a page says, computed once for HTML and Markdown."""
+"""The report's content, computed once for HTML and Markdown."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,36 +12,36 @@ from tqdm import tqdm
 from manifests.errors import InputError
 from mmpt_fairseq.extensions import why_no_reconstruction
 from mmpt_fairseq.report import configs
-from mmpt_fairseq.report.clips import ClipsOf, decoded_clips, worst_clips
+from mmpt_fairseq.report.clips import ClipGroup, decoded_clips, worst_clips
 from mmpt_fairseq.report.curves import STAGES, StageCurves, stage_curves, system_of
 from mmpt_fairseq.report.discovery import find
-from mmpt_fairseq.report.figures import Picture, reconstruction
+from mmpt_fairseq.report.figures import SvgFigure, reconstruction
 from mmpt_fairseq.report.probes import attempt
 from mmpt_fairseq.report.reconstruction import reconstruct, validation_manifest
 from mmpt_fairseq.report.results import Table, tables
 from mmpt_fairseq.report.runs import PRETRAINING, Decode, Run, read_json
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 @dataclass
-class MaskedShown:
-    """A pre-trained model's reconstruction, or why it cannot be shown."""
+class MaskedExample:
+    """A pre-trained model's reconstruction of a masked clip, or why it cannot be shown."""
 
     run: Run
     name: str = ""
-    pictures: list[Picture] = field(default_factory=list)
-    why_not: str = ""
+    figures: list[SvgFigure] = field(default_factory=list)
+    reason_missing: str = ""
 
 
 @dataclass
 class Cost:
-    """What a run took; None where its log does not say.
+    """Time and memory of a run; None for what its log does not contain.
 
     Attributes:
-        seconds: over all attempts.
+        seconds: total over all attempts.
         updates_per_second, tokens_per_second: medians of the log's progress lines.
-        clips_per_update: mean batch.
+        clips_per_update: mean batch size.
         memory: peak resident memory in GB (1e9 bytes).
     """
 
@@ -54,13 +54,13 @@ class Cost:
 
     @property
     def clips_seen(self) -> int | None:
-        """How many clips it was trained on in all, repetitions counted."""
+        """Total number of clips trained on, counting repetitions."""
         return self.clips_per_update and round(self.clips_per_update * self.run.updates)
 
 
 @dataclass
 class Setup:
-    """How a run is repeated."""
+    """How to reproduce a run; ``known`` says whether ``command`` is the original one."""
 
     run: Run
     command: str
@@ -71,7 +71,7 @@ class Setup:
 
 @dataclass
 class Page:
-    """The report; sections in the order in which they are read."""
+    """The report, with its sections in display order."""
 
     template: ClassVar[str] = "report"
     title: str
@@ -81,9 +81,9 @@ class Page:
     tables: list[Table]
     notes: list[str]
     curves: list[StageCurves]
-    masked: list[MaskedShown]
-    decoded: list[ClipsOf]
-    worst: list[ClipsOf]
+    masked: list[MaskedExample]
+    decoded: list[ClipGroup]
+    worst: list[ClipGroup]
     costs: list[Cost]
     decode_seconds: dict[str, float]
     setups: list[Setup]
@@ -91,45 +91,45 @@ class Page:
 
     @property
     def seconds(self) -> float:
-        """What trainings and decodes took in all, as far as is known."""
+        """Total time of trainings and decodes, as far as known."""
         return sum(c.seconds or 0 for c in self.costs) + sum(self.decode_seconds.values())
 
 
 def collect(folders: Sequence[Path], files: str) -> Page:
-    """Read, score and draw all that is under ``folders``; a bar on a terminal tells how far it is.
+    """Read, score and plot everything under ``folders``, with a progress bar on a terminal.
 
     Args:
         folders: the RUNs.
-        files: name of the folder beside the page that holds its files.
+        files: folder of the page's files, which rebuilt commands pass as ``--config-dir``.
 
     Raises:
-        InputError: nothing is there, or one table would mix test sets.
+        InputError: nothing was found, or one table would mix test sets.
     """
-    parts = {
+    steps = {
         find: "finding runs",
         tables: "scoring",
-        stage_curves: "drawing curves",
+        stage_curves: "plotting curves",
         masked_clips: "reconstructing masked clips",
         decoded_clips: "aligning decoded clips",
-        worst_clips: "looking for the worst",
+        worst_clips: "finding worst utterances",
     }
-    with tqdm(total=len(parts), unit="part", disable=None) as bar:
+    with tqdm(total=len(steps), unit="step", disable=None) as bar:
 
-        def part(make: Callable[..., Made], *arguments: object) -> Made:
-            bar.set_description(parts[make])
-            made = make(*arguments)
+        def step(function: Callable[..., Result], *arguments: object) -> Result:
+            bar.set_description(steps[function])
+            result = function(*arguments)
             bar.update()
-            return made
+            return result
 
-        runs, decodes = part(find, folders)
-        left_out = [run for run in runs if run.refused]
-        if len(left_out) < len(runs):
-            runs = [run for run in runs if not run.refused]
+        runs, decodes = step(find, folders)
+        excluded = [run for run in runs if run.failed_to_start]
+        if len(excluded) < len(runs):
+            runs = [run for run in runs if not run.failed_to_start]
         else:
-            left_out = []
+            excluded = []
         order = list(STAGES)
         runs.sort(key=lambda run: order.index(run.kind) if run.kind in order else len(order))
-        found, notes = part(tables, decodes)
+        found, notes = step(tables, decodes)
         return Page(
             title=" and ".join(Path(folder).resolve().name for folder in folders),
             created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -140,14 +140,14 @@ def collect(folders: Sequence[Path], files: str) -> Page:
                 *notes,
                 *(f"{x.name}: {note}" for x in (*runs, *decodes) for note in x.notes),
                 *(
-                    f"{run.name}, which never began, is left out: {run.log.said}"
-                    for run in left_out
+                    f"{run.name} failed before training and is omitted: {run.log.last_message}"
+                    for run in excluded
                 ),
             ],
-            curves=part(stage_curves, runs),
-            masked=part(masked_clips, runs),
-            decoded=part(decoded_clips, found),
-            worst=part(worst_clips, found),
+            curves=step(stage_curves, runs),
+            masked=step(masked_clips, runs),
+            decoded=step(decoded_clips, found),
+            worst=step(worst_clips, found),
             costs=[cost(run) for run in runs],
             decode_seconds=_decode_seconds(decodes),
             setups=[setup(run, files) for run in runs],
@@ -155,26 +155,26 @@ def collect(folders: Sequence[Path], files: str) -> Page:
         )
 
 
-def masked_clips(runs: Sequence[Run]) -> list[MaskedShown]:
-    """A masked clip of every pre-training, of the first seed where there are several."""
-    shown: dict[str, MaskedShown] = {}
+def masked_clips(runs: Sequence[Run]) -> list[MaskedExample]:
+    """A masked clip for every pre-training run (the first seed if there are several)."""
+    shown: dict[str, MaskedExample] = {}
     for run in runs:
         if run.kind == PRETRAINING and system_of(run) not in shown:
             shown[system_of(run)] = _masked_clip(run)
     return list(shown.values())
 
 
-def _masked_clip(run: Run) -> MaskedShown:
+def _masked_clip(run: Run) -> MaskedExample:
     criterion = str(run.get("criterion._name", ""))
-    if why_not := why_no_reconstruction(criterion):
-        return MaskedShown(run, why_not=why_not)
+    if reason_missing := why_no_reconstruction(criterion):
+        return MaskedExample(run, reason_missing=reason_missing)
     found, reason = attempt(_draw_masked, run)
-    return MaskedShown(run, *found) if found else MaskedShown(run, why_not=reason)
+    return MaskedExample(run, *found) if found else MaskedExample(run, reason_missing=reason)
 
 
-def _draw_masked(run: Run) -> tuple[str, list[Picture]]:
+def _draw_masked(run: Run) -> tuple[str, list[SvgFigure]]:
     if run.checkpoint is None:
-        raise InputError("it has saved no checkpoint yet")
+        raise InputError("the run has not saved a checkpoint")
     splits = str(run.get("dataset.valid_subset", "valid")).split(",")
     manifest = validation_manifest(run.locate(str(run.get("task.data", ""))), splits)
     clip = reconstruct(run.checkpoint, manifest)
@@ -182,7 +182,7 @@ def _draw_masked(run: Run) -> tuple[str, list[Picture]]:
 
 
 def cost(run: Run) -> Cost:
-    """Time and memory by the run's log."""
+    """Time and memory from the run's log."""
 
     def values(metric: str) -> list[float]:
         return list(run.log.curve(metric).values()) if run.log else []
@@ -199,7 +199,7 @@ def cost(run: Run) -> Cost:
 
 
 def setup(run: Run, files: str) -> Setup:
-    """Command and config of a run; a rebuilt command reads the recipe that lies in ``files``."""
+    """Command and config of a run; a rebuilt command reads the recipe in the folder ``files``."""
     return Setup(
         run,
         configs.command(run, files),
@@ -210,7 +210,7 @@ def setup(run: Run, files: str) -> Setup:
 
 
 def _decode_seconds(decodes: Sequence[Decode]) -> dict[str, float]:
-    """Where our examples clocked a decode."""
+    """Seconds of each decode that the example scripts timed (``done.json``)."""
     clocked = {d.name: read_json(d.folder / "done.json").get("seconds") for d in decodes}
     return {name: seconds for name, seconds in clocked.items() if seconds}
 

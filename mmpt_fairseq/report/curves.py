@@ -1,4 +1,4 @@
-"""Training logs to panels: one for each metric of a stage, all of its runs in it."""
+"""Training curves from logs: one panel per metric and stage, showing all runs of the stage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mmpt_fairseq.report.figures import (
     Line,
     Panel,
-    Picture,
+    SvgFigure,
     colour_of,
     curve_panel,
     curve_sheet,
@@ -20,18 +20,18 @@ STAGES = {
     RECOGNITION: "Stage 3: fine-tuning (recognition)",
 }
 TITLES = {
-    "loss": "loss as trained on",
-    "mae_audio": "error of masked sound (MAE)",
-    "mae_video": "error of masked pictures (MAE)",
+    "loss": "loss (training objective)",
+    "mae_audio": "audio reconstruction loss (MAE)",
+    "mae_video": "video reconstruction loss (MAE)",
     "clr": "contrastive loss (CLR)",
     "clr_accuracy": "contrastive accuracy",
-    "audio_to_video_recall_1": "pictures found by their sound (recall at 1)",
-    "audio_to_video_recall_5": "pictures found by their sound (recall at 5)",
-    "video_to_audio_recall_1": "sound found by its pictures (recall at 1)",
-    "video_to_audio_recall_5": "sound found by its pictures (recall at 5)",
+    "audio_to_video_recall_1": "audio-to-video retrieval (recall@1)",
+    "audio_to_video_recall_5": "audio-to-video retrieval (recall@5)",
+    "video_to_audio_recall_1": "video-to-audio retrieval (recall@1)",
+    "video_to_audio_recall_5": "video-to-audio retrieval (recall@5)",
     "nll_loss": "cross entropy (bits per token)",
     "ctc_loss": "CTC loss",
-    "accuracy": "accuracy %",  # of tokens; of clips in SUPERB's tasks
+    "accuracy": "accuracy %",  # token accuracy; clip accuracy in SUPERB's tasks
     "wer": "WER %",
     "cer": "CER %",
     "per": "PER %",
@@ -39,9 +39,9 @@ TITLES = {
     "bleu": "BLEU",
     "lr": "learning rate",
 }
-# What a log has beside how well the model does: counts, speed, memory, and `ppl`, which is
-# 2 ** nll_loss.
-BESIDE = {
+# Logged values that say nothing about model quality: counts, speed, memory; and `ppl`, which is
+# just 2 ** nll_loss.
+UNPLOTTED = {
     *("wps", "ups", "wpb", "bsz", "gnorm", "clip", "train_wall"),
     *("wall", "ppl", "total", "n_correct", "peak_rss_gb", "gb_free", "loss_scale", "cuda_gb_free"),
 }
@@ -49,27 +49,27 @@ BESIDE = {
 
 @dataclass
 class StageCurves:
-    """The pictures of one stage.
+    """The curves of one stage.
 
     Attributes:
         systems: legend entries with their colours.
-        panels: one picture for each metric.
-        sheet: all of them in one picture.
+        panels: one figure per metric.
+        sheet: all panels in one figure.
     """
 
     title: str
     systems: dict[str, str]
-    panels: list[Picture]
-    sheet: Picture
+    panels: list[SvgFigure]
+    sheet: SvgFigure
 
 
 def system_of(run: Run) -> str:
-    """The run's name, the same for repetitions with other seeds."""
+    """The run's name without its seed, so that repetitions share it."""
     return SEED_FOLDER.sub("seed*", run.name)
 
 
 def stage_curves(runs: Sequence[Run]) -> list[StageCurves]:
-    """Curves of each stage that has any."""
+    """Curves of every stage that has any."""
     kinds = list(dict.fromkeys([*STAGES, *(run.kind for run in runs)]))
     stages = []
     for kind in kinds:
@@ -91,13 +91,13 @@ def stage_curves(runs: Sequence[Run]) -> list[StageCurves]:
 
 
 def panels_of(runs: Sequence[Run]) -> list[Panel]:
-    """What is drawn of one stage's runs, the learning rate last."""
+    """Panels to plot for one stage's runs, the learning rate last."""
     found: dict[str, None] = {}
     for run in runs:
         found |= dict.fromkeys(run.log.metrics())
         for metrics in run.log.validation().values():
             found |= dict.fromkeys(metrics)
-    names = [n for n in found if n not in BESIDE and not n.startswith("best_")]
+    names = [n for n in found if n not in UNPLOTTED and not n.startswith("best_")]
     known = [name for name in TITLES if name in names]
     others = [name for name in names if name not in TITLES]
     names = sorted(known + others, key=lambda name: name == "lr")
@@ -112,8 +112,8 @@ def _lines(runs: Sequence[Run], metric: str) -> list[Line]:
         curves = [(run.log.curve(metric), False)]
         curves += [(by.get(metric, {}), True) for by in run.log.validation().values()]
         for curve, validation in curves:
-            if metric == "lr" and _ends_with_its_period(run):
-                # Once the last update is made fairseq's cosine begins anew; nothing learns at that.
+            if metric == "lr" and _cosine_ends_with_training(run):
+                # After the last update fairseq's cosine restarts; that rate is never used.
                 curve = {at: rate for at, rate in curve.items() if at < run.max_update}
             if curve:
                 updates = sorted(curve)
@@ -122,8 +122,8 @@ def _lines(runs: Sequence[Run], metric: str) -> list[Line]:
     return lines
 
 
-def _ends_with_its_period(run: Run) -> bool:
-    """Whether its rate is a cosine over just as many updates as it was to make."""
+def _cosine_ends_with_training(run: Run) -> bool:
+    """Whether the learning rate is a cosine whose period is the whole training."""
     cosine = run.get("lr_scheduler._name") == "cosine"
-    period_of_its_own = float(run.get("lr_scheduler.lr_period_updates", 0)) > 0
-    return cosine and not period_of_its_own and run.max_update > 0
+    explicit_period = float(run.get("lr_scheduler.lr_period_updates", 0)) > 0
+    return cosine and not explicit_period and run.max_update > 0

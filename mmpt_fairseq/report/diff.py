@@ -1,4 +1,4 @@
-"""Which words of an utterance were recognised, by jiwer's alignment."""
+"""Word-level alignment of reference and hypothesis with jiwer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mmpt_fairseq.scoring import normalise_text
 
 @dataclass(frozen=True)
 class Pair:
-    """A word of the reference and what became of it.
+    """A reference word aligned with a hypothesis word.
 
     Attributes:
         kind: ``equal``, ``substitute``, ``delete`` (no hypothesis) or ``insert`` (no reference).
@@ -23,7 +23,7 @@ class Pair:
 
     @property
     def text(self) -> str:
-        """Readable without colour."""
+        """Plain-text form, readable without colour."""
         return {
             "equal": self.reference,
             "substitute": f"[{self.reference} → {self.hypothesis}]",
@@ -33,29 +33,32 @@ class Pair:
 
 
 def align(reference: str, hypothesis: str) -> list[Pair]:
-    """Words of both sides, paired in order."""
+    """Align the words of reference and hypothesis, in order."""
     import jiwer
 
     output = jiwer.process_words(normalise_text(reference), normalise_text(hypothesis))
-    said, heard = output.references[0], output.hypotheses[0]
+    reference_words, hypothesis_words = output.references[0], output.hypotheses[0]
     pairs = []
     for chunk in output.alignments[0]:
-        ours = said[chunk.ref_start_idx : chunk.ref_end_idx]
-        theirs = heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        ours = reference_words[chunk.ref_start_idx : chunk.ref_end_idx]
+        theirs = hypothesis_words[chunk.hyp_start_idx : chunk.hyp_end_idx]
         for i in range(max(len(ours), len(theirs))):
             pair = (ours[i] if i < len(ours) else "", theirs[i] if i < len(theirs) else "")
             pairs.append(Pair(chunk.type, *pair))
     return pairs
 
 
-def error_shares(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
-    """``(N, 2)``: word edits of each utterance, and those as a share of its reference's words."""
+def edits_and_rates(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+    """``(N, 2)``: word edits and word error rate (as a fraction) of each utterance."""
     edits, words = count(references, hypotheses, "word").statistics.T
     return np.stack([edits, edits / words], axis=1)
 
 
 def worst(references: Sequence[str], hypotheses: Sequence[str], number: int) -> list[int]:
-    """Rows with the most word edits; among equals the higher error rate, then the earlier row."""
-    edits, shares = error_shares(references, hypotheses).T
-    order = sorted(range(len(references)), key=lambda row: (-edits[row], -shares[row], row))
+    """Rows with the most word edits; ties: higher error rate first, then row order.
+
+    Rows without an edit are never included.
+    """
+    edits, rates = edits_and_rates(references, hypotheses).T
+    order = sorted(range(len(references)), key=lambda row: (-edits[row], -rates[row], row))
     return [row for row in order[:number] if edits[row]]

@@ -1,8 +1,8 @@
-"""Folders to runs: every training and every decode under them, and where each started from.
+"""Find every training and decode under given folders, and the run each training started from.
 
 A training is a folder that ``fairseq-hydra-train`` used as ``checkpoint.save_dir``; a decode is one
-that ``fairseq-generate`` used as ``--results-path``. Nothing else has to be known about how they
-were launched; ``started.json`` of our examples adds the command and the seconds.
+that ``fairseq-generate`` used as ``--results-path``. It does not matter how they were launched;
+``started.json``, written by the example scripts, adds the command and the duration.
 """
 
 import itertools
@@ -30,14 +30,14 @@ from mmpt_fairseq.report.runs import (
     relocate,
 )
 
-GROUPS = ("common_eval", "task", "generation")  # of a decode's record
+GROUPS = ("common_eval", "task", "generation")  # in a decode's JSON record
 
 
 def find(folders: Sequence[Path]) -> tuple[list[Run], list[Decode]]:
-    """Every training and decode under ``folders``, in order of their paths.
+    """Find all trainings and decodes under ``folders``, sorted by path.
 
     Raises:
-        InputError: a folder is not there or holds neither.
+        InputError: a folder does not exist or contains neither.
     """
     folders = [Path(os.path.abspath(folder)) for folder in folders]
     root = common_folder(folders)
@@ -45,7 +45,7 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[Decode]]:
     outputs: dict[Path, str] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"there is no folder {folder}; give the folder of a training")
+            raise InputError(f"there is no folder {folder}; give the folder of a training run")
         before = len(runs) + len(outputs)
         for path in _folders(folder):
             name = os.path.relpath(path, root) if path != root else path.name
@@ -53,18 +53,18 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[Decode]]:
             if run is not None:
                 runs[path] = run
             for output in sorted(path.glob("generate-*.txt")):
-                if not _is_empty(output):  # one that was refused has left it so
+                if not _is_empty(output):  # empty if decoding failed at startup
                     outputs[output] = name
         if len(runs) + len(outputs) == before:
             raise InputError(
                 f"there is no training and no decode under {folder}: no hydra_train.log, "
                 "no checkpoint_last.pt, no generate-<split>.txt; give a folder that "
-                "fairseq-hydra-train had as checkpoint.save_dir"
+                "fairseq-hydra-train used as checkpoint.save_dir"
             )
-    outside: dict[Path, Run] = {}
-    decodes = [read_decode(output, outputs[output], runs, outside) for output in sorted(outputs)]
-    _connect(runs, outside)
-    _settle_kinds([*runs.values()], decodes)
+    external: dict[Path, Run] = {}
+    decodes = [read_decode(output, outputs[output], runs, external) for output in sorted(outputs)]
+    _connect(runs, external)
+    _resolve_kinds([*runs.values()], decodes)
     return [runs[path] for path in sorted(runs)], decodes
 
 
@@ -73,7 +73,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def common_folder(folders: Sequence[Path]) -> Path:
-    """The deepest folder that all are in; of one, itself."""
+    """The deepest common folder; for a single folder, itself."""
     return Path(os.path.commonpath([os.path.abspath(f) for f in folders]))
 
 
@@ -91,34 +91,34 @@ def _read_run(folder: Path, name: str) -> Run | None:
         run.cfg = _config_of(checkpoints, run.notes)
     if log is None:
         run.notes.append(
-            "no hydra_train.log beside the checkpoints, so there are no curves; let Hydra write it "
-            "there with hydra.run.dir=${checkpoint.save_dir}"
+            "no hydra_train.log next to the checkpoints, so there are no curves; set "
+            "hydra.run.dir=${checkpoint.save_dir} to have Hydra write it there"
         )
-    if log is not None and log.refused:
+    if log is not None and log.failed_restart:
         run.notes.append(
-            f"a later start in this folder failed before it began to train: {log.refused}"
+            f"a later start in this folder failed before training: {log.failed_restart}"
         )
-    silent = log is not None and not log.metrics() and not log.validation()
-    if silent and not checkpoints:
+    no_progress = log is not None and not log.metrics() and not log.validation()
+    if no_progress and not checkpoints:
         run.notes.append(
-            "no update so far: it was refused (the log's last lines say why), has just begun, or "
-            "says nothing before common.log_interval updates"
+            "no update so far: it failed at startup (see the last lines of its log), has just "
+            "started, or has not yet reached common.log_interval updates"
         )
-    elif silent:
+    elif no_progress:
         run.notes.append(
-            f"{log.path} holds no progress line; set common.log_format=json and a small "
+            f"{log.path} has no progress line; set common.log_format=json and a small "
             "common.log_interval"
         )
     elif not checkpoints:
-        gone = (
-            "its checkpoints are no longer here" if log.finished else "no checkpoint was saved yet"
+        reason = (
+            "its checkpoints were deleted or moved" if log.finished else "no checkpoint saved yet"
         )
-        run.notes.append(f"{gone}, so there are no pictures of its model")
+        run.notes.append(f"{reason}, so there are no figures of its model")
     task = run.get("task._name")
     if task and task not in TASK_REGISTRY:
         run.notes.append(
-            f"its task {task} is not registered here, so its clips are not drawn; give --user-dir "
-            f"with the package that registers it (its common.user_dir was "
+            f"its task {task} is not registered, so its clips are not shown; pass --user-dir with "
+            f"the package that registers it (the training's common.user_dir was "
             f"{run.get('common.user_dir')})"
         )
     run.start_path = run.get("model.init_encoder_from")
@@ -127,7 +127,7 @@ def _read_run(folder: Path, name: str) -> Run | None:
 
 
 def _config_of(checkpoints: Sequence[Path], notes: list[str]) -> dict:
-    """The config inside a checkpoint; where none can be read, why."""
+    """The config in the first readable checkpoint; reasons for unreadable ones go to ``notes``."""
     for path in checkpoints:
         try:
             return to_dict(load_checkpoint(path).get("cfg"))
@@ -137,9 +137,9 @@ def _config_of(checkpoints: Sequence[Path], notes: list[str]) -> dict:
 
 
 def to_dict(cfg: object) -> dict:
-    """A config of fairseq's, of either age, as nested dicts with enumerations as words.
+    """Convert a fairseq config to nested dicts, with enum members as strings.
 
-    Legacy models and tasks keep all of their command line in one Namespace.
+    Legacy models and tasks keep their whole command line in one Namespace.
     """
     from omegaconf import DictConfig, OmegaConf
 
@@ -149,24 +149,26 @@ def to_dict(cfg: object) -> dict:
     return {k: dict(vars(v)) if isinstance(v, Namespace) else v for k, v in groups.items()}
 
 
-def read_decode(output: Path, name: str, runs: dict[Path, Run], outside: dict[Path, Run]) -> Decode:
-    """What is known of a decode; its text is read when it is scored.
+def read_decode(
+    output: Path, name: str, runs: dict[Path, Run], external: dict[Path, Run]
+) -> Decode:
+    """Metadata of a decode; its text is read when it is scored.
 
     Args:
-        outside: runs that are known by a checkpoint alone, which may be given one more.
+        external: runs known by a checkpoint only; the decode's may be added.
     """
     split = output.stem.removeprefix("generate-")
     cfg = read_json(output.with_suffix(".json")) or _printed_config(output)
-    # What was damaged may hold anything.
+    # A damaged record may contain anything.
     cfg |= {name: {} for name in GROUPS if not isinstance(cfg.get(name), dict)}
     evaluation, task = cfg["common_eval"], cfg["task"]
     recorded = str(evaluation.get("results_path") or output.parent)
     paths = str(evaluation.get("path") or output.parent / "unknown.pt").split(os.pathsep)
     checkpoint = relocate(paths[0], recorded, output.parent)
-    run = _owner(checkpoint, output, runs, outside) if len(paths) == 1 else None
+    run = _training_of(checkpoint, output, runs, external) if len(paths) == 1 else None
     if task.get("data"):
         data = relocate(str(task["data"]), recorded, output.parent)
-    else:  # an older decode, kept with its training: the scores tell whether this is its manifest
+    else:  # an older decode in its training's folder; scoring checks that the manifest matches
         data = run.locate(str(run.get("task.data", ""))) if run else output.parent
     manifest = data / f"{split}.tsv"
     decode = Decode(output, name, cfg, split, manifest, checkpoint, run, len(paths))
@@ -175,13 +177,13 @@ def read_decode(output: Path, name: str, runs: dict[Path, Run], outside: dict[Pa
     if before and all(path.is_file() for path in models) and fingerprint(models) != before:
         names = " or ".join(path.name for path in models)
         decode.notes.append(
-            f"{names} has changed since {output.name} was decoded by it; decode again"
+            f"{names} has changed since {output.name} was decoded with it; decode again"
         )
     return decode
 
 
 def _printed_config(output: Path) -> dict:
-    """The config at the head of fairseq's log, in its output or where our examples keep the log."""
+    """The config that fairseq logs first, from the example scripts' log or from its output."""
     for path in (output.parent / "log.txt", output):
         if not path.is_file():
             continue
@@ -193,29 +195,29 @@ def _printed_config(output: Path) -> dict:
     return {}
 
 
-def _connect(runs: dict[Path, Run], outside: dict[Path, Run]) -> None:
-    """Point every run to the one it started from, reading what is not among them from its file."""
-    for run in [*runs.values(), *outside.values()]:
+def _connect(runs: dict[Path, Run], external: dict[Path, Run]) -> None:
+    """Link every run to the one it started from, reading external ones from their checkpoints."""
+    for run in [*runs.values(), *external.values()]:
         while run.start_path and run.start is None:
             path = run.locate(run.start_path)
             folder = _same_folder(path, runs)
             if folder == run.folder:
-                break  # its own checkpoint: where it really came from is not recorded
+                break  # its own checkpoint: the real start is not recorded
             if folder is not None:
                 run.start = runs[folder]
                 break
-            run.start = _outside(path, outside)
-            run = run.start  # its own start may be outside too
+            run.start = _external(path, external)
+            run = run.start  # its own start may be external too
 
 
 def _same_folder(path: Path, runs: dict[Path, Run]) -> Path | None:
-    """The run that a checkpoint lies in, following links."""
+    """The folder of the run that contains a checkpoint, following symlinks."""
     wanted = os.path.realpath(path.parent)
     return next((folder for folder in runs if os.path.realpath(folder) == wanted), None)
 
 
-def _outside(path: Path, known: dict[Path, Run]) -> Run:
-    """A run that is known by its checkpoint alone, read once."""
+def _external(path: Path, known: dict[Path, Run]) -> Run:
+    """A run known by its checkpoint only, read once."""
     if path in known:
         return known[path]
     run = known[path] = Run(path.parent, str(path.parent), {})
@@ -225,8 +227,11 @@ def _outside(path: Path, known: dict[Path, Run]) -> Run:
     return run
 
 
-def _settle_kinds(runs: list[Run], decodes: list[Decode]) -> None:
-    """Name what manifests do not tell: by how it was scored, else by what came of it."""
+def _resolve_kinds(runs: list[Run], decodes: list[Decode]) -> None:
+    """Set kinds that manifests leave open: from a decode's metric, else from the run's successors.
+
+    What another run started from is taken for translation, anything else for recognition.
+    """
     for decode in decodes:
         if decode.run and not decode.run.kind:
             decode.run.kind = _kind_by_metric(decode.output)
@@ -238,7 +243,7 @@ def _settle_kinds(runs: list[Run], decodes: list[Decode]) -> None:
 
 
 def _kind_by_metric(output: Path) -> str:
-    """By the score in the last line, which for sacreBLEU and WER was asked for on purpose."""
+    """Kind from the score in the last line; sacreBLEU and WER are only there if asked for."""
     with output.open("rb") as file:
         file.seek(max(0, output.stat().st_size - 1000))
         last = file.read().decode(errors="replace").strip().split("\n")[-1]
@@ -247,10 +252,10 @@ def _kind_by_metric(output: Path) -> str:
     return RECOGNITION if re.search(r"\bWER\b", last) else ""
 
 
-def _owner(
-    checkpoint: Path, output: Path, runs: dict[Path, Run], outside: dict[Path, Run]
+def _training_of(
+    checkpoint: Path, output: Path, runs: dict[Path, Run], external: dict[Path, Run]
 ) -> Run | None:
-    """The training of a decode's checkpoint: by its path, else the run that the decode lies in."""
+    """The training of a decode's checkpoint: by path, else the run that contains the decode."""
     folder = _same_folder(checkpoint, runs)
     if folder is None and not checkpoint.is_file():
         folder = next((parent for parent in output.parents if parent in runs), None)
@@ -258,4 +263,4 @@ def _owner(
         return runs[folder]
     if not checkpoint.is_file():
         return None
-    return _outside(checkpoint, outside)
+    return _external(checkpoint, external)

@@ -1,7 +1,7 @@
-"""Pictures as SVG: training curves, spectrograms, frames, alignments.
+"""Figures as SVG: training curves, spectrograms, video frames, alignments.
 
-They are drawn in one ink, which the page replaces by the colour of its text, so that they can be
-read on a light and on a dark background.
+They are drawn in one ink colour, which the page replaces by its text colour, so that they are
+readable on light and dark backgrounds.
 """
 
 import io
@@ -23,18 +23,18 @@ from mmpt_fairseq.report.alignment import Alignment
 from mmpt_fairseq.report.reconstruction import GREY, MaskedClip
 
 INK = "#010203"
-# With normalised targets the model says what a patch looks like, not how bright it is.
-TOLD = ", on the true mean and scale of each patch"
-FRAME_SECONDS = SUBSAMPLING / FRAMES_A_SECOND  # of the encoder
-SOUND, CTC, ATTENTION = "the sound", "CTC posteriors", "decoder attention"
-TALLEST = 4.5  # inches of one part of an alignment
-NAME_POINTS = 7.5  # size of the names of its rows, which are this much apart:
-NAME_PITCH = 1.25 * NAME_POINTS
-# Told apart by most people with colour blindness, and on black as on white.
+# With normalised targets the model predicts a patch up to its mean and scale.
+TRUE_STATS = ", with the true mean and scale of each patch"
+FRAME_SECONDS = SUBSAMPLING / FRAMES_A_SECOND  # of an encoder frame
+SPECTROGRAM, CTC, ATTENTION = "spectrogram", "CTC posteriors", "decoder attention"
+MAX_HEIGHT = 4.5  # inches of one panel of an alignment
+LABEL_POINTS = 7.5  # font size of row labels
+LABEL_PITCH = 1.25 * LABEL_POINTS  # minimum distance of row labels, in points
+# Distinguishable with most kinds of colour blindness, on black and on white.
 COLOURS = ("#3b82c4", "#d9822b", "#2f9e77", "#b5539c", "#c2a11f", "#c8453b", "#5fb3d9", "#8a8f98")
 STYLE = {
     "svg.fonttype": "path",
-    "text.parse_math": False,  # a folder or a text may hold "$"
+    "text.parse_math": False,  # folder names and texts may contain "$"
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -49,20 +49,20 @@ STYLE = {
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An SVG in :data:`INK` with what it shows in words."""
+class SvgFigure:
+    """An SVG drawn in :data:`INK`, with its alternative text."""
 
     svg: str
     alt: str
 
     @property
     def inline(self) -> str:
-        """For a page: in the colour of its text."""
+        """For embedding in a page: in the page's text colour."""
         return self.svg.replace(INK, "currentColor")
 
     @property
     def file(self) -> str:
-        """For a file of its own: dark on white."""
+        """For a separate file: dark on white."""
         return re.sub(
             r"(<svg\b[^>]*>)", r'\1<rect width="100%" height="100%" fill="#fff"/>', self.svg
         )
@@ -70,7 +70,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: values by update, and the system (legend entry) that it belongs to."""
+    """A curve: values by update, and its system (legend entry)."""
 
     system: str
     updates: Sequence[int]
@@ -80,7 +80,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one metric did in all runs of a stage."""
+    """The curves of one metric for all runs of a stage."""
 
     title: str
     lines: list[Line]
@@ -88,15 +88,15 @@ class Panel:
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Figure]:
-    """An empty figure of so many inches in the page's style, without a window anywhere."""
+    """An empty figure in the page's style, sized in inches; needs no display."""
     with mpl.rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def to_picture(figure: Figure, alt: str) -> Picture:
-    """The figure without what a page has no use for: declarations, metadata, names."""
+def to_picture(figure: Figure, alt: str) -> SvgFigure:
+    """Render the figure as SVG, without XML declaration, metadata and group ids."""
     buffer = io.StringIO()
-    # The salt makes names of clip paths differ between pictures of one page, and repeat.
+    # The salt makes clip-path ids unique within a page, and reproducible.
     with mpl.rc_context({**STYLE, "svg.hashsalt": alt}):
         figure.savefig(buffer, format="svg", transparent=True, dpi=110, metadata={"Date": None})
     svg = buffer.getvalue()
@@ -105,37 +105,37 @@ def to_picture(figure: Figure, alt: str) -> Picture:
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     label = alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-    return Picture(svg, alt)
+    return SvgFigure(svg, alt)
 
 
 def to_pixels(figure: Figure) -> NDArray[np.uint8]:
-    """The figure as ``(H, W, 3)``, dark on white."""
+    """Render the figure as pixels ``(H, W, 3)``, dark on white."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def colour_of(system: str, systems: Sequence[str]) -> str:
-    """The colour of a legend entry, as hex, unlike that of every other one."""
+    """The colour of a legend entry as hex, unique among ``systems``."""
     index = list(systems).index(system)
     if len(systems) <= len(COLOURS):
         return COLOURS[index]
     return mpl.colors.to_hex(mpl.colormaps["turbo"](index / (len(systems) - 1)))
 
 
-def curve_panel(panel: Panel, systems: Sequence[str]) -> Picture:
-    """One metric of all runs of a stage; validation bold, training thin."""
+def curve_panel(panel: Panel, systems: Sequence[str]) -> SvgFigure:
+    """One metric for all runs of a stage; validation bold, training thin."""
     with drawing(3.4, 2.2) as figure:
         draw_panel(figure.subplots(), panel, systems)
         return to_picture(figure, f"{panel.title} by update: {', '.join(systems)}")
 
 
-def curve_sheet(title: str, panels: Sequence[Panel], systems: Sequence[str]) -> Picture:
+def curve_sheet(title: str, panels: Sequence[Panel], systems: Sequence[str]) -> SvgFigure:
     """All panels in one figure with a legend."""
     columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    with drawing(3.2 * columns, 2.1 * lines + 0.3 + 0.17 * len(systems)) as figure:
-        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    rows = -(-len(panels) // columns)
+    with drawing(3.2 * columns, 2.1 * rows + 0.3 + 0.17 * len(systems)) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, panel in zip(axes, panels, strict=False):
             draw_panel(axis, panel, systems)
         for axis in axes[len(panels) :]:
@@ -146,7 +146,7 @@ def curve_sheet(title: str, panels: Sequence[Panel], systems: Sequence[str]) -> 
 
 
 def draw_panel(axis: Axes, panel: Panel, systems: Sequence[str]) -> None:
-    """Lines of one metric; few points get markers, or they would not be seen."""
+    """Plot the lines of one metric, with markers if there are too few points to see a line."""
     validated = any(line.validation for line in panel.lines)
     for line in panel.lines:
         bold = line.validation or not validated
@@ -171,7 +171,7 @@ def spectrogram(
     masked: NDArray[np.bool_] | None = None,
     limits: tuple[float, float] | None = None,
 ) -> None:
-    """Log mel energies ``(T, F)`` over seconds, frames in ``masked`` ``(T,)`` grey."""
+    """Plot log mel energies ``(T, F)`` over seconds, with ``masked`` frames ``(T,)`` in grey."""
     low, high = limits or tuple(np.quantile(features, [0.02, 0.998]))
     colours = mpl.colormaps["magma"](np.clip((features.T - low) / max(high - low, 1e-6), 0, 1))
     colours = colours[..., :3]
@@ -183,66 +183,71 @@ def spectrogram(
     axis.set_ylabel("mel bin")
 
 
-def reconstruction(clip: MaskedClip, name: str) -> list[Picture]:
-    """Spectrogram and frames of a clip, whichever it has: input, masked, reconstructed."""
-    pictures = []
+def reconstruction(clip: MaskedClip, name: str) -> list[SvgFigure]:
+    """Spectrogram and video frames of a clip, as available: input, masked, reconstructed."""
+    figures = []
     if clip.sound is not None:
-        pictures.append(
-            reconstruction_sound(clip.sound, clip.masked, clip.rebuilt, clip.told, name)
+        figures.append(
+            reconstruction_spectrograms(
+                clip.sound, clip.masked, clip.rebuilt, clip.true_stats, name
+            )
         )
     if clip.pictures is not None:
-        pictures.append(reconstruction_frames(*clip.pictures, clip.told, name))
-    return pictures
+        figures.append(reconstruction_frames(*clip.pictures, clip.true_stats, name))
+    return figures
 
 
-def reconstruction_sound(
+def reconstruction_spectrograms(
     original: NDArray[np.float32],
     masked: NDArray[np.bool_],
     rebuilt: NDArray[np.float32],
-    told: bool,
+    true_stats: bool,
     name: str,
-) -> Picture:
-    """Three spectrograms ``(T, F)``: heard, masked, reconstructed; ``masked`` ``(T,)``."""
+) -> SvgFigure:
+    """Three spectrograms ``(T, F)``: input, masked, reconstructed; ``masked`` is ``(T,)``."""
     with drawing(8.0, 4.6) as figure:
-        share = draw_sound(figure, original, masked, rebuilt, told)
-        return to_picture(figure, f"spectrogram of {name}: input, {share}, reconstructed")
+        masked_title = draw_spectrograms(figure, original, masked, rebuilt, true_stats)
+        return to_picture(figure, f"spectrogram of {name}: input, {masked_title}, reconstructed")
 
 
-def draw_sound(
+def draw_spectrograms(
     figure: Figure,
     original: NDArray[np.float32],
     masked: NDArray[np.bool_],
     rebuilt: NDArray[np.float32],
-    told: bool,
+    true_stats: bool,
 ) -> str:
-    """What :func:`reconstruction_sound` shows; returns the share masked, in words."""
+    """Draw :func:`reconstruction_spectrograms` into ``figure``; return the masked panel's title."""
     limits = tuple(np.quantile(original, [0.02, 0.998]))
-    share = f"{masked.mean():.0%} masked"
+    masked_title = f"{masked.mean():.0%} masked"
     axes = figure.subplots(3, 1, sharex=True)
     spectrogram(axes[0], original, "input", limits=limits)
-    spectrogram(axes[1], original, share, masked, limits)
+    spectrogram(axes[1], original, masked_title, masked, limits)
     spectrogram(
-        axes[2], rebuilt, f"reconstructed where it was masked{TOLD if told else ''}", limits=limits
+        axes[2],
+        rebuilt,
+        f"reconstructed where masked{TRUE_STATS if true_stats else ''}",
+        limits=limits,
     )
     axes[2].set_xlabel("seconds")
-    return share
+    return masked_title
 
 
 def reconstruction_frames(
     original: NDArray[np.float32],
     masked: NDArray[np.float32],
     rebuilt: NDArray[np.float32],
-    told: bool,
+    true_stats: bool,
     name: str,
-) -> Picture:
-    """Three strips of pictures ``(T, H, W, 3)`` in [0, 1]."""
+) -> SvgFigure:
+    """Three strips of video frames ``(T, H, W, 3)`` in [0, 1]."""
     with drawing(8.0, frames_height(len(original))) as figure:
-        draw_frames(figure, original, masked, rebuilt, told)
-        return to_picture(figure, f"pictures of {name}: input, masked, reconstructed")
+        draw_frames(figure, original, masked, rebuilt, true_stats)
+        return to_picture(figure, f"video frames of {name}: input, masked, reconstructed")
 
 
 def frames_height(columns: int) -> float:
-    """Inches of three strips of so many pictures, 8 inches wide."""
+    """Height in inches of three strips of ``columns`` frames, 8 inches wide."""
     return 3 * (8.0 / columns) + 0.6
 
 
@@ -251,60 +256,60 @@ def draw_frames(
     original: NDArray[np.float32],
     masked: NDArray[np.float32],
     rebuilt: NDArray[np.float32],
-    told: bool,
+    true_stats: bool,
 ) -> None:
-    """What :func:`reconstruction_frames` shows."""
-    title = f"reconstructed{TOLD if told else ''}"
+    """Draw :func:`reconstruction_frames` into ``figure``."""
+    title = f"reconstructed{TRUE_STATS if true_stats else ''}"
     strips = {"input": original, "masked": masked, title: rebuilt}
-    # A figure each: as a title of the first picture, a long one would push the second away.
-    for strip, (title, pictures) in zip(figure.subfigures(3, 1), strips.items(), strict=True):
+    # One subfigure per strip: a long title on the first frame's axes would displace the second.
+    for strip, (title, frames) in zip(figure.subfigures(3, 1), strips.items(), strict=True):
         strip.suptitle(title, x=0.0, ha="left", fontsize=STYLE["axes.titlesize"])
-        axes = strip.subplots(1, len(pictures), squeeze=False)[0]
-        for axis, picture in zip(axes, pictures, strict=True):
-            axis.imshow(picture.clip(0, 1), interpolation="nearest")
+        axes = strip.subplots(1, len(frames), squeeze=False)[0]
+        for axis, frame in zip(axes, frames, strict=True):
+            axis.imshow(frame.clip(0, 1), interpolation="nearest")
             axis.set_axis_off()
 
 
-def alignment(clip: Alignment, name: str) -> Picture:
-    """Spectrogram, CTC's posteriors and the decoder's attention over the same seconds."""
+def alignment(clip: Alignment, name: str) -> SvgFigure:
+    """Spectrogram, CTC posteriors and decoder attention over a common time axis."""
     with drawing(8.0, alignment_height(clip)) as figure:
-        named = draw_alignment(figure, clip)
-        return to_picture(figure, f"{' and '.join(named)} of {name}")
+        panels = draw_alignment(figure, clip)
+        return to_picture(figure, f"{' and '.join(panels)} of {name}")
 
 
 def alignment_height(clip: Alignment) -> float:
-    """Inches of its parts under one another."""
+    """Height in inches of :func:`alignment`'s figure."""
     return 0.7 + sum(_heights(clip).values())
 
 
 def draw_alignment(figure: Figure, clip: Alignment) -> list[str]:
-    """What :func:`alignment` shows; returns what it is, in words."""
+    """Draw :func:`alignment` into ``figure``; return the names of the panels below the first."""
     heights = _heights(clip)
     subplots = figure.subplots(len(heights), 1, sharex=True, height_ratios=list(heights.values()))
     axes = dict(zip(heights, subplots, strict=True))
-    spectrogram(axes[SOUND], clip.sound, "spectrogram")
+    spectrogram(axes[SPECTROGRAM], clip.filterbank, "spectrogram")
     if CTC in axes:
-        title = "posteriors of the labels CTC emits"
+        title = "posteriors of the labels emitted by CTC"
         heatmap(axes[CTC], clip.posteriors.T, clip.labels, title, heights[CTC])
         _write_emitted(axes[CTC], clip)
     if ATTENTION in axes:
-        title = "attention of the decoder (last layer)"
+        title = "decoder attention (last layer)"
         heatmap(axes[ATTENTION], clip.attention, clip.tokens, title, heights[ATTENTION])
     subplots[-1].set_xlabel("seconds")
-    subplots[-1].set_xlim(0, len(clip.sound) / FRAMES_A_SECOND)
+    subplots[-1].set_xlim(0, len(clip.filterbank) / FRAMES_A_SECOND)
     return list(heights)[1:]
 
 
 def _heights(clip: Alignment) -> dict[str, float]:
-    """Inches of each part that there is."""
+    """Height in inches of each panel that the clip has."""
     rows = {CTC: len(clip.labels), ATTENTION: 0 if clip.attention is None else len(clip.tokens)}
-    return {SOUND: 1.6} | {
-        part: min(0.5 + 0.14 * number, TALLEST) for part, number in rows.items() if number
+    return {SPECTROGRAM: 1.6} | {
+        part: min(0.5 + 0.14 * number, MAX_HEIGHT) for part, number in rows.items() if number
     }
 
 
 def _write_emitted(axis: Axes, clip: Alignment) -> None:
-    """Each label where and when greedy CTC emits it."""
+    """Write each label at the frame where greedy CTC emits it."""
     for frame, label in clip.emitted:
         if label in clip.labels:
             place = (FRAME_SECONDS * (frame + 0.5), clip.labels.index(label))
@@ -314,18 +319,18 @@ def _write_emitted(axis: Axes, clip: Alignment) -> None:
 def heatmap(
     axis: Axes, values: NDArray[np.float32], names: Sequence[str], title: str, inches: float
 ) -> None:
-    """Shares ``(rows, encoder frames)`` over seconds, first row on top.
+    """Plot probabilities ``(rows, encoder frames)`` over seconds, first row on top.
 
     Args:
-        inches: height; where not all names fit, one in so many is written.
+        inches: height; if not all names fit, only every n-th row is labelled.
     """
     extent = (0, FRAME_SECONDS * values.shape[1], len(names) - 0.5, -0.5)
-    # From transparent to blue: no ground of its own, so that it suits light and dark.
+    # From transparent to blue: without a background it suits light and dark pages.
     colours = np.zeros((*values.shape, 4))
     colours[..., :3] = mpl.colors.to_rgb(COLOURS[0])
     colours[..., 3] = np.clip(values / max(values.max(), 1e-9), 0, 1) ** 0.7
     axis.imshow(colours, aspect="auto", extent=extent, interpolation="nearest")
-    every = math.ceil(len(names) * NAME_PITCH / (72 * inches))
-    axis.set_yticks(range(0, len(names), every), names[::every], fontsize=NAME_POINTS)
+    every = math.ceil(len(names) * LABEL_PITCH / (72 * inches))
+    axis.set_yticks(range(0, len(names), every), names[::every], fontsize=LABEL_POINTS)
     axis.tick_params(axis="y", length=0)
-    axis.set_title(title if every == 1 else f"{title}; one row in {every} is named")
+    axis.set_title(title if every == 1 else f"{title}; one row in {every} is labelled")

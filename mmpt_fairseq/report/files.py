@@ -1,6 +1,6 @@
-"""What a checkpoint makes of files: ``mmpt-report CHECKPOINT FILE...``.
+"""Report on a checkpoint's output for given files: ``mmpt-report CHECKPOINT FILE...``.
 
-Stage 1 fills in what is masked of a clip; stages 2 and 3 write text, aligned with the sound.
+Stage 1 reconstructs a masked clip; stages 2 and 3 decode text, aligned with the audio.
 """
 
 import itertools
@@ -31,8 +31,8 @@ from mmpt_fairseq.data.waveform import SAMPLE_RATE, check_file, read_waveform, t
 from mmpt_fairseq.extensions import task_class, why_no_reconstruction
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.alignment import align
-from mmpt_fairseq.report.clips import Sound
-from mmpt_fairseq.report.figures import Picture, alignment, reconstruction
+from mmpt_fairseq.report.clips import AudioClip
+from mmpt_fairseq.report.figures import SvgFigure, alignment, reconstruction
 from mmpt_fairseq.report.probes import Probe
 from mmpt_fairseq.report.reconstruction import reconstruct_row
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
@@ -42,30 +42,30 @@ from mmpt_fairseq.transcription.model import LONGEST_PIECE, SpeechModel, load
 from mmpt_fairseq.transcription.search import Search, SearchOptions
 from mmpt_fairseq.transcription.segments import SoundSegment
 
-UNNAMEABLE = re.compile("[\t\r\n\ud800-\udfff]")  # the last: bytes that are not UTF-8
-MOST_PIECES = 6  # of a long recording on a page; each may last 20 s
+UNSUPPORTED = re.compile("[\t\r\n\ud800-\udfff]")  # surrogates stand for bytes that are not UTF-8
+MAX_PIECES = 6  # segments of a long recording on a page, of up to 20 s each
 
 
 @dataclass
-class Shown:
-    """A file, or a piece of a long one.
+class FileResult:
+    """Output for a file, or for a segment of a long one.
 
     Attributes:
-        text: what the model writes; None in stage 1.
-        sound: what was heard; None where the file holds none or none is used.
-        note: what is to be said of it: why it cannot be used, how it goes on.
+        text: decoded text; None in stage 1.
+        audio: the model's input; None if the file has no audio or it is not used.
+        note: a remark to show, such as why the file cannot be used or that it continues.
     """
 
     name: str
     text: str | None = None
-    sound: Sound | None = None
-    pictures: list[Picture] = field(default_factory=list)
+    audio: AudioClip | None = None
+    figures: list[SvgFigure] = field(default_factory=list)
     note: str = ""
 
 
 @dataclass
 class FilesPage:
-    """The page; ``faults`` are the sentences of the files that cannot be used."""
+    """The report's content; ``errors`` are the messages about files that cannot be used."""
 
     template: ClassVar[str] = "files"
     title: str
@@ -73,21 +73,21 @@ class FilesPage:
     checkpoint: str
     stage_1: bool
     files: int
-    shown: list[Shown]
-    faults: list[str]
+    results: list[FileResult]
+    errors: list[str]
     versions: dict[str, str]
 
 
 def collect_files(checkpoint: Path, paths: Sequence[Path], language: str | None) -> FilesPage:
-    """Draw what a checkpoint makes of each file; one that cannot be used is said and passed over.
+    """Run a checkpoint on each file; files that cannot be used are reported and skipped.
 
     Args:
-        language: of the text, for a model that writes several.
+        language: target language, for a multilingual model.
 
     Raises:
-        InputError: the checkpoint draws nothing, or no file can be used.
+        InputError: the checkpoint cannot be visualised, or no file can be used.
     """
-    refuse_without_reconstruction(checkpoint)
+    check_reconstructs(checkpoint)
     model = load(checkpoint, "cpu")
     if isinstance(model.task, AVPretrainingTask):
         show = partial(masked_file, model)
@@ -95,77 +95,79 @@ def collect_files(checkpoint: Path, paths: Sequence[Path], language: str | None)
         search = Search(model.model, model.task, SearchOptions(language=language))
         show = partial(aligned_file, model, search)
     else:
-        raise InputError(f"{checkpoint} is of no stage; give a checkpoint of stage 1, 2 or 3")
-    shown, faults = [], []
-    for path in tqdm(paths, desc="drawn", unit="file", disable=len(paths) == 1):
+        raise InputError(
+            f"{checkpoint} belongs to none of the stages; give a checkpoint of stage 1, 2 or 3"
+        )
+    results, errors = [], []
+    for path in tqdm(paths, desc="processed", unit="file", disable=len(paths) == 1):
         try:
             check_name(path)
-            shown += show(path)
+            results += show(path)
         except UnreadableClip as fault:
-            faults.append(str(fault))
-            shown.append(Shown(UNNAMEABLE.sub("?", str(path)), note=str(fault)))
-    if len(faults) == len(paths):
+            errors.append(str(fault))
+            results.append(FileResult(UNSUPPORTED.sub("?", str(path)), note=str(fault)))
+    if len(errors) == len(paths):
         none = f"none of the {len(paths)} files can be used: " if len(paths) > 1 else ""
-        raise InputError(none + faults[0])
+        raise InputError(none + errors[0])
     return FilesPage(
         title=f"{checkpoint.name} on {paths[0].name if len(paths) == 1 else 'files'}",
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         checkpoint=str(checkpoint),
         stage_1=isinstance(model.task, AVPretrainingTask),
         files=len(paths),
-        shown=shown,
-        faults=faults,
+        results=results,
+        errors=errors,
         versions=configs.versions(),
     )
 
 
-def refuse_without_reconstruction(checkpoint: Path) -> None:
-    """Raise InputError for a checkpoint of stage 1 that has never learnt to reconstruct."""
+def check_reconstructs(checkpoint: Path) -> None:
+    """Raise InputError for a stage 1 checkpoint that was not trained to reconstruct."""
     state = load_checkpoint(checkpoint)
     name, criterion = (str(settings_of(state, p).get("_name")) for p in ("task", "criterion"))
     if not issubclass(task_class(name, checkpoint), AVPretrainingTask):
         return
-    if why_not := why_no_reconstruction(criterion):
+    if reason_missing := why_no_reconstruction(criterion):
         raise InputError(
-            f"{checkpoint} shows nothing: {why_not}; give one that was trained by "
-            "mmpt_masked_reconstruction or with it"
+            f"{checkpoint} has nothing to show: {reason_missing}; give one trained with "
+            "mmpt_masked_reconstruction or a criterion that includes it"
         )
 
 
 def check_name(path: Path) -> None:
-    """Raise UnreadableClip for a name that neither a manifest nor a page can hold."""
-    if UNNAMEABLE.search(str(path.resolve())):
+    """Raise UnreadableClip for a path that neither a manifest nor a page can represent."""
+    if UNSUPPORTED.search(str(path.resolve())):
         raise UnreadableClip(
-            f"{str(path)!a} has a tab, a line break or what is not UTF-8 in its name; rename it"
+            f"{str(path)!a} has a tab, a line break or non-UTF-8 bytes in its path; rename it"
         )
 
 
-def masked_file(model: SpeechModel, path: Path) -> Iterator[Shown]:
-    """A clip as stage 1's validation sees it: its first seconds, and pictures of these.
+def masked_file(model: SpeechModel, path: Path) -> Iterator[FileResult]:
+    """Reconstruct a masked clip as in stage 1's validation, which takes its first seconds.
 
     Raises:
-        UnreadableClip: it cannot be read, or holds nothing that the model takes.
+        UnreadableClip: it cannot be read, or has no modality that the model takes.
     """
     row = manifest_row(path, model.task.cfg.max_audio_frames)
     if not model.task.cfg.use_video:
         row["video"] = ""
         if not row["audio"]:
-            raise UnreadableClip(f"{path} has no sound, and the model takes nothing else")
+            raise UnreadableClip(f"{path} has no audio, which is all that this model takes")
     with TemporaryDirectory() as folder, input_error_on_exit():
         write_manifest(Path(folder) / "file.tsv", [row])
         model.task.cfg.data = folder
-        model.task.cfg.decodes_with = model.path  # tells the task that nothing is trained on
+        model.task.cfg.decodes_with = model.path  # the task then treats no split as training data
         model.task.load_dataset("file")
         clip = reconstruct_row(Probe(model.model, model.task, model.task.dataset("file")), 0)
-    sound = Sound(to_flac(read_waveform(row["audio"]))) if row["audio"] else None
-    yield Shown(str(path), sound=sound, pictures=reconstruction(clip, str(path)))
+    audio = AudioClip(to_flac(read_waveform(row["audio"]))) if row["audio"] else None
+    yield FileResult(str(path), audio=audio, figures=reconstruction(clip, str(path)))
 
 
 def manifest_row(path: Path, frames: int) -> dict[str, object]:
-    """The row that describes a file to stage 1, with only as much sound as ``frames`` need.
+    """The manifest row of a file for stage 1, with its audio cut to ``frames`` filterbank frames.
 
     Raises:
-        UnreadableClip: no such file, or it is damaged.
+        UnreadableClip: the file does not exist or is damaged.
     """
     check_file(str(path))
     recording = inspect(str(path.resolve()))
@@ -175,7 +177,7 @@ def manifest_row(path: Path, frames: int) -> dict[str, object]:
     samples = round(recording.samples * SAMPLE_RATE / recording.rate) if recording.rate else 0
     audio = video = ""
     if recording.rate:
-        # A file of hours is not to be decoded for its first seconds.
+        # Avoids decoding hours of audio for the first seconds.
         kept = -(-(frames * FRAME_SHIFT + FRAME_LENGTH) * recording.rate // SAMPLE_RATE)
         part = f":0:{kept}" if kept < recording.samples else ""
         audio = f"{path.resolve()}{part}"
@@ -190,15 +192,15 @@ def manifest_row(path: Path, frames: int) -> dict[str, object]:
     }
 
 
-def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[Shown]:
-    """A file's pieces, cut as for transcription: what is written, and what is heard when.
+def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[FileResult]:
+    """Decode a file in segments, as for transcription, and align the text of each.
 
     Raises:
-        UnreadableClip: it cannot be read, or holds no sound.
+        UnreadableClip: it cannot be read, or has no audio.
     """
     limit = model.task.cfg.max_source_positions / FRAMES_A_SECOND
-    found = list(itertools.islice(cuts(str(path), min(LONGEST_PIECE, limit)), MOST_PIECES + 1))
-    shown = found[:MOST_PIECES]
+    found = list(itertools.islice(cuts(str(path), min(LONGEST_PIECE, limit)), MAX_PIECES + 1))
+    shown = found[:MAX_PIECES]
     for segment in shown:
         name = str(path)
         if len(found) > 1:
@@ -206,16 +208,18 @@ def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[Sho
             name += f", {start / SAMPLE_RATE:.1f} to {end / SAMPLE_RATE:.1f} s"
         one = aligned_piece(model, search, segment, name)
         if segment is shown[-1] and len(found) > len(shown):
-            one.note = f"{one.note} The file goes on; mmpt-transcribe writes it all.".strip()
+            one.note = f"{one.note} The file continues; mmpt-transcribe decodes all of it.".strip()
         yield one
 
 
-def aligned_piece(model: SpeechModel, search: Search, segment: SoundSegment, name: str) -> Shown:
-    """One piece decoded and drawn; silence has no words and no picture."""
+def aligned_piece(
+    model: SpeechModel, search: Search, segment: SoundSegment, name: str
+) -> FileResult:
+    """Decode and plot one segment; a silent one has no text and no figure."""
     piece = heard(segment, name)
-    sound = Sound(to_flac(segment.waveform))
+    audio = AudioClip(to_flac(segment.waveform))
     if piece.silent:
-        return Shown(name, "", sound, note="It is silent: nothing is decoded.")
+        return FileResult(name, "", audio, note="Silent, so nothing is decoded.")
     [hypothesis] = search.hypotheses([piece.features])
     source = torch.from_numpy(piece.features)[None]
     clip = align(
@@ -227,4 +231,4 @@ def aligned_piece(model: SpeechModel, search: Search, segment: SoundSegment, nam
         search.prefix,
     )
     text = " ".join(word.text for word in search.words(hypothesis))
-    return Shown(name, text, sound, [alignment(clip, name)])
+    return FileResult(name, text, audio, [alignment(clip, name)])

@@ -1,8 +1,8 @@
-"""A training's log as curves: what ``fairseq-hydra-train`` leaves in its folder, of any attempt.
+"""Parse the training log that ``fairseq-hydra-train`` leaves in its folder into curves.
 
-Hydra's ``hydra_train.log`` and the ``log.txt`` of our examples are read, with fairseq's progress
-lines in JSON (``common.log_format=json``) or in its simple format. A training that was resumed has
-several attempts in one log; where two speak of the same update, the later one is right.
+Hydra's ``hydra_train.log`` and the example scripts' ``log.txt`` are read, with fairseq's progress
+lines in JSON (``common.log_format=json``) or in its simple format. A resumed training has several
+attempts in one log; where two report the same update, the later one counts.
 """
 
 import ast
@@ -15,14 +15,14 @@ from datetime import datetime
 from pathlib import Path
 
 NAMES = ("hydra_train.log", "log.txt")
-TAIL = 12  # last lines kept
+TAIL = 12  # number of last lines kept
 # [2026-11-23 06:17:33,514][train_inner][INFO] - message      (Hydra)
 # 2026-11-23 06:17:33 | INFO | train_inner | message            (fairseq)
-_STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-_HYDRA = re.compile(rf"\[({_STAMP})(?:,\d+)?\]\[([^\]]+)\]\[[A-Z]+\] - (.*)$")
-_FAIRSEQ = re.compile(rf"({_STAMP}) \| [A-Z]+ \| ([^|]+) \| (.*)$")
-_OURS, _ERROR = re.compile("mmpt_fairseq: "), re.compile(r"[\w.]*(Error|Exception)\b")
-_FAULT = re.compile(r"Traceback \(most recent call last\)|Error executing job|mmpt_fairseq: ")
+_TIMESTAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+_HYDRA = re.compile(rf"\[({_TIMESTAMP})(?:,\d+)?\]\[([^\]]+)\]\[[A-Z]+\] - (.*)$")
+_FAIRSEQ = re.compile(rf"({_TIMESTAMP}) \| [A-Z]+ \| ([^|]+) \| (.*)$")
+_OWN_MESSAGE, _ERROR = re.compile("mmpt_fairseq: "), re.compile(r"[\w.]*(Error|Exception)\b")
+_FAILURE = re.compile(r"Traceback \(most recent call last\)|Error executing job|mmpt_fairseq: ")
 TRAIN = ("train_inner", "train")
 
 Curve = dict[int, float]  # update -> value
@@ -30,24 +30,25 @@ Curve = dict[int, float]  # update -> value
 
 @dataclass
 class TrainingLog:
-    """One training over all its attempts.
+    """The log of one training, over all its attempts.
 
     Attributes:
-        path: the file it was read from.
-        cfg: the config of the last attempt as fairseq printed it, or None.
-        command: what was typed to start the last attempt, or None.
-        attempts: how often it was started.
-        curves: tag (``train_inner``: means since the last line, ``train``: over an epoch, or the
-            name of a validation split), then metric, to values by update.
-        updates: the last update that the log speaks of.
-        finished: whether the last attempt ended by itself.
-        fault: whether it ended with a traceback or a sentence of ours.
-        began: whether any attempt got as far as training.
-        refused: what a last attempt said that did not, after one that did; config, command and end
-            are then those of the one before. None where there was no such attempt.
+        path: the log file.
+        cfg: config of the last attempt as printed by fairseq, or None.
+        command: command line of the last attempt, or None.
+        attempts: number of starts.
+        curves: values by update, by tag (``train_inner``: means since the previous line;
+            ``train``: means over an epoch; or the name of a validation split) and metric.
+        updates: the last update in the log.
+        finished: whether the last attempt ran to completion.
+        failed: whether it ended with a traceback or an error message of mmpt_fairseq.
+        began_training: whether any attempt started training.
+        failed_restart: last message of an attempt that failed before training, if an earlier
+            attempt did train; ``cfg``, ``command`` and ``finished`` are then those of the earlier
+            one. Otherwise None.
         seconds: from first to last line, summed over attempts.
-        ended: the time of the last line.
-        tail: the last lines, without a torn one.
+        ended: time of the last line.
+        tail: the last lines, without a truncated one.
     """
 
     path: Path
@@ -59,42 +60,42 @@ class TrainingLog:
     )
     updates: int = 0
     finished: bool = False
-    fault: bool = False
-    began: bool = False
-    refused: str | None = None
+    failed: bool = False
+    began_training: bool = False
+    failed_restart: str | None = None
     seconds: float = 0.0
     ended: datetime | None = None
     tail: list[str] = field(default_factory=list)
 
     @property
-    def said(self) -> str:
-        """Our sentence or the error among the last lines, else the last of them."""
+    def last_message(self) -> str:
+        """The last mmpt_fairseq message or else exception in ``tail``, else its last line."""
         lines = [line.strip() for line in self.tail[::-1]]
-        for kind in (_OURS, _ERROR):
+        for kind in (_OWN_MESSAGE, _ERROR):
             for line in filter(kind.match, lines):
                 return line.removeprefix("mmpt_fairseq: ")
         return lines[0] if lines else ""
 
     def curve(self, metric: str) -> Curve:
-        """A training metric between progress lines, or per epoch where those are too few."""
+        """A training metric by progress line, or by epoch if there are too few of those."""
         inner, epochs = (self.curves[tag][metric] for tag in TRAIN)
         return inner if len(inner) >= min(5, len(epochs)) else epochs
 
     def validation(self) -> dict[str, dict[str, Curve]]:
-        """Metrics of every validation split."""
+        """Curves of every validation split, by metric."""
         return {tag: dict(by) for tag, by in self.curves.items() if tag not in TRAIN and by}
 
     def metrics(self) -> list[str]:
-        """Names of everything that was logged in training."""
+        """Names of the metrics logged in training."""
         names = {name: None for tag in TRAIN for name in self.curves[tag]}
         return [name for name in names if self.curve(name)]
 
 
 def read_log(folder: Path) -> TrainingLog | None:
-    """The log of the training in ``folder``, None where there is none.
+    """Read the log of the training in ``folder``; None if there is none.
 
-    Both files may be there, one of them from attempts that were launched otherwise: the one that
-    reaches further is taken, and ``log.txt`` among equals, for it has the tracebacks.
+    If both files exist (attempts may have been launched differently), the one with the later end is
+    used, or ``log.txt`` if they are equal, because it has the tracebacks.
     """
     logs = [parse(folder / name) for name in NAMES if (folder / name).is_file()]
     logs = [log for log in logs if log.attempts or log.updates]
@@ -102,11 +103,11 @@ def read_log(folder: Path) -> TrainingLog | None:
 
 
 def parse(path: Path) -> TrainingLog:
-    """Read a log, whatever it holds."""
+    """Parse a log file; unknown lines are ignored."""
     reader = _Reader(TrainingLog(path))
     text = path.read_text(encoding="utf-8", errors="replace")
     lines = text.split("\n")
-    lines.pop()  # empty, or torn: what is behind the last end of line
+    lines.pop()  # what follows the last line end: empty, or a truncated line
     for line in lines:
         reader.read(line)
     reader.end()
@@ -114,15 +115,15 @@ def parse(path: Path) -> TrainingLog:
 
 
 class _Reader:
-    """Reads a log line by line; remembers where the present attempt stands."""
+    """Line-by-line log parser that keeps the state of the current attempt."""
 
-    # What an attempt says of the whole training.
+    # Fields of the log that a failed restart must not change.
     OUTCOME = ("cfg", "command", "finished")
 
     def __init__(self, log: TrainingLog) -> None:
         self.log = log
-        self.outcome: dict = {}  # of the attempts before, if any got as far as training
-        self.training = False  # whether the present attempt did
+        self.outcome: dict = {}  # of earlier attempts, if any of them trained
+        self.began_training = False  # in the current attempt
         self.tail: deque[str] = deque(maxlen=TAIL)
         self.resuming = False
         self.begin: datetime | None = None
@@ -130,8 +131,8 @@ class _Reader:
     def read(self, line: str) -> None:
         if line.strip():
             self.tail.append(line[:500])
-        if _FAULT.match(line):
-            self.log.fault = True
+        if _FAILURE.match(line):
+            self.log.failed = True
         parts = _split(line)
         if parts is None:
             return
@@ -143,7 +144,7 @@ class _Reader:
         if name.startswith("mmpt_fairseq") and message.startswith("command: "):
             self.log.command = message.removeprefix("command: ")
         if message.startswith("begin training epoch"):
-            self.training = self.log.began = True
+            self.began_training = self.log.began_training = True
         if message.startswith("done training"):
             self.log.finished = True
         entry = progress(name, message)
@@ -153,13 +154,13 @@ class _Reader:
     def start(self, message: str, time: datetime) -> None:
         self.end()
         outcome = {name: getattr(self.log, name) for name in self.OUTCOME}
-        self.outcome = outcome if self.log.began else {}
-        self.training = False
+        self.outcome = outcome if self.log.began_training else {}
+        self.began_training = False
         self.begin = time
         self.log.attempts += 1
         self.log.cfg = parse_config(message) or self.log.cfg
-        self.log.finished = self.log.fault = False
-        self.log.refused = None
+        self.log.finished = self.log.failed = False
+        self.log.failed_restart = None
         self.resuming = True
 
     def end(self) -> None:
@@ -167,16 +168,16 @@ class _Reader:
             self.log.seconds += (self.log.ended - self.begin).total_seconds()
         self.begin = None
         self.log.tail = list(self.tail)
-        if self.outcome and self.log.fault and not self.training:
-            self.log.refused = self.log.said
+        if self.outcome and self.log.failed and not self.began_training:
+            self.log.failed_restart = self.log.last_message
             vars(self.log).update(self.outcome)
-            self.log.fault = not self.log.finished  # it does not go on either
+            self.log.failed = not self.log.finished  # the earlier attempt is not running either
 
     def add(self, tag: str, entry: dict[str, float]) -> None:
         update = int(entry.pop("num_updates", -1))
         if update < 0:
             return
-        self.training = self.log.began = True
+        self.began_training = self.log.began_training = True
         if self.resuming:
             self.forget_from(update)
         self.resuming = False
@@ -186,7 +187,7 @@ class _Reader:
         self.log.updates = max(self.log.updates, update)
 
     def forget_from(self, update: int) -> None:
-        """Drop what earlier attempts said of updates that the present one has done again."""
+        """Drop values of earlier attempts for updates that the current one has repeated."""
         for metrics in self.log.curves.values():
             for name, curve in metrics.items():
                 metrics[name] = {u: value for u, value in curve.items() if u < update}
@@ -194,8 +195,8 @@ class _Reader:
 
 
 def _split(line: str) -> tuple[datetime, str, str] | None:
-    """Time, logger and message. A line may follow the torso of one that a kill cut off."""
-    found = list(re.finditer(rf"\[{_STAMP},\d+\]\[(?=\S+\]\[[A-Z]+\] - )", line))
+    """Time, logger and message of a line, which may follow a line truncated by a kill."""
+    found = list(re.finditer(rf"\[{_TIMESTAMP},\d+\]\[(?=\S+\]\[[A-Z]+\] - )", line))
     match = _HYDRA.match(line[found[-1].start() :]) if found else _FAIRSEQ.match(line)
     if match is None:
         return None
@@ -203,7 +204,7 @@ def _split(line: str) -> tuple[datetime, str, str] | None:
 
 
 def progress(tag: str, message: str) -> dict[str, float] | None:
-    """Metrics in one of fairseq's progress lines, None for any other line or a torn one."""
+    """Metrics in one of fairseq's progress lines; None for other or truncated lines."""
     if message.startswith('{"epoch"'):
         try:
             pairs = json.loads(message).items()
@@ -230,19 +231,19 @@ def _numbers(pairs) -> dict[str, float]:
 
 
 def parse_config(message: str) -> dict | None:
-    """The config that fairseq prints as Python's repr of a dict, None where it is cut off.
+    """Parse the config that fairseq prints as the repr of a dict; None if it is truncated.
 
-    Members of enumerations stand in it as bare words, which become strings.
+    Enum members, printed as bare names, become strings.
     """
     try:
-        tree = _WordsToStrings().visit(ast.parse(message, mode="eval"))
+        tree = _NamesToStrings().visit(ast.parse(message, mode="eval"))
         config = ast.literal_eval(tree)
     except (SyntaxError, ValueError):
         return None
     return config if isinstance(config, dict) else None
 
 
-class _WordsToStrings(ast.NodeTransformer):
+class _NamesToStrings(ast.NodeTransformer):
     NUMBERS = {"inf": math.inf, "nan": math.nan}
 
     def visit_Name(self, node: ast.Name) -> ast.Constant:

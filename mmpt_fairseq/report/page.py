@@ -1,4 +1,4 @@
-"""A report's content as one HTML file, and as Markdown with its pictures beside it."""
+"""Render a report as a single HTML file, and as Markdown with its figures in a folder."""
 
 import html
 import math
@@ -11,32 +11,32 @@ import jinja2
 from manifests.common import atomic_path
 from manifests.errors import InputError
 from mmpt_fairseq.report import configs
-from mmpt_fairseq.report.clips import Sound
+from mmpt_fairseq.report.clips import AudioClip
 from mmpt_fairseq.report.content import Page, Setup, state_of
-from mmpt_fairseq.report.figures import Picture
+from mmpt_fairseq.report.figures import SvgFigure
 from mmpt_fairseq.report.files import FilesPage
 from mmpt_fairseq.report.results import HEADINGS
 
 TEMPLATES = Path(__file__).parent / "templates"
-OURS = re.compile(r"\d\d+-.*\.(svg|flac)|.*\.yaml")  # files of an earlier page
+GENERATED = re.compile(r"\d\d+-.*\.(svg|flac)|.*\.yaml")  # files of an earlier report
 
 
 class Files:
-    """The folder beside the page: every file gets a number and a name, and is written once."""
+    """Writer for the Markdown page's folder; figures and audio get numbered names."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.count = 0
         self.written: set[str] = set()
 
-    def picture(self, picture: Picture) -> str:
-        return self._write(picture.alt, "svg", picture.file.encode())
+    def figure(self, figure: SvgFigure) -> str:
+        return self._write(figure.alt, "svg", figure.file.encode())
 
-    def sound(self, name: str, sound: Sound) -> str:
-        return self._write(Path(name).name, "flac", sound.flac)  # without its folders
+    def audio(self, name: str, audio: AudioClip) -> str:
+        return self._write(Path(name).name, "flac", audio.flac)  # without folders
 
     def recipe(self, setup: Setup) -> str:
-        # Hydra looks it up by this very name.
+        # Hydra looks the config up by this exact name.
         return self._keep(f"{configs.file_name(setup.run)}.yaml", setup.recipe.encode())
 
     def _write(self, name: str, suffix: str, content: bytes) -> str:
@@ -50,19 +50,19 @@ class Files:
         return quote(f"{self.folder.name}/{name}")
 
     def remove_stale(self) -> None:
-        """Remove what an earlier page left and this one does not name."""
+        """Remove files of an earlier report that were not written again."""
         for path in self.folder.iterdir():
-            if OURS.fullmatch(path.name) and path.name not in self.written:
+            if GENERATED.fullmatch(path.name) and path.name not in self.written:
                 path.unlink()
 
 
 def write(page: Page | FilesPage, out: Path) -> list[Path]:
-    """Write the page at ``out`` (``.html``), ``.md`` beside it and its files; returns both.
+    """Write ``out`` (``.html``), the ``.md`` next to it, and its files; return both pages.
 
-    Each is whole or as it was before: what is being written has another name until it is done.
+    Each page is written atomically, under a temporary name until it is complete.
 
     Raises:
-        InputError: nothing can be written there.
+        InputError: cannot write there.
     """
     try:
         return _write(page, out)
@@ -85,12 +85,12 @@ def _write(page: Page | FilesPage, out: Path) -> list[Path]:
 
 
 def files_folder(out: Path) -> Path:
-    """Where the Markdown page's pictures lie."""
+    """Folder of the Markdown page's figures."""
     return out.with_name(f"{out.stem}_files")
 
 
 def render_html(page: Page | FilesPage) -> str:
-    """One file that needs no other; text of runs and clips is escaped."""
+    """Render a self-contained HTML page; text of runs and clips is escaped."""
     environment = _environment(autoescape=True, trim_blocks=True)
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     template = environment.get_template(f"{page.template}.html.j2")
@@ -98,8 +98,8 @@ def render_html(page: Page | FilesPage) -> str:
 
 
 def render_markdown(page: Page | FilesPage, files: Files) -> str:
-    """The same in Markdown; ``files`` takes pictures and sounds."""
-    # Lines of statements leave empty lines, which end Markdown's paragraphs; many are as good as
+    """Render as Markdown; figures and audio are written to ``files``."""
+    # Statement lines leave empty lines, which end Markdown's paragraphs; several are reduced to
     # one.
     environment = _environment(autoescape=False, trim_blocks=False)
     template = environment.get_template(f"{page.template}.md.j2")
@@ -120,37 +120,37 @@ def _environment(autoescape: bool, trim_blocks: bool) -> jinja2.Environment:
         "headings": HEADINGS,
         "number": number,
         "percent": percent,
-        "plain": plain,
+        "log_value": log_value,
         "duration": duration,
-        "share": share,
-        "several": several,
+        "css_width": css_width,
+        "plural": plural,
         "state_of": state_of,
         "file_name": configs.file_name,
     }
     return environment
 
 
-def number(value: float, beside: float | None = None) -> str:
-    """A score with one decimal, two below 10; or as many as the score has that it stands beside."""
+def number(value: float, like: float | None = None) -> str:
+    """Format a score with one decimal, or two below 10; with the decimals of ``like`` if given."""
     if not math.isfinite(value):
         return "–"
-    return f"{value:.1f}" if abs(value if beside is None else beside) >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if abs(value if like is None else like) >= 10 else f"{value:.2f}"
 
 
 def percent(value: float) -> str:
-    """A signed difference in percent."""
+    """Format a signed difference in percent."""
     return f"{value:+.1f} %".replace("-", "−") if math.isfinite(value) else "–"
 
 
-def plain(value: float | None) -> str:
-    """A figure of the log with three digits, a dash where there is none."""
+def log_value(value: float | None) -> str:
+    """Format a logged number with three digits, or a dash if there is none."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 100 or float(value).is_integer() else f"{value:.3g}"
 
 
 def duration(seconds: float | None) -> str:
-    """Hours and minutes, or minutes and seconds."""
+    """Format seconds as hours and minutes, or minutes and seconds."""
     if seconds is None:
         return "–"
     minutes, rest = divmod(round(seconds), 60)
@@ -159,23 +159,23 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def several(count: int, thing: str) -> str:
+def plural(count: int, thing: str) -> str:
     """``1 training``, ``2 trainings``."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def share(value: float, top: float) -> str:
-    """A width in CSS."""
-    part = value / top if top > 0 and math.isfinite(value) else 0.0
-    return f"{100 * min(max(part, 0.0), 1.0):.2f}%"
+def css_width(value: float, top: float) -> str:
+    """``value`` as a CSS percentage of ``top``."""
+    fraction = value / top if top > 0 and math.isfinite(value) else 0.0
+    return f"{100 * min(max(fraction, 0.0), 1.0):.2f}%"
 
 
 def escape_markdown(text: object) -> str:
-    """Text that Markdown and the HTML within it leave as it is, on one line."""
+    """Escape text for Markdown and embedded HTML, on one line."""
     escaped = re.sub(r"([\\`*_\[\]#|~])", r"\\\1", html.escape(str(text), quote=False))
     return " ".join(escaped.split())
 
 
 def escape_fence(text: object) -> str:
-    """Text that cannot end a fenced block."""
+    """Escape text so that it cannot end a fenced block."""
     return str(text).replace("```", "'''")

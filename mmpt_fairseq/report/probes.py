@@ -1,4 +1,4 @@
-"""A trained model with the data it is shown: what the pictures of the page are computed from."""
+"""Trained models loaded together with a data split, from which the figures are computed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class Probe:
 
 
 def load_probe(checkpoint: Path, manifest: Path) -> Probe:
-    """The model in ``checkpoint``, and the split that ``manifest`` is, untouched by augmentation.
+    """Load the model in ``checkpoint``, and ``manifest`` as a split without augmentation.
 
     Raises:
-        InputError: either is not there or not readable.
+        InputError: either is missing or unreadable.
     """
     state = load_checkpoint(checkpoint)
     if not manifest.is_file():
@@ -38,7 +38,7 @@ def load_probe(checkpoint: Path, manifest: Path) -> Probe:
     cfg = OmegaConf.create(state["cfg"])
     with open_dict(cfg):
         cfg.task.data = str(manifest.parent)
-        # Tells the task that nothing is trained on, so that no row is left out or changed.
+        # So that the task treats no split as training data, and omits or changes no row.
         cfg.task.decodes_with = str(checkpoint)
     task = tasks.setup_task(cfg.task)
     [model], _ = checkpoint_utils.load_model_ensemble([str(checkpoint)], task=task)
@@ -47,11 +47,11 @@ def load_probe(checkpoint: Path, manifest: Path) -> Probe:
     return Probe(model, task, task.dataset(manifest.stem))
 
 
-def usable(item: object) -> object:
-    """A dataset's item; datasets hand out the fault of a clip that cannot be used in its place.
+def usable_item(item: object) -> object:
+    """Return a dataset's item, or raise it: datasets return the exception for an unusable clip.
 
     Raises:
-        UnreadableClip: it is one.
+        UnreadableClip: the item is one.
     """
     if isinstance(item, UnreadableClip):
         raise item
@@ -59,10 +59,10 @@ def usable(item: object) -> object:
 
 
 def attempt(function: Callable[..., Result], *arguments: object) -> tuple[Result | None, str]:
-    """A result, or None and the reason.
+    """Return a function's result and "", or None and the error message.
 
-    A page is written whatever became of checkpoints and clips: what cannot be shown is said in its
-    place. So any failure ends here, also SystemExit, by which tasks leave fairseq's commands.
+    The report is written even if checkpoints or clips are unusable, with the reason in their place.
+    So this catches every failure, including SystemExit, with which tasks abort fairseq's commands.
     """
     try:
         return function(*arguments), ""

@@ -1,4 +1,4 @@
-"""What a stage 1 model makes of a masked clip."""
+"""Reconstruction of a masked clip by a stage 1 model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,38 +13,38 @@ from manifests.errors import InputError
 from mmpt_fairseq.data.audio import MIN_VARIANCE, SUBSAMPLING, read_filterbank, subsampled
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel
 from mmpt_fairseq.modules.vit import VideoPatches, scaled
-from mmpt_fairseq.report.probes import Probe, load_probe, usable
+from mmpt_fairseq.report.probes import Probe, load_probe, usable_item
 
-GREY = 0.55  # of what is masked, in pictures and spectrograms
-Pictures = NDArray[np.float32]  # (T, H, W, 3) in [0, 1]
+GREY = 0.55  # of masked regions in video frames and spectrograms
+Frames = NDArray[np.float32]  # (T, H, W, 3) in [0, 1]
 
 
 @dataclass
 class MaskedClip:
-    """A clip before and after, in the scale of the model's input or as log mel energies.
+    """A clip and its reconstruction, in the scale of the model's input or as log mel energies.
 
     Attributes:
-        name: its id.
-        sound: ``(T, F)``; None without sound, as ``masked`` and ``rebuilt``.
+        name: the clip's id.
+        sound: ``(T, F)``; None without audio, like ``masked`` and ``rebuilt``.
         masked: ``(T,)``, True = masked.
-        rebuilt: ``(T, F)``, what the model made of it where it was masked, else ``sound``.
-        pictures: input, masked (grey) and rebuilt, or None without video.
-        told: each hidden patch's mean and scale are the true ones (``model.normalise_targets``).
+        rebuilt: ``(T, F)``, the model's output where masked, else ``sound``.
+        pictures: video frames: input, masked (grey) and reconstructed; None without video.
+        true_stats: masked patches have their true mean and scale (``model.normalise_targets``).
     """
 
     name: str = ""
     sound: NDArray[np.float32] | None = None
     masked: NDArray[np.bool_] | None = None
     rebuilt: NDArray[np.float32] | None = None
-    pictures: tuple[Pictures, Pictures, Pictures] | None = None
-    told: bool = False
+    pictures: tuple[Frames, Frames, Frames] | None = None
+    true_stats: bool = False
 
 
 def reconstruct(checkpoint: Path, manifest: Path) -> MaskedClip:
-    """Mask and rebuild a clip of a split as stage 1's validation does: one with video if any has.
+    """Mask and reconstruct a clip as in stage 1's validation: the first with video, else the first.
 
     Raises:
-        InputError: checkpoint, manifest or clip cannot be read, or this model never reconstructs.
+        InputError: checkpoint, manifest or clip cannot be read, or the model does not reconstruct.
     """
     probe = load_probe(checkpoint, manifest)
     rows = probe.dataset.manifest
@@ -53,19 +53,19 @@ def reconstruct(checkpoint: Path, manifest: Path) -> MaskedClip:
 
 
 def reconstruct_row(probe: Probe, row: int) -> MaskedClip:
-    """A row of a split as its model reconstructs it, its sound as log mel energies.
+    """Mask and reconstruct a row of the probe's split, with the audio as log mel energies.
 
     Raises:
         UnreadableClip: the clip cannot be used.
     """
     rows = probe.dataset.manifest
-    batch = probe.dataset.collater([usable(probe.dataset[row])])["net_input"]
+    batch = probe.dataset.collater([usable_item(probe.dataset[row])])["net_input"]
     clip = replace(rebuild(probe.model, batch), name=rows.column("id")[row])
     if clip.sound is None:
         return clip
     raw = read_filterbank(rows.resolve("audio", row, probe.task.cfg.audio_root))
     raw, masked = raw[: len(clip.sound)], clip.masked
-    # Where nothing of a short clip is visible, all of it was normalised.
+    # A short clip without any visible frame was normalised as a whole.
     seen = ~masked | masked.all()
     rebuilt = np.where(masked[:, None], denormalise(clip.rebuilt, raw, seen), raw)
     return replace(clip, sound=raw, rebuilt=rebuilt)
@@ -73,16 +73,15 @@ def reconstruct_row(probe: Probe, row: int) -> MaskedClip:
 
 @torch.no_grad()
 def rebuild(model: AVPretrainingModel, batch: dict[str, Tensor]) -> MaskedClip:
-    """What the model, in evaluation mode, makes of one clip of a batch: the first with video.
-
-    All is in the scale of the model's input.
+    """Reconstruct :func:`first_clip` of a batch, in the scale of the model's input.
 
     Args:
-        batch: the model's input, as the dataset's collater makes it.
+        model: in evaluation mode.
+        batch: the model's input, as built by the dataset's collater.
     """
     batch = first_clip(batch)
     result, _ = model(**batch)
-    clip = MaskedClip(told=model.normalise_targets)
+    clip = MaskedClip(true_stats=model.normalise_targets)
     if result.audio is not None:
         clip.sound = batch["audio"][0].float().cpu().numpy()
         frames, bins = clip.sound.shape
@@ -92,19 +91,19 @@ def rebuild(model: AVPretrainingModel, batch: dict[str, Tensor]) -> MaskedClip:
         clip.rebuilt = np.where(clip.masked[:, None], predicted, clip.sound)
     if result.video is not None:
         patches = model.video_encoder.patches
-        clip.pictures = _pictures(patches, batch["video"], batch["video_mask"], result.video)
+        clip.pictures = _masked_frames(patches, batch["video"], batch["video_mask"], result.video)
     return clip
 
 
 def first_clip(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The part of a batch that is one clip, without padding: the first with video if any has."""
+    """Select one clip of a batch, without padding: the first with video, else the first."""
     row = int(batch["video_rows" if "video_rows" in batch else "audio_rows"][0])
     clip = {}
     for modality in ("audio", "video"):
         rows = batch.get(f"{modality}_rows")
         for index in [] if rows is None else (rows == row).nonzero().flatten().tolist():
-            of_it = {name: x for name, x in batch.items() if name.startswith(modality)}
-            clip |= {name: x[index : index + 1] for name, x in of_it.items()}
+            parts = {name: x for name, x in batch.items() if name.startswith(modality)}
+            clip |= {name: x[index : index + 1] for name, x in parts.items()}
             clip[f"{modality}_rows"] = torch.zeros_like(rows[:1])
     if "audio" in clip:
         frames = int(clip["audio_lengths"])
@@ -117,21 +116,21 @@ def first_clip(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 def denormalise(
     features: NDArray[np.float32], raw: NDArray[np.float32], visible: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Undo :func:`mmpt_fairseq.data.audio.normalise` of ``raw`` by its ``visible`` frames.
+    """Undo :func:`mmpt_fairseq.data.audio.normalise`, using the ``visible`` frames of ``raw``.
 
     Args:
         features: ``(T, F)``, normalised.
         raw: ``(T, F)`` log mel energies of the clip.
-        visible: ``(T,)``, True = the frame counted.
+        visible: ``(T,)``, True = used for the statistics.
     """
     seen = raw[visible].astype(np.float64)
     scale = np.sqrt(np.maximum(seen.var(axis=0), MIN_VARIANCE))
     return (features * scale + seen.mean(axis=0)).astype(np.float32)
 
 
-def _pictures(
+def _masked_frames(
     patches: VideoPatches, video: Tensor, mask: Tensor, predicted: Tensor
-) -> tuple[Pictures, Pictures, Pictures]:
+) -> tuple[Frames, Frames, Frames]:
     hidden = mask[..., None]
     original = scaled(patches.cut(video)).float()
     grey = original.new_tensor(2 * GREY - 1)
@@ -140,19 +139,19 @@ def _pictures(
         torch.where(hidden, grey, original),
         torch.where(hidden, predicted.float(), original),
     )
-    return tuple(_to_pictures(patches.join(strip)[0]) for strip in strips)
+    return tuple(_to_frames(patches.join(strip)[0]) for strip in strips)
 
 
-def _to_pictures(video: Tensor) -> Pictures:
+def _to_frames(video: Tensor) -> Frames:
     """``(3, T, H, W)`` in [-1, 1] -> ``(T, H, W, 3)`` in [0, 1]."""
     return ((video.permute(1, 2, 3, 0) + 1) / 2).clamp(0, 1).cpu().numpy()
 
 
 def validation_manifest(data: Path, splits: Sequence[str]) -> Path:
-    """The manifest of the first validation split that is there.
+    """The manifest of the first validation split that exists.
 
     Raises:
-        InputError: none is.
+        InputError: none exists.
     """
     for split in splits:
         if (data / f"{split}.tsv").is_file():

@@ -1,7 +1,7 @@
-"""Decodes to tables: scores with intervals, seeds of one system in one row, against the baseline.
+"""Result tables of decodes: scores with intervals, seeds averaged, compared with the baseline.
 
-One table is one kind of task (recognition or translation), one language and one split. Runs that
-were decoded from different test sets never share one.
+There is one table per task (recognition or translation), language and split. Runs decoded from
+different test sets never share a table.
 """
 
 import re
@@ -34,12 +34,12 @@ HEADINGS = {"word": "WER %", "char": "CER %", "bleu": "BLEU"}
 
 
 @dataclass
-class Scored:
-    """A decode that is whole.
+class ScoredDecode:
+    """A complete decode with its references.
 
     Attributes:
         references, hypotheses: normalised text by row.
-        test_set: a hash of ids and references.
+        test_set: hash of ids and references.
     """
 
     decode: Decode
@@ -56,28 +56,28 @@ class Scored:
 
     @property
     def name(self) -> str:
-        """The training's folder, or the decode's where that is all there is."""
+        """Name of the training's folder, or of the decode's if the training is unknown."""
         return self.decode.run.name if self.decode.run else self.decode.name
 
     @cached_property
     def counts(self) -> dict[str, Counts]:
-        """Statistics by unit."""
+        """Scoring statistics by unit."""
         units = UNITS[self.kind]
         return {unit: count(self.references, self.hypotheses, unit) for unit in units}
 
 
 @dataclass
 class Row:
-    """One system: the decodes of one training, or of its repetitions with other seeds."""
+    """One system: the decode of one training, or of its repetitions with other seeds."""
 
-    members: list[Scored]
+    members: list[ScoredDecode]
     scores: dict[str, Interval] = field(default_factory=dict)
-    against: dict[str, Interval] = field(default_factory=dict)
+    vs_baseline: dict[str, Interval] = field(default_factory=dict)
     baseline: "Row | None" = None
-    namesakes: bool = False  # another row is of the same training, decoded alike
+    ambiguous_name: bool = False  # another row has the same training and decoding method
 
     @property
-    def first(self) -> Scored:
+    def first(self) -> ScoredDecode:
         return self.members[0]
 
     @property
@@ -86,13 +86,13 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The folder, with ``*`` for the seed where there are several."""
-        name = self.first.decode.name if self.namesakes else self.first.name
+        """Folder name, with ``seed*`` for several seeds."""
+        name = self.first.decode.name if self.ambiguous_name else self.first.name
         return SEED_FOLDER.sub("seed*", name) if len(self.members) > 1 else name
 
     @property
     def stages(self) -> str:
-        """What its encoder went through before."""
+        """Earlier stages of its encoder."""
         if self.run is None:
             return "unknown"
         return describe_lineage(self.run)
@@ -113,8 +113,8 @@ class Row:
             if self.run.get(key, 0)
         ]
         fresh = self.run.get("model.fresh_encoder_layers", 0)
-        but = f", but for {fresh} fresh layers" if parts and fresh else ""
-        return (" and ".join(parts) or "no") + but
+        exception = f", except {fresh} fresh layers" if parts and fresh else ""
+        return (" and ".join(parts) or "no") + exception
 
     @property
     def updates(self) -> int:
@@ -122,17 +122,17 @@ class Row:
 
     @property
     def by_seed(self) -> dict[int, dict[str, float]]:
-        """Each seed's scores."""
+        """Scores by seed and unit."""
         return {m.seed: {unit: c.value for unit, c in m.counts.items()} for m in self.members}
 
     def deviation(self, unit: str) -> float:
-        """Standard deviation over seeds (of a sample: n - 1)."""
+        """Sample standard deviation over seeds (n - 1)."""
         return float(np.std([m.counts[unit].value for m in self.members], ddof=1))
 
 
 @dataclass
 class Table:
-    """Systems that were decoded from one test set."""
+    """Systems decoded from one test set."""
 
     kind: str
     language: str
@@ -145,7 +145,7 @@ class Table:
 
     @property
     def size(self) -> str:
-        """Rows of the test set, of each where seeds have their own."""
+        """Number of rows of the test set, or of each if seeds have different ones."""
         sizes = sorted({len(m.references) for row in self.rows for m in row.members})
         return ", ".join(map(str, sizes))
 
@@ -158,33 +158,33 @@ class Table:
     def best(self) -> Row:
         """The row with the lowest error rate or highest BLEU."""
 
-        def badness(row: Row) -> list[float]:
+        def sort_key(row: Row) -> list[float]:
             return [(-1 if u == "bleu" else 1) * row.scores[u].value for u in self.units]
 
-        return min(self.rows, key=badness)
+        return min(self.rows, key=sort_key)
 
     def highest(self, unit: str) -> float:
-        """The upper end of all intervals."""
+        """The highest upper end of all intervals."""
         return max(row.scores[unit].high for row in self.rows)
 
-    def leads(self, row: Row, unit: str) -> bool:
-        """Whether no other row has a better score of this unit."""
+    def is_best(self, row: Row, unit: str) -> bool:
+        """Whether no other row has a better score in this unit."""
         values = [other.scores[unit].value for other in self.rows]
         return row.scores[unit].value == (max(values) if unit == "bleu" else min(values))
 
 
 def describe_lineage(run: Run) -> str:
-    """``scratch``, ``pre-trained``, ``pre-trained, mid-trained`` ..."""
+    """Earlier stages: ``scratch``, ``pre-trained``, ``pre-trained, mid-trained`` ..."""
     words = {PRETRAINING: "pre-trained", TRANSLATION: "mid-trained", RECOGNITION: "fine-tuned"}
     before = ", ".join(words.get(r.kind, r.kind) for r in run.lineage)
     return before or ("unknown start" if run.start_path else "scratch")
 
 
 def tables(decodes: Sequence[Decode]) -> tuple[list[Table], list[str]]:
-    """Tables of all whole decodes, and a sentence for each that is not.
+    """Tables of all complete decodes, and a note for each decode that cannot be scored.
 
     Raises:
-        InputError: one table would hold results on different test sets.
+        InputError: one table would mix results on different test sets.
     """
     scored, notes = [], []
     for decode in decodes:
@@ -192,22 +192,22 @@ def tables(decodes: Sequence[Decode]) -> tuple[list[Table], list[str]]:
             scored.append(read_scored(decode))
         except InputError as error:
             notes.append(f"{decode.name} is not scored: {error}")
-    parts: dict[tuple[str, str, str], list[Scored]] = {}
+    parts: dict[tuple[str, str, str], list[ScoredDecode]] = {}
     for one in scored:
         parts.setdefault((one.kind, one.language, one.decode.split), []).append(one)
     result = []
     for key, members in sorted(parts.items()):
         rows = _by_system(members)
-        _refuse_mixed(rows)
+        _check_same_test_set(rows)
         result.append(Table(*key, _with_scores(rows)))
     return result, notes
 
 
-def read_scored(decode: Decode) -> Scored:
-    """Hypotheses and references of a decode, which must be whole.
+def read_scored(decode: Decode) -> ScoredDecode:
+    """Read hypotheses and references of a decode, which must be complete.
 
     Raises:
-        InputError: the manifest is gone or another one, or hypotheses are missing.
+        InputError: the manifest is missing or does not match, or hypotheses are missing.
     """
     manifest = Manifest(decode.manifest, needs=["tgt_text"])
     hypotheses = read_hypotheses(decode.output, len(manifest))
@@ -220,8 +220,8 @@ def read_scored(decode: Decode) -> Scored:
     languages = sorted({x for x in manifest.column("tgt_lang") if x})
     kind = text_kind(decode.manifest) or (decode.run.kind if decode.run else RECOGNITION)
     if kind not in UNITS:
-        raise InputError(f"its training is {kind}, which has no text to score")
-    return Scored(
+        raise InputError(f"its training is of the kind {kind}, which has no text to score")
+    return ScoredDecode(
         decode,
         manifest,
         kind,
@@ -232,9 +232,9 @@ def read_scored(decode: Decode) -> Scored:
     )
 
 
-def _by_system(members: Sequence[Scored]) -> list[Row]:
-    """Rows: decodes whose folders differ in a component like ``seed2`` alone belong together."""
-    groups: dict[tuple[str, str], list[Scored]] = {}
+def _by_system(members: Sequence[ScoredDecode]) -> list[Row]:
+    """Group decodes into rows: folders that differ only in a part like ``seed2`` are one system."""
+    groups: dict[tuple[str, str], list[ScoredDecode]] = {}
     for one in members:
         pattern = SEED_FOLDER.sub("seed*", str(one.decode.folder))
         groups.setdefault((pattern, one.decode.method), []).append(one)
@@ -247,8 +247,8 @@ def _by_system(members: Sequence[Scored]) -> list[Row]:
     return rows
 
 
-def _refuse_mixed(rows: Sequence[Row]) -> None:
-    """Raise InputError unless all rows were decoded from one test set (one for each seed)."""
+def _check_same_test_set(rows: Sequence[Row]) -> None:
+    """Raise InputError unless all rows were decoded from the same test set (per seed)."""
     first = rows[0]
     for row in rows[1:]:
         ours = {m.seed: m for m in first.members}
@@ -256,21 +256,22 @@ def _refuse_mixed(rows: Sequence[Row]) -> None:
         pairs = pairs or [(first.first, row.first)]
         for a, b in pairs:
             if a.test_set != b.test_set:
-                raise InputError(_mixed(a, b))
+                raise InputError(_different_test_sets(a, b))
 
 
-def _mixed(a: Scored, b: Scored) -> str:
-    def say(one: Scored) -> str:
+def _different_test_sets(a: ScoredDecode, b: ScoredDecode) -> str:
+    def describe(one: ScoredDecode) -> str:
         return f"{one.decode.folder} ({len(one.references)} rows of {one.decode.manifest})"
 
-    alone = " and ".join(f"mmpt-report {_training(one)}" for one in (a, b))
+    commands = " and ".join(f"mmpt-report {_run_folder(one)}" for one in (a, b))
     return (
-        f"{say(a)} and {say(b)} were decoded from different test sets, so one table cannot "
-        f"compare them; make a page of each, {alone}, or decode both from the same manifest"
+        f"{describe(a)} and {describe(b)} were decoded from different test sets, so one table "
+        f"cannot compare them; report on each separately, {commands}, or decode both from the "
+        "same manifest"
     )
 
 
-def _training(one: Scored) -> Path:
+def _run_folder(one: ScoredDecode) -> Path:
     return one.decode.run.folder if one.decode.run else one.decode.folder
 
 
@@ -280,41 +281,41 @@ def _with_scores(rows: list[Row]) -> list[Row]:
         row.scores = {u: mean_interval([m.counts[u] for m in row.members]) for u in units}
     systems = Counter((row.first.name, row.first.decode.method) for row in rows)
     for row in rows:
-        row.namesakes = systems[row.first.name, row.first.decode.method] > 1
+        row.ambiguous_name = systems[row.first.name, row.first.decode.method] > 1
         row.baseline = _baseline(row, rows)
         if row.baseline is not None:
-            row.against = _compare(row, row.baseline)
+            row.vs_baseline = _compare(row, row.baseline)
     return sorted(rows, key=lambda row: (row.first.decode.method, not row.from_scratch, row.name))
 
 
 def _baseline(row: Row, rows: Sequence[Row]) -> Row | None:
-    """The run from scratch of such a model, on the same texts, decoded alike; nearest in budget."""
+    """The from-scratch run with the same model, texts and decoding, and the nearest budget."""
     if row.from_scratch or row.run is None:
         return None
 
-    def like(other: Row) -> bool:
+    def comparable(other: Row) -> bool:
         return (
             other.from_scratch
             and other.run.get("model._name") == row.run.get("model._name")
             and other.first.decode.method == row.first.decode.method
-            and _learnt_the_same(row, other)
+            and _same_targets(row, other)
         )
 
     return min(
-        filter(like, rows), key=lambda o: (abs(o.updates - row.updates), o.name), default=None
+        filter(comparable, rows), key=lambda o: (abs(o.updates - row.updates), o.name), default=None
     )
 
 
-def _pairs(row: Row, other: Row) -> list[tuple[Scored, Scored]]:
-    """Members of both by seed; two rows of one run each are comparable whatever their seeds are."""
+def _pairs(row: Row, other: Row) -> list[tuple[ScoredDecode, ScoredDecode]]:
+    """Members of both rows paired by seed; single runs are paired whatever their seeds."""
     if len(row.members) == len(other.members) == 1:
         return [(row.first, other.first)]
     theirs = {m.seed: m for m in other.members}
     return [(m, theirs[m.seed]) for m in row.members if m.seed in theirs]
 
 
-def _learnt_the_same(row: Row, other: Row) -> bool:
-    """Whether they share seeds and, for each, the texts to learn from."""
+def _same_targets(row: Row, other: Row) -> bool:
+    """Whether the rows share seeds and, for each of these, the training targets."""
     pairs = _pairs(row, other)
     return bool(pairs) and all(a.decode.run.targets == b.decode.run.targets for a, b in pairs)
 

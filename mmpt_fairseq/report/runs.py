@@ -1,4 +1,4 @@
-"""A training, a decode, and what their folders and configs say of them."""
+"""Trainings and decodes, described by their folders and configs."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 
 CHECKPOINTS = ("checkpoint_best.pt", "checkpoint_last.pt")
-QUIET = timedelta(minutes=10)  # a log that has been still for longer is not of a running training
+STALE_AFTER = timedelta(minutes=10)  # without a log line for longer, a training is not running
 PRETRAINING, TRANSLATION, RECOGNITION = "pre-training", "translation", "recognition"
 
 
@@ -25,12 +25,12 @@ class Run:
     """One training.
 
     Attributes:
-        folder: where its checkpoints are.
-        name: the folder as the page names it.
+        folder: the folder of its checkpoints.
+        name: the folder as displayed.
         cfg: fairseq's config as nested dicts; interpolations such as ``${common.seed}`` unresolved.
-        log: what it logged, or None.
-        notes: sentences about what is missing or wrong.
-        start: the run whose encoder it took over, or None.
+        log: its log, or None.
+        notes: remarks about what is missing or wrong.
+        start: the run whose encoder it was initialised from, or None.
         start_path: that checkpoint's path as configured, or None.
         kind: pre-training, translation, recognition, or the task's name.
     """
@@ -61,12 +61,12 @@ class Run:
 
     @property
     def updates(self) -> int:
-        """The last update that its log speaks of."""
+        """The last update in its log."""
         return self.log.updates if self.log else 0
 
     @property
     def checkpoint(self) -> Path | None:
-        """The best checkpoint, or the last."""
+        """The best checkpoint, else the last, else None."""
         return next((self.folder / c for c in CHECKPOINTS if (self.folder / c).is_file()), None)
 
     @property
@@ -76,17 +76,19 @@ class Run:
             return "unknown"
         if self.log.finished:
             return "done"
-        still = datetime.now() - datetime.fromtimestamp(self.log.path.stat().st_mtime)
-        return "stopped" if self.log.fault or still > QUIET else "running"
+        idle = datetime.now() - datetime.fromtimestamp(self.log.path.stat().st_mtime)
+        return "stopped" if self.log.failed or idle > STALE_AFTER else "running"
 
     @property
-    def refused(self) -> bool:
-        """Whether it failed before it began to train: there is nothing of it to show."""
-        return bool(self.log and self.log.fault and not self.log.began and not self.checkpoint)
+    def failed_to_start(self) -> bool:
+        """Whether it failed before training, so that there is nothing to show."""
+        return bool(
+            self.log and self.log.failed and not self.log.began_training and not self.checkpoint
+        )
 
     @cached_property
     def targets(self) -> str:
-        """What it learns to write: a hash of its rows, or where they were if they are gone."""
+        """Identity of its training targets: a hash of its rows, or their path if missing."""
         data, subsets = str(self.get("task.data", "")), str(self.get("dataset.train_subset", ""))
         digest = hashlib.sha256()
         for subset in subsets.split(","):
@@ -100,9 +102,9 @@ class Run:
 
     @property
     def lineage(self) -> "list[Run]":
-        """The runs that its encoder went through, first one first.
+        """The runs in which its encoder was trained before, oldest first.
 
-        A folder that was used again can make two runs the start of each other: each counts once.
+        Reusing a folder can make two runs the start of each other: each is listed once.
         """
         found: list[Run] = []
         run = self.start
@@ -113,28 +115,28 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """Over all attempts: as our examples clocked it, else between the log's lines."""
+        """Total over all attempts: as timed by the example scripts, else from the log's lines."""
         started = read_json(self.folder / "started.json")
         return started.get("seconds") or (self.log.seconds if self.log else None)
 
     def locate(self, path: str | Path) -> Path:
-        """A path of the config on this machine, also where the folders were moved together."""
+        """Resolve a path of the config, also if it was moved together with the run's folder."""
         return relocate(path, str(self.get("checkpoint.save_dir", self.folder)), self.folder)
 
 
 @dataclass
 class Decode:
-    """One ``fairseq-generate`` with ``--results-path``.
+    """One ``fairseq-generate`` run with ``--results-path``.
 
     Attributes:
         output: ``generate-<split>.txt``.
-        name: its folder as the page names it.
+        name: its folder as displayed.
         cfg: fairseq's config, as in :class:`Run`.
-        split, manifest: what was decoded.
-        checkpoint: of which model; of an ensemble, the first.
-        run: the training that made it, where it is among the runs; an ensemble has none.
-        models: how many decoded together.
-        notes: sentences about what is missing or wrong.
+        split, manifest: the decoded split and its manifest.
+        checkpoint: the model's checkpoint; the first of an ensemble.
+        run: the training of the checkpoint, if known; None for an ensemble.
+        models: number of models in the ensemble, or 1.
+        notes: remarks about what is missing or wrong.
     """
 
     output: Path
@@ -153,7 +155,7 @@ class Decode:
 
     @property
     def method(self) -> str:
-        """CTC, or beam search with what differs from fairseq's defaults."""
+        """``CTC``, or beam search with the options that differ from fairseq's defaults."""
         task, search = self.cfg.get("task") or {}, self.cfg.get("generation") or {}
         decoding, beam = task.get("decoding"), search.get("beam", 5)
         if decoding == "ctc":
@@ -162,7 +164,7 @@ class Decode:
         if decoding == "ctc_beam":
             parts = ["CTC", *parts]
             if not search.get("lm_path"):
-                return ", ".join(parts)  # its own search, which divides by no length
+                return ", ".join(parts)  # our search, which has no length penalty
         if decoding == "joint":
             parts.append(f"CTC weight {task.get('ctc_decoding_weight')}")
         if search.get("lenpen", 1) != 1:
@@ -173,7 +175,7 @@ class Decode:
 
 
 def read_json(path: Path) -> dict:
-    """A JSON object, empty where there is none or it is cut short."""
+    """Read a JSON object; empty if the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -182,7 +184,7 @@ def read_json(path: Path) -> dict:
 
 
 def relocate(path: str | Path, recorded: str, actual: Path) -> Path:
-    """``path``, written when the folder ``actual`` was called ``recorded``, as it is called now."""
+    """Map ``path``, recorded when the folder ``actual`` was ``recorded``, to where it is now."""
     path, then, now = Path(path), Path(recorded).parts, actual.parts
     if path.is_absolute() and path.exists():
         return path
@@ -194,7 +196,7 @@ def relocate(path: str | Path, recorded: str, actual: Path) -> Path:
 
 
 def kind_of(run: Run) -> str:
-    """What a run learns; for speech to text its manifest's languages tell."""
+    """Kind of a run, from its task; for speech-to-text, from its training manifest."""
     task = str(run.get("task._name", "unknown task"))
     found = TASK_REGISTRY.get(task, object)
     if issubclass(found, AVPretrainingTask):
@@ -206,7 +208,7 @@ def kind_of(run: Run) -> str:
 
 
 def text_kind(manifest: Path) -> str:
-    """Translation or recognition by a manifest's first row, empty where there is no telling."""
+    """Translation or recognition, from a manifest's first row; empty if undecidable."""
     try:
         row = first_row(manifest)
     except (OSError, UnicodeDecodeError):
@@ -214,7 +216,7 @@ def text_kind(manifest: Path) -> str:
     source, target = row.get("src_lang", ""), row.get("tgt_lang", "")
     if source and target:
         return TRANSLATION if source != target else RECOGNITION
-    spoken, written = row.get("src_text", ""), row.get("tgt_text", "")
-    if not spoken or not written:
+    transcript, target_text = row.get("src_text", ""), row.get("tgt_text", "")
+    if not transcript or not target_text:
         return ""
-    return TRANSLATION if spoken != written else RECOGNITION
+    return TRANSLATION if transcript != target_text else RECOGNITION

@@ -1,9 +1,9 @@
-"""Scores of a decoded split.
+"""Score a decoded split.
 
     python -m mmpt_fairseq.report.scores MANIFEST GENERATE-OUTPUT [--metric wer|bleu]
 
-References come from the manifest, never from fairseq's own ``T-`` lines, in which characters
-outside the vocabulary are lost.
+References are read from the manifest, because fairseq's ``T-`` lines lose characters outside the
+vocabulary.
 """
 
 import argparse
@@ -18,22 +18,22 @@ from mmpt_fairseq.scoring import bleu, error_rates, normalise_text
 
 
 def read_hypotheses(output: str | Path, rows: int) -> list[str]:
-    """The best hypothesis of every row from ``fairseq-generate``'s output, in order of rows.
+    """Best hypothesis of every row from ``fairseq-generate``'s output, in row order.
 
     Raises:
         InputError: there is not exactly one per row, or the file is damaged.
     """
     output = Path(output)
     found: dict[int, str] = {}
-    # Not splitlines: it also breaks at characters such as U+2028, which a text may hold. What is
-    # behind the last end of line was cut off while it was written.
+    # Not splitlines, which also splits at characters such as U+2028 that a text may contain. What
+    # follows the last line end is a truncated line.
     for line in _read(output).split("\n")[:-1]:
         match = re.match(r"D-(\d+)\t[^\t]*\t(.*)$", line)
-        if match and int(match[1]) not in found:  # n-best lists go from best to worst
+        if match and int(match[1]) not in found:  # n-best lists are sorted, best first
             found[int(match[1])] = match[2]
     if sorted(found) != list(range(rows)):
         raise InputError(
-            f"{output} holds hypotheses for {len(found)} of {rows} rows; decode the split again"
+            f"{output} has hypotheses for {len(found)} of {rows} rows; decode the split again"
         )
     return [found[row] for row in range(rows)]
 
@@ -45,12 +45,12 @@ def _read(output: Path) -> str:
         raise InputError(f"there is no output of fairseq-generate at {output}") from None
     except OSError as error:
         raise InputError(
-            f"{output} cannot be read ({error.strerror}); name the file, generate-SPLIT.txt in the "
-            "folder of --results-path"
+            f"{output} cannot be read ({error.strerror}); give the file generate-SPLIT.txt in the "
+            "--results-path folder"
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{output} is damaged: byte {error.start} is no UTF-8; decode the split again"
+            f"{output} is damaged: byte {error.start} is not valid UTF-8; decode the split again"
         ) from None
 
 
@@ -66,21 +66,21 @@ def score(manifest: str | Path, output: str | Path, metric: str) -> dict[str, fl
 
 
 def check_same_rows(references: Sequence[str], output: Path, manifest: str | Path) -> None:
-    """Raise InputError if fairseq's own record of the references agrees on no row at all."""
+    """Raise InputError if fairseq's ``T-`` lines match the references in no row at all."""
     recorded = [
         (normalise_text(text), normalise_text(references[int(row)]))
         for row, text in re.findall(r"^T-(\d+)\t(.*)$", _read(output), re.MULTILINE)
-        if "unk>" not in text  # characters outside the vocabulary
+        if "unk>" not in text  # has characters outside the vocabulary
     ]
     if recorded and not any(ours == theirs for ours, theirs in recorded):
-        raise InputError(f"{output} was decoded from another manifest than {manifest}")
+        raise InputError(f"{output} was decoded from another manifest, not from {manifest}")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line: one line of JSON."""
+    """Run the command line; print the scores as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("output", type=Path, help="what fairseq-generate wrote")
+    parser.add_argument("output", type=Path, help="fairseq-generate's output, generate-SPLIT.txt")
     parser.add_argument("--metric", choices=["wer", "bleu"], default="wer")
     args = parser.parse_args(arguments)
     with command_line():

@@ -1,4 +1,4 @@
-"""Decoded test sets as counts, and scores as tables write them."""
+"""Scoring statistics of decoded test sets, and formatting of scores in tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ from mmpt_fairseq.scoring import Unit
 def counts_of(
     manifest: Manifest, output: Path, unit: Unit, rows: Sequence[int] | None = None
 ) -> Counts:
-    """Statistics of what ``fairseq-generate`` wrote for a manifest, or for some of its rows.
+    """Scoring statistics of ``fairseq-generate``'s output for a manifest, or for some of its rows.
 
     Raises:
-        InputError: there is not one hypothesis for each row of the manifest.
+        InputError: there is not exactly one hypothesis per row of the manifest.
     """
     references = list(manifest.column("tgt_text"))
     hypotheses = read_hypotheses(output, len(manifest))
@@ -25,12 +25,12 @@ def counts_of(
 
 
 def spread(values: Sequence[float]) -> str:
-    """``12.3 ± 0.4``: mean and, of several seeds, the standard deviation."""
+    """``12.3 ± 0.4``: mean and, for several seeds, standard deviation."""
     return f"{mean(values):.1f}{deviation(values)}"
 
 
 def deviation(values: Sequence[float]) -> str:
-    """`` ± 0.4`` of several seeds, nothing of one."""
+    """`` ± 0.4`` for several seeds, empty for one."""
     return f" ± {stdev(values):.1f}" if len(values) > 1 else ""
 
 

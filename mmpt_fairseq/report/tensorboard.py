@@ -1,4 +1,4 @@
-"""Pictures of stage 1 in TensorBoard while it trains: the page's, of a clip of the validation."""
+"""TensorBoard images during stage 1: the report's reconstruction of a validation clip."""
 
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel
 from mmpt_fairseq.report.figures import (
     draw_frames,
-    draw_sound,
+    draw_spectrograms,
     drawing,
     frames_height,
     to_pixels,
@@ -22,34 +22,35 @@ from mmpt_fairseq.report.reconstruction import MaskedClip, rebuild
 def add_reconstruction(
     folder: str | Path, model: AVPretrainingModel, batch: dict[str, Tensor], update: int
 ) -> None:
-    """Add spectrogram and frames of one clip: input, masked, reconstructed.
+    """Add spectrogram and video frames of one clip: input, masked, reconstructed.
 
     Args:
-        folder: of the event files.
+        folder: folder of the event files.
         model: in evaluation mode.
         batch: the model's input; its first clip with video is shown.
+        update: global step of the images.
     """
-    pictures, writer = reconstruction_pixels(rebuild(model, batch)), _writer(str(folder))
-    for name, pixels in pictures.items():
+    images, writer = reconstruction_pixels(rebuild(model, batch)), _writer(str(folder))
+    for name, pixels in images.items():
         writer.add_image(f"reconstruction/{name}", pixels, update, dataformats="HWC")
     writer.flush()
 
 
 @cache
 def _writer(folder: str) -> SummaryWriter:
-    """One for all validations of a training: each would else begin a file of its own."""
+    """One writer per training, so that not every validation starts a new event file."""
     return SummaryWriter(folder)
 
 
 def reconstruction_pixels(clip: MaskedClip) -> dict[str, NDArray[np.uint8]]:
-    """``sound`` and ``frames`` as ``(H, W, 3)``, whichever the clip has."""
+    """Images ``sound`` and ``frames`` as ``(H, W, 3)``, as available in the clip."""
     pixels = {}
     if clip.sound is not None:
         with drawing(8.0, 4.6) as figure:
-            draw_sound(figure, clip.sound, clip.masked, clip.rebuilt, clip.told)
+            draw_spectrograms(figure, clip.sound, clip.masked, clip.rebuilt, clip.true_stats)
             pixels["sound"] = to_pixels(figure)
     if clip.pictures is not None:
         with drawing(8.0, frames_height(len(clip.pictures[0]))) as figure:
-            draw_frames(figure, *clip.pictures, clip.told)
+            draw_frames(figure, *clip.pictures, clip.true_stats)
             pixels["frames"] = to_pixels(figure)
     return pixels

@@ -56,7 +56,7 @@ def test_a_custom_task_and_criterion_train_and_export(corpora, tmp_path):
     assert known.kind == "pre-training"
     report = tmp_path / "folders.html"
     succeeded(run([BIN / "mmpt-report", tmp_path / "own", "--out", report]))
-    note = "its task gap_pretraining is not registered here, so its clips are not drawn"
+    note = "its task gap_pretraining is not registered, so its clips are not shown"
     assert note in report.read_text()
     assert mmpt_fairseq.load(checkpoint).encoder
     export = [sys.executable, "-m", "mmpt_fairseq.export", checkpoint, tmp_path / "exported"]

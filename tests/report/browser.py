@@ -1,4 +1,4 @@
-"""A page in headless Chromium: what it shows, and what it asks the network for."""
+"""Load a page in headless Chromium and report what it renders and requests."""
 
 import html
 import json
@@ -9,34 +9,34 @@ from pathlib import Path
 
 import pytest
 
-# Pictures inside SVG have no natural size of their own, so each is loaded once more by itself.
+# Images inside an SVG have no natural size, so each is loaded again on its own.
 PROBE = """<script>
 addEventListener("load", async () => {
-  const pictures = [...document.querySelectorAll("svg image, img")].map(
+  const sources = [...document.querySelectorAll("svg image, img")].map(
     (one) => one.getAttribute("xlink:href") || one.getAttribute("href") || one.src);
-  const sizes = await Promise.all(pictures.map((source) => new Promise((resolve) => {
-    const picture = new Image();
-    picture.onload = () => resolve([picture.naturalWidth, picture.naturalHeight]);
-    picture.onerror = () => resolve([0, 0]);
-    picture.src = source;
+  const image_sizes = await Promise.all(sources.map((source) => new Promise((resolve) => {
+    const image = new Image();
+    image.onload = () => resolve([image.naturalWidth, image.naturalHeight]);
+    image.onerror = () => resolve([0, 0]);
+    image.src = source;
   })));
-  const sounds = await Promise.all([...document.querySelectorAll("audio")].map(
+  const durations = await Promise.all([...document.querySelectorAll("audio")].map(
     (one) => one.readyState > 0 ? one.duration : new Promise((resolve) => {
       one.onloadedmetadata = () => resolve(one.duration);
       one.onerror = () => resolve(0);
       one.load();
     })));
-  const drawings = [...document.querySelectorAll("svg")].map((one) => {
+  const svg_sizes = [...document.querySelectorAll("svg")].map((one) => {
     const box = one.getBoundingClientRect();
     return [box.width, box.height];
   });
   const found = {
-    sizes, sounds, drawings,
+    image_sizes, durations, svg_sizes,
     requests: performance.getEntriesByType("resource").map((one) => one.name)
       .filter((name) => !name.startsWith("data:")),
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    ground: getComputedStyle(document.body).backgroundColor,
-    ink: getComputedStyle(document.body).color,
+    background: getComputedStyle(document.body).backgroundColor,
+    colour: getComputedStyle(document.body).color,
     text: document.body.innerText,
   };
   document.body.innerHTML = "<pre id=found></pre>";
@@ -46,15 +46,15 @@ addEventListener("load", async () => {
 
 
 def chromium() -> str:
-    """The program; skips the test where there is none."""
+    """Path of Chromium; skips the test if it is not installed."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("chromium is not installed (apt-get install -y chromium)")
     return program
 
 
-def look(page: Path, folder: Path, width: int = 1200, dark: bool = False) -> dict:
-    """What the probe finds on a copy of the page, all details opened, ``width`` pixels wide."""
+def inspect_page(page: Path, folder: Path, width: int = 1200, dark: bool = False) -> dict:
+    """Run the probe on a copy of the page, ``width`` pixels wide, with all details opened."""
     program = chromium()
     text = page.read_text(encoding="utf-8").replace("<details>", "<details open>")
     text = re.sub(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>", "", text)

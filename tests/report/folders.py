@@ -1,4 +1,4 @@
-"""Trainings and decodes as folders hold them, written without training anything."""
+"""Fake folders of trainings and decodes, written without training anything."""
 
 import json
 import os
@@ -12,13 +12,13 @@ WORDS = ["one", "two", "three", "four", "five", "six"]
 
 
 def line(second: int, name: str, message: str) -> str:
-    """A line of Hydra's log, ``second`` seconds after twelve."""
+    """A line of Hydra's log, ``second`` seconds after 12:00."""
     clock = f"12:{second // 60:02d}:{second % 60:02d}"
     return f"[2026-01-02 {clock},123][{name}][INFO] - {message}\n"
 
 
 def config(folder: Path, data: Path, max_update: int = 100, seed: int = 1, **model) -> dict:
-    """What fairseq prints of a training of stage 2 or 3, in parts."""
+    """The relevant parts of the config that fairseq prints for a training of stage 2 or 3."""
     return {
         "_name": None,
         "common": {"_name": None, "seed": seed, "log_format": "json"},
@@ -31,18 +31,18 @@ def config(folder: Path, data: Path, max_update: int = 100, seed: int = 1, **mod
 
 
 def start(second: int, cfg: dict) -> str:
-    """The line with which an attempt begins."""
+    """The first line of an attempt."""
     return line(second, "fairseq_cli.train", repr(cfg))
 
 
 def progress(second: int, update: int, loss: float, **more) -> str:
-    """One of fairseq's lines in JSON."""
+    """One of fairseq's JSON progress lines."""
     entry = {"epoch": 1, "update": 0.1, "loss": str(loss), "num_updates": str(update)}
     return line(second, "train_inner", json.dumps(entry | {k: str(v) for k, v in more.items()}))
 
 
 def validation(second: int, update: int, loss: float) -> str:
-    """The same after a validation."""
+    """A JSON line that fairseq logs after validation."""
     entry = {"epoch": 1, "valid_loss": str(loss), "valid_num_updates": str(update)}
     return line(second, "valid", json.dumps(entry))
 
@@ -52,7 +52,7 @@ def done(second: int) -> str:
 
 
 def write_log(folder: Path, *lines: str, name: str = "hydra_train.log", age: float = 0) -> Path:
-    """A log that was last written ``age`` seconds ago."""
+    """Write a log last modified ``age`` seconds ago."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     path.write_text("".join(lines), encoding="utf-8")
@@ -61,14 +61,14 @@ def write_log(folder: Path, *lines: str, name: str = "hydra_train.log", age: flo
 
 
 def write_training(folder: Path, data: Path, seed: int = 1, **model) -> Path:
-    """A training that is done."""
+    """Write the folder of a finished training."""
     cfg = config(folder, data, seed=seed, **model)
     write_log(folder, start(0, cfg), progress(30, 50, 2.0), progress(60, 100, 1.0), done(61))
     return folder
 
 
 def write_test_set(folder: Path, texts: Sequence[str], split: str = "test", **columns) -> Path:
-    """A manifest whose clips do not exist."""
+    """Write a manifest whose clips do not exist."""
     rows = [
         {"id": f"u{i}", "audio": f"{i}.wav", "n_frames": 100, "tgt_text": text, **columns}
         for i, text in enumerate(texts)
@@ -80,7 +80,7 @@ def write_test_set(folder: Path, texts: Sequence[str], split: str = "test", **co
 def write_decode(
     run: Path, data: Path, hypotheses: Sequence[str], decoding: str = "ctc", split: str = "test"
 ) -> Path:
-    """A decode with the record that the task writes; longest rows first, as fairseq does."""
+    """Write a decode with the task's JSON record; in fairseq's order, longest rows first."""
     results = run / "decoded"
     results.mkdir(parents=True, exist_ok=True)
     manifest = (data / f"{split}.tsv").read_text(encoding="utf-8").splitlines()[1:]
@@ -101,8 +101,8 @@ def write_decode(
     return results
 
 
-def misheard(texts: Sequence[str], every: int) -> list[str]:
-    """The texts with a wrong word in every so many of them."""
+def with_errors(texts: Sequence[str], every: int) -> list[str]:
+    """The texts, with a wrong first word in one out of ``every``."""
     return [
         text if i % every else " ".join(["wrong", *text.split()[1:]])
         for i, text in enumerate(texts)
@@ -110,5 +110,5 @@ def misheard(texts: Sequence[str], every: int) -> list[str]:
 
 
 def sentences(count: int) -> list[str]:
-    """Different texts of two to five words."""
+    """Distinct texts of two to five words."""
     return [" ".join(WORDS[(i + k * k) % 6] for k in range(2 + i % 4)) for i in range(count)]

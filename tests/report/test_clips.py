@@ -1,4 +1,4 @@
-"""Sounds on the page."""
+"""Audio embedded in the report."""
 
 import io
 import shutil
@@ -13,12 +13,12 @@ from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.report.clips import _flac
 
 
-def test_a_clip_with_cached_features_is_heard(corpora, tmp_path):
+def test_audio_of_a_clip_with_cached_features(corpora, tmp_path):
     shutil.copytree(corpora / "asr", tmp_path / "asr")
     path = tmp_path / "asr" / "train.tsv"
     expected = read_waveform(Manifest(path).resolve("audio", 3))
     cache_features(tmp_path / "features.zip", [path.parent])
-    sound = _flac(SimpleNamespace(manifest=Manifest(path)), 3)
-    samples, rate = soundfile.read(io.BytesIO(sound), dtype="float32")
+    flac = _flac(SimpleNamespace(manifest=Manifest(path)), 3)
+    samples, rate = soundfile.read(io.BytesIO(flac), dtype="float32")
     assert rate == 16_000
     np.testing.assert_allclose(samples, expected, atol=1 / 32_000)

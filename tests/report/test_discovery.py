@@ -1,4 +1,4 @@
-"""Folders to runs and decodes: what is found, what it started from, what is said of it."""
+"""Finding runs and decodes in folders: what is found, its lineage, and its notes."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def data(tmp_path):
     return write_test_set(tmp_path / "data", TEXTS)
 
 
-def test_folders_that_moved_together_are_found(data, tmp_path):
+def test_paths_resolve_after_folders_were_moved_together(data, tmp_path):
     old = tmp_path / "old"
     stage2 = write_training(old / "st", old / "data")
     asr = write_training(
@@ -44,7 +44,7 @@ def test_folders_that_moved_together_are_found(data, tmp_path):
     assert [run.name for run in decode.run.lineage] == ["st"]
 
 
-def test_paths_relative_to_where_it_was_started(data, tmp_path):
+def test_paths_relative_to_the_working_directory_of_the_run(data, tmp_path):
     folder = write_training(tmp_path / "runs" / "asr", data)
     cfg = config(folder, data)
     cfg["checkpoint"]["save_dir"], cfg["task"]["data"] = "runs/asr", "data"
@@ -54,8 +54,8 @@ def test_paths_relative_to_where_it_was_started(data, tmp_path):
     assert run.kind == "recognition"
 
 
-def test_a_decode_far_from_its_training_has_its_lineage(data, tmp_path):
-    """Its checkpoint and the one that this started from are known by themselves alone."""
+def test_a_decode_outside_its_trainings_folder_has_its_lineage(data, tmp_path):
+    """Only its checkpoint, and the checkpoint which that started from, are known."""
     first, second = tmp_path / "trainings" / "mae", tmp_path / "trainings" / "asr"
     start_path = {"init_encoder_from": str(first / "checkpoint_best.pt")}
     for folder, model in ((first, {}), (second, start_path)):
@@ -82,7 +82,7 @@ def test_nothing_to_report_is_an_error(tmp_path):
         find([tmp_path / "nowhere"])
 
 
-def test_states(data, tmp_path):
+def test_state_of_running_stopped_and_finished_trainings(data, tmp_path):
     cfg = config(tmp_path, data, max_update=600)
     lines = [start(0, cfg), progress(30, 300, 2.0)]
     write_log(tmp_path / "running", *lines)
@@ -98,30 +98,30 @@ def test_states(data, tmp_path):
     }
 
 
-def test_a_refused_training_is_told_once(data, tmp_path):
+def test_a_training_without_updates_has_one_note(data, tmp_path):
     write_log(tmp_path, start(0, config(tmp_path, data)))
     ([run], _) = find([tmp_path])
     assert [note.split(":")[0] for note in run.notes] == ["no update so far"]
     (tmp_path / "checkpoint_last.pt").touch()
     ([run], _) = find([tmp_path])
-    assert "hydra_train.log holds no progress line" in run.notes[0]
+    assert "hydra_train.log has no progress line" in run.notes[0]
 
 
-def test_what_a_refused_decode_leaves_is_no_decode(data, tmp_path):
+def test_the_empty_output_of_a_failed_decode_is_ignored(data, tmp_path):
     folder = write_training(tmp_path / "asr", data)
     (folder / "decoded").mkdir()
     (folder / "decoded/generate-test.txt").touch()
     assert find([tmp_path])[1] == []
 
 
-def test_an_unreadable_checkpoint_is_said(tmp_path):
+def test_an_unreadable_checkpoint_gets_a_note(tmp_path):
     (tmp_path / "checkpoint_last.pt").write_bytes(b"PK\x03\x04 cut short")
     [run], _ = find([tmp_path])
     assert "checkpoint_last.pt is no readable checkpoint" in run.notes[0]
     assert "no hydra_train.log" in run.notes[1]
 
 
-def test_seconds_of_all_attempts(data, tmp_path):
+def test_seconds_of_started_json_override_the_logs(data, tmp_path):
     folder = write_training(tmp_path / "asr", data)
     assert find([folder])[0][0].seconds == 61
     (folder / "started.json").write_text(json.dumps({"seconds": 99.5}))
@@ -129,14 +129,14 @@ def test_seconds_of_all_attempts(data, tmp_path):
 
 
 def test_config_of_a_legacy_run_is_a_mapping():
-    """fairseq-train keeps the command line of a legacy task in one Namespace."""
+    """fairseq-train stores the command line of a legacy task as one Namespace."""
     cfg = {"task": Namespace(_name="speech_to_text", data="d"), "optimization": {"lr": [0.1]}}
     expected = {"task": {"_name": "speech_to_text", "data": "d"}, "optimization": {"lr": [0.1]}}
     assert to_dict(cfg) == expected
     json.dumps(to_dict(cfg))
 
 
-def test_folders_that_started_from_each_other_end_their_lineage(data, tmp_path):
+def test_lineage_ends_for_runs_that_started_from_each_other(data, tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     for folder, other in ((first, second), (second, first)):
         write_training(folder, data, init_encoder_from=str(other / "checkpoint_best.pt"))
@@ -144,7 +144,7 @@ def test_folders_that_started_from_each_other_end_their_lineage(data, tmp_path):
     assert [[r.name for r in run.lineage] for run in runs] == [["b"], ["a"]]
 
 
-def test_an_ensemble_is_no_run_of_its_first_model(data, tmp_path):
+def test_an_ensemble_does_not_belong_to_its_first_models_run(data, tmp_path):
     run = write_training(tmp_path / "a", data)
     record = write_decode(run, data, TEXTS, "attention") / "generate-test.json"
     content = json.loads(record.read_text())

@@ -1,4 +1,4 @@
-"""Figures of any size can be read."""
+"""Figures are readable at any size."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from mmpt_fairseq.report.figures import alignment_height, draw_alignment, draw_f
 
 def attention(frames: int, rows: int) -> Alignment:
     return Alignment(
-        sound=np.random.default_rng(0).random((frames, 80), np.float32),
+        filterbank=np.random.default_rng(0).random((frames, 80), np.float32),
         labels=["a", "blank"],
         posteriors=np.full((frames // 4, 2), 0.5, np.float32),
         emitted=[(0, "a")],
@@ -21,8 +21,8 @@ def attention(frames: int, rows: int) -> Alignment:
 
 
 @pytest.mark.parametrize(("rows", "every"), [(9, 1), (34, 1), (43, 2), (120, 4), (400, 12)])
-def test_an_alignment_can_be_read_however_long_it_is(rows, every):
-    """The spectrogram keeps its height, and names do not overlap."""
+def test_an_alignment_is_readable_at_any_length(rows, every):
+    """The spectrogram keeps its height, and row labels do not overlap."""
     clip = attention(400, rows)
     with drawing(8.0, alignment_height(clip)) as figure:
         draw_alignment(figure, clip)
@@ -36,10 +36,10 @@ def test_an_alignment_can_be_read_however_long_it_is(rows, every):
         assert (f"one row in {every}" in figure.axes[-1].get_title(loc="left")) == (every > 1)
 
 
-def test_a_long_title_moves_no_picture():
-    pictures = np.zeros((8, 4, 4, 3), np.float32)
+def test_a_long_title_does_not_shift_frames():
+    frames = np.zeros((8, 4, 4, 3), np.float32)
     with drawing(8.0, 3.6) as figure:
-        draw_frames(figure, pictures, pictures, pictures, told=True)
+        draw_frames(figure, frames, frames, frames, true_stats=True)
         figure.draw_without_rendering()
         for strip in figure.subfigs:
             lefts = [axis.get_window_extent().x0 for axis in strip.axes]

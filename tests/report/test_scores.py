@@ -14,7 +14,7 @@ from mmpt_fairseq.tasks._validation import counted
 
 
 def edits(reference, hypothesis):
-    """Levenshtein's distance by his recursion, row by row."""
+    """Levenshtein distance by dynamic programming, row by row."""
     row = list(range(len(hypothesis) + 1))
     for i, a in enumerate(reference, 1):
         previous, row = row, [i]
@@ -24,14 +24,14 @@ def edits(reference, hypothesis):
 
 
 def sentences(count, seed):
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     return [
-        " ".join(chance.choices(["ja", "nein", "doch", "so"], k=chance.randint(1, 9)))
+        " ".join(rng.choices(["ja", "nein", "doch", "so"], k=rng.randint(1, 9)))
         for _ in range(count)
     ]
 
 
-def test_error_rates_are_levenshteins():
+def test_error_rates_are_levenshtein_distances():
     references, hypotheses = sentences(40, 1), [*sentences(38, 2), "", "ja"]
     rates = error_rates(references, hypotheses)
     pairs = list(zip(references, hypotheses, strict=True))
@@ -42,18 +42,18 @@ def test_error_rates_are_levenshteins():
     assert error_rates(references, references) == {"wer": 0.0, "cer": 0.0}
 
 
-def test_case_and_punctuation_count_and_spelling_of_accents_does_not():
+def test_case_and_punctuation_count_but_not_unicode_composition():
     assert error_rates(["Ja, so."], ["ja so"])["wer"] == 100.0
     assert error_rates(["caf\u00e9  so"], [" cafe\u0301 so\n"]) == {"wer": 0.0, "cer": 0.0}
     assert normalise_text(" a\u2028b\tc\u00a0d ") == "a b c d"
 
 
-def test_an_empty_reference_is_named():
+def test_an_empty_reference_is_reported_by_number():
     with pytest.raises(InputError, match="reference 2 is empty"):
         error_rates(["a", " \t", "b"], ["a", "x", "b"])
 
 
-def test_bleu_is_papinenis():
+def test_bleu_matches_its_definition():
     references = sentences(60, 3)
     hypotheses = [r.replace("ja nein", "ja").replace("so so", "doch so") for r in references]
     log_precision = 0.0
@@ -88,8 +88,8 @@ def test_bleu_is_papinenis():
         (["오늘은 날씨가 아주 좋네요", "그는 여기에 오지 않았다"], "오늘은 날씨가 좋네요", "13a"),
     ],
 )
-def test_bleu_counts_characters_where_no_spaces_part_words(texts, wrong, tokenize):
-    """As sacreBLEU does when it is told so, for one split and for its validation in batches."""
+def test_bleu_uses_characters_for_scripts_without_spaces(texts, wrong, tokenize):
+    """Like sacreBLEU with that tokenizer, for a whole split and for validation in batches."""
     hypotheses = [wrong, texts[1]]
     expected = BLEU(tokenize=tokenize).corpus_score(hypotheses, [texts])
     found = bleu(texts, hypotheses)
@@ -112,14 +112,14 @@ D-2\t-0.3\t
 """
 
 
-def test_the_best_hypothesis_of_each_row_in_order(tmp_path):
+def test_the_best_hypothesis_of_each_row_is_read_in_row_order(tmp_path):
     path = tmp_path / "generate.txt"
     path.write_text(OUTPUT, encoding="utf-8")
     assert read_hypotheses(path, 3) == ["ja D-2\t0\tnein", "nein\u2028doch", ""]
 
 
 @pytest.mark.parametrize("rows", [2, 4])
-def test_a_missing_or_surplus_row_is_refused(tmp_path, rows):
+def test_a_missing_or_extra_row_is_rejected(tmp_path, rows):
     path = tmp_path / "generate.txt"
     path.write_text(OUTPUT, encoding="utf-8")
     with pytest.raises(InputError, match=f"3 of {rows} rows"):
@@ -128,16 +128,16 @@ def test_a_missing_or_surplus_row_is_refused(tmp_path, rows):
         read_hypotheses(tmp_path / "none.txt", rows)
 
 
-def test_a_damaged_output_is_refused(tmp_path):
-    """Cut in the middle of its last hypothesis, or not text."""
+def test_a_damaged_output_is_rejected(tmp_path):
+    """Truncated in its last hypothesis, a folder, or not UTF-8."""
     path = tmp_path / "generate.txt"
     path.write_text("D-0\t0\tja\nD-1\t0\tnein do")
     with pytest.raises(InputError, match="1 of 2 rows"):
         read_hypotheses(path, 2)
-    with pytest.raises(InputError, match=r"name the file, generate-SPLIT\.txt"):
+    with pytest.raises(InputError, match=r"give the file generate-SPLIT\.txt"):
         read_hypotheses(tmp_path, 2)
     path.write_bytes(b"D-0\t0\tja\nD-1\t0\tn\xffin\n")
-    with pytest.raises(InputError, match="damaged: byte 16 is no UTF-8"):
+    with pytest.raises(InputError, match="damaged: byte 16 is not valid UTF-8"):
         read_hypotheses(path, 2)
 
 
@@ -156,8 +156,8 @@ def test_a_split_is_scored_against_its_manifest(tmp_path):
     assert score(tmp_path / "test.tsv", tmp_path / "out.txt", "bleu") == expected
 
 
-def test_the_output_of_another_split_is_refused(tmp_path):
-    """As many rows, but fairseq's own record of the references says other words."""
+def test_the_output_of_another_split_is_rejected(tmp_path):
+    """The number of rows is the same, but fairseq's ``T-`` lines have other texts."""
     rows = [{"id": "a", "audio": "a.wav", "n_frames": 9, "tgt_text": "one two"}]
     write_manifest(tmp_path / "test.tsv", rows)
     output = tmp_path / "generate-test.txt"

@@ -1,4 +1,4 @@
-"""Trained checkpoints decoded by fairseq-generate."""
+"""Decoding of trained checkpoints with fairseq-generate."""
 
 import re
 import shutil
@@ -12,8 +12,10 @@ from tests.commands import BIN, ROOT, generate, refused, run, succeeded, train, 
 
 
 @pytest.mark.parametrize("decoding", ["attention", "ctc"])
-def test_checkpoint_alone_decodes_every_row(decoding, stages, corpora, tmp_path):
-    """A folder with a manifest and nothing else; seven rows, which no multiple of 8 divides."""
+def test_a_checkpoint_and_a_manifest_suffice_to_decode_every_row(
+    decoding, stages, corpora, tmp_path
+):
+    """No other files; seven rows are no multiple of 8, fairseq's required_batch_size_multiple."""
     data = tmp_path / "elsewhere"
     data.mkdir()
     for wav in (corpora / "asr").glob("*.wav"):
@@ -41,8 +43,8 @@ def test_translation_is_scored_by_sacrebleu(stages, corpora, tmp_path):
     assert 0 <= score(corpora / "st" / "test.tsv", output, "bleu")["bleu"] <= 100
 
 
-def test_a_bad_clip_stops_an_evaluation_and_not_a_training(stages, corpora, tmp_path):
-    """One zero-byte clip: training skips and counts it, a decode names it and stops."""
+def test_a_bad_clip_is_skipped_in_training_but_stops_decoding(stages, corpora, tmp_path):
+    """A zero-byte clip: training skips and counts it, decoding reports it and stops."""
     data = tmp_path / "data"
     shutil.copytree(corpora / "asr", data)
     (data / "3.wav").write_bytes(b"")
@@ -52,15 +54,15 @@ def test_a_bad_clip_stops_an_evaluation_and_not_a_training(stages, corpora, tmp_
         (data / f"{split}.tsv").write_text("\n".join(kept) + "\n")
     output = succeeded(train("finetuning", data, tmp_path / "run"))
     assert re.search(r"skipped .*train\.tsv, line 5 \(clip3\).*zero bytes \(1 so far\)", output)
-    sentence = refused(generate(stages / "finetuning" / "checkpoint_last.pt", data, "test"))
-    assert "test.tsv, line 5 (clip3)" in sentence
-    assert "zero bytes" in sentence
+    message = refused(generate(stages / "finetuning" / "checkpoint_last.pt", data, "test"))
+    assert "test.tsv, line 5 (clip3)" in message
+    assert "zero bytes" in message
 
 
 def test_several_target_languages(corpora, tmp_path):
-    """fairseq's language tags and temperature sampling; the tag is no part of what is scored.
+    """With fairseq's language tags, which are not scored, and temperature sampling.
 
-    Validated on both languages together.
+    Validation uses both languages together.
     """
     data = tmp_path / "data"
     options = two_languages(corpora, data)
@@ -79,15 +81,15 @@ def test_several_target_languages(corpora, tmp_path):
         assert len(read_hypotheses(tmp_path / decoding / "generate-test.txt", 8)) == 8
 
 
-def test_what_was_heard_is_learnt_from(stages, corpora, tmp_path):
-    """As README says: a table of transcripts becomes a split beside the real ones."""
+def test_training_on_pseudo_labels(stages, corpora, tmp_path):
+    """As in the README: a table of transcripts becomes an additional training split."""
     data = shutil.copytree(corpora / "asr", tmp_path / "asr")
     checkpoint = stages / "finetuning" / "checkpoint_last.pt"
-    sounds = [corpora / "asr" / f"{i}.wav" for i in range(3)]
-    # Untrained, CTC would hear nothing.
+    clips = [corpora / "asr" / f"{i}.wav" for i in range(3)]
+    # The model is hardly trained, so CTC would emit nothing.
     options = ["--decoding", "attention", "--format", "tsv"]
-    heard = run([BIN / "mmpt-transcribe", checkpoint, *sounds, *options, "--output-dir", tmp_path])
-    succeeded(heard)
+    result = run([BIN / "mmpt-transcribe", checkpoint, *clips, *options, "--output-dir", tmp_path])
+    succeeded(result)
     tables = [(tmp_path / f"{i}.tsv").read_text().splitlines() for i in range(3)]
     lines = [tables[0][0], *(line for table in tables for line in table[1:])]
     (tmp_path / "heard.tsv").write_text("\n".join(lines) + "\n")
@@ -102,7 +104,7 @@ def test_what_was_heard_is_learnt_from(stages, corpora, tmp_path):
 
 
 def test_new_speech_is_decoded_without_text(stages, corpora, tmp_path):
-    """A manifest of nothing but names, sound and lengths."""
+    """From a manifest with ids, audio and lengths only."""
     rows = [{"id": "new", "audio": corpora / "asr" / "2.wav", "n_frames": 62}]
     write_manifest(tmp_path / "new.tsv", rows)
     text = (tmp_path / "new.tsv").read_text().splitlines()

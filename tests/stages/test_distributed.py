@@ -1,4 +1,4 @@
-"""Two processes train as one does, and go on from their checkpoints."""
+"""Training with two processes matches training with one, and resumes from its checkpoints."""
 
 import shutil
 import subprocess
@@ -20,18 +20,18 @@ from tests.commands import (
 DATA = {"pretraining": "av", "finetuning": "asr"}  # stage 2 is the same as stage 3 here
 
 
-# Adam and clipping would hide gradients that are a multiple of what they should be.
+# Adam and gradient clipping would hide gradients that are off by a factor.
 SGD = ["optimizer._name=sgd", "~optimizer.adam_betas", "+optimizer.momentum=0.9"]
 SGD += ["+optimizer.lr=[0.01]", "optimization.lr=[0.01]", "++optimizer.weight_decay=0.0"]
 SGD += ["lr_scheduler.warmup_updates=1", "optimization.clip_norm=0"]
 
 
-# Of which there is less with every update, so that processes must agree which it is.
+# The guide decays with every update, so processes must agree on the update number.
 GUIDE = ["++criterion.ctc_guide_updates=5"]
 
 
 def compare(one: subprocess.CompletedProcess, two: subprocess.CompletedProcess, folder: Path):
-    """Both have logged the same losses and gradients, and ended with the same weights."""
+    """Check that both logged the same losses and gradient norms, and have the same weights."""
     assert losses(succeeded(one), "train_loss") == losses(succeeded(two), "train_loss")
     first, second = (
         [float(norm) for norm in losses(result.stdout, "train_gnorm")] for result in (one, two)
@@ -42,8 +42,8 @@ def compare(one: subprocess.CompletedProcess, two: subprocess.CompletedProcess, 
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_two_processes_train_like_one_that_sees_their_batches(name, corpora, tmp_path):
-    """Two processes of one batch each equal one that sums two batches per update."""
+def test_two_processes_match_one_with_gradient_accumulation(name, corpora, tmp_path):
+    """One batch on each of two processes equals two batches per update on one."""
     data, common = corpora / DATA[name], ["dataset.max_tokens=null", "+dataset.batch_size=2", *SGD]
     common.append("optimization.max_update=3")
     common += GUIDE if name == "finetuning" else []
@@ -52,32 +52,32 @@ def test_two_processes_train_like_one_that_sees_their_batches(name, corpora, tmp
     compare(one, two, tmp_path)
 
 
-def some_rows(av: Path, folder: Path, rows: int, with_pictures: int) -> Path:
-    """The first clips of ``av``, some of them without pictures."""
+def write_subset(av: Path, folder: Path, rows: int, with_video: int) -> Path:
+    """Write manifests of the first clips of ``av``, with video for the first ``with_video``."""
     manifest, written = Manifest(av / "train.tsv"), []
     for i in range(rows):
         row = dict(zip(manifest.columns, manifest.fields(i), strict=True))
         row |= {"audio": manifest.resolve("audio", i), "video": manifest.resolve("video", i)}
-        written.append(row if i < with_pictures else row | {"video": "", "video_frames": ""})
+        written.append(row if i < with_video else row | {"video": "", "video_frames": ""})
     for split in ("train", "valid"):
         write_manifest(folder / f"{split}.tsv", written)
     return folder
 
 
 @pytest.mark.parametrize("batches", [3, 4])
-def test_two_processes_train_like_one_where_some_lack_pictures(batches, corpora, tmp_path):
-    """Some updates do not use the ViT at all; of three batches the fourth is empty."""
-    data = some_rows(corpora / "av", tmp_path / "data", 2 * batches, 4)
+def test_two_processes_match_one_if_some_clips_lack_video(batches, corpora, tmp_path):
+    """Some updates do not use the ViT; with three batches, one process gets an empty fourth."""
+    data = write_subset(corpora / "av", tmp_path / "data", 2 * batches, 4)
     common = ["dataset.max_tokens=null", "+dataset.batch_size=2", *SGD]
     common.append("optimization.max_update=6")
-    an_update = 4 if batches == 3 else 2
+    update_batches = 4 if batches == 3 else 2
     one, two = (
         train(
             "pretraining",
             data,
             tmp_path / name,
             *common,
-            f"optimization.update_freq=[{an_update // processes}]",
+            f"optimization.update_freq=[{update_batches // processes}]",
             processes=processes,
         )
         for name, processes in (("one", 1), ("two", 2))
@@ -88,8 +88,8 @@ def test_two_processes_train_like_one_where_some_lack_pictures(batches, corpora,
 @pytest.mark.parametrize(
     "criterion", ["mmpt_contrastive", "mmpt_masked_reconstruction_and_contrastive"]
 )
-def test_two_processes_contrast_like_one_with_the_whole_batch(criterion, corpora, tmp_path):
-    data = some_rows(corpora / "av", tmp_path / "data", 4, 4)
+def test_two_processes_share_negatives_like_one_with_the_whole_batch(criterion, corpora, tmp_path):
+    data = write_subset(corpora / "av", tmp_path / "data", 4, 4)
     common = [f"criterion._name={criterion}", "dataset.max_tokens=null", *SGD]
     common.append("optimization.max_update=3")
     one = train("pretraining", data, tmp_path / "one", *common, "+dataset.batch_size=4")
@@ -101,7 +101,7 @@ def test_two_processes_contrast_like_one_with_the_whole_batch(criterion, corpora
 
 @pytest.mark.parametrize("name", DATA)
 def test_two_processes_resume(name, corpora, tmp_path):
-    """Where they had come half-way, as if nothing had been between."""
+    """Resuming halfway gives the weights of the uninterrupted training."""
     data, common = corpora / DATA[name], ["dataset.max_tokens=null", "+dataset.batch_size=2"]
     common.append("optimization.max_update=4")
     saved = [*common, "checkpoint.save_interval_updates=3"]
@@ -123,9 +123,9 @@ def test_two_processes_resume(name, corpora, tmp_path):
     ],
 )
 def test_other_objectives_train_on_two_processes(criterion, key, corpora, tmp_path):
-    """Three batches on two processes, so that one of them has a dummy batch at the end.
+    """Three batches on two processes, so that one process has a dummy batch at the end.
 
-    The best checkpoint is that of the best recall, which is compared from the second one on.
+    The best checkpoint is selected by recall, which is compared from the second validation on.
     """
     options = [f"criterion._name={criterion}", "dataset.max_tokens=null", "+dataset.batch_size=3"]
     options += ["checkpoint.best_checkpoint_metric=audio_to_video_recall_1"]
@@ -135,20 +135,20 @@ def test_other_objectives_train_on_two_processes(criterion, key, corpora, tmp_pa
     assert len(losses(output, "valid_best_audio_to_video_recall_1")) >= 1
     assert all(float(value) > 0 for value in losses(output, key))
     assert losses(output, key)
-    drawn = scalars(tmp_path / "tensorboard" / "valid")
-    if key == "train_mae_video":  # one file, however many validations
+    logged = scalars(tmp_path / "tensorboard" / "valid")
+    if key == "train_mae_video":  # a single event file for all validations
         assert len(list((tmp_path / "tensorboard" / "reconstruction").iterdir())) == 1
     for name in ("audio_to_video", "video_to_audio"):
         first, fifth = (losses(output, f"valid_{name}_recall_{k}")[-1] for k in (1, 5))
-        # Of all eight clips, although a batch holds three.
+        # Over all eight clips, although a batch has three.
         assert float(first) * 8 == int(float(first) * 8)
         assert float(first) <= float(fifth) <= 1
-        last = [drawn[f"{name}_recall_{k}"][-1] for k in (1, 5)]
+        last = [logged[f"{name}_recall_{k}"][-1] for k in (1, 5)]
         assert last == pytest.approx([float(first), float(fifth)], abs=1e-3)
 
 
-def test_one_process_config_under_a_launcher_is_refused(corpora, tmp_path):
+def test_a_single_process_config_under_a_launcher_is_rejected(corpora, tmp_path):
     env = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
-    sentence = refused(train("finetuning", corpora / "asr", tmp_path, env=env))
-    assert "+distributed=torchrun" in sentence
+    message = refused(train("finetuning", corpora / "asr", tmp_path, env=env))
+    assert "+distributed=torchrun" in message
     assert not list(tmp_path.glob("*.pt"))

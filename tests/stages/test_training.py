@@ -1,4 +1,4 @@
-"""The three stages by fairseq-hydra-train: what passes from one to the next, and resuming."""
+"""The three stages with fairseq-hydra-train: encoder initialisation, freezing and resuming."""
 
 import json
 import re
@@ -32,8 +32,8 @@ from tests.commands import (
 DATA = {"pretraining": "av", "midtraining": "st", "finetuning": "asr"}
 
 
-def test_the_encoder_moves_on_and_nothing_else(stages, corpora, tmp_path):
-    """With a learning rate of 0 stage 3's encoder is stage 2's to the bit, its decoder is new."""
+def test_only_the_encoder_is_taken_over(stages, corpora, tmp_path):
+    """At learning rate 0, stage 3's encoder is stage 2's bit for bit, and its decoder is new."""
     midtrained = stages / "midtraining" / "checkpoint_last.pt"
     output = succeeded(
         train(
@@ -48,14 +48,14 @@ def test_the_encoder_moves_on_and_nothing_else(stages, corpora, tmp_path):
     taken = encoder_state(before)
     assert taken
     assert all(torch.equal(taken[k], v) for k, v in encoder_state(after).items())
-    left = {k for k in after if k not in before or not torch.equal(after[k], before[k])}
-    assert any(k.startswith("decoder.") for k in left)
-    assert all(k.startswith(("decoder.", "encoder.ctc_projection")) for k in left)
+    changed = {k for k in after if k not in before or not torch.equal(after[k], before[k])}
+    assert any(k.startswith("decoder.") for k in changed)
+    assert all(k.startswith(("decoder.", "encoder.ctc_projection")) for k in changed)
     assert re.search(rf"took {len(taken)} tensors", output)
     assert "left behind: decoder" in output
 
 
-def test_frozen_encoder_stays_the_same_to_the_bit(stages, corpora, tmp_path):
+def test_a_frozen_encoder_is_unchanged_bit_for_bit(stages, corpora, tmp_path):
     start = stages / "pretraining" / "checkpoint_last.pt"
     options = [f"model.init_encoder_from={start}", "+model.freeze_encoder=true"]
     succeeded(train("finetuning", corpora / "asr", tmp_path, *options, "model.dropout=0.1"))
@@ -64,7 +64,7 @@ def test_frozen_encoder_stays_the_same_to_the_bit(stages, corpora, tmp_path):
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
-def test_frozen_layers_stay_the_same_to_the_bit(stages, corpora, tmp_path):
+def test_frozen_layers_are_unchanged_bit_for_bit(stages, corpora, tmp_path):
     start = stages / "pretraining" / "checkpoint_last.pt"
     options = [f"model.init_encoder_from={start}", "+model.freeze_encoder_layers=1"]
     succeeded(train("finetuning", corpora / "asr", tmp_path, *options, "model.dropout=0.1"))
@@ -73,7 +73,7 @@ def test_frozen_layers_stay_the_same_to_the_bit(stages, corpora, tmp_path):
     assert same == {key for key in before if key.startswith(("subsample.", "layers.0."))}
 
 
-def test_tensorboard_has_the_losses(stages):
+def test_tensorboard_has_losses_and_reconstructions(stages):
     wanted = {
         "pretraining": {"loss", "mae_audio", "mae_video", "wps"},
         "midtraining": {"loss", "nll_loss", "ctc_loss", "wps"},
@@ -83,15 +83,15 @@ def test_tensorboard_has_the_losses(stages):
         logged = scalars(stages / name / "tensorboard" / "train_inner")
         assert tags <= logged.keys()
         assert all(np.isfinite(values).all() for values in logged.values())
-    [pictures] = (stages / "pretraining" / "tensorboard" / "reconstruction").iterdir()
+    [events] = (stages / "pretraining" / "tensorboard" / "reconstruction").iterdir()
     for name in (b"reconstruction/sound", b"reconstruction/frames", b"PNG"):
-        assert name in pictures.read_bytes()
+        assert name in events.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["pretraining", "finetuning"])
-def test_resumed_training_is_the_uninterrupted_one(name, corpora, tmp_path):
-    """With dropout, SpecAugment, masks, crops and a guide of CTC that is half gone; and another
-    number of loader workers."""
+def test_resumed_training_matches_the_uninterrupted_one(name, corpora, tmp_path):
+    """With dropout, SpecAugment, masks, crops, a CTC guide halfway through its decay, and another
+    number of data loader workers."""
     data = corpora / DATA[name]
     common = ["optimization.max_update=6", "model.dropout=0.1", "dataset.max_tokens=null"]
     common += ["+dataset.batch_size=2", "checkpoint.save_interval_updates=3"]
@@ -109,10 +109,10 @@ def test_resumed_training_is_the_uninterrupted_one(name, corpora, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pretraining", "finetuning"])
-def test_an_update_without_a_usable_clip_changes_nothing_and_stops_nothing(name, corpora, tmp_path):
-    """Batches of one clip, of which the first one's sound is none."""
+def test_an_update_without_a_usable_clip_is_harmless(name, corpora, tmp_path):
+    """With batches of one clip, one of which is not audio."""
     data = shutil.copytree(corpora / DATA[name], tmp_path / "data")
-    (data / "0.wav").write_text("this is no audio")
+    (data / "0.wav").write_text("this is not audio")
     shutil.copy(data / "train.tsv", data / "valid.tsv")
     options = ["dataset.max_tokens=null", "+dataset.batch_size=1", "optimization.max_update=8"]
     options += ["dataset.disable_validation=true"]
@@ -122,8 +122,8 @@ def test_an_update_without_a_usable_clip_changes_nothing_and_stops_nothing(name,
     assert 0 < float(losses(output, "train_loss")[-1]) < 100
 
 
-def test_a_training_that_has_ended_is_left_as_it_is(stages, corpora, tmp_path):
-    """Also where it is asked to begin with another encoder."""
+def test_a_finished_training_is_not_changed(stages, corpora, tmp_path):
+    """Even if another encoder is given to start from."""
     shutil.copytree(stages / "finetuning", tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")}
     other = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
@@ -133,17 +133,17 @@ def test_a_training_that_has_ended_is_left_as_it_is(stages, corpora, tmp_path):
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
 
 
-def test_other_settings_of_a_training_that_goes_on_are_told(stages, corpora, tmp_path):
+def test_resuming_with_other_settings_is_logged(stages, corpora, tmp_path):
     shutil.copytree(stages / "finetuning", tmp_path / "run")
     options = ["optimization.max_update=3", "optimization.lr=[0.0123]"]
     output = succeeded(train("finetuning", corpora / "asr", tmp_path / "run", *options))
-    told = re.search("goes on with other settings than before: (.*)", output)[1]
-    assert "optimization.lr=[0.0123] (there [" in told
-    assert "optimization.max_update=3 (there 2)" in told
-    assert "model." not in told.replace("model.init_encoder_from", "")
+    settings = re.search("goes on with other settings than before: (.*)", output)[1]
+    assert "optimization.lr=[0.0123] (there [" in settings
+    assert "optimization.max_update=3 (there 2)" in settings
+    assert "model." not in settings.replace("model.init_encoder_from", "")
 
 
-def test_other_data_of_a_training_that_goes_on_are_told(stages, corpora, tmp_path):
+def test_resuming_with_other_data_is_logged(stages, corpora, tmp_path):
     shutil.copytree(stages / "finetuning", tmp_path / "run")
     data = shutil.copytree(corpora / "asr", tmp_path / "data")
     lines = (data / "train.tsv").read_text().splitlines(keepends=True)
@@ -154,7 +154,7 @@ def test_other_data_of_a_training_that_goes_on_are_told(stages, corpora, tmp_pat
 
 
 def test_the_plugin_may_be_imported_before_fairseqs_commands(stages, corpora, tmp_path):
-    """What it mends in them holds then too: here, that what has ended makes no further update."""
+    """Its patches of fairseq apply then too; here: a finished training makes no further update."""
     shutil.copytree(stages / "finetuning", tmp_path / "run")
     command = train_command("finetuning", corpora / "asr", tmp_path / "run")
     start = "import mmpt_fairseq; from fairseq_cli.hydra_train import cli_main; cli_main()"
@@ -162,9 +162,9 @@ def test_the_plugin_may_be_imported_before_fairseqs_commands(stages, corpora, tm
     assert "done: 2 of 2 updates" in output
 
 
-def test_stopped_it_ends_with_a_sentence(corpora, tmp_path):
+def test_an_interrupted_training_ends_with_a_message(corpora, tmp_path):
     command = train_command("finetuning", corpora / "asr", tmp_path, "optimization.max_update=9999")
-    # In the background of a shell Ctrl-C's signal is ignored, and the tests' commands inherit that.
+    # SIGINT is ignored in background jobs of a shell, and the tests' commands would inherit that.
     with subprocess.Popen(
         ["env", "--default-signal=INT", *command],
         stdout=subprocess.PIPE,
@@ -172,27 +172,27 @@ def test_stopped_it_ends_with_a_sentence(corpora, tmp_path):
         text=True,
         cwd=ROOT,
     ) as started:
-        late = threading.Timer(240, started.kill)
-        late.start()
-        said = list(until_trained(started.stdout))
+        timeout = threading.Timer(240, started.kill)
+        timeout.start()
+        lines = list(until_trained(started.stdout))
         started.send_signal(signal.SIGINT)
-        said += started.stdout
-        late.cancel()
-    assert started.returncode == -signal.SIGINT, said[-20:]  # a shell shows 130
-    assert said[-1].startswith("mmpt_fairseq: interrupted; the same command goes on from the last")
-    assert "Traceback" not in "".join(said)
+        lines += started.stdout
+        timeout.cancel()
+    assert started.returncode == -signal.SIGINT, lines[-20:]  # a shell shows 130
+    assert lines[-1].startswith("mmpt_fairseq: interrupted; the same command goes on from the last")
+    assert "Traceback" not in "".join(lines)
 
 
 def until_trained(lines: Iterable[str]) -> Iterator[str]:
-    """Lines of a training up to that of its first update."""
+    """Lines of a training's output, up to that of its first update."""
     for line in lines:
         yield line
         if "[train_inner]" in line:
             return
 
 
-def test_several_pairs_resume(corpora, tmp_path):
-    """In the middle of an epoch of pairs that temperature sampling drew."""
+def test_training_on_several_language_pairs_resumes(corpora, tmp_path):
+    """In the middle of an epoch with temperature sampling."""
     data = tmp_path / "data"
     options = [*two_languages(corpora, data), "model.dropout=0.1", "optimization.max_update=11"]
     options += ["dataset.max_tokens=null", "+dataset.batch_size=2"]
@@ -200,7 +200,7 @@ def test_several_pairs_resume(corpora, tmp_path):
     succeeded(train("midtraining", data, tmp_path / "whole", *options))
     (tmp_path / "resumed").mkdir()
     [middle] = (tmp_path / "whole").glob("checkpoint_*_8.pt")
-    assert "checkpoint_1_" not in middle.name, "the sampling is the epoch's"
+    assert "checkpoint_1_" not in middle.name, "sampling changes per epoch"
     shutil.copy(middle, tmp_path / "resumed" / "checkpoint_last.pt")
     output = succeeded(train("midtraining", data, tmp_path / "resumed", *options))
     assert "Loaded checkpoint" in output
@@ -209,7 +209,7 @@ def test_several_pairs_resume(corpora, tmp_path):
 
 
 def test_short_clips_come_first(corpora, tmp_path):
-    """Two epochs on the clips of up to 0.75 s, then on all; resumed in between, nothing changes."""
+    """Two epochs on clips of up to 0.75 s, then on all; resuming in between changes nothing."""
     options = [
         "+task.short_first_epochs=2",
         "+task.short_first_frames=75",
@@ -232,8 +232,8 @@ def test_short_clips_come_first(corpora, tmp_path):
 
 
 def test_patience_survives_a_restart(corpora, tmp_path):
-    """At a rate of 0 nothing gets better after the first of the validations, one an epoch; a
-    training that has ended goes no further, and another that takes its weights over begins anew."""
+    """At learning rate 0, no validation (one per epoch) improves on the first. A training that ran
+    out of patience does not continue; one initialised with its weights starts counting anew."""
     options = ["optimization.lr=[0.0]", "checkpoint.patience=3", "optimization.max_update=99"]
     options += ["dataset.validate_interval=1", "checkpoint.save_interval=1"]
 
@@ -241,13 +241,15 @@ def test_patience_survives_a_restart(corpora, tmp_path):
         until = f"optimization.max_epoch={epochs}"
         command = [corpora / "asr", tmp_path / name, *options, until, *more]
         output = succeeded(train("finetuning", *command))
-        assert ("done: 3 validations without a better one" in output) == (not more and not left)
+        assert ("done: 3 validations without a better one" in output) == (
+            not more and not remaining
+        )
         return len(losses(output, "valid_loss"))
 
-    left = True
+    remaining = True
     assert validations("first", 2) == 2
-    assert validations("first", 9) == 2  # the fourth of all is the third without a better one
-    left = False
+    assert validations("first", 9) == 2  # the fourth in total is the third without improvement
+    remaining = False
     assert validations("first", 9) == 0
     taken_over = f"checkpoint.finetune_from_model={tmp_path / 'first' / 'checkpoint_last.pt'}"
     assert validations("second", 9, taken_over) == 4
@@ -289,7 +291,7 @@ def test_a_task_learns_where_checkpoints_are_saved(corpora, tmp_path):
     assert f"saved {tmp_path / 'run'}" in output
 
 
-def test_no_clip_is_short_enough(corpora, tmp_path):
+def test_short_first_without_short_clips_is_rejected(corpora, tmp_path):
     options = ["+task.short_first_epochs=1", "+task.short_first_frames=3"]
-    sentence = refused(train("finetuning", corpora / "asr", tmp_path, *options))
-    assert "short_first_frames" in sentence
+    message = refused(train("finetuning", corpora / "asr", tmp_path, *options))
+    assert "short_first_frames" in message
