@@ -245,7 +245,7 @@ def test_unreadable_checkpoint_and_clips_that_are_gone(stages, decoded, corpora,
     text = out.read_text(encoding="utf-8")
     assert out == asr / "report.html"
     assert "No picture:" in text
-    assert "is no readable checkpoint" in text
+    assert "is not a readable checkpoint" in text
     assert "checkpoint_best.pt has changed since generate-test.txt was decoded by it" in text
     assert page.notes == []
     assert len(page.tables[0].rows) == 1

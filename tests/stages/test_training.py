@@ -52,7 +52,7 @@ def test_the_encoder_moves_on_and_nothing_else(stages, corpora, tmp_path):
     assert any(k.startswith("decoder.") for k in left)
     assert all(k.startswith(("decoder.", "encoder.ctc_projection")) for k in left)
     assert re.search(rf"took {len(taken)} tensors", output)
-    assert "left behind: decoder" in output
+    assert "not loaded: decoder" in output
 
 
 def test_frozen_encoder_stays_the_same_to_the_bit(stages, corpora, tmp_path):
@@ -128,7 +128,7 @@ def test_a_training_that_has_ended_is_left_as_it_is(stages, corpora, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")}
     other = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     output = succeeded(train("finetuning", corpora / "asr", tmp_path / "run", other))
-    assert "done: 2 of 2 updates; raise optimization.max_update to go on" in output
+    assert "done: 2 of 2 updates; raise optimization.max_update to continue" in output
     assert "is not looked at: the training goes on from" in output
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
 
@@ -137,9 +137,9 @@ def test_other_settings_of_a_training_that_goes_on_are_told(stages, corpora, tmp
     shutil.copytree(stages / "finetuning", tmp_path / "run")
     options = ["optimization.max_update=3", "optimization.lr=[0.0123]"]
     output = succeeded(train("finetuning", corpora / "asr", tmp_path / "run", *options))
-    told = re.search("goes on with other settings than before: (.*)", output)[1]
-    assert "optimization.lr=[0.0123] (there [" in told
-    assert "optimization.max_update=3 (there 2)" in told
+    told = re.search("resumes with changed settings: (.*)", output)[1]
+    assert "optimization.lr=[0.0123] (checkpoint: [" in told
+    assert "optimization.max_update=3 (checkpoint: 2)" in told
     assert "model." not in told.replace("model.init_encoder_from", "")
 
 
@@ -179,7 +179,7 @@ def test_stopped_it_ends_with_a_sentence(corpora, tmp_path):
         said += started.stdout
         late.cancel()
     assert started.returncode == -signal.SIGINT, said[-20:]  # a shell shows 130
-    assert said[-1].startswith("mmpt_fairseq: interrupted; the same command goes on from the last")
+    assert said[-1].startswith("mmpt_fairseq: interrupted; the same command resumes from the last")
     assert "Traceback" not in "".join(said)
 
 
@@ -241,7 +241,7 @@ def test_patience_survives_a_restart(corpora, tmp_path):
         until = f"optimization.max_epoch={epochs}"
         command = [corpora / "asr", tmp_path / name, *options, until, *more]
         output = succeeded(train("finetuning", *command))
-        assert ("done: 3 validations without a better one" in output) == (not more and not left)
+        assert ("done: 3 validations without improvement" in output) == (not more and not left)
         return len(losses(output, "valid_loss"))
 
     left = True

@@ -40,7 +40,7 @@ def test_the_ctc_head_of_source_texts_is_not_joined(caplog):
     assert state["ctc_text"] == "target"
     loaded = joint_task()
     loaded.load_state_dict({**state, "ctc_text": "source"})
-    with pytest.raises(SystemExit, match="cannot be joined"):
+    with pytest.raises(SystemExit, match="cannot be combined"):
         loaded.build_generator([speech_model()], Namespace(**SEARCH))
     loaded.cfg.decoding = "ctc"
     loaded.build_generator([speech_model()], Namespace(**SEARCH))
@@ -59,7 +59,7 @@ def test_a_ctc_head_that_never_learnt_is_not_used():
     task.load_state_dict(trained.state_dict())
     for decoding in ("ctc", "ctc_beam", "joint"):
         task.cfg.decoding = decoding
-        with pytest.raises(SystemExit, match=r"never learnt \(criterion\.ctc_weight=0\)"):
+        with pytest.raises(SystemExit, match=r"was not trained \(criterion\.ctc_weight=0\)"):
             task.build_generator([speech_model()], Namespace(**SEARCH))
     task.cfg.decoding = "attention"
     assert task.build_generator([speech_model()], Namespace(**SEARCH))
