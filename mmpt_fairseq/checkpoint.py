@@ -67,7 +67,7 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int 
     state = checkpoint["model"]
     loaded = encoder_state(state)
     if not loaded:
-        raise InputError(f"{path} holds no audio encoder; give a checkpoint of stage 1 or 2")
+        raise InputError(f"{path} has no audio encoder; give a checkpoint of stage 1 or 2")
     expected = encoder.state_dict()
     _compare(expected, loaded, path)
     _compare_settings(

@@ -49,10 +49,10 @@ def numbered_frame(number: int, size: int = 64) -> np.ndarray:
     return np.repeat(255 * cells[..., None], 3, axis=2).astype(np.uint8)
 
 
-def picture_number(picture: np.ndarray) -> int:
+def picture_number(frame: np.ndarray) -> int:
     """Decode the number written by :func:`numbered_frame`, also after lossy coding."""
-    cell = len(picture) // 4
-    means = picture.reshape(4, cell, 4, cell, 3).mean((1, 3, 4)).ravel()
+    cell = len(frame) // 4
+    means = frame.reshape(4, cell, 4, cell, 3).mean((1, 3, 4)).ravel()
     return int(((means > 127).astype(int) << np.arange(BITS)).sum())
 
 

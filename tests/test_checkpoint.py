@@ -104,9 +104,9 @@ def test_last_layers_can_be_newly_initialised(tmp_path):
     target = speech_model().encoder.audio_encoder  # two layers
     before = {k: v.clone() for k, v in target.state_dict().items()}
     load_encoder(target, path, fresh_layers=1)
-    taken = encoder_state(stage.state_dict())
+    loaded = encoder_state(stage.state_dict())
     for name, tensor in target.state_dict().items():
-        source = before if name.startswith("layers.1.") else taken
+        source = before if name.startswith("layers.1.") else loaded
         assert torch.equal(tensor, source[name])
     for count in (-1, 3):
         with pytest.raises(InputError, match="not between 0 and the encoder's 2 layers"):
@@ -153,7 +153,7 @@ def test_a_decoder_with_another_number_of_heads_is_rejected(tmp_path):
 
 def test_a_checkpoint_without_an_encoder_is_rejected(tmp_path):
     path = save(tmp_path / "other.pt", torch.nn.Linear(2, 2))
-    with pytest.raises(InputError, match="holds no audio encoder"):
+    with pytest.raises(InputError, match="has no audio encoder"):
         load_encoder(ConformerEncoder(16, 1, 4, 32, 7), path)
 
 

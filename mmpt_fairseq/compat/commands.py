@@ -111,7 +111,7 @@ def _patch_validation_scores(train: types.ModuleType) -> None:
 def _patch_empty_batches(train: types.ModuleType) -> None:
     """Sort the batches of an update so that empty ones come first.
 
-    fairseq takes all batches for empty if the last one is. If a process has run out of batches, or
+    fairseq treats all batches as empty if the last one is. If a process has run out of batches, or
     one has no usable clip, it would drop the sample count of the others but keep their gradients.
     """
     train_step = train.Trainer.train_step
@@ -198,7 +198,7 @@ def _explain_wrong_task() -> None:
 
 
 def _stop_when_finished(train: types.ModuleType) -> None:
-    """Stop a finished training before it trains on.
+    """End a training that is already finished before it makes another update.
 
     fairseq checks for the end only after an update or a validation: a finished training that is
     started again would make one more update and save it as its best.

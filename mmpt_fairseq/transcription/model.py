@@ -91,7 +91,7 @@ class SpeechModel:
         """
         encoder = getattr(getattr(self.model, "encoder", self.model), "audio_encoder", None)
         if encoder is None:
-            raise InputError(f"{self.path} holds no audio encoder; give a checkpoint of stage 1-3")
+            raise InputError(f"{self.path} has no audio encoder; give a checkpoint of stage 1-3")
         return encoder
 
     def transcribe(
