@@ -40,8 +40,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "files", nargs="+", metavar="FILE", help="wav, flac, ogg, mp3, mp4, mpg ... of any length"
     )
     help_text = (
-        "default: text, one line per file; json: one object per line and file; tsv: one row for "
-        "each piece of up to --longest seconds that contains speech"
+        "default: text, one line per file; json: one object per file, each on one line; tsv: one "
+        "row for each piece of up to --longest seconds that contains speech"
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help=help_text)
     parser.add_argument(

@@ -34,7 +34,7 @@ LM_WEIGHT = 0.5  # default weight of a language model
 
 
 def max_text_length(frames: int) -> int:
-    """Maximum number of tokens in the hypothesis for ``frames`` filterbank frames (at least 1)."""
+    """Maximum number of tokens in a hypothesis for ``frames`` (> 0) filterbank frames."""
     return math.ceil(frames / LENGTH_STEP) * LENGTH_STEP // SUBSAMPLING
 
 
