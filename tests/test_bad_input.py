@@ -187,7 +187,7 @@ def test_vocabulary_of_the_same_size_in_another_order(asr, stages, tmp_path):
         ),
     ],
 )
-def test_save_dir_of_a_training_with_other_settings(stages, corpora, tmp_path, option, reason):
+def test_folder_of_a_training_with_other_settings(stages, corpora, tmp_path, option, reason):
     shutil.copytree(stages / "pretraining", tmp_path / "run")
     options = ["optimization.max_update=9", option]
     sentence = refused(train("pretraining", corpora / "av", tmp_path / "run", *options))
@@ -195,9 +195,7 @@ def test_save_dir_of_a_training_with_other_settings(stages, corpora, tmp_path, o
     assert f"{last}, from which this training would start" in sentence
     assert reason in sentence
     assert "another checkpoint.save_dir" in sentence
-    if reason.startswith(
-        "(Cannot"
-    ):  # fairseq does not check the criterion if it loads weights only
+    if reason.startswith("(Cannot"):  # fairseq checks no criterion if it loads weights only
         options = [option, f"checkpoint.finetune_from_model={last}"]
         sentence = refused(train("pretraining", corpora / "av", tmp_path / "new", *options))
         assert "give one with the same" in sentence

@@ -151,7 +151,7 @@ def test_text_becomes_pieces(corpora, tmp_path, capsys):
     data = corpora / "asr"
     pieces = Pieces(data)
     assert list(pieces(["red cat", " ", "one"])) == ["▁ r e d ▁ c a t", "▁ o n e"]
-    assert (pieces.training_lines, pieces.unknown) == (12, 0)
+    assert (pieces.written, pieces.unknown) == (12, 0)
     lines = training_lines(data, tmp_path / "lm")
     assert len(lines) == 8
     vocabulary = {line.split()[0] for line in (data / "dict.txt").read_text().splitlines()}
