@@ -102,7 +102,7 @@ def test_resumed_training_is_the_uninterrupted_one(name, corpora, tmp_path):
     shutil.copy(middle, tmp_path / "resumed" / "checkpoint_last.pt")
     output = train(name, data, tmp_path / "resumed", *common, "dataset.num_workers=2")
     assert "Loaded checkpoint" in succeeded(output)
-    assert "other settings than before" not in output.stdout
+    assert "resumes with changed settings" not in output.stdout
     assert "other data" not in output.stdout
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
