@@ -1,10 +1,10 @@
 """Multi-stage multi-modal pre-training for speech recognition, a fairseq plugin.
 
-Use it as ``common.user_dir`` of fairseq's commands, or import it: either way its tasks, models
+Pass it as ``common.user_dir`` to fairseq's commands, or import it: either way its tasks, models
 and criterions are registered once.
 """
 
-from mmpt_fairseq import compat  # isort: skip  (first: it imports fairseq and mends it)
+from mmpt_fairseq import compat  # isort: skip  (first: it imports fairseq and patches it)
 from mmpt_fairseq import criterions, models, scoring, tasks
 from mmpt_fairseq.transcription import load
 

@@ -1,12 +1,11 @@
-"""The mean of a training's checkpoints as one ordinary checkpoint.
+"""Average the weights of a training's checkpoints into one ordinary checkpoint.
 
     python -m mmpt_fairseq.average RUN --last N --output FILE
     python -m mmpt_fairseq.average RUN --best N --output FILE
 
-takes the last N by updates, or the best N by the metric that the training chose by
-(``checkpoint.best_checkpoint_metric``). Let a training keep them with
-``checkpoint.keep_best_checkpoints=N``, or ``checkpoint.no_epoch_checkpoints=false`` and
-``checkpoint.keep_last_epochs=N``.
+averages the last N by updates, or the best N by the training's metric
+(``checkpoint.best_checkpoint_metric``). Train with ``checkpoint.keep_best_checkpoints=N``, or with
+``checkpoint.no_epoch_checkpoints=false`` and ``checkpoint.keep_last_epochs=N``, to keep them.
 """
 
 import argparse
@@ -22,18 +21,18 @@ from manifests.common import atomic_path
 from manifests.errors import InputError, command_line, reason_of
 from mmpt_fairseq.checkpoint import load_checkpoint, settings_of, updates_of
 
-MARK = "mean_of"  # an average's own key, which fairseq does not look at: names of its members
+MARK = "mean_of"  # key with the file names of the averaged checkpoints; fairseq ignores it
 
 
 @dataclass
 class Saved:
-    """A checkpoint and what it is chosen by.
+    """A checkpoint and its selection criteria.
 
     Attributes:
         path: the file.
-        updates: after so many it was saved.
-        value: of the validation metric then, None where there was no validation.
-        maximise: whether more of it is better.
+        updates: number of updates when it was saved.
+        value: validation metric at that time, None without a validation.
+        maximise: whether a higher value is better.
     """
 
     path: Path
@@ -43,23 +42,23 @@ class Saved:
 
     @property
     def rank(self) -> float:
-        """Least is best."""
+        """Sort key, lowest is best."""
         return -self.value if self.maximise else self.value
 
 
-def find_checkpoints(run: Path, leave_out: Path) -> list[Saved]:
-    """Every checkpoint that a training wrote, one an update, in order of updates.
+def find_checkpoints(run: Path, exclude: Path) -> list[Saved]:
+    """Find the checkpoints of a training, one per update count, in order of updates.
 
-    Averages made before are none, nor is ``leave_out``, whatever lies there.
+    Earlier averages and ``exclude`` (the output file) are skipped.
 
     Raises:
-        InputError: there is no such folder, or a file in it is no checkpoint.
+        InputError: there is no such folder, or a file in it is not a checkpoint.
     """
     if not run.is_dir():
         raise InputError(f"there is no folder {run}; give the training's checkpoint.save_dir")
     found: dict[int, Saved] = {}
-    leave_out = leave_out.resolve()
-    files = sorted(path for path in run.glob("checkpoint*.pt") if path.resolve() != leave_out)
+    exclude = exclude.resolve()
+    files = sorted(path for path in run.glob("checkpoint*.pt") if path.resolve() != exclude)
     for path in tqdm(files, desc="reading", unit="checkpoint", disable=len(files) < 3):
         state = load_checkpoint(path)
         if MARK in state:
@@ -68,42 +67,42 @@ def find_checkpoints(run: Path, leave_out: Path) -> list[Saved]:
         value = (state.get("extra_state") or {}).get("val_loss")
         maximise = bool(settings.get("maximize_best_checkpoint_metric", False))
         known = found.get(updates)
-        # One update can be saved under several names, before and after its validation.
+        # An update may be saved under several names, before and after its validation.
         if known is None or known.value is None:
             found[updates] = Saved(path, updates, value, maximise)
     return [found[updates] for updates in sorted(found)]
 
 
 def choose(saved: list[Saved], last: int | None, best: int | None) -> list[Path]:
-    """The last or the best, in order of updates.
+    """Select the last or best checkpoints, returned in order of updates.
 
-    What was not validated, or to NaN or infinity, is none of the best.
+    Checkpoints without a finite validation metric are never among the best.
 
     Raises:
         InputError: there are too few.
     """
     kind, wanted = ("last", last) if last is not None else ("best", best)
-    there = "there are"
+    found = "found"
     if best is not None:
         ranked = [s for s in saved if s.value is not None and math.isfinite(s.value)]
         if len(ranked) < len(saved):
-            there = f"of {len(saved)} that have a finite validation metric"
+            found = f"of {len(saved)} that have a finite validation metric"
         saved = sorted(ranked, key=lambda s: s.rank)
     if not 1 <= wanted <= len(saved):
         raise InputError(
             f"--{kind} {wanted} is not between 1 and the {len(saved)} different checkpoints "
-            f"{there}; train with checkpoint.keep_best_checkpoints or keep_last_epochs set higher "
-            "(of checkpoints with equal scores fairseq may keep one)"
+            f"{found}; train with a higher checkpoint.keep_best_checkpoints or keep_last_epochs "
+            "(fairseq may keep only one of several checkpoints with equal scores)"
         )
     chosen = saved[-wanted:] if best is None else saved[:wanted]
     return [s.path for s in sorted(chosen, key=lambda s: s.updates)]
 
 
 def average(paths: list[Path]) -> dict:
-    """The last checkpoint with the mean of all weights, marked, and no state of an optimizer.
+    """The last checkpoint with averaged weights, ``MARK`` and no optimizer state.
 
     Raises:
-        InputError: the checkpoints are not of one model.
+        InputError: the checkpoints are of different models.
     """
     total: dict[str, Tensor] = {}
     for path in tqdm(paths, desc="averaging", unit="checkpoint", disable=len(paths) < 3):
@@ -113,7 +112,9 @@ def average(paths: list[Path]) -> dict:
             total = {name: torch.zeros_like(w, dtype=torch.float64) for name, w in weights.items()}
         shapes = {name: w.shape for name, w in weights.items()}
         if shapes != {name: w.shape for name, w in total.items()}:
-            raise InputError(f"{path} is of another model than {paths[0]}; average one training")
+            raise InputError(
+                f"{path} is of a different model from {paths[0]}; average one training"
+            )
         for name, tensor in weights.items():
             total[name] += tensor.double() / len(paths)
     state["model"] = {
@@ -125,7 +126,7 @@ def average(paths: list[Path]) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; names what was averaged."""
+    """Run the command; print which checkpoints were averaged."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of the training's checkpoints")
     which = parser.add_mutually_exclusive_group(required=True)
@@ -143,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
         try:
             with atomic_path(args.output) as partial:
                 torch.save(state, partial)
-        except (OSError, RuntimeError) as error:  # torch's word for a disk that is full
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
             raise InputError(f"{args.output} cannot be written: {reason_of(error)}") from None
     print(f"{args.output}: the mean of {', '.join(path.name for path in paths)}")
 

@@ -1,4 +1,4 @@
-"""The audio encoder of a checkpoint in files that need no fairseq: safetensors, JSON, ONNX.
+"""Export a checkpoint's audio encoder for use without fairseq: safetensors, JSON, ONNX.
 
 python -m mmpt_fairseq.export CHECKPOINT OUT_DIR [--onnx]
 """
@@ -31,42 +31,42 @@ from mmpt_fairseq.transcription import SpeechModel, load
 
 WEIGHTS, CONFIG, GRAPH = "encoder.safetensors", "config.json", "encoder.onnx"
 FORMAT = "mmpt_fairseq encoder 1"
-# What decides how the weights were trained, not what they compute; and the config's own name.
+# Settings that affect training only, and the config's own name.
 TRAINING_ONLY = ("_name", "dropout", "checkpoint_activations")
 OPSET = 17
 
 
 class EncoderGraph(nn.Module):
-    """The encoder with tensors alone for its inputs and outputs, as ONNX wants them."""
+    """Wrapper of the encoder with tensors only as inputs and outputs, as ONNX requires."""
 
     def __init__(self, encoder: ConformerEncoder) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, T, F)`` and ``(B,)`` -> states ``(B, ceil(T / 4), D)`` and their ``(B,)``."""
+        """``(B, T, F)`` and lengths ``(B,)`` -> states ``(B, ceil(T / 4), D)`` and lengths."""
         encoded = self.encoder(features, lengths)
         return encoded.states, encoded.lengths
 
 
 def export(model: SpeechModel, folder: Path, onnx: bool = False) -> list[Path]:
-    """Write the encoder of a model of any stage; returns the files.
+    """Export the encoder of a model of any stage; return the paths of the files.
 
     Args:
-        folder: made where it is missing.
-        onnx: write the graph too.
+        folder: created if missing.
+        onnx: also write the ONNX graph.
 
     Raises:
-        InputError: a package of the extra ``export`` is missing, or the folder cannot be made.
+        InputError: a package of the extra ``export`` is missing, or the folder cannot be created.
     """
     safetensors = _safetensors()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from None
+        raise InputError(f"cannot create the folder {folder}: {error.strerror}") from None
     encoder = copy.deepcopy(model.encoder).float().cpu()
     weights = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
-    # Its own way to write files lets nobody else read them.
+    # safetensors.save_file would create the file readable by its owner only.
     (folder / WEIGHTS).write_bytes(safetensors.save(weights, metadata={"format": "pt"}))
     (folder / CONFIG).write_text(json.dumps(_config(model), indent=1) + "\n", encoding="utf-8")
     if onnx:
@@ -75,37 +75,41 @@ def export(model: SpeechModel, folder: Path, onnx: bool = False) -> list[Path]:
 
 
 def load_exported(folder: Path | str) -> ConformerEncoder:
-    """The encoder that :func:`export` wrote, in evaluation mode.
+    """Load an encoder written by :func:`export`, in evaluation mode.
 
     Raises:
-        InputError: the files are not there, not ours, or do not fit together.
+        InputError: the files are missing, were not written by it, or do not match.
     """
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise InputError(f"there is no {folder / name}; write it with mmpt_fairseq.export")
+            raise InputError(f"there is no {folder / name}; create it with mmpt_fairseq.export")
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if config["format"] != FORMAT:
-            raise InputError(f"it is of the format {config['format']}, not {FORMAT}")
+            raise InputError(f"its format is {config['format']}, not {FORMAT}")
         encoder = build_conformer(ConformerConfig(**config["encoder"]))
     except InputError as error:
-        raise InputError(f"{folder / CONFIG} is not of an exported encoder: {error}") from None
+        raise InputError(
+            f"{folder / CONFIG} does not describe an exported encoder: {error}"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / CONFIG} is not of an exported encoder ({error!r})") from None
+        raise InputError(
+            f"{folder / CONFIG} does not describe an exported encoder ({error!r})"
+        ) from None
     safetensors = _safetensors()
     try:
         encoder.load_state_dict(safetensors.load_file(folder / WEIGHTS), strict=True)
-    except Exception as error:  # safetensors has an exception of its own, torch RuntimeError
+    except Exception as error:  # SafetensorError, or RuntimeError of torch
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{folder / WEIGHTS} does not hold the encoder of {CONFIG}: {reason}"
+            f"{folder / WEIGHTS} does not match the encoder in {CONFIG}: {reason}"
         ) from None
     return encoder.eval()
 
 
 def _config(model: SpeechModel) -> dict:
-    """The encoder's sizes, and how its input is made."""
+    """The encoder's sizes, and how its input features are computed."""
     sizes = {
         name: model.cfg.get(name, default)
         for name, default in asdict(ConformerConfig()).items()
@@ -118,13 +122,13 @@ def _config(model: SpeechModel) -> dict:
         "input": {
             "sample_rate": SAMPLE_RATE,
             "features": "natural logarithm of Kaldi's mel filterbank energies of samples in the "
-            "range of 16 bits, no dither; what is lower counts as floor. Lengths are in samples",
+            "16-bit range, no dither; lower values are raised to floor. Lengths are in samples",
             "mel_bins": NUM_MEL_BINS,
             "frame_length": FRAME_LENGTH,
             "frame_shift": FRAME_SHIFT,
             "floor": ROUNDING_NOISE,
-            "normalisation": "each bin to zero mean and unit variance over the clip; a lower "
-            "variance counts as least_variance",
+            "normalisation": "each bin to zero mean and unit variance over the clip; lower "
+            "variances are raised to least_variance",
             "least_variance": MIN_VARIANCE,
         },
         "frames_per_output": SUBSAMPLING,
@@ -132,20 +136,20 @@ def _config(model: SpeechModel) -> dict:
 
 
 def _write_graph(encoder: ConformerEncoder, path: Path) -> None:
-    """ONNX with batch and time left open.
+    """Write the ONNX graph with dynamic batch and time axes.
 
-    By the exporter that traces, which asks for ``onnx`` alone. The example has padding, or the
-    trace would hold the branch of an encoder that needs no attention mask.
+    Uses the tracing exporter, which requires ``onnx`` only. The example input is padded; otherwise
+    the encoder's branch without an attention mask would be traced.
     """
     try:
-        import onnx  # noqa: F401  (torch imports it later, with a message about pip of its own)
+        import onnx  # noqa: F401  (torch imports it later, with its own message about pip)
     except ImportError:
         raise InputError(
             "--onnx needs the package onnx; pip install mmpt_fairseq[export]"
         ) from None
     frames = 12 * SUBSAMPLING
     example = torch.zeros(2, frames, NUM_MEL_BINS), torch.tensor([frames, frames - 9])
-    time, batch = {0: "batch", 1: "time"}, {0: "batch"}
+    batch_time, batch = {0: "batch", 1: "time"}, {0: "batch"}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -157,7 +161,7 @@ def _write_graph(encoder: ConformerEncoder, path: Path) -> None:
             dynamic_axes={
                 "features": {0: "batch", 1: "frames"},
                 "lengths": batch,
-                "states": time,
+                "states": batch_time,
                 "state_lengths": batch,
             },
             opset_version=OPSET,
@@ -176,14 +180,14 @@ def _safetensors():
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; prints what was written."""
+    """Run the command; print the paths of the files written."""
     parser = argparse.ArgumentParser(
         prog="python -m mmpt_fairseq.export",
         description="Write a checkpoint's audio encoder as safetensors and JSON, and as ONNX.",
     )
     parser.add_argument("checkpoint", help="of any stage")
     parser.add_argument("folder", type=Path, metavar="OUT_DIR")
-    parser.add_argument("--onnx", action="store_true", help=f"write {GRAPH} too")
+    parser.add_argument("--onnx", action="store_true", help=f"write {GRAPH} as well")
     add_user_dir(parser)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.ERROR, force=True)

@@ -1,6 +1,6 @@
-"""What is built on this package elsewhere: found by class, whatever its name, once it is imported.
+"""Access to tasks and criterions of packages that extend this one, through fairseq's registries.
 
-fairseq registers what a ``--user-dir`` holds; a checkpoint tells names alone.
+fairseq registers the contents of a ``--user-dir``; a checkpoint has registered names only.
 """
 
 import argparse
@@ -14,20 +14,20 @@ from manifests.errors import InputError
 
 
 def add_user_dir(parser: argparse.ArgumentParser) -> None:
-    """The option of commands that open checkpoints."""
+    """Add ``--user-dir`` to the parser of a command that loads checkpoints."""
     parser.add_argument(
         "--user-dir",
         type=Path,
         metavar="DIR",
-        help="of a package with tasks, models and criterions of your own, built on these",
+        help="package with your own tasks, models and criterions that extend mmpt_fairseq",
     )
 
 
 def import_user_dir(args: argparse.Namespace) -> None:
-    """Register what is in ``args.user_dir``, if one was given.
+    """Import the package ``args.user_dir``, if given, so that its classes are registered.
 
     Raises:
-        InputError: it is no package.
+        InputError: it cannot be imported.
     """
     if args.user_dir is None:
         return
@@ -38,31 +38,31 @@ def import_user_dir(args: argparse.Namespace) -> None:
 
 
 def task_class(name: str, checkpoint: object) -> type[FairseqTask]:
-    """The task that is registered as ``name``.
+    """The task class registered as ``name``.
 
     Raises:
-        InputError: none is.
+        InputError: there is none.
     """
     if name not in TASK_REGISTRY:
         raise InputError(
-            f"{checkpoint} is of the task {name}, which nothing here registers; import the package "
-            "that does (of a command: --user-dir), or give a checkpoint of mmpt_fairseq"
+            f"{checkpoint} is of the task {name}, which is not registered; import the package that "
+            "registers it (in a command: --user-dir), or give a checkpoint of mmpt_fairseq"
         )
     return TASK_REGISTRY[name]
 
 
 def reconstructs(criterion: str) -> bool:
-    """Whether what is trained by the criterion of this name learns to fill in what is masked."""
+    """Whether the criterion of this name trains the reconstruction of masked input."""
     return getattr(CRITERION_REGISTRY.get(criterion), "reconstructs", False)
 
 
 def why_no_reconstruction(criterion: str) -> str:
-    """Empty where there is one to be drawn."""
+    """Why models trained with a criterion cannot show reconstructions; empty if they can."""
     if criterion not in CRITERION_REGISTRY:
-        return f"the criterion {criterion} is not known here (see --user-dir)"
+        return f"the criterion {criterion} is not registered (see --user-dir)"
     return "" if reconstructs(criterion) else f"{criterion} does not reconstruct"
 
 
 def contrasts(criterion: str) -> bool:
-    """Whether it learns which sound belongs to which pictures."""
+    """Whether the criterion of this name trains matching of audio and video."""
     return getattr(CRITERION_REGISTRY.get(criterion), "contrasts", False)

@@ -1,4 +1,4 @@
-"""Whether files are still those that something was made from."""
+"""Fingerprints of files, to detect that the inputs of a result have changed."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,16 +6,16 @@ from pathlib import Path
 
 from manifests.errors import InputError
 
-ENDS = 1 << 20  # bytes read at the beginning and at the end of a file
+CHUNK = 1 << 20  # bytes read at the beginning and at the end of a file
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
-    """A hash of names, sizes and beginnings and ends: enough to tell remade files.
+    """Hash the names, sizes, beginnings and ends of files, which suffices to detect changes.
 
-    The end of a checkpoint, a zip archive, lists the checksums of all its tensors.
+    The end of a checkpoint, a zip archive, has the checksums of all its tensors.
 
     Raises:
-        InputError: one is not there.
+        InputError: a file is missing.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -23,7 +23,7 @@ def fingerprint(paths: Sequence[Path]) -> str:
             raise InputError(f"there is no {path}, which this step reads")
         size = path.stat().st_size
         with path.open("rb") as file:
-            head = file.read(ENDS)
-            file.seek(max(0, size - ENDS))
+            head = file.read(CHUNK)
+            file.seek(max(0, size - CHUNK))
             digest.update(f"{path.name} {size} ".encode() + head + file.read())
     return digest.hexdigest()

@@ -1,7 +1,8 @@
 """Word and character error rate by jiwer, BLEU by sacreBLEU; CER for fairseq's ``--scoring cer``.
 
-Text is normalised the same for references and hypotheses: Unicode NFC, runs of white space made
-one space. Case and punctuation count. BLEU counts words, of a script without spaces characters.
+References and hypotheses are normalised in the same way: Unicode NFC, white space collapsed to
+single spaces. Case and punctuation count. BLEU is over words, or over characters in scripts without
+spaces.
 """
 
 import re
@@ -22,42 +23,44 @@ WITH_SPACES = "13a"  # sacreBLEU's default
 CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 # Kana, Thai and Lao, Burmese, Khmer.
 SPACELESS = re.compile("[\u3040-\u30ff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
-KANA = 0.1  # of the Chinese characters: Japanese has more, Chinese next to none
+KANA = 0.1  # ratio to Chinese characters above which text is Japanese: Chinese has almost no kana
 
 
 def normalise_text(text: str) -> str:
-    """NFC, single spaces."""
+    """Normalise to NFC and single spaces."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def statistics(
     references: Sequence[str], hypotheses: Sequence[str], unit: Unit, tokenize: str = ""
 ) -> NDArray[np.int64]:
-    """``(N, K)``: what a score of these utterances, or of some of them, is summed up from.
+    """Per-utterance sufficient statistics ``(N, K)``; sums over utterances give :func:`score`.
 
     Args:
         references, hypotheses: normalised.
-        unit: ``word`` and ``char`` give jiwer's edits and the reference's length, ``bleu``
-            sacreBLEU's two lengths, its n-grams that match and those that were made.
-        tokenize: sacreBLEU's; by default what suits these references.
+        unit: ``word`` and ``char`` give jiwer's edits and the reference length, ``bleu``
+            sacreBLEU's two lengths, matching n-grams and hypothesis n-grams.
+        tokenize: sacreBLEU's tokenizer, by default :func:`bleu_tokenizer` of the references.
     """
     if unit == "bleu":
         from sacrebleu.metrics import BLEU
 
         metric = BLEU(tokenize=tokenize or bleu_tokenizer(references))
         pairs = zip(references, hypotheses, strict=True)
-        found = [metric.corpus_score([said], [[reference]]) for reference, said in pairs]
+        found = [
+            metric.corpus_score([hypothesis], [[reference]]) for reference, hypothesis in pairs
+        ]
         return np.array([[f.sys_len, f.ref_len, *f.counts, *f.totals] for f in found], np.int64)
     import jiwer
 
     process = jiwer.process_words if unit == "word" else jiwer.process_characters
     output = process(list(references), list(hypotheses))
     pairs = zip(output.alignments, output.references, strict=True)
-    return np.array([[_edits(chunks), len(said)] for chunks, said in pairs], np.int64)
+    return np.array([[_edits(chunks), len(reference)] for chunks, reference in pairs], np.int64)
 
 
 def _edits(chunks: Sequence) -> int:
-    """Substitutions, deletions and insertions in one utterance's alignment by jiwer."""
+    """Substitutions, deletions and insertions in jiwer's alignment of one utterance."""
     return sum(
         max(c.ref_end_idx - c.ref_start_idx, c.hyp_end_idx - c.hyp_start_idx)
         for c in chunks
@@ -66,7 +69,7 @@ def _edits(chunks: Sequence) -> int:
 
 
 def score(sums: Sequence[int], unit: Unit) -> float:
-    """Error rate in percent, or BLEU, of summed :func:`statistics`; 0 of nothing at all."""
+    """Error rate in percent, or BLEU, from summed :func:`statistics`; 0 with nothing to score."""
     if unit != "bleu":
         edits, length = sums
         return 100.0 * edits / max(1, length)
@@ -94,17 +97,17 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> dict[st
 
 
 def refuse_empty(references: Sequence[str]) -> None:
-    """Raise InputError for a normalised reference without a word to count errors by."""
+    """Raise InputError if a normalised reference is empty."""
     if not all(references):
         row = references.index("")
         raise InputError(f"reference {row + 1} is empty, so it has no error rate; leave it out")
 
 
 def bleu_tokenizer(references: Sequence[str]) -> str:
-    """sacreBLEU's name of how to count: as it does by default where words have spaces between.
+    """Name of sacreBLEU's tokenizer for these references: its default if words have spaces.
 
-    ``zh`` for Chinese, ``char`` where most letters are of another script that has none; sacreBLEU's
-    own for Japanese and Korean need dictionaries.
+    ``zh`` for Chinese, ``char`` for other scripts without spaces; sacreBLEU's own tokenizers for
+    Japanese and Korean need dictionaries.
     """
     if not without_spaces(references):
         return WITH_SPACES
@@ -113,7 +116,7 @@ def bleu_tokenizer(references: Sequence[str]) -> str:
 
 
 def without_spaces(texts: Sequence[str]) -> bool:
-    """Whether most letters are of a script that has no spaces between words."""
+    """Whether most letters belong to a script without spaces between words."""
     text = "".join(texts)
     letters = sum(map(str.isalpha, text))
     return 2 * (len(CHINESE.findall(text)) + len(SPACELESS.findall(text))) > letters
@@ -131,18 +134,18 @@ def bleu(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, floa
 
 @dataclass
 class CerScorerConfig(FairseqDataclass):
-    """Nothing to set: the text is scored as :func:`error_rates` does."""
+    """Empty config: text is normalised as by :func:`error_rates`."""
 
 
 @register_scorer("cer", dataclass=CerScorerConfig)
 class CerScorer(BaseScorer):
-    """jiwer's CER in percent over all characters; NFC and single spaces, nothing else.
+    """jiwer's CER in percent over all characters, after NFC and collapsing of white space.
 
-    As in fairseq's WER, what is written for an empty reference is too much of all others.
+    As in fairseq's WER, hypothesis text for an empty reference counts as insertions.
     """
 
     def score(self) -> float:
-        """In percent; 0 where no character was to be written."""
+        """CER in percent; 0 if all references are empty."""
         import jiwer
 
         references, hypotheses = ([normalise_text(t) for t in s] for s in (self.ref, self.pred))

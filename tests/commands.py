@@ -1,4 +1,4 @@
-"""Runs fairseq's real commands on a corpus that takes seconds: what the subprocess tests share."""
+"""Helpers that run fairseq's real commands at test size, shared by the subprocess tests."""
 
 import json
 import os
@@ -20,13 +20,13 @@ from mmpt_fairseq.checkpoint import load_checkpoint
 BIN = Path(sys.executable).parent
 CONFIG = ROOT / "examples" / "demo" / "config"
 USER_DIR = ROOT / "mmpt_fairseq"
-# Some of it is read when Python and torch start.
+# Some of these are read when Python and torch start.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "PYTHONWARNINGS": "ignore",
     "TOKENIZERS_PARALLELISM": "false",
 }
-FORKED = ("fairseq-hydra-train", "fairseq-generate")  # most of the tests' commands
+FORKED = ("fairseq-hydra-train", "fairseq-generate")  # run in a fork, without a new fairseq import
 TIMEOUT = 300  # seconds
 
 ENCODER = [
@@ -66,9 +66,9 @@ TINY = [
 
 
 def two_languages(corpora: Path, data: Path) -> list[str]:
-    """Stage 2's corpus into two languages, Italian the smaller; what the training is told of them.
+    """Write stage 2's corpus with two target languages, Italian the smaller; return overrides.
 
-    Temperature sampling draws them; validation is on both together.
+    Languages are sampled with a temperature; validation is on both together.
     """
     shutil.copytree(corpora / "st", data)
     lines = (data / "train.tsv").read_text().splitlines()
@@ -89,10 +89,10 @@ def run(
     env: dict[str, str] | None = None,
     fresh: bool = False,
 ) -> subprocess.CompletedProcess:
-    """Run to the end; stdout and stderr come back as one text in ``stdout``.
+    """Run a command to completion; ``stdout`` of the result has stdout and stderr combined.
 
     Args:
-        fresh: in an interpreter of its own, even where one that has imported fairseq would do.
+        fresh: start a new interpreter, even if a fork that has imported fairseq would do.
     """
     command = [str(part) for part in command]
     environment = {**os.environ, **ENVIRONMENT, **(env or {})}
@@ -107,7 +107,7 @@ def run(
         stdin=subprocess.DEVNULL,
         text=True,
         timeout=TIMEOUT,
-        check=False,  # what a failure must look like is the tests' business
+        check=False,  # tests check for success or failure
     )
 
 
@@ -142,7 +142,7 @@ def train_command(name: str, data: Path, save_dir: Path, *overrides: str) -> lis
 def train(
     name: str, data: Path, save_dir: Path, *overrides: str, processes: int = 1, **kwargs
 ) -> subprocess.CompletedProcess:
-    """Train at test size, on several processes with gloo if asked."""
+    """Train at test size, with gloo if ``processes`` is more than one."""
     command = train_command(name, data, save_dir, *overrides)
     if processes > 1:
         launcher = [BIN / "torchrun", "--nproc_per_node", processes, "--standalone"]
@@ -151,22 +151,22 @@ def train(
 
 
 def succeeded(result: subprocess.CompletedProcess) -> str:
-    """The output of a command that must have worked."""
+    """Check that a command succeeded; return its output."""
     assert result.returncode == 0, result.stdout[-3000:]
     return result.stdout
 
 
 def refused(result: subprocess.CompletedProcess) -> str:
-    """The one sentence with which a command of ours must have stopped."""
+    """Check that a command failed with a message of ours and no traceback; return the message."""
     assert result.returncode not in (0, None), result.stdout[-3000:]
-    sentences = [x for x in result.stdout.splitlines() if x.startswith("mmpt_fairseq: ")]
-    assert sentences, result.stdout[-3000:]
+    messages = [x for x in result.stdout.splitlines() if x.startswith("mmpt_fairseq: ")]
+    assert messages, result.stdout[-3000:]
     assert "Traceback" not in result.stdout, result.stdout[-3000:]
-    return sentences[-1]
+    return messages[-1]
 
 
 def generate(checkpoint: Path, data: Path, split: str, *options, **kwargs):
-    """``fairseq-generate`` on one split; ``--quiet`` is not given, so hypotheses are printed."""
+    """Run ``fairseq-generate`` on one split, without ``--quiet``, so that it prints hypotheses."""
     return run(
         [
             BIN / "fairseq-generate",
@@ -188,26 +188,26 @@ def losses(output: str, key: str = "valid_loss") -> list[str]:
 
 
 def weights(folder: Path, name: str = "checkpoint_last.pt") -> dict[str, torch.Tensor]:
-    """Of the last checkpoint in a training's folder, or of the one whose name matches."""
+    """Model weights of the last checkpoint in a folder, or of the one that matches ``name``."""
     [path] = folder.glob(name)
     return load_checkpoint(path)["model"]
 
 
 def largest_difference(a: dict, b: dict) -> float:
-    """Between two models' weights."""
+    """Largest absolute difference between the weights of two models."""
     assert a.keys() == b.keys()
     return max((a[k].float() - b[k].float()).abs().max().item() for k in a)
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:
-    """What TensorBoard's files in a folder hold, read record by record."""
+    """Scalars of the TensorBoard files in a folder, read record by record."""
     found: dict[str, list[float]] = {}
     for path in folder.glob("events.out.tfevents.*"):
-        content, place = path.read_bytes(), 0
-        while place < len(content):
-            (length,) = struct.unpack_from("<Q", content, place)  # then a checksum of four bytes
-            event = Event.FromString(content[place + 12 : place + 12 + length])
-            place += 12 + length + 4
+        content, offset = path.read_bytes(), 0
+        while offset < len(content):
+            (length,) = struct.unpack_from("<Q", content, offset)  # followed by a 4-byte checksum
+            event = Event.FromString(content[offset + 12 : offset + 12 + length])
+            offset += 12 + length + 4
             for value in event.summary.value:
                 if value.HasField("simple_value"):
                     found.setdefault(value.tag, []).append(value.simple_value)

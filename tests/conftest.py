@@ -1,4 +1,4 @@
-"""Fixtures of every test: one thread, and the real data where it is at hand."""
+"""Shared fixtures: one torch thread, real data if available, tiny corpora and checkpoints."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder of the real corpora."""
+    """Folder of the real corpora; tests that use it are skipped without."""
     folder = os.environ.get("MMPT_REAL_DATA")
     if not folder:
         pytest.skip("MMPT_REAL_DATA does not name the folder of the real corpora")
@@ -20,8 +20,8 @@ def real_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def logging_stays():
-    """Our commands, run inside a test, let warnings through no more; the next test wants them."""
+def restore_log_level():
+    """Restore the log level after a test: our commands, if run in a test, disable warnings."""
     level = logging.getLogger().level
     yield
     logging.getLogger().setLevel(level)
@@ -29,7 +29,7 @@ def logging_stays():
 
 @pytest.fixture(scope="session")
 def corpora(tmp_path_factory) -> Path:
-    """``av`` (clips with video), ``st`` and ``asr`` (with vocabularies), eight rows a split."""
+    """``av`` (clips with video), ``st`` and ``asr`` (with vocabularies), eight rows per split."""
     from manifests.vocabulary import build_vocabulary
     from tests.helpers import write_clips
 
@@ -60,7 +60,7 @@ def corpora(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def stages(corpora, tmp_path_factory) -> Path:
-    """Two updates of all three stages, one process: ``pretraining``, ``midtraining`` ..."""
+    """All three stages, two updates each: ``pretraining``, ``midtraining`` and ``finetuning``."""
     from tests.commands import succeeded, train
 
     root = tmp_path_factory.mktemp("stages")
@@ -74,7 +74,7 @@ def stages(corpora, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def superb(tmp_path_factory) -> Path:
-    """``ks``, ``ic``, ``pr`` and ``sd``: manifests of SUPERB's tasks on six clips of tones."""
+    """``ks``, ``ic``, ``pr`` and ``sd``: manifests of the SUPERB tasks with six clips of tones."""
     from tests.superb import write_corpus
 
     root = tmp_path_factory.mktemp("superb")

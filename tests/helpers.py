@@ -1,4 +1,4 @@
-"""Clips, pictures and manifests that tests write, and small models that they share."""
+"""Audio, video and manifest writers, and small models shared by tests."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -25,11 +25,11 @@ ENCODER_SIZES = {
     "encoder_ffn_embed_dim": 32,
     "depthwise_conv_kernel_size": 7,
 }
-BITS = 16  # of the number that a picture shows, on a grid of 4 x 4 cells
+BITS = 16  # of the number encoded in a video frame, as a grid of 4 x 4 cells
 
 
 def noise(seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
-    """Noise whose loudness changes, ``(samples,)`` float32."""
+    """Noise with a varying amplitude, ``(samples,)`` float32."""
     rng = np.random.default_rng(seed)
     samples = round(seconds * rate)
     envelope = 0.05 + 0.1 * np.sin(np.linspace(0, 20, samples)) ** 2
@@ -37,22 +37,22 @@ def noise(seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:
 
 
 def write_audio(path: Path, waveform: np.ndarray, rate: int = RATE, **kwargs) -> Path:
-    """Write a file in the format that its suffix names."""
+    """Write an audio file in the format given by its suffix."""
     soundfile.write(path, waveform, rate, **kwargs)
     return path
 
 
-def numbered_picture(number: int, size: int = 64) -> np.ndarray:
-    """``(size, size, 3)``: black and white cells are the bits of ``number``."""
+def numbered_frame(number: int, size: int = 64) -> np.ndarray:
+    """``(size, size, 3)`` video frame whose black and white cells are the bits of ``number``."""
     bits = (number >> np.arange(BITS)) & 1
     cells = bits.reshape(4, 4).repeat(size // 4, 0).repeat(size // 4, 1)
     return np.repeat(255 * cells[..., None], 3, axis=2).astype(np.uint8)
 
 
-def picture_number(picture: np.ndarray) -> int:
-    """What :func:`numbered_picture` wrote, after lossy coding too."""
-    cell = len(picture) // 4
-    means = picture.reshape(4, cell, 4, cell, 3).mean((1, 3, 4)).ravel()
+def picture_number(frame: np.ndarray) -> int:
+    """Decode the number written by :func:`numbered_frame`, also after lossy coding."""
+    cell = len(frame) // 4
+    means = frame.reshape(4, cell, 4, cell, 3).mean((1, 3, 4)).ravel()
     return int(((means > 127).astype(int) << np.arange(BITS)).sum())
 
 
@@ -67,9 +67,9 @@ def write_video(
     late: float = 0.0,
     size: int = 64,
 ) -> Path:
-    """``count`` numbered pictures, at ``times`` in milliseconds if given; and 16 kHz sound.
+    """Write ``count`` numbered frames, at ``times`` in milliseconds if given, and 16 kHz audio.
 
-    The sound begins ``late`` seconds after the pictures.
+    The audio starts ``late`` seconds after the video.
     """
     options = {"sc_threshold": "0"} if codec == "libx264" else {}
     with av.open(str(path), "w") as container:
@@ -78,27 +78,27 @@ def write_video(
         stream.pix_fmt, stream.gop_size, stream.bit_rate = "yuv420p", gop, 800_000
         if times is not None:
             stream.time_base = stream.codec_context.time_base = MILLISECOND
-        sound = None if audio is None else container.add_stream("aac", rate=RATE, layout="mono")
+        track = None if audio is None else container.add_stream("aac", rate=RATE, layout="mono")
         for i in range(count):
-            frame = av.VideoFrame.from_ndarray(numbered_picture(i, size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(numbered_frame(i, size), format="rgb24")
             if times is not None:
                 frame.pts, frame.time_base = int(times[i]), MILLISECOND
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-        if sound is not None:
+        if track is not None:
             frame = av.AudioFrame.from_ndarray(audio[None], format="fltp", layout="mono")
             frame.sample_rate = RATE
             if late:
                 frame.pts, frame.time_base = round(late * RATE), Fraction(1, RATE)
-            container.mux(sound.encode(frame))
-            container.mux(sound.encode(None))
+            container.mux(track.encode(frame))
+            container.mux(track.encode(None))
     return path
 
 
 def write_clips(folder: Path, seconds: list[float], video: bool = False, **columns) -> Path:
-    """A manifest of WAV clips, with a numbered video each if asked; ``columns`` are lists.
+    """Write WAV clips and their manifest, optionally with numbered videos; ``columns`` are lists.
 
-    The 30 pictures of a video last as long as the sound, to the nearest whole rate.
+    The 30 frames of a video last as long as the audio, up to rounding of the frame rate.
     """
     rows = []
     for i, duration in enumerate(seconds):
@@ -119,7 +119,7 @@ def clips(folder: Path, seconds: list[float], **kwargs) -> Manifest:
 
 
 def words(*symbols: str) -> Dictionary:
-    """fairseq's dictionary of these symbols."""
+    """fairseq dictionary of these symbols."""
     dictionary = Dictionary()
     for symbol in symbols:
         dictionary.add_symbol(symbol)
@@ -127,7 +127,7 @@ def words(*symbols: str) -> Dictionary:
 
 
 def av_model(**options) -> AVPretrainingModel:
-    """A small model of stage 1 for 4 pictures of 16 pixels, in evaluation mode."""
+    """A small model of stage 1 for 4 video frames of 16 x 16 pixels, in evaluation mode."""
     sizes = {
         **ENCODER_SIZES,
         "video_embed_dim": 16,
@@ -146,7 +146,7 @@ def av_model(**options) -> AVPretrainingModel:
 
 
 def av_batch() -> dict[str, torch.Tensor]:
-    """Clips of 40 and 33 frames, both with video, for :func:`av_model`."""
+    """Clips of 40 and 33 filterbank frames, both with video, for :func:`av_model`."""
     torch.manual_seed(1)
     lengths = torch.tensor([40, 33])
     audio, unmasked = torch.randn(2, 2, 40, 80)
@@ -176,7 +176,7 @@ def speech_task(symbols: tuple[str, ...] = ("a", "b", "c")) -> ManifestSpeechToT
 
 
 def small_speech_config(**options) -> SpeechToTextModelConfig:
-    """Sizes for tests."""
+    """Model config at test size."""
     sizes = {
         **ENCODER_SIZES,
         "decoder_embed_dim": 16,
@@ -187,7 +187,7 @@ def small_speech_config(**options) -> SpeechToTextModelConfig:
 
 
 def speech_model(symbols: tuple[str, ...] = ("a", "b", "c"), **options) -> SpeechToTextModel:
-    """A small model of stages 2 and 3, in evaluation mode; symbols are tokens 4, 5, ..."""
+    """A small model of stages 2 and 3, in evaluation mode; ``symbols`` are tokens 4, 5, ..."""
     torch.manual_seed(0)
     return SpeechToTextModel.build_model(
         small_speech_config(**options), speech_task(symbols)
@@ -195,7 +195,7 @@ def speech_model(symbols: tuple[str, ...] = ("a", "b", "c"), **options) -> Speec
 
 
 def speech_batch(frames: list[int], targets: list[list[int]]) -> dict:
-    """A batch of random features and given targets in fairseq's form."""
+    """A batch of random features and the given targets in fairseq's format."""
     torch.manual_seed(1)
     source = torch.randn(len(frames), max(frames), 80)
     for row, length in enumerate(frames):
@@ -222,7 +222,7 @@ def speech_batch(frames: list[int], targets: list[list[int]]) -> dict:
 
 
 def save_checkpoint(path: Path, cfg: dict, model: dict, task_state: dict) -> str:
-    """A checkpoint as fairseq's trainer writes it."""
+    """Save a checkpoint in the format of fairseq's trainer; return its path."""
     history = [{"criterion_name": "x", "optimizer_name": "x", "num_updates": 1}]
     state = {
         "args": None,
@@ -238,7 +238,7 @@ def save_checkpoint(path: Path, cfg: dict, model: dict, task_state: dict) -> str
 
 
 def stage_1_checkpoint(path: Path) -> tuple[AVPretrainingModel, Path]:
-    """:func:`av_model` as a checkpoint of stage 1."""
+    """Save :func:`av_model` as a checkpoint of stage 1; return the model and the path."""
     model = av_model()
     cfg = {"_name": "mmpt_av_pretraining", **ENCODER_SIZES}
     save_checkpoint(path, {"model": cfg}, model.state_dict(), {})

@@ -1,4 +1,4 @@
-"""A language model of fairseq's that costs no training."""
+"""An untrained fairseq language model for tests."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ ARCHITECTURE += ["--decoder-ffn-embed-dim", "32", "--decoder-attention-heads", "
 
 
 def untrained_language_model(data: Path, path: Path | None = None) -> BaseFairseqModel:
-    """An untrained ``transformer_lm`` over ``data/dict.txt``, saved as fairseq saves one."""
+    """An untrained ``transformer_lm`` over ``data/dict.txt``; saved as by fairseq if asked."""
     parser = options.get_training_parser("language_modeling")
     settings = [str(data), "--task", "language_modeling", *ARCHITECTURE]
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, settings))

@@ -1,4 +1,4 @@
-"""The corpus on which SUPERB's tasks are tested: tones instead of words and voices."""
+"""A corpus for tests of the SUPERB tasks, with tones in place of words and voices."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ TONES = {"a": 300.0, "b": 900.0, "c": 2500.0}
 
 
 def tones(*names: str, seconds: float = 0.3) -> np.ndarray:
-    """Tones one after another, ``-`` for silence, with a little noise."""
+    """Consecutive tones, ``-`` for silence, with a little noise."""
     time = np.arange(round(seconds * RATE)) / RATE
     parts = [np.sin(2 * np.pi * TONES[n] * time) if n != "-" else 0 * time for n in names]
     noise = np.random.default_rng(0).standard_normal(len(time) * len(names))
@@ -19,9 +19,9 @@ def tones(*names: str, seconds: float = 0.3) -> np.ndarray:
 
 
 def write_corpus(root: Path) -> None:
-    """``ks``, ``ic``, ``pr`` and ``sd`` on clips of a long and a short tone, six in every split.
+    """Write ``ks``, ``ic``, ``pr`` and ``sd``: six clips of a long and a short tone in each split.
 
-    A mean over time does not know which came first, but which is the longer one.
+    A mean over time does not show which tone is first, but which is longer.
     """
     tables: dict[str, list[dict]] = {task: [] for task in ("ks", "ic", "pr", "sd")}
     for first in TONES:

@@ -34,7 +34,7 @@ def save(path, updates, value, seed, maximise=False, **options):
 
 @pytest.fixture
 def run(tmp_path):
-    """Updates 10 to 40, of which 20 and 40 are best; 40 is there under fairseq's own two names."""
+    """Updates 10 to 40, of which 20 and 40 are best; 40 is saved under both of fairseq's names."""
     folder = tmp_path / "run"
     folder.mkdir()
     weights = {}
@@ -43,7 +43,7 @@ def run(tmp_path):
         updates = 10 * (i + 1)
         weights[updates] = save(folder / f"checkpoint_{name}.pt", updates, value, i)
     save(folder / "checkpoint_last.pt", 40, 2.0, 3)
-    save(folder / "checkpoint_0_20.pt", 20, None, 1)  # before it was validated
+    save(folder / "checkpoint_0_20.pt", 20, None, 1)  # saved before its validation
     return folder, weights
 
 
@@ -61,8 +61,8 @@ def check_mean(state, weights, updates):
         ("--best", (20, 40), "checkpoint_2_20.pt, checkpoint_best.pt"),
     ],
 )
-def test_the_mean_of_the_last_or_best(run, choice, updates, names, capsys):
-    """Other averages lie there already, which come before checkpoint_best by name."""
+def test_last_or_best_checkpoints_are_averaged(run, choice, updates, names, capsys):
+    """With earlier averages in the folder, whose names sort before checkpoint_best."""
     folder, weights = run
     output = folder / "checkpoint_average.pt"
     main([str(folder), choice, "3", "--output", str(folder / "checkpoint_average3.pt")])
@@ -80,7 +80,7 @@ def test_the_mean_of_the_last_or_best(run, choice, updates, names, capsys):
     )
 
 
-def test_what_the_output_replaces_is_not_read(run, monkeypatch):
+def test_existing_output_file_is_not_read(run, monkeypatch):
     folder, weights = run
     monkeypatch.chdir(folder)
     (folder / "checkpoint_average.pt").write_bytes(b"cut short")
@@ -97,8 +97,8 @@ def test_fairseq_loads_an_average(stages, tmp_path):
     assert all(torch.equal(mean[name], tensor) for name, tensor in expected.items())
 
 
-def test_an_average_of_real_checkpoints_recognises(stages, corpora, tmp_path):
-    """It lies half-way between two, and fairseq-generate decodes every row by it."""
+def test_fairseq_generate_decodes_with_an_average(stages, corpora, tmp_path):
+    """Its weights are the mean of two checkpoints, and every row is decoded."""
     start = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     each = ["checkpoint.save_interval_updates=1", "optimization.max_update=2"]
     succeeded(train("finetuning", corpora / "asr", tmp_path, start, *each))
@@ -115,8 +115,8 @@ def test_an_average_of_real_checkpoints_recognises(stages, corpora, tmp_path):
     assert len(read_hypotheses(tmp_path / "generate-test.txt", rows)) == rows
 
 
-def test_an_average_starts_a_training_and_continues_none(stages, corpora, tmp_path):
-    """fairseq would take its weights and epoch, and repeat the updates that warm up and freeze."""
+def test_an_average_can_start_but_not_resume_a_training(stages, corpora, tmp_path):
+    """If resumed, fairseq would use its weights and epoch but repeat warm-up and freezing."""
     output = tmp_path / "average.pt"
     main([str(stages / "finetuning"), "--last", "1", "--output", str(output)])
     assert load_checkpoint(output)["optimizer_history"][-1]["num_updates"] == 2
@@ -133,15 +133,15 @@ def test_an_average_starts_a_training_and_continues_none(stages, corpora, tmp_pa
     assert largest_difference(weights(tmp_path / "new"), load_checkpoint(output)["model"]) < 1e-6
 
 
-def test_more_can_be_better(tmp_path):
+def test_best_honours_a_metric_to_maximise(tmp_path):
     weights = {u: save(tmp_path / f"checkpoint{u}.pt", u, u, u, maximise=True) for u in (1, 2, 3)}
     main([str(tmp_path), "--best", "2", "--output", str(tmp_path / "mean.pt")])
     check_mean(load_checkpoint(tmp_path / "mean.pt"), weights, (2, 3))
 
 
 @pytest.mark.parametrize("maximise", [False, True])
-def test_what_has_no_finite_metric_is_none_of_the_best(tmp_path, maximise):
-    """NaN compares with nothing, so that a sort that meets it leaves the others as they were."""
+def test_checkpoints_without_a_finite_metric_are_never_best(tmp_path, maximise):
+    """NaN compares false with everything, so sorting a list with NaN leaves it out of order."""
     values = (math.nan, 3.0, math.inf, 2.0, math.nan, 1.0, -math.inf, None)
     weights = {
         u: save(tmp_path / f"checkpoint{u}.pt", u, value, u, maximise)
@@ -152,12 +152,12 @@ def test_what_has_no_finite_metric_is_none_of_the_best(tmp_path, maximise):
     check_mean(load_checkpoint(output), weights, (2, 4) if maximise else (4, 6))
     main([str(tmp_path), "--last", "2", "--output", output])
     check_mean(load_checkpoint(output), weights, (7, 8))
-    told = "--best 4 is not between 1 and the 3 different checkpoints of 8 that have a finite"
-    with pytest.raises(SystemExit, match=told):
+    message = "--best 4 is not between 1 and the 3 different checkpoints of 8 that have a finite"
+    with pytest.raises(SystemExit, match=message):
         main([str(tmp_path), "--best", "4", "--output", output])
 
 
-def test_bad_input_is_refused(run, tmp_path):
+def test_bad_input_is_rejected(run, tmp_path):
     folder, _ = run
     output = str(tmp_path / "mean.pt")
     with pytest.raises(SystemExit, match="--last 5 is not between 1 and the 4 different"):
@@ -169,8 +169,8 @@ def test_bad_input_is_refused(run, tmp_path):
     with pytest.raises(SystemExit, match="is a folder; name a file in it"):
         main([str(folder), "--last", "1", "--output", str(tmp_path)])
     save(folder / "checkpoint_5_50.pt", 50, 1.0, 1, decoder_layers=2)
-    with pytest.raises(SystemExit, match="of another model"):
+    with pytest.raises(SystemExit, match="of a different model"):
         main([str(folder), "--last", "2", "--output", output])
     (folder / "checkpoint_6_60.pt").write_bytes(b"")
-    with pytest.raises(SystemExit, match="no readable checkpoint"):
+    with pytest.raises(SystemExit, match="not a readable checkpoint"):
         main([str(folder), "--last", "2", "--output", output])

@@ -1,4 +1,4 @@
-"""Bad input to fairseq's commands ends in one sentence with the fault and the remedy."""
+"""Bad input makes fairseq's commands fail with one sentence that names the error and remedy."""
 
 import shutil
 
@@ -27,11 +27,11 @@ from tests.helpers import write_video
 
 @pytest.fixture
 def asr(corpora, tmp_path):
-    """A copy of the recognition data to spoil."""
+    """A copy of the recognition data that a test may corrupt."""
     return shutil.copytree(corpora / "asr", tmp_path / "asr")
 
 
-def test_missing_folder(tmp_path):
+def test_missing_data_folder(tmp_path):
     for name in ("pretraining", "finetuning"):
         sentence = refused(train(name, tmp_path / "nowhere", tmp_path / "run"))
         assert "there is no data folder" in sentence
@@ -52,7 +52,7 @@ def test_missing_column(asr, tmp_path):
 
 
 def test_unreadable_clips(asr, stages, tmp_path):
-    """Zero bytes, text named .wav, a video without sound: each named by file and line."""
+    """Zero bytes, text named .wav, a video without audio: each reported with file and line."""
     (asr / "0.wav").write_bytes(b"")
     (asr / "1.wav").write_text("this is no audio")
     write_video(asr / "2.mp4", 10)
@@ -67,7 +67,7 @@ def test_unreadable_clips(asr, stages, tmp_path):
         assert name in sentence
 
 
-def test_a_validation_clip_that_is_not_there_is_told_before_the_training(asr, tmp_path):
+def test_missing_validation_clip_is_reported_before_training(asr, tmp_path):
     rows = [{"id": "x", "audio": "none.wav", "n_frames": 50, "tgt_text": "a"}]
     write_manifest(asr / "valid.tsv", rows)
     result = train("finetuning", asr, tmp_path / "run")
@@ -75,9 +75,11 @@ def test_a_validation_clip_that_is_not_there_is_told_before_the_training(asr, tm
     assert not losses(result.stdout, "train_num_updates")
 
 
-def test_a_damaged_clip_of_a_validation_is_skipped_and_many_stop_it(asr, corpora, tmp_path):
-    """A batch of it alone among them, and nothing counts twice in its place; fairseq-generate stops
-    at it all the same."""
+def test_validation_skips_a_damaged_clip_and_stops_at_many(asr, corpora, tmp_path):
+    """Also if it is a batch of its own, and no other clip is counted twice instead.
+
+    fairseq-generate stops at it.
+    """
     (asr / "bad.wav").write_text("this is no audio")
     bad = {"id": "x", "audio": "bad.wav", "n_frames": 3000, "tgt_text": "a"}
     lines = (asr / "valid.tsv").read_text()
@@ -98,7 +100,7 @@ def test_a_damaged_clip_of_a_validation_is_skipped_and_many_stop_it(asr, corpora
     assert "clips could not be used" in sentence
 
 
-def test_sound_that_is_longer_than_its_manifest_says(asr, stages):
+def test_audio_longer_than_its_manifest_states(asr, stages):
     row = {"id": "x", "audio": "0.wav", "n_frames": 3, "tgt_text": "a"}
     write_manifest(asr / "bad.tsv", [row])
     sentence = refused(generate(stages / "finetuning" / "checkpoint_last.pt", asr, "bad"))
@@ -119,15 +121,15 @@ def test_sound_that_is_longer_than_its_manifest_says(asr, stages):
         ),
     ],
 )
-def test_a_data_config_that_cannot_be(asr, line, fault):
-    """Its sentence names the file; through the task, for every command sets one up."""
+def test_invalid_data_config(asr, line, fault):
+    """The message names the file; checked on the task, which every command sets up."""
     with (asr / "config.yaml").open("a") as config:
         config.write(line + "\n")
     with pytest.raises(SystemExit, match=rf"config\.yaml cannot be used \(.*{fault}.*mend it"):
         ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(asr)))
 
 
-def test_a_dictionary_that_cannot_be(asr):
+def test_invalid_dictionary(asr):
     (asr / "dict.txt").write_text("a 1\na 1\n")
     with pytest.raises(SystemExit, match=r"dict\.txt is not a fairseq vocabulary"):
         ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(asr)))
@@ -148,8 +150,8 @@ def test_many_bad_clips_stop_a_training_early(asr, tmp_path):
     assert "clips could not be used" in sentence
 
 
-def test_vocabulary_that_does_not_fit(asr, stages, tmp_path):
-    """On decoding, and on resuming in the folder of another training."""
+def test_vocabulary_that_differs_from_the_checkpoint(asr, stages, tmp_path):
+    """When decoding, and when resuming in the folder of another training."""
     extra = [{"id": "y", "audio": "0.wav", "n_frames": 48, "tgt_text": "xyz jkl qvw"}]
     write_manifest(asr / "train.tsv", extra)
     build_vocabulary(asr, "char")
@@ -161,8 +163,8 @@ def test_vocabulary_that_does_not_fit(asr, stages, tmp_path):
     assert "vocabulary" in refused(train("finetuning", asr, tmp_path / "run", *options))
 
 
-def test_a_vocabulary_of_the_same_size_in_another_order(asr, stages, tmp_path):
-    """Nothing but the tokens' meaning differs: resuming on it must be refused all the same."""
+def test_vocabulary_of_the_same_size_in_another_order(asr, stages, tmp_path):
+    """Only the meaning of the tokens differs; resuming must be rejected nevertheless."""
     lines = (asr / "dict.txt").read_text().splitlines()
     (asr / "dict.txt").write_text("\n".join(reversed(lines)) + "\n")
     shutil.copytree(stages / "finetuning", tmp_path / "run")
@@ -177,46 +179,46 @@ def test_a_vocabulary_of_the_same_size_in_another_order(asr, stages, tmp_path):
         (
             "criterion._name=mmpt_contrastive",
             "(Criterion does not match: criterion._name=mmpt_contrastive "
-            "(there mmpt_masked_reconstruction)",
+            "(checkpoint: mmpt_masked_reconstruction)",
         ),
         (
             "model.encoder_embed_dim=24",
-            "(Cannot load model parameters: model.encoder_embed_dim=24 (there 16))",
+            "(Cannot load model parameters: model.encoder_embed_dim=24 (checkpoint: 16))",
         ),
     ],
 )
-def test_the_folder_of_another_training(stages, corpora, tmp_path, option, reason):
+def test_folder_of_a_training_with_other_settings(stages, corpora, tmp_path, option, reason):
     shutil.copytree(stages / "pretraining", tmp_path / "run")
     options = ["optimization.max_update=9", option]
     sentence = refused(train("pretraining", corpora / "av", tmp_path / "run", *options))
     last = tmp_path / "run" / "checkpoint_last.pt"
-    assert f"{last}, with whose weights" in sentence
+    assert f"{last}, from which this training would start" in sentence
     assert reason in sentence
     assert "another checkpoint.save_dir" in sentence
-    if reason.startswith("(Cannot"):  # fairseq looks at no criterion where it takes weights alone
+    if reason.startswith("(Cannot"):  # fairseq checks no criterion if it loads weights only
         options = [option, f"checkpoint.finetune_from_model={last}"]
         sentence = refused(train("pretraining", corpora / "av", tmp_path / "new", *options))
         assert "give one with the same" in sentence
         assert "save_dir" not in sentence
-        assert "init_encoder_from" not in sentence  # which stage 1 does not have
+        assert "init_encoder_from" not in sentence  # stage 1 lacks this option
 
 
 @pytest.mark.parametrize(
     ("option", "remedy"),
     [
-        ("criterion._name=mae", "there are mmpt_contrastive, "),
+        ("criterion._name=mae", "use one of mmpt_contrastive, "),
         ("optimizer._name=adamm", "did you mean adam?"),
         ("model._name=mmpt_av_pretrain", "did you mean mmpt_av_pretraining?"),
-        ("task._name=mmpt_av", "there are mmpt_av_pretraining, "),
+        ("task._name=mmpt_av", "use one of mmpt_av_pretraining, "),
     ],
 )
-def test_a_name_that_there_is_not(corpora, tmp_path, option, remedy):
+def test_unregistered_name(corpora, tmp_path, option, remedy):
     sentence = refused(train("pretraining", corpora / "av", tmp_path / "run", option))
-    assert f"{option} is none that there is; {remedy}" in sentence
+    assert f"{option} is not registered; {remedy}" in sentence
 
 
-def test_a_training_that_goes_on_with_fewer_rows(asr, tmp_path):
-    """It had stopped further into its epoch than there are batches now."""
+def test_resuming_with_fewer_rows(asr, tmp_path):
+    """The training had processed more batches of its epoch than there are now."""
     options = ["+dataset.batch_size=1", "checkpoint.save_interval_updates=1"]
     succeeded(train("finetuning", asr, tmp_path / "run", *options, "optimization.max_update=3"))
     rows = (asr / "train.tsv").read_text().splitlines(keepends=True)
@@ -229,17 +231,17 @@ def test_a_training_that_goes_on_with_fewer_rows(asr, tmp_path):
 
 
 @pytest.mark.parametrize("data", ["asr", "nowhere"])
-def test_a_language_model_without_its_pieces(asr, tmp_path, data):
+def test_language_model_without_training_data(asr, tmp_path, data):
     options = ["--config-dir", ROOT / "examples/own/config", "--config-name", "language_model"]
     options += [f"common.user_dir={USER_DIR}", f"task.data={tmp_path}/{data}"]
     options.append(f"checkpoint.save_dir={tmp_path}/lm")
     sentence = refused(run([BIN / "fairseq-hydra-train", *options]))
-    assert f"{tmp_path}/{data} does not hold what a language model learns from" in sentence
+    assert f"{tmp_path}/{data} does not contain language model training data" in sentence
 
 
 @pytest.mark.parametrize(("name", "data"), [("pretraining", "av"), ("finetuning", "asr")])
-def test_gradients_that_are_not_finite(corpora, tmp_path, name, data):
-    """Said in the log too, from which a report reads what ended a training."""
+def test_non_finite_gradients(corpora, tmp_path, name, data):
+    """The message is also in the log, from which the report reads what ended a training."""
     options = ["optimization.lr=[1e30]", "lr_scheduler.warmup_updates=0"]
     options += ["optimization.max_update=9"]
     sentence = refused(train(name, corpora / data, tmp_path, *options))
@@ -251,8 +253,8 @@ def test_gradients_that_are_not_finite(corpora, tmp_path, name, data):
     assert (tmp_path / "crash.pt").is_file()
 
 
-def test_a_training_without_a_folder(asr, tmp_path):
-    """fairseq's default is behind every config's ``save_dir: ???``, relative to where one is."""
+def test_training_without_a_save_dir(asr, tmp_path):
+    """fairseq's default, relative to the working directory, replaces ``save_dir: ???``."""
     command = train_command("finetuning", asr, tmp_path / "run", "common.tensorboard_logdir=null")
     command = [part for part in command if not str(part).startswith("checkpoint.save_dir=")]
     sentence = refused(run(command, cwd=tmp_path))
@@ -263,46 +265,46 @@ def test_a_training_without_a_folder(asr, tmp_path):
     assert (tmp_path / "checkpoints" / "checkpoint_last.pt").is_file()
 
 
-def test_contrast_without_video(corpora, tmp_path):
+def test_contrastive_loss_without_video(corpora, tmp_path):
     options = ["criterion._name=mmpt_contrastive", "+task.use_video=false"]
     sentence = refused(train("pretraining", corpora / "av", tmp_path, *options))
     assert "the contrastive loss needs video" in sentence
 
 
-def test_stage_1_is_no_recogniser(stages, corpora):
+def test_generate_with_a_stage_1_checkpoint(stages, corpora):
     checkpoint = stages / "pretraining" / "checkpoint_last.pt"
     assert "not of stage 2 or 3" in refused(generate(checkpoint, corpora / "asr", "test"))
 
 
-def test_a_checkpoint_that_is_not_there(corpora, tmp_path):
+def test_generate_with_a_missing_checkpoint(corpora, tmp_path):
     sentence = refused(generate(tmp_path / "none.pt", corpora / "asr", "test"))
-    assert f"there is no checkpoint {tmp_path / 'none.pt'}; mend --path" in sentence
+    assert f"there is no checkpoint {tmp_path / 'none.pt'}; correct --path" in sentence
 
 
-def test_a_decode_without_its_task(stages, corpora):
+def test_generate_with_the_default_task(stages, corpora):
     checkpoint = stages / "finetuning" / "checkpoint_last.pt"
     default = ["--task", "translation"]
     sentence = refused(generate(checkpoint, corpora / "asr", "test", *default))
-    assert "asr holds manifests" in sentence
+    assert "asr contains manifests" in sentence
     assert "add --task mmpt_speech_to_text" in sentence
 
 
-def test_a_search_that_ends_before_the_texts_do(stages, corpora):
+def test_search_limit_below_the_target_lengths(stages, corpora):
     checkpoint = stages / "finetuning" / "checkpoint_last.pt"
     options = ["--decoding", "attention", "--max-len-b", "2"]
     result = generate(checkpoint, corpora / "asr", "test", *options)
     succeeded(result)
-    assert "and the search ends after --max-len-b=2; raise it" in result.stdout
+    assert "exceed the search limit --max-len-b=2; raise it" in result.stdout
 
 
-def test_stage_1_of_another_size(stages, corpora, tmp_path):
+def test_encoder_of_another_size(stages, corpora, tmp_path):
     start = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     options = [start, "model.encoder_embed_dim=32"]
     sentence = refused(train("midtraining", corpora / "st", tmp_path, *options))
     assert "another size" in sentence
 
 
-def test_fresh_layers_are_not_frozen(corpora, stages, tmp_path):
+def test_frozen_encoder_with_newly_initialised_layers(corpora, stages, tmp_path):
     options = [
         f"model.init_encoder_from={stages / 'midtraining' / 'checkpoint_last.pt'}",
         "+model.freeze_encoder=true",
@@ -312,8 +314,8 @@ def test_fresh_layers_are_not_frozen(corpora, stages, tmp_path):
     assert "never trained; set model.fresh_encoder_layers=0" in sentence
 
 
-def test_config_key_that_does_not_exist(corpora, tmp_path):
-    """Hydra's own message names the key, ours one that is added with a plus."""
+def test_invalid_config_keys_and_values(corpora, tmp_path):
+    """Hydra's message names an unknown key, ours one that is added with a plus."""
     command = train_command("finetuning", corpora / "asr", tmp_path, "model.encoder_layerz=2")
     result = run(command)
     assert result.returncode == 1
@@ -321,20 +323,20 @@ def test_config_key_that_does_not_exist(corpora, tmp_path):
     for option, fault in {
         "+model.dropuot=0.1": "mmpt_speech_to_text has no key dropuot; did you mean dropout?",
         "+criterion.xyzzy=1": "has no key xyzzy; leave it out",
-        "+task.short_first_epochs=few": "cannot take its short_first_epochs (Value 'few' ",
-        "lr_scheduler.warmup_updates=2": "optimization.max_update=2 ends with the warm-up",
+        "+task.short_first_epochs=few": "has an invalid short_first_epochs (Value 'few' ",
+        "lr_scheduler.warmup_updates=2": "max_update=2 leaves no updates after the warm-up",
     }.items():
         assert fault in refused(run([*command[:-1], option]))
 
 
-def test_patches_and_mask_ratios_that_cannot_be(corpora, tmp_path):
+def test_invalid_video_size_and_mask_ratio(corpora, tmp_path):
     options = {"task.video_size=18": "not a whole number of patches"}
     options["+task.audio_mask_ratio=1.0"] = "must be at least 0 (no masking) and below 1"
     for option, message in options.items():
         assert message in refused(train("pretraining", corpora / "av", tmp_path, option))
 
 
-def test_batches_too_small_for_a_row(corpora, tmp_path):
+def test_max_tokens_below_the_longest_row(corpora, tmp_path):
     options = ["dataset.max_tokens=60"]
     sentence = refused(train("finetuning", corpora / "asr", tmp_path, *options))
     assert "the longest row costs 97 tokens and dataset.max_tokens=60 is less" in sentence

@@ -1,4 +1,4 @@
-"""What may be in a checkpoint, and what moves from one stage to the next."""
+"""Safe loading of checkpoints, and loading an encoder or decoder of an earlier stage."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ from tests.helpers import av_model, speech_model, speech_task
 
 
 class RunsCode:
-    """Leaves a file behind when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, witness: Path) -> None:
         self.witness = witness
@@ -33,19 +33,19 @@ def save(path: Path, model: torch.nn.Module, **extra) -> Path:
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, legacy):
+def test_a_pickle_that_runs_code_is_rejected_without_running_it(tmp_path, legacy):
     witness, path = tmp_path / "it-ran", tmp_path / "hostile.pt"
     content = {"model": {}, "extra": RunsCode(witness)}
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(InputError, match="refused"):
         load_checkpoint(path)
     assert not witness.exists()
-    # The same file does run its code where nothing is refused: the payload is a real one.
+    # Without the protection the same file does run its code: the payload works.
     torch.load(path, weights_only=False)
     assert witness.exists()
 
 
-def test_commands_refuse_it_too(tmp_path, corpora):
+def test_commands_reject_a_pickle_that_runs_code(tmp_path, corpora):
     witness, path = tmp_path / "it-ran", tmp_path / "hostile.pt"
     torch.save({"model": {}, "cfg": RunsCode(witness)}, path)
     assert "hostile.pt was refused" in refused(generate(path, corpora / "asr", "test"))
@@ -55,7 +55,7 @@ def test_commands_refuse_it_too(tmp_path, corpora):
     assert not witness.exists()
 
 
-def test_namespaces_of_argparse_runs_load(tmp_path):
+def test_checkpoints_with_argparse_namespaces_load(tmp_path):
     namespace = argparse.Namespace(arch="x", lr=[0.1])
     path = tmp_path / "old.pt"
     save(path, torch.nn.Linear(1, 1), old=namespace)
@@ -66,14 +66,14 @@ def test_namespaces_of_argparse_runs_load(tmp_path):
 def test_unreadable_files_are_named(tmp_path, content):
     path = tmp_path / "broken.pt"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"broken\.pt (is no readable|was refused)"):
+    with pytest.raises(InputError, match=r"broken\.pt (is not a readable|was refused)"):
         load_checkpoint(path)
 
 
-def test_plain_weights_are_no_checkpoint(tmp_path):
+def test_a_plain_state_dict_is_rejected(tmp_path):
     path = tmp_path / "weights.pt"
     torch.save(torch.nn.Linear(2, 2).state_dict(), path)
-    with pytest.raises(InputError, match=r"weights\.pt is no checkpoint of fairseq"):
+    with pytest.raises(InputError, match=r"weights\.pt is not a fairseq checkpoint"):
         load_checkpoint(path)
 
 
@@ -82,8 +82,8 @@ def test_missing_checkpoint_is_named(tmp_path):
         load_checkpoint(tmp_path / "nowhere.pt")
 
 
-def test_encoder_comes_from_either_stage(tmp_path, caplog):
-    """From stage 1 and from stage 2 alike; what was taken and left is said."""
+def test_encoder_is_loaded_from_stage_1_or_2(tmp_path, caplog):
+    """The tensors that are not loaded are logged."""
     caplog.set_level("INFO")
     for stage in (av_model(), speech_model()):
         path = save(tmp_path / "stage.pt", stage)
@@ -98,15 +98,15 @@ def test_encoder_comes_from_either_stage(tmp_path, caplog):
     assert "encoder.ctc_projection (2)" in caplog.text
 
 
-def test_the_last_layers_may_start_fresh(tmp_path):
+def test_last_layers_can_be_newly_initialised(tmp_path):
     stage = av_model()
     path = save(tmp_path / "stage.pt", stage)
     target = speech_model().encoder.audio_encoder  # two layers
     before = {k: v.clone() for k, v in target.state_dict().items()}
     load_encoder(target, path, fresh_layers=1)
-    taken = encoder_state(stage.state_dict())
+    loaded = encoder_state(stage.state_dict())
     for name, tensor in target.state_dict().items():
-        source = before if name.startswith("layers.1.") else taken
+        source = before if name.startswith("layers.1.") else loaded
         assert torch.equal(tensor, source[name])
     for count in (-1, 3):
         with pytest.raises(InputError, match="not between 0 and the encoder's 2 layers"):
@@ -116,12 +116,12 @@ def test_the_last_layers_may_start_fresh(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": 3}, r"has 2 layers and this one 3 .*set model\.encoder_layers=2"),
-        ({"dim": 32}, r"of another size: .*set model\.encoder_embed_dim"),
+        ({"layers": 3}, r"has 2 layers and this one has 3 .*set model\.encoder_layers=2"),
+        ({"dim": 32}, r"has another size: .*set model\.encoder_embed_dim"),
         ({"kernel": 9}, r"depthwise\.weight is \(16, 1, 7\) there and \(16, 1, 9\) here"),
     ],
 )
-def test_an_encoder_of_another_size_is_refused(tmp_path, options, message):
+def test_an_encoder_of_another_size_is_rejected(tmp_path, options, message):
     path = save(tmp_path / "stage1.pt", av_model())
     sizes = {"dim": 16, "layers": 2, "heads": 4, "ffn_dim": 32, "kernel": 7, **options}
     encoder = ConformerEncoder(**sizes)
@@ -132,7 +132,7 @@ def test_an_encoder_of_another_size_is_refused(tmp_path, options, message):
 
 
 @pytest.mark.parametrize("options", [{"heads": 8}, {"positions": "rotary"}])
-def test_settings_that_no_shape_shows_are_compared(tmp_path, options):
+def test_settings_that_do_not_affect_shapes_are_compared(tmp_path, options):
     settings = {"encoder_attention_heads": 4, "encoder_positions": "sinusoidal"}
     path = save(tmp_path / "stage1.pt", av_model(), cfg={"model": settings})
     sizes = {"dim": 16, "layers": 2, "ffn_dim": 32, "kernel": 7}
@@ -141,8 +141,8 @@ def test_settings_that_no_shape_shows_are_compared(tmp_path, options):
         load_encoder(ConformerEncoder(**sizes, **options), path)
 
 
-def test_a_decoder_with_another_number_of_heads_is_refused(tmp_path):
-    """Its tensors are the same in name and shape."""
+def test_a_decoder_with_another_number_of_heads_is_rejected(tmp_path):
+    """Its tensors have the same names and shapes."""
     source, ours = speech_model(decoder_attention_heads=1), speech_task().state_dict()
     cfg = {"model": {"decoder_attention_heads": 1}}
     path = save(tmp_path / "stage2.pt", source, task_state=ours, cfg=cfg)
@@ -151,13 +151,13 @@ def test_a_decoder_with_another_number_of_heads_is_refused(tmp_path):
         load_decoder(speech_model(decoder_attention_heads=4), path, ours)
 
 
-def test_a_checkpoint_without_an_encoder_is_refused(tmp_path):
+def test_a_checkpoint_without_an_encoder_is_rejected(tmp_path):
     path = save(tmp_path / "other.pt", torch.nn.Linear(2, 2))
-    with pytest.raises(InputError, match="holds no audio encoder"):
+    with pytest.raises(InputError, match="has no audio encoder"):
         load_encoder(ConformerEncoder(16, 1, 4, 32, 7), path)
 
 
-def test_the_decoder_is_carried_over_with_its_ctc_head(tmp_path):
+def test_the_decoder_is_loaded_with_its_ctc_head(tmp_path):
     source, target, task = speech_model(), speech_model(), speech_task()
     path = save(tmp_path / "stage2.pt", source, task_state=task.state_dict())
     for parameter in target.parameters():
@@ -169,8 +169,8 @@ def test_the_decoder_is_carried_over_with_its_ctc_head(tmp_path):
 
 
 @pytest.mark.parametrize("head", [True, False])
-def test_a_ctc_head_that_one_alone_has_stays_where_it_is(tmp_path, caplog, head):
-    """As between the recipes: stage 2's have none, stage 3's have one."""
+def test_a_ctc_head_that_only_one_model_has_is_not_loaded(tmp_path, caplog, head):
+    """As with the recipes: stage 2's have none, stage 3's have one."""
     caplog.set_level("INFO")
     source, target, task = speech_model(ctc=not head), speech_model(ctc=head), speech_task()
     path = save(tmp_path / "stage2.pt", source, task_state=task.state_dict())
@@ -182,12 +182,12 @@ def test_a_ctc_head_that_one_alone_has_stays_where_it_is(tmp_path, caplog, head)
             assert torch.equal(tensor, source.state_dict()[name]), name
         else:
             assert (tensor == 7.0).all(), name
-    said = "which has no CTC head: that starts fresh" if head else "whose CTC head is left behind"
+    note = "which has no CTC head: a new one is" if head else "whose CTC head is not loaded"
     count = len(target.decoder.state_dict())
-    assert f"took {count} tensors of the decoder from {path}, {said}" in caplog.text
+    assert f"loaded {count} tensors of the decoder from {path}, {note}" in caplog.text
 
 
-def test_another_decoder_is_refused(tmp_path):
+def test_a_decoder_that_does_not_match_is_rejected(tmp_path):
     path = save(tmp_path / "stage2.pt", speech_model(), task_state=speech_task().state_dict())
     other = speech_task(("a", "b", "z")).state_dict()
     with pytest.raises(InputError, match=r"another vocabulary \(3 entries\) than .*\(3\)"):
@@ -195,7 +195,7 @@ def test_another_decoder_is_refused(tmp_path):
     ours = speech_task().state_dict()
     sizes = ("decoder_layers", 2), ("decoder_ffn_embed_dim", 16), ("encoder_embed_dim", 32)
     for name, size in sizes:
-        with pytest.raises(InputError, match="of another size"):
+        with pytest.raises(InputError, match="has another size"):
             load_decoder(speech_model(**{name: size}), path, ours)
-    with pytest.raises(InputError, match="holds no decoder"):
+    with pytest.raises(InputError, match="has no decoder"):
         load_decoder(speech_model(), save(tmp_path / "stage1.pt", av_model()), ours)

@@ -1,4 +1,4 @@
-"""Commands that READMEs and docstrings tell to type: our programs take these arguments."""
+"""Commands in READMEs and module docstrings have arguments that our programs accept."""
 
 import argparse
 import ast
@@ -14,7 +14,7 @@ import pytest
 
 from tests.commands import ROOT
 
-# Some are imported by now, where each would be a process of its own.
+# Some modules are already imported here, unlike in a separate process.
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 PACKAGES = ("examples", "manifests", "mmpt_fairseq")
 OURS = re.compile(rf"(?:python -m ((?:{'|'.join(PACKAGES)})[\w.]*)|(mmpt-\w+))((?: .*)?)$")
@@ -22,11 +22,11 @@ PLACEHOLDERS = {"manifests.CORPUS": "manifests.librispeech", "manifests.": "mani
 
 
 class Parsed(Exception):
-    """The arguments were taken; nothing is to be done with them."""
+    """Raised once arguments have been parsed, to end the command."""
 
 
-def told(text: str) -> list[tuple[str, list[str]]]:
-    """Programs and arguments in the blocks, indented lines and pieces of code of a text."""
+def commands_in(text: str) -> list[tuple[str, list[str]]]:
+    """Programs and arguments in the code blocks, indented lines and inline code of a text."""
     text = text.replace("\\\n", " ")
     lines = re.findall(r"^(?: {4,})?((?:python -m|mmpt-).*)$", text, flags=re.MULTILINE)
     lines += [" ".join(piece.split()) for piece in re.findall(r"`([^`]+)`", text)]
@@ -40,7 +40,7 @@ def told(text: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-def everything_told() -> list:
+def documented_commands() -> list:
     texts = {path: path.read_text(encoding="utf-8") for path in ROOT.glob("*.md")}
     for package in PACKAGES:
         for path in (ROOT / package).glob("**/*.md"):
@@ -48,17 +48,19 @@ def everything_told() -> list:
         for path in (ROOT / package).glob("**/*.py"):
             texts[path] = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     commands = {
-        shlex.join([p, *words]): (p, words) for text in texts.values() for p, words in told(text)
+        shlex.join([p, *words]): (p, words)
+        for text in texts.values()
+        for p, words in commands_in(text)
     }
     return [pytest.param(*command, id=name) for name, command in sorted(commands.items())]
 
 
-def ending_with_arguments(method: Callable) -> Callable:
-    """A method of argparse's parser that raises what it would return."""
+def raising_parsed(method: Callable) -> Callable:
+    """Wrap a method of argparse's parser to raise :class:`Parsed` with what it would return."""
 
     def parse(*args, **kwargs):
         arguments = method(*args, **kwargs)
-        if sys._getframe(1).f_globals["__name__"] == "argparse":  # called by the other one
+        if sys._getframe(1).f_globals["__name__"] == "argparse":  # called by the other method
             return arguments
         raise Parsed(arguments)
 
@@ -66,11 +68,11 @@ def ending_with_arguments(method: Callable) -> Callable:
 
 
 @pytest.fixture
-def only_parsing(monkeypatch):
-    """Commands end where their arguments are read; nothing else of them runs."""
+def parse_only(monkeypatch):
+    """End commands after parsing their arguments."""
     for name in ("parse_args", "parse_known_args"):
         method = getattr(argparse.ArgumentParser, name)
-        monkeypatch.setattr(argparse.ArgumentParser, name, ending_with_arguments(method))
+        monkeypatch.setattr(argparse.ArgumentParser, name, raising_parsed(method))
 
 
 def start(program: str, arguments: list[str], monkeypatch) -> None:
@@ -82,20 +84,20 @@ def start(program: str, arguments: list[str], monkeypatch) -> None:
         runpy.run_module(program, run_name="__main__")
 
 
-@pytest.mark.parametrize(("program", "arguments"), everything_told())
-def test_what_is_told_is_taken(program, arguments, only_parsing, monkeypatch):
-    if not arguments:  # named in passing
+@pytest.mark.parametrize(("program", "arguments"), documented_commands())
+def test_documented_arguments_are_accepted(program, arguments, parse_only, monkeypatch):
+    if not arguments:  # only mentioned
         assert program.startswith("mmpt-") or find_spec(program)
         return
     with pytest.raises(Parsed):
         start(program, arguments, monkeypatch)
 
 
-def test_what_is_wrong_is_found(only_parsing, monkeypatch, capsys):
+def test_a_wrong_argument_is_detected(parse_only, monkeypatch, capsys):
     text = (
         "say\n\n    python -m mmpt_fairseq.average RUN --output FILE --best 5 --bset 5   # wrong\n"
     )
-    (command,) = told(text)
+    (command,) = commands_in(text)
     with pytest.raises(SystemExit):
         start(*command, monkeypatch)
     assert "--bset" in capsys.readouterr().err

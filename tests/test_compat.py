@@ -1,4 +1,4 @@
-"""What configs differ in, in every form in which fairseq keeps them."""
+"""Differences between configs, in every form in which fairseq stores them."""
 
 from argparse import Namespace
 
@@ -16,7 +16,7 @@ SETTINGS = {
 }
 
 
-def given(part: str = "", **changed) -> OmegaConf:
+def config(part: str = "", **changed) -> OmegaConf:
     settings = {name: dict(values) for name, values in SETTINGS.items()}
     if part:
         settings[part] |= changed
@@ -25,31 +25,31 @@ def given(part: str = "", **changed) -> OmegaConf:
 
 @pytest.mark.parametrize("new_format", [True, False])
 @pytest.mark.parametrize("as_container", [True, False])
-def test_a_checkpoints_settings_are_told_apart(tmp_path, new_format, as_container):
-    """As fairseq writes them, and as it did: the config itself, torch's format without a zip."""
-    cfg = given()
+def test_differences_from_a_checkpoints_config(tmp_path, new_format, as_container):
+    """As fairseq writes it and as it used to: an OmegaConf object, torch's legacy format."""
+    cfg = config()
     kept = OmegaConf.to_container(cfg) if as_container else cfg
     path = tmp_path / "a.pt"
     torch.save({"cfg": kept}, path, _use_new_zipfile_serialization=new_format)
     theirs = saved_config(str(path))
-    assert differences(plain(given()), theirs, PARTS) == ""
-    other = plain(given("optimization", lr=[0.002]))
-    assert differences(other, theirs, PARTS) == "optimization.lr=[0.002] (there [0.001])"
-    assert differences(plain(given("dataset", num_workers=4)), theirs, PARTS) == ""
+    assert differences(plain(config()), theirs, PARTS) == ""
+    other = plain(config("optimization", lr=[0.002]))
+    assert differences(other, theirs, PARTS) == "optimization.lr=[0.002] (checkpoint: [0.001])"
+    assert differences(plain(config("dataset", num_workers=4)), theirs, PARTS) == ""
 
 
-def test_parts_may_be_namespaces_or_names(tmp_path):
-    """fairseq keeps a model without a dataclass as argparse has it, an old training all of it."""
-    cfg = given()
+def test_config_parts_may_be_namespaces_or_names(tmp_path):
+    """fairseq stores models without a dataclass, and all of an old config, as a namespace."""
+    cfg = config()
     cfg._set_flag("allow_objects", True)
     cfg.model = Namespace(_name="s2t_conformer", dropout=0.1)
     cfg.criterion = "cross_entropy"
     check_names(cfg)
     torch.save({"cfg": {"model": Namespace(_name="s2t_conformer", dropout=0.2)}}, tmp_path / "a.pt")
     theirs = saved_config(str(tmp_path / "a.pt"))
-    assert differences(plain(cfg), theirs, PARTS) == "model.dropout=0.1 (there 0.2)"
+    assert differences(plain(cfg), theirs, PARTS) == "model.dropout=0.1 (checkpoint: 0.2)"
     torch.save({"args": Namespace(arch="s2t_conformer"), "cfg": None}, tmp_path / "old.pt")
     assert saved_config(str(tmp_path / "old.pt")) == {}
     cfg.criterion = "cross_entropi"
-    with pytest.raises(SystemExit, match="cross_entropi is none that there is; did you mean"):
+    with pytest.raises(SystemExit, match="cross_entropi is not registered; did you mean"):
         check_names(cfg)

@@ -1,4 +1,4 @@
-"""Encoders leave for other programs and come back the same."""
+"""Exported encoders give the same output as the original."""
 
 import json
 import os
@@ -20,7 +20,7 @@ LENGTHS = [[1], [2], [7], [50], [1000], [4001], [400, 400, 17], [9, 8, 5, 4, 3, 
 
 
 class Holder(torch.nn.Module):
-    """A model of which nothing but the encoder is asked for."""
+    """A model with nothing but an encoder."""
 
     def __init__(self, encoder):
         super().__init__()
@@ -29,7 +29,7 @@ class Holder(torch.nn.Module):
 
 @pytest.fixture(scope="module", params=["sinusoidal", "rotary"])
 def exported(request, tmp_path_factory):
-    """An encoder with random weights, and the folder that it was exported to."""
+    """An encoder with random weights, and the folder to which it is exported."""
     cfg = ConformerConfig(
         encoder_embed_dim=32,
         encoder_layers=3,
@@ -53,17 +53,17 @@ def batch(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.no_grad()
-def test_back_in_torch_to_the_bit(exported):
+def test_reloaded_encoder_is_bit_identical(exported):
     encoder, folder = exported
-    back = load_exported(folder)
-    assert not back.training
+    reloaded = load_exported(folder)
+    assert not reloaded.training
     features, lengths = batch([90, 41])
-    assert torch.equal(back(features, lengths).states, encoder(features, lengths).states)
+    assert torch.equal(reloaded(features, lengths).states, encoder(features, lengths).states)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-def test_onnx_on_any_length(exported, lengths):
+def test_onnx_matches_torch_for_any_length(exported, lengths):
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra export is not installed")
     encoder, folder = exported
     features, lengths = batch(lengths)
@@ -74,13 +74,13 @@ def test_onnx_on_any_length(exported, lengths):
     )
     assert states.shape == encoded.states.shape
     assert state_lengths.tolist() == encoded.lengths.tolist()
-    heard = ~encoded.padding.numpy()
-    np.testing.assert_allclose(states[heard], encoded.states.numpy()[heard], atol=1e-4)
+    valid = ~encoded.padding.numpy()
+    np.testing.assert_allclose(states[valid], encoded.states.numpy()[valid], atol=1e-4)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("stage", ["pretraining", "finetuning"])
-def test_a_checkpoint_of_each_kind(stages, corpora, tmp_path, capsys, stage):
+def test_export_of_a_checkpoint(stages, corpora, tmp_path, capsys, stage):
     checkpoint = stages / stage / "checkpoint_last.pt"
     main([str(checkpoint), str(tmp_path / "out")])
     files = capsys.readouterr().out.split()
@@ -94,7 +94,7 @@ def test_a_checkpoint_of_each_kind(stages, corpora, tmp_path, capsys, stage):
     np.testing.assert_allclose(states[0].numpy(), expected, atol=1e-6)
 
 
-def test_what_cannot_be_loaded(exported, tmp_path):
+def test_invalid_exports_are_rejected(exported, tmp_path):
     _, folder = exported
     with pytest.raises(InputError, match=r"there is no .*config\.json"):
         load_exported(tmp_path)
@@ -107,21 +107,21 @@ def test_what_cannot_be_loaded(exported, tmp_path):
             load_exported(tmp_path)
         return str(caught.value)
 
-    assert "is of the format other" in refused({**config, "format": "other"})
-    assert "is not of an exported encoder" in refused([])
-    assert "is not of an exported encoder" in refused({**config, "encoder": {"wide": 3}})
+    assert "its format is other" in refused({**config, "format": "other"})
+    assert "does not describe an exported encoder" in refused([])
+    assert "does not describe an exported encoder" in refused({**config, "encoder": {"wide": 3}})
     positions = {**config["encoder"], "encoder_positions": "foo"}
     sentence = refused({**config, "encoder": positions})
     assert "config.json" in sentence
     assert "encoder_positions=foo must be sinusoidal or rotary" in sentence
-    wider = {**config["encoder"], "encoder_layers": 2}
-    assert "does not hold the encoder" in refused({**config, "encoder": wider})
+    shallower = {**config["encoder"], "encoder_layers": 2}
+    assert "does not match the encoder" in refused({**config, "encoder": shallower})
     (tmp_path / "encoder.safetensors").write_bytes(b"torso")
-    assert "does not hold the encoder" in refused(config)
+    assert "does not match the encoder" in refused(config)
 
 
-def test_the_folder_is_a_file(stages, tmp_path):
+def test_output_folder_that_is_a_file_is_rejected(stages, tmp_path):
     (tmp_path / "file").write_text("")
     checkpoint = stages / "pretraining" / "checkpoint_last.pt"
-    with pytest.raises(SystemExit, match="cannot make the folder"):
+    with pytest.raises(SystemExit, match="cannot create the folder"):
         main([str(checkpoint), str(tmp_path / "file")])

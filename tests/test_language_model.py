@@ -1,4 +1,4 @@
-"""Shallow fusion with a language model of fairseq's own."""
+"""Shallow fusion with fairseq language models, and the text they are trained on."""
 
 import math
 import re
@@ -19,13 +19,13 @@ from mmpt_fairseq.decoding.language_model import (
 )
 from mmpt_fairseq.transcription.search import Search, SearchOptions
 from tests.commands import generate, refused, succeeded
-from tests.decoding.alignments import EOS, emissions, texts
+from tests.decoding.alignments import EOS, emissions, text_probabilities
 from tests.helpers import speech_batch, speech_model, speech_task, words
 from tests.language_models import untrained_language_model
 
 
 @torch.no_grad()
-def test_the_language_model_adds_its_weighted_log_probability(tmp_path):
+def test_fusion_adds_the_weighted_language_model_score(tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\nb 1\nc 1\n")
     lm, model = untrained_language_model(tmp_path), speech_model()
     batch = speech_batch([60], [[4]])
@@ -50,19 +50,19 @@ def test_the_language_model_adds_its_weighted_log_probability(tmp_path):
 
 @pytest.mark.parametrize("seed", range(4))
 @torch.no_grad()
-def test_ctc_with_a_language_model_finds_the_best_text(seed, tmp_path):
-    """Without a decoder: the best of all texts by their alignments and the language model."""
+def test_ctc_beam_with_a_language_model_finds_the_best_text(seed, tmp_path):
+    """Without a decoder, against an enumeration of all texts and their alignments."""
     (tmp_path / "dict.txt").write_text("a 1\nb 1\nc 1\n")
     lm, lprobs, weight = untrained_language_model(tmp_path), emissions(1, 4, seed), 0.8
 
     def total(text: tuple[int, ...], probability: float) -> float:
         tokens = torch.tensor([EOS, *text, EOS])
-        fluency = lm(tokens[None, :-1])[0][0].log_softmax(-1).gather(1, tokens[1:, None]).sum()
-        return math.log(probability) + weight * fluency.item()
+        lm_score = lm(tokens[None, :-1])[0][0].log_softmax(-1).gather(1, tokens[1:, None]).sum()
+        return math.log(probability) + weight * lm_score.item()
 
-    heard = {text: p for text, p in texts(lprobs[0]).items() if text and p > 0}
-    totals = {text: total(text, p) for text, p in heard.items()}
-    assert max(totals, key=totals.get) != max(heard, key=heard.get)
+    candidates = {text: p for text, p in text_probabilities(lprobs[0]).items() if text and p > 0}
+    totals = {text: total(text, p) for text, p in candidates.items()}
+    assert max(totals, key=totals.get) != max(candidates, key=candidates.get)
     model, task = speech_model(decoder_layers=0), speech_task()
     model.encoder.ctc_projection.register_forward_hook(lambda *_: lprobs)
     task.cfg.results_path, task.cfg.decoding = None, "ctc_beam"
@@ -78,7 +78,7 @@ def test_ctc_with_a_language_model_finds_the_best_text(seed, tmp_path):
             assert hypothesis["score"].item() == pytest.approx(totals[text], abs=1e-4)
 
 
-def test_another_vocabulary_or_search_is_refused(tmp_path):
+def test_unsupported_vocabulary_or_decoding_is_rejected(tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
     fusion = {"lm_model": untrained_language_model(tmp_path), "lm_weight": 0.5}
     check_language_model({"lm_weight": 0.0}, words("a"), "ctc")
@@ -92,23 +92,23 @@ def test_another_vocabulary_or_search_is_refused(tmp_path):
         check_language_model(fusion, words("a", "b"), "joint", {5})
 
 
-def test_a_weight_without_a_model_is_refused_and_a_model_without_weight_told(tmp_path, caplog):
-    with pytest.raises(InputError, match=r"lm_weight=0\.3 weighs .* name it by --lm-path"):
+def test_weight_without_a_model_is_rejected_and_zero_weight_warned_of(tmp_path, caplog):
+    with pytest.raises(InputError, match=r"lm_weight=0\.3 is set .* name one with --lm-path"):
         check_language_model({"lm_weight": 0.3}, words("a"), "ctc")
     with pytest.raises(InputError, match=r"lm_weight=0\.3"):
         Search(speech_model(), speech_task(), SearchOptions(lm_weight=0.3))
     (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
     fusion = {"lm_model": untrained_language_model(tmp_path)}
-    with pytest.raises(InputError, match="lm_weight=nan is no number"):
+    with pytest.raises(InputError, match="lm_weight=nan is not a finite number"):
         check_language_model(fusion | {"lm_weight": math.nan}, words("a", "b"), "ctc_beam")
-    check_language_model(fusion, words("a", "b"), "ctc_beam")  # fairseq's generator has 1.0 then
-    assert "has no say" not in caplog.text
+    check_language_model(fusion, words("a", "b"), "ctc_beam")  # fairseq's generator defaults to 1.0
+    assert "has no effect" not in caplog.text
     check_language_model(fusion | {"lm_weight": 0.0}, words("a", "b"), "ctc_beam")
-    assert "has no say" in caplog.text
+    assert "has no effect" in caplog.text
 
 
-def test_without_a_decoder_every_refusal_leads_to_a_search(tmp_path):
-    """Following what is said, with a language model or without, ends in a search."""
+def test_without_a_decoder_every_error_names_a_valid_decoding(tmp_path):
+    """With and without a language model."""
     (tmp_path / "dict.txt").write_text("a 1\nb 1\nc 1\n")
     task, model = speech_task(), speech_model(decoder_layers=0)
     task.cfg.results_path, args = None, Namespace(beam=2)
@@ -122,26 +122,26 @@ def test_without_a_decoder_every_refusal_leads_to_a_search(tmp_path):
                 task.build_generator([model], args, extra_gen_cls_kwargs=fusion)
 
 
-def test_it_is_loaded_without_its_data_if_the_vocabulary_fits(stages, tmp_path):
+def test_language_model_loads_without_its_data_if_the_vocabulary_matches(stages, tmp_path):
     (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
     saved = untrained_language_model(tmp_path, tmp_path / "lm.pt")
     loaded = load_language_model(tmp_path / "lm.pt", words("a", "b"))
     tokens = torch.tensor([[2, 4, 5, 4]])
     assert torch.equal(loaded(tokens)[0], saved(tokens)[0])
     (tmp_path / "dict.txt").unlink()
-    with pytest.raises(InputError, match="has not the recogniser's vocabulary of 7 entries"):
+    with pytest.raises(InputError, match="lacks the recogniser's vocabulary of 7 entries"):
         load_language_model(tmp_path / "lm.pt", words("a", "b", "c"))
     (tmp_path / "dict.txt").write_text("b 1\na 1\n")
     with pytest.raises(InputError, match=r"trained on .*\.txt, which is not the recogniser's"):
         load_language_model(tmp_path / "lm.pt", words("a", "b"))
     with pytest.raises(InputError, match=r"trained on .*\.txt, which is not the recogniser's"):
         check_files(str(tmp_path / "lm.pt"), str(other_vocabulary(tmp_path)))
-    with pytest.raises(InputError, match="of the task mmpt_speech_to_text, and no language model"):
+    with pytest.raises(InputError, match="of the task mmpt_speech_to_text, not a language model"):
         load_language_model(stages / "finetuning" / "checkpoint_last.pt", words("a", "b"))
 
 
 def other_vocabulary(folder):
-    """A folder of data with one of equal size."""
+    """A data folder with a different vocabulary of the same size."""
     (folder / "other").mkdir()
     (folder / "other" / "dict.txt").write_text("a 1\nb 1\n")
     return folder / "other"
@@ -152,13 +152,13 @@ def test_text_becomes_pieces(corpora, tmp_path, capsys):
     pieces = Pieces(data)
     assert list(pieces(["red cat", " ", "one"])) == ["▁ r e d ▁ c a t", "▁ o n e"]
     assert (pieces.written, pieces.unknown) == (12, 0)
-    lines = written(data, tmp_path / "lm")
+    lines = training_lines(data, tmp_path / "lm")
     assert len(lines) == 8
     vocabulary = {line.split()[0] for line in (data / "dict.txt").read_text().splitlines()}
     assert {piece for line in lines for piece in line.split()} <= vocabulary
     assert (tmp_path / "lm" / "dict.txt").read_text() == (data / "dict.txt").read_text()
-    said = capsys.readouterr().err
-    assert "8 sentences for training, 8 of them transcripts, 8 for validation; 0 lines" in said
+    stderr = capsys.readouterr().err
+    assert "8 sentences for training, 8 of them transcripts, 8 for validation; 0 lines" in stderr
     faults = {"none.txt": "no text file", "latin.txt": "is not UTF-8"}
     (tmp_path / "latin.txt").write_bytes("Käse".encode("latin-1"))
     for name, sentence in faults.items():
@@ -174,33 +174,33 @@ def test_text_becomes_pieces(corpora, tmp_path, capsys):
     assert not (data / "train").exists()
 
 
-def written(data, out, *options) -> list[str]:
-    """The lines to train on."""
+def training_lines(data, out, *options) -> list[str]:
+    """Run ``manifests.pieces``; return the training lines."""
     main([str(data), str(out), *map(str, options)])
     return (out / "train").read_text().splitlines()
 
 
-def test_what_another_split_says_is_not_learnt(corpora, tmp_path, capsys):
-    """The training split's own targets stay, whoever else says them."""
+def test_sentences_of_other_splits_are_excluded(corpora, tmp_path, capsys):
+    """The training split's own targets are kept even if other splits contain them."""
     data = shutil.copytree(corpora / "asr", tmp_path / "asr")
     for split, text in (("valid", "one red boat"), ("test", "the two")):
         path = data / f"{split}.tsv"
         path.write_text(path.read_text().replace("a red boat", text))
-    (data / "av.tsv").write_text("id\taudio\tn_frames\n0\t0.wav\t50\n")  # stage 1's, without texts
+    (data / "av.tsv").write_text("id\taudio\tn_frames\n0\t0.wav\t50\n")  # stage 1's: no texts
     (data / "table.tsv").write_text("name\tvalue\n")
     further = tmp_path / "further.txt"
     further.write_text("the  two\nOne red boat.\n\nthe red boat\nZ\n")
-    lines = written(data, tmp_path / "lm", "--text", further)
+    lines = training_lines(data, tmp_path / "lm", "--text", further)
     assert lines[8:] == ["▁ t h e ▁ r e d ▁ b o a t", "▁ Z"]
     assert "▁ t h e ▁ c a t" in lines[:8]  # in valid and test too
-    said = capsys.readouterr().err
-    assert "2 lines that occur in other splits" in said
-    assert "% of the pieces are unknown" in said
-    assert all(f"{name}.tsv" in said for name in ("av", "table"))
+    stderr = capsys.readouterr().err
+    assert "2 lines that occur in other splits" in stderr
+    assert "% of the pieces are unknown" in stderr
+    assert all(f"{name}.tsv" in stderr for name in ("av", "table"))
 
 
 def test_joint_decoding_with_a_language_model_and_n_best(stages, corpora, tmp_path):
-    """The command line: joint scores, fusion, three hypotheses a row, CER."""
+    """On the command line: joint scores, fusion, three hypotheses per row, CER."""
     data, lm = corpora / "asr", tmp_path / "lm.pt"
     untrained_language_model(data, lm)
     checkpoint = stages / "finetuning" / "checkpoint_last.pt"

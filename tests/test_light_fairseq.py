@@ -1,5 +1,5 @@
-"""fairseq without scikit-learn and scipy.stats, which can be imported and called all the same, and
-without an effect on the program that imports it."""
+"""fairseq is imported without scikit-learn and scipy.stats, which remain usable, and without side
+effects on the importing program."""
 
 import sys
 
@@ -28,13 +28,13 @@ assert sklearn_metrics.roc_curve([0, 1], [0.1, 0.9])[1].tolist()[-1] == 1
 """
 
 
-def test_they_are_imported_when_they_are_needed():
+def test_deferred_modules_are_imported_on_use():
     succeeded(run([sys.executable, "-c", SCRIPT]))
 
 
 @pytest.mark.parametrize("first", ["gc", "scipy.stats", "sklearn.metrics"])
-def test_a_programs_logging_and_garbage_collection_stay(first):
-    """Whatever it has imported already."""
+def test_logging_and_garbage_collection_are_unchanged(first):
+    """Whatever the program has already imported."""
     script = f"""
 import {first}, gc, logging
 import mmpt_fairseq
@@ -44,7 +44,7 @@ assert logging.getLogger().level == logging.WARNING and not logging.getLogger().
     succeeded(run([sys.executable, "-c", script]))
 
 
-def test_nothing_is_put_in_the_place_of_what_is_there():
+def test_imported_modules_are_not_replaced():
     import scipy.stats
 
     import_fairseq()

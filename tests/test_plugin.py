@@ -1,4 +1,4 @@
-"""``common.user_dir`` registers the package once, from anywhere."""
+"""``common.user_dir`` registers the package exactly once, from any working directory."""
 
 import shutil
 import sys
@@ -33,21 +33,21 @@ def register(user_dir: str, cwd: Path, before: str = "", env: dict | None = None
     return succeeded(run([sys.executable, "-c", script], cwd=cwd, env=env))
 
 
-def test_checkout_by_relative_path():
+def test_register_checkout_by_relative_path():
     assert str(USER_DIR) in register("mmpt_fairseq", ROOT)
 
 
-def test_checkout_by_absolute_path_from_elsewhere(tmp_path):
+def test_register_checkout_by_absolute_path(tmp_path):
     register(str(USER_DIR), tmp_path)
 
 
-def test_installed_package_by_name_from_elsewhere(tmp_path):
-    """What ``pip install`` lays beside fairseq: a copy of the package, found by name alone."""
+def test_register_installed_package_by_name(tmp_path):
+    """As ``pip install`` leaves it: a copy of the package next to fairseq, found by name."""
     site = tmp_path / "site-packages"
     site.mkdir()
     import fairseq
 
-    # A second site folder that holds fairseq (by link) and a copy of ours, as pip leaves them.
+    # A second site folder with fairseq (by link) and a copy of our package.
     (site / "fairseq").symlink_to(Path(fairseq.__file__).parent)
     shutil.copytree(USER_DIR, site / "mmpt_fairseq")
     elsewhere = tmp_path / "elsewhere"
@@ -56,22 +56,22 @@ def test_installed_package_by_name_from_elsewhere(tmp_path):
     assert str(site) in output
 
 
-def test_already_imported(tmp_path):
+def test_register_after_import(tmp_path):
     register(
         str(USER_DIR), tmp_path, before=f"sys.path.insert(0, {str(ROOT)!r}); import mmpt_fairseq"
     )
 
 
-def test_imported_through_a_link_first(tmp_path):
-    """An editable install's link and the checkout that it points to are one package."""
+def test_register_after_import_through_a_link(tmp_path):
+    """An editable install's link and the checkout it points to are the same package."""
     (tmp_path / "mmpt_fairseq").symlink_to(USER_DIR)
     before = f"sys.path.insert(0, {str(tmp_path)!r}); import mmpt_fairseq"
     register(str(USER_DIR), tmp_path, before=before)
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_spawned_worker(tmp_path, method):
-    """A process that inherits nothing registers the plugin for itself."""
+def test_register_in_a_spawned_process(tmp_path, method):
+    """A process that inherits no state registers the plugin itself."""
     script = tmp_path / "spawned.py"
     script.write_text(
         f"""
@@ -97,7 +97,7 @@ if __name__ == "__main__":
     assert "registered" in succeeded(run([sys.executable, script], cwd=tmp_path))
 
 
-def test_torchaudio_is_named_nowhere_in_our_imports():
+def test_torchaudio_is_never_imported():
     for path in [*(ROOT / "mmpt_fairseq").rglob("*.py"), *(ROOT / "manifests").rglob("*.py")]:
         lines = path.read_text(encoding="utf-8").splitlines()
         bad = [x for x in lines if x.lstrip().startswith(("import torchaudio", "from torchaudio"))]

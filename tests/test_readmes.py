@@ -1,4 +1,4 @@
-"""What the READMEs tell to say on the command line: it composes, and names keys that exist."""
+"""Commands and overrides in the READMEs compose with Hydra and name existing keys."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ from mmpt_fairseq.criterions.label_smoothed_cross_entropy import ManifestLabelSm
 from tests.commands import ROOT
 from tests.helpers import speech_batch, speech_model, speech_task
 
-# A README -> the folder of the configs that it speaks of, and some of them.
+# README -> folder of the configs that it describes, and some of them.
 CONFIGS = {
     "README.md": ("own", ["pretraining", "midtraining", "finetuning"]),
     "examples/OPTIONS.md": ("own", ["pretraining", "midtraining", "finetuning"]),
@@ -41,24 +41,24 @@ REGISTRIES = {
 }
 OVERRIDE = re.compile(r"(\+{0,2})([a-z_]+)\.(\w+)=\S+")
 TRAIN = "fairseq-hydra-train"
-# Hydra's about how fairseq gives its schema.
+# A deprecation in how fairseq registers its schema.
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*'.*is validated against ConfigStore")
 
 
-def pieces_in(text: str) -> list[list[re.Match]]:
-    """Every ``group.key=value`` in each piece of a text's code, less whole blocks of code."""
+def inline_code_overrides(text: str) -> list[list[re.Match]]:
+    """Every ``group.key=value`` in each inline code span of a text, without code blocks."""
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    code = [piece.split() for piece in re.findall(r"`([^`]+)`", text)]
+    code = [span.split() for span in re.findall(r"`([^`]+)`", text)]
     return [list(filter(None, map(OVERRIDE.fullmatch, words))) for words in code]
 
 
 def overrides_in(text: str) -> list[re.Match]:
-    """Those of all pieces."""
-    return [override for piece in pieces_in(text) for override in piece]
+    """Every ``group.key=value`` in the inline code of a text."""
+    return [override for span in inline_code_overrides(text) for override in span]
 
 
 def composed(folder: str, name: str, overrides: Sequence[str] = ()) -> dict:
-    """The config that ``fairseq-hydra-train`` begins with."""
+    """The config as ``fairseq-hydra-train`` composes it."""
     import_user_module(Namespace(user_dir=str(ROOT / "mmpt_fairseq")))
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "examples" / folder / "config"), version_base="1.1"):
@@ -69,7 +69,7 @@ def composed(folder: str, name: str, overrides: Sequence[str] = ()) -> dict:
 
 
 def fault(override: re.Match, cfg: dict) -> str:
-    """Why Hydra or fairseq would refuse; empty where they do not."""
+    """Why Hydra or fairseq would reject an override; empty if they would not."""
     plus, group, key = override.groups()
     part = cfg.get(group, {})
     if group in REGISTRIES:
@@ -77,17 +77,17 @@ def fault(override: re.Match, cfg: dict) -> str:
         if key not in {*known, "_name"}:
             return f"{group} has no {key}"
     if plus == "+" and key in part:
-        return f"{group}.{key} is there and takes no +"
-    return "" if plus or key in part else f"{group}.{key} is not there and takes a +"
+        return f"{group}.{key} is in the config and takes no +"
+    return "" if plus or key in part else f"{group}.{key} is not in the config and needs a +"
 
 
 @pytest.mark.parametrize("readme", CONFIGS)
-def test_what_is_to_be_said_can_be_said(readme):
+def test_overrides_in_readmes_exist(readme):
     folder, names = CONFIGS[readme]
-    told = overrides_in((ROOT / readme).read_text(encoding="utf-8"))
-    assert told
+    overrides = overrides_in((ROOT / readme).read_text(encoding="utf-8"))
+    assert overrides
     configs = [composed(folder, name) for name in names]
-    for override in told:
+    for override in overrides:
         faults = [fault(override, cfg) for cfg in configs]
         assert not all(faults), (override[0], faults)
 
@@ -96,13 +96,13 @@ def test_what_is_to_be_said_can_be_said(readme):
     ("readme", "name"),
     [("examples/OPTIONS.md", "midtraining"), ("examples/midtraining/README.md", "mustc_en_it")],
 )
-def test_what_is_said_of_ctc_fits_the_model(readme, name):
-    """Model and criterion of the config, with each piece of code that weighs CTC, give a loss."""
-    pieces = pieces_in((ROOT / readme).read_text(encoding="utf-8"))
-    told = [piece for piece in pieces if any(o[3] == "ctc_weight" for o in piece)]
-    assert told
-    for piece in told:
-        cfg = composed(CONFIGS[readme][0], name, [override[0] for override in piece])
+def test_overrides_of_the_ctc_weight_fit_the_model(readme, name):
+    """Model and criterion of the config give a CTC loss with each override of its weight."""
+    spans = inline_code_overrides((ROOT / readme).read_text(encoding="utf-8"))
+    overrides = [span for span in spans if any(o[3] == "ctc_weight" for o in span)]
+    assert overrides
+    for span in overrides:
+        cfg = composed(CONFIGS[readme][0], name, [override[0] for override in span])
         settings = False, 0.1, 0, True, cfg["criterion"]["ctc_weight"]
         criterion = ManifestLabelSmoothedCrossEntropy(speech_task(), *settings)
         model = speech_model(ctc=cfg["model"].get("ctc", True))
@@ -111,7 +111,7 @@ def test_what_is_said_of_ctc_fits_the_model(readme, name):
 
 
 def commands_in(text: str, program: str) -> Iterator[list[str]]:
-    """Arguments of every line of a text that begins with a program, its variables filled in."""
+    """Arguments of every line of a text that starts with ``program``, with variables filled in."""
     text = text.replace("\\\n", " ")
     variables = dict(re.findall(r'^(\w+)="(.*)"$', text, flags=re.MULTILINE))
     for line in re.findall(rf"^ *{program} (.*)$", text, flags=re.MULTILINE):
@@ -119,14 +119,14 @@ def commands_in(text: str, program: str) -> Iterator[list[str]]:
 
 
 def readmes() -> list[str]:
-    """Those that name a command that trains."""
+    """READMEs with a training command."""
     found = [ROOT / "README.md", *ROOT.glob("examples/**/README.md")]
     texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in found}
     return [name for name, text in texts.items() if any(commands_in(text, TRAIN))]
 
 
 @pytest.mark.parametrize("readme", readmes())
-def test_trainings_that_are_told_compose(readme):
+def test_training_commands_in_readmes_compose(readme):
     for arguments in commands_in((ROOT / readme).read_text(encoding="utf-8"), TRAIN):
         flags, overrides = arguments[:4], arguments[4:]
         assert flags[::2] == ["--config-dir", "--config-name"], arguments
@@ -140,14 +140,14 @@ def test_trainings_that_are_told_compose(readme):
         composed(folder, name, given)
 
 
-def test_faults_are_those_of_hydra():
+def test_fault_agrees_with_hydra():
     cfg = composed("demo", "pretraining")
     text = "`+model.normalise_targets=true`, `model.dropout=0.2` and `+checkpoint.patience=3`, but "
     text += "`model.normalise_targets=true` | `+model.dropout=0.2 checkpoint.patience=3` |"
-    told = overrides_in(text)
-    assert [bool(fault(override, cfg)) for override in told] == [True] * 3 + [False] * 3
-    for override in told[:3]:
+    overrides = overrides_in(text)
+    assert [bool(fault(override, cfg)) for override in overrides] == [True] * 3 + [False] * 3
+    for override in overrides[:3]:
         with pytest.raises(HydraException):
             composed("demo", "pretraining", [override[0]])
-    composed("demo", "pretraining", [override[0] for override in told[3:]])
+    composed("demo", "pretraining", [override[0] for override in overrides[3:]])
     assert "no dropuot" in fault(overrides_in("`+model.dropuot=0.2`")[0], cfg)

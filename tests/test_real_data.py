@@ -1,4 +1,4 @@
-"""What was damaged in the wild."""
+"""Damaged files from real corpora."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from tests.commands import refused, train
 
 
 @pytest.mark.real_data
-def test_files_damaged_in_the_wild(real_data, tmp_path):
-    """Each is named as unreadable, and nothing but such files stops a training at once."""
+def test_real_damaged_files_are_named_and_stop_a_training(real_data, tmp_path):
+    """A training on damaged files alone stops at once."""
     damaged = sorted((real_data / "broken").glob("*.flac"))
     assert damaged
     for path in damaged:

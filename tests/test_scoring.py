@@ -4,7 +4,7 @@ import pytest
 from mmpt_fairseq.scoring import CerScorer, CerScorerConfig
 
 
-def test_cer_is_that_of_the_report():
+def test_cer_normalises_to_nfc_and_single_spaces():
     scorer = CerScorer(CerScorerConfig())
     pairs = [("un été", "un  éte\u0301"), ("deux mots", "deux maux ici")]
     for reference, hypothesis in pairs:
@@ -15,7 +15,7 @@ def test_cer_is_that_of_the_report():
     assert scorer.result_string() == f"CER: {expected:.2f}"
 
 
-def test_an_empty_reference_counts_what_is_written_for_it():
+def test_hypothesis_of_an_empty_reference_counts_as_insertions():
     scorer = CerScorer(CerScorerConfig())
     assert scorer.score() == 0
     scorer.add_string(" ", "ab")

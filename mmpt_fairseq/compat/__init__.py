@@ -1,7 +1,7 @@
-"""Every workaround for a version of fairseq, torch, Hydra or omegaconf, each with its reason.
+"""All workarounds for fairseq, torch, Hydra and omegaconf, each with its reason.
 
-Importing this package applies them; it is what ours imports first. What has an issue upstream names
-it; the rest was found in fairseq-fixed 0.12.3.1 and torch 2.13 by reading them.
+Importing this package applies them; ``mmpt_fairseq`` imports it first. Upstream issues are cited
+where they exist; the rest was found by reading fairseq-fixed 0.12.3.1 and torch 2.13.
 """
 
 from mmpt_fairseq.compat import light_fairseq  # isort: skip  (before anything imports fairseq)

@@ -1,4 +1,4 @@
-"""Reading and copying checkpoints: what torch allows, and faults in one sentence."""
+"""Reading and copying checkpoints: safe unpickling, and errors reported in one sentence."""
 
 import argparse
 import collections
@@ -17,8 +17,8 @@ from fairseq.file_io import PathManager
 
 from manifests.errors import InputError, exit_on_input_error, exit_with_message
 
-# fairseq #5610: torch 2.6 loads with weights_only=True, which refuses what fairseq's checkpoints
-# hold beside tensors. These are plain containers: none runs code when it is read.
+# fairseq #5610: torch 2.6 loads with weights_only=True, which refuses the non-tensor objects in
+# fairseq's checkpoints. These are plain containers: none runs code when it is unpickled.
 SAFE_CLASSES = [
     argparse.Namespace,
     omegaconf.DictConfig,
@@ -31,8 +31,8 @@ SAFE_CLASSES = [
     int,
     list,
     typing.Any,
-    Dictionary,  # HuBERT's checkpoints carry theirs
-    # fairseq's broadcast of the optimizer's state when several processes resume
+    Dictionary,  # HuBERT's checkpoints contain theirs
+    # used when fairseq broadcasts the optimizer state to several resuming processes
     distributed_utils._TensorPlaceholder,
 ]
 torch.serialization.add_safe_globals(SAFE_CLASSES)
@@ -41,12 +41,12 @@ _fairseq_load = checkpoint_utils.load_checkpoint_to_cpu
 
 
 def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict:
-    """fairseq's loader, with a fault in the file said in one sentence.
+    """fairseq's loader, with errors in the file reported in one sentence.
 
-    torch's own message for a refused pickle advises to switch the protection off.
+    torch's own message for a refused pickle advises disabling the protection.
 
     Raises:
-        InputError: the file holds code, is cut short, or is no checkpoint of fairseq.
+        InputError: the file contains code, is truncated, or is not a fairseq checkpoint.
     """
     try:
         return _fairseq_load(path, *args, **kwargs)
@@ -54,20 +54,20 @@ def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict:
         _, named, rest = str(error).partition("GLOBAL ")
         culprit = rest.partition(" ")[0] if named else ""
         raise InputError(
-            f"{path} was refused: it holds "
-            + (f"{culprit}, which could run code" if culprit else "what no checkpoint holds")
-            + "; nothing of it was run. Give a checkpoint that fairseq wrote"
+            f"{path} was refused: it contains "
+            + (f"{culprit}, which could run code" if culprit else "data that no checkpoint has")
+            + "; no code was run. Give a checkpoint written by fairseq"
         ) from None
-    # torch reads a file of another kind as a pickle, and stumbles somewhere in it.
+    # torch reads other kinds of files as a pickle and fails somewhere in it.
     except (EOFError, RuntimeError, IndexError, ValueError, struct.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{path} is no readable checkpoint ({reason}); was it cut short?"
+            f"{path} is not a readable checkpoint ({reason}); is it truncated?"
         ) from None
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} is no checkpoint of fairseq ({type(error).__name__}: {error}); give one that "
-            "fairseq-hydra-train wrote"
+            f"{path} is not a fairseq checkpoint ({type(error).__name__}: {error}); give one "
+            "written by fairseq-hydra-train"
         ) from None
 
 
@@ -76,7 +76,7 @@ def _load_or_exit(path: str, *args, **kwargs) -> dict:
         return load_checkpoint_to_cpu(path, *args, **kwargs)
 
 
-# For fairseq's own calls, on resuming and in fairseq-generate.
+# For fairseq's own calls when resuming and in fairseq-generate.
 checkpoint_utils.load_checkpoint_to_cpu = _load_or_exit
 
 
@@ -84,22 +84,25 @@ _fairseq_ensemble = checkpoint_utils.load_model_ensemble_and_task
 
 
 def _ensemble_or_exit(filenames: list[str], *args, **kwargs) -> tuple:
-    """fairseq-generate's loader, which ends in a traceback where there is no such file."""
+    """fairseq-generate's loader, with a message instead of a traceback for a missing file."""
     try:
         return _fairseq_ensemble(filenames, *args, **kwargs)
     except OSError as error:
         _, missing, path = str(error).partition("Model file not found: ")
         if not missing:
             raise
-        exit_with_message(f"there is no checkpoint {path}; mend --path")
+        exit_with_message(f"there is no checkpoint {path}; correct --path")
 
 
 checkpoint_utils.load_model_ensemble_and_task = _ensemble_or_exit
 
 
 def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
-    """fairseq copies checkpoint_best.pt onto checkpoint_last.pt byte by byte: a kill meanwhile
-    would leave a torso from which nothing can resume."""
+    """Copy via a temporary file.
+
+    fairseq copies checkpoint_best.pt over checkpoint_last.pt in place: if killed meanwhile, it
+    would leave a truncated file that training cannot resume from.
+    """
     temporary = f"{dst_path}.part"
     shutil.copyfile(src_path, temporary)
     os.replace(temporary, dst_path)

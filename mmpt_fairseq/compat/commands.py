@@ -1,4 +1,4 @@
-"""What is amiss in fairseq's commands, mended where a command has been imported."""
+"""Patches for fairseq's commands, applied once a command has been imported."""
 
 import contextlib
 import logging
@@ -16,60 +16,67 @@ logger = logging.getLogger(__name__)
 
 
 def _refusal(trainer, filename: str, error: Exception) -> str:
-    """Why a training cannot begin with a checkpoint's weights, in a sentence."""
+    """Explain in one sentence why training cannot start from a checkpoint."""
     reason = str(error).partition(";")[0].partition(" from checkpoint")[0]
-    parts = PARTS[:4]  # what the weights and the optimizer's state hang on
+    parts = PARTS[:4]  # those that determine the weights and the optimizer state
     if other := differences(plain(trainer.cfg), saved_config(filename), parts):
         reason += f": {other}"
     save_dir = os.path.realpath(trainer.cfg.checkpoint.save_dir)
     if os.path.dirname(os.path.realpath(filename)) == save_dir:
-        remedy = "repeat those, or give this training another checkpoint.save_dir"
+        remedy = "use its settings, or set another checkpoint.save_dir"
     else:
-        remedy = "give one with the same"
+        remedy = "give one with the same settings"
         if "init_encoder_from" in trainer.cfg.model:
-            remedy += ", or begin with model.init_encoder_from"
+            remedy += ", or start from model.init_encoder_from"
     if reason.startswith("Optimizer"):
         remedy += ", or set checkpoint.reset_optimizer=true"
     return (
-        f"{filename}, with whose weights this training would begin, is of one with other settings "
-        f"of the model, objective or optimizer ({reason}); {remedy}"
+        f"{filename}, from which this training would start, was trained with different settings "
+        f"of the model, criterion or optimizer ({reason}); {remedy}"
     )
 
 
-def _tell_other_settings(trainer, filename: str) -> None:
+def _warn_of_changed_settings(trainer, filename: str) -> None:
     if other := differences(plain(trainer.cfg), saved_config(filename), PARTS):
-        logger.warning("this training goes on with other settings than before: %s", other)
+        logger.warning("this training resumes with changed settings: %s", other)
 
 
-def _is_chosen_alike(trainer, filename: str) -> bool:
-    """Whether the best checkpoint of the training in a file was the best by the same metric.
+def _same_best_metric(trainer, filename: str) -> bool:
+    """Whether the checkpoint's training selected its best checkpoint by the same metric.
 
-    Otherwise its best value must not be compared with values of another.
+    Otherwise its best value is not comparable with this training's.
     """
     ours, theirs = trainer.cfg.checkpoint, saved_config(filename).get("checkpoint", {})
     keys = "best_checkpoint_metric", "maximize_best_checkpoint_metric"
-    alike = all(theirs.get(key, ours[key]) == ours[key] for key in keys)
-    if not alike and trainer.is_data_parallel_master:
+    same_metric = all(theirs.get(key, ours[key]) == ours[key] for key in keys)
+    if not same_metric and trainer.is_data_parallel_master:
         logger.warning(
-            "this training goes on by checkpoint.best_checkpoint_metric=%s, where it was %s: the "
-            "next validation gives the best checkpoint so far",
+            "this training resumes with checkpoint.best_checkpoint_metric=%s instead of %s: its "
+            "next validation gives the first best checkpoint",
             ours[keys[0]],
             theirs[keys[0]],
         )
-    return alike
+    return same_metric
 
 
-def _mend_resuming(train: types.ModuleType) -> None:
-    """fairseq counts the validations without a better one in attributes of a function, which a
-    resumed training starts anew: they travel in the checkpoint's ``extra_state``. And it ends in a
-    traceback where the checkpoint in ``save_dir`` is of another training."""
+def _patch_resuming(train: types.ModuleType) -> None:
+    """Make early stopping survive resuming, and report a checkpoint of another training.
+
+    fairseq counts validations without improvement in attributes of a function, which are reset on
+    resuming: they are saved in the checkpoint's ``extra_state``. And if the checkpoint in
+    ``save_dir`` is of another training, fairseq exits with a traceback.
+    """
     save, load = train.Trainer.save_checkpoint, train.Trainer.load_checkpoint
-    counted = vars(train.should_stop_early)
-    faults = "Cannot load model parameters", "Criterion does not match", "Optimizer does not match"
+    early_stopping = vars(train.should_stop_early)
+    mismatches = (
+        "Cannot load model parameters",
+        "Criterion does not match",
+        "Optimizer does not match",
+    )
 
     def save_checkpoint(trainer, filename: str, extra_state: dict) -> str | None:
-        # What it returns tells fairseq whether to call the task's post_save.
-        return save(trainer, filename, {**extra_state, "early_stopping": dict(counted)})
+        # fairseq passes the returned path to the task's post_save.
+        return save(trainer, filename, {**extra_state, "early_stopping": dict(early_stopping)})
 
     def load_checkpoint(
         trainer,
@@ -82,17 +89,17 @@ def _mend_resuming(train: types.ModuleType) -> None:
         resets = reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters
         try:
             extra_state = load(trainer, filename, *resets)
-        except Exception as error:  # fairseq raises just that
-            if not str(error).startswith(faults):
+        except Exception as error:  # the type that fairseq raises
+            if not str(error).startswith(mismatches):
                 raise
             exit_with_message(_refusal(trainer, filename, error))
         if extra_state is not None and not (reset_optimizer or reset_meters):
-            if _is_chosen_alike(trainer, filename):
-                counted.update(extra_state.get("early_stopping", {}))
+            if _same_best_metric(trainer, filename):
+                early_stopping.update(extra_state.get("early_stopping", {}))
             else:
                 extra_state.pop("best", None)
             if trainer.is_data_parallel_master:
-                _tell_other_settings(trainer, filename)
+                _warn_of_changed_settings(trainer, filename)
         return extra_state
 
     train.Trainer.save_checkpoint = save_checkpoint
@@ -109,9 +116,11 @@ def _check_registered_names(train: types.ModuleType) -> None:
     train.add_defaults = with_names
 
 
-def _mend_validation_scores(train: types.ModuleType) -> None:
-    """fairseq looks the best checkpoint's metric up before a task can add to what was measured:
-    ``validation_scores`` of a task that has it comes first."""
+def _patch_validation_scores(train: types.ModuleType) -> None:
+    """Add the scores of a task's ``validation_scores`` method, if it has one, to the statistics.
+
+    fairseq looks up the metric of the best checkpoint before a task can add to them.
+    """
     get_valid_stats = train.get_valid_stats
 
     def with_scores(cfg, trainer, stats: dict, tracking_best: bool) -> dict:
@@ -121,10 +130,12 @@ def _mend_validation_scores(train: types.ModuleType) -> None:
     train.get_valid_stats = with_scores
 
 
-def _mend_empty_batches(train: types.ModuleType) -> None:
-    """An update's last batch tells fairseq whether all of them are empty: where a process's batches
-    have come to an end, or hold no clip that can be used, it would forget how many clips those
-    before were, and keep their gradients."""
+def _patch_empty_batches(train: types.ModuleType) -> None:
+    """Sort the batches of an update so that empty ones come first.
+
+    fairseq treats all batches as empty if the last one is. If a process has run out of batches, or
+    one has no usable clip, it would drop the sample count of the others but keep their gradients.
+    """
     train_step = train.Trainer.train_step
 
     def sorted_train_step(trainer, samples: list, raise_oom: bool = False) -> dict | None:
@@ -134,9 +145,11 @@ def _mend_empty_batches(train: types.ModuleType) -> None:
 
 
 def _log_failures(train: types.ModuleType) -> None:
-    """What ends a training is not lost with the terminal. Where gradients are not finite fairseq
-    repeats the step to look for the place, by hooks that cannot take our modules' outputs and end
-    in a fault of their own: it is repeated without them."""
+    """Write the error that ends a training to its log.
+
+    On non-finite gradients fairseq repeats the step with hooks (NanDetector) to find their origin.
+    The hooks cannot handle our modules' outputs and fail themselves: they are disabled.
+    """
     train_epoch, train_step = train.train, train.Trainer.train_step
     sys.modules[train.Trainer.__module__].NanDetector = contextlib.nullcontext
 
@@ -148,49 +161,49 @@ def _log_failures(train: types.ModuleType) -> None:
                 raise
             reason, updates = str(error).splitlines()[0], trainer.get_num_updates()
             exit_with_message(
-                f"update {updates + 1}: {reason.rstrip('.')}; lower optimization.lr, or lengthen "
+                f"update {updates + 1}: {reason.rstrip('.')}; lower optimization.lr or raise "
                 "lr_scheduler.warmup_updates (crash.pt in checkpoint.save_dir has the weights "
-                "before it)"
+                "before this update)"
             )
 
-    def train_and_tell(*args, **kwargs) -> tuple[list[float | None], bool]:
+    def train_and_log(*args, **kwargs) -> tuple[list[float | None], bool]:
         try:
             return train_epoch(*args, **kwargs)
         except Exception:
             write_to_logs(traceback.format_exc())
             raise
 
-    train.train, train.Trainer.train_step = train_and_tell, train_or_exit
+    train.train, train.Trainer.train_step = train_and_log, train_or_exit
 
 
-def _explain_missing_pieces() -> None:
-    """fairseq's task for language models ends in a traceback where its folder holds none."""
+def _explain_missing_lm_data() -> None:
+    """Replace the traceback of fairseq's language modeling task for a missing data file."""
     task = sys.modules["fairseq.tasks.language_modeling"].LanguageModelingTask
     load, read_dictionary = task.load_dataset, task.setup_dictionary
 
     @contextlib.contextmanager
-    def told(args):
+    def explained(args):
         try:
             yield
         except FileNotFoundError:
             exit_with_message(
-                f"{args.data} does not hold what a language model learns from; write it with "
-                "python -m manifests.pieces, and give its folder as task.data"
+                f"{args.data} does not contain language model training data; write it with "
+                "python -m manifests.pieces and set task.data to its folder"
             )
 
     def load_dataset(self, *args, **kwargs):
-        with told(self.args):
+        with explained(self.args):
             return load(self, *args, **kwargs)
 
     def setup_dictionary(cls, args, **kwargs) -> tuple:
-        with told(args):
+        with explained(args):
             return read_dictionary(args, **kwargs)
 
     task.load_dataset, task.setup_dictionary = load_dataset, classmethod(setup_dictionary)
 
 
 def _explain_wrong_task() -> None:
-    """fairseq-generate's default task, which is for text, ends in a traceback at our manifests."""
+    """Replace the traceback of fairseq-generate's default task, which is for text, on manifests."""
     task = sys.modules["fairseq.tasks.translation"].TranslationTask
     set_up = task.setup_task.__func__
 
@@ -198,7 +211,7 @@ def _explain_wrong_task() -> None:
         folder = pathlib.Path(cfg.data)
         if any(folder.glob("*.tsv")) and not any(folder.glob("dict.*.txt")):
             exit_with_message(
-                f"{folder} holds manifests, which fairseq-generate's default task does not read; "
+                f"{folder} contains manifests, which fairseq-generate's default task cannot read; "
                 "add --task mmpt_speech_to_text"
             )
         return set_up(cls, cfg, **kwargs)
@@ -207,23 +220,26 @@ def _explain_wrong_task() -> None:
 
 
 def _stop_when_finished(train: types.ModuleType) -> None:
-    """fairseq asks whether a training is over behind an update or a validation alone: one that had
-    ended, started again, would make one more and keep it as its best."""
+    """End a training that is already finished before it makes another update.
+
+    fairseq checks for the end only after an update or a validation: a finished training that is
+    started again would make one more update and save it as its best.
+    """
     train_epoch = train.train
-    counted = vars(train.should_stop_early)
+    early_stopping = vars(train.should_stop_early)
 
     def train_unless_done(cfg, trainer, task, batches) -> tuple[list[float | None], bool]:
-        done, wanted = trainer.get_num_updates(), cfg.optimization.max_update
-        if 0 < wanted <= done:
-            sentence = "done: %d of %d updates; raise optimization.max_update to go on"
-            logger.info(sentence, done, wanted)
+        done, max_update = trainer.get_num_updates(), cfg.optimization.max_update
+        if 0 < max_update <= done:
+            message = "done: %d of %d updates; raise optimization.max_update to continue"
+            logger.info(message, done, max_update)
             return [None], True
-        without_better, patience = counted.get("num_runs", 0), cfg.checkpoint.patience
-        if 0 < patience <= without_better:
-            sentence = (
-                "done: %d validations without a better one; raise checkpoint.patience to go on"
+        not_improved, patience = early_stopping.get("num_runs", 0), cfg.checkpoint.patience
+        if 0 < patience <= not_improved:
+            message = (
+                "done: %d validations without improvement; raise checkpoint.patience to continue"
             )
-            logger.info(sentence, without_better)
+            logger.info(message, not_improved)
             return [None], True
         return train_epoch(cfg, trainer, task, batches)
 
@@ -231,42 +247,42 @@ def _stop_when_finished(train: types.ModuleType) -> None:
 
 
 def _explain_interrupts(sentence: str) -> None:
-    """Ctrl-C ends fairseq's commands with a traceback through all of it; the exit status stays."""
+    """Replace the traceback of fairseq's commands on Ctrl-C; the exit status is unchanged."""
     report = sys.excepthook
 
-    def unless_interrupted(kind: type[BaseException], error: BaseException, trace) -> None:
+    def without_traceback(kind: type[BaseException], error: BaseException, trace) -> None:
         if issubclass(kind, KeyboardInterrupt):
             print(f"\nmmpt_fairseq: {sentence}", file=sys.stderr)
         else:
             report(kind, error, trace)
 
-    sys.excepthook = unless_interrupted
+    sys.excepthook = without_traceback
 
 
-_mended: set[str] = set()  # commands of fairseq's
+_patched: set[str] = set()  # fairseq commands
 
 
 def mend_commands() -> None:
-    """What is amiss in those of fairseq's commands that have been imported by now.
+    """Patch those of fairseq's commands that have been imported so far, each once.
 
-    The plugin may be imported before them: every task calls this once more as it is set up.
+    The plugin may be imported before them, so every task calls this again during setup.
     """
-    new = {"fairseq_cli.generate", "fairseq_cli.train"} & sys.modules.keys() - _mended
-    _mended.update(new)
+    new = {"fairseq_cli.generate", "fairseq_cli.train"} & sys.modules.keys() - _patched
+    _patched.update(new)
     if "fairseq_cli.generate" in new:
         _explain_interrupts("interrupted")
         _explain_wrong_task()
     if "fairseq_cli.train" in new:
         _explain_interrupts(
-            "interrupted; the same command goes on from the last checkpoint, if one was written"
+            "interrupted; the same command resumes from the last checkpoint, if one was written"
         )
         train = sys.modules["fairseq_cli.train"]
         _check_registered_names(train)
-        _mend_resuming(train)
-        _mend_validation_scores(train)
-        _mend_empty_batches(train)
+        _patch_resuming(train)
+        _patch_validation_scores(train)
+        _patch_empty_batches(train)
         _stop_when_finished(train)
-        _explain_missing_pieces()
+        _explain_missing_lm_data()
         _log_failures(train)
 
 

@@ -1,4 +1,4 @@
-"""What NumPy took away, what torch warns of without need, and how a package is found."""
+"""A removed NumPy module, needless torch warnings, and the paths of a package."""
 
 import os
 import sys
@@ -7,25 +7,25 @@ import warnings
 
 import numpy as np
 
-# fairseq's TokenBlockDataset, on which its language models are trained, asks for np.compat.long;
-# NumPy 2 took the module away. (Set by name: as an attribute linters take it for a use.)
+# fairseq's TokenBlockDataset, used to train language models, refers to np.compat.long, which NumPy
+# 2 removed. (Set through vars(): linters would report the attribute as a use of np.compat.)
 vars(np)["compat"] = types.SimpleNamespace(long=int)
 
 
 # fairseq-fixed still calls torch.cuda.amp.autocast(args...), deprecated since torch 2.4: one
-# warning for every training step.
+# warning per training step.
 warnings.filterwarnings("ignore", r"`torch\.cuda\.amp\.autocast", FutureWarning)
-# fairseq's decoder hands torch's attention masks of two types, which warns though they are right.
+# fairseq's decoder passes attention masks of two types, which is correct but warned about.
 warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask")
-# fairseq pins memory without a GPU too.
+# fairseq pins memory even without a GPU.
 warnings.filterwarnings("ignore", "'pin_memory' argument is set as true but no accelerator")
 
 
 def package_paths(folder: str) -> list[str]:
-    """Every name under which ``sys.path`` reaches a package's folder, the given one first.
+    """All paths by which ``sys.path`` reaches a package's folder, the given one first.
 
-    fairseq compares --user-dir with ``__path__`` letter by letter and calls a package "not
-    globally unique" when an editable install's link and its checkout are named in turn
+    fairseq compares --user-dir with ``__path__`` as strings and reports a package as "not globally
+    unique" if it is named by an editable install's link once and by its checkout another time
     (av_hubert #84).
     """
     name = os.path.basename(folder)

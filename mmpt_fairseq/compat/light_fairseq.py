@@ -1,12 +1,12 @@
-"""Imports fairseq sooner, and with no effect on the rest of the program.
+"""Import fairseq faster and without side effects on the rest of the program.
 
-fairseq takes scikit-learn and ``scipy.stats`` in whenever it is imported, for a sentence classifier
-and an audio classifier: a quarter of the time that a command takes to start. Here they are imported
-when one of their functions is called, unless they are there already.
+fairseq imports scikit-learn and ``scipy.stats`` for a sentence classifier and an audio classifier,
+which takes a quarter of a command's start-up time. Here their import is deferred until one of their
+functions is called, unless they are already imported.
 
-Python meanwhile looks for no garbage: what importing makes stays, and looking through it again and
-again would be a further tenth. And logging stays as it was: one of fairseq's modules would have the
-whole program say on stderr what is meant for debugging.
+Garbage collection is off during the import: imported objects stay alive, and scanning them again
+and again would take another tenth. The root logger's level and handlers are restored: one of
+fairseq's modules would make the whole program write debug messages to stderr.
 """
 
 import gc
@@ -15,11 +15,11 @@ import logging
 import sys
 from types import ModuleType
 
-POSTPONED = ("sklearn", "sklearn.metrics", "scipy.stats")
+DEFERRED = ("sklearn", "sklearn.metrics", "scipy.stats")
 
 
-class Postponed(ModuleType):
-    """Stands for a module; its functions import the real one when they are called."""
+class DeferredModule(ModuleType):
+    """Placeholder for a module; its functions import the real one when called."""
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
@@ -32,21 +32,21 @@ class Postponed(ModuleType):
 
 
 def import_fairseq() -> None:
-    """Afterwards the real modules can be imported as ever."""
-    standing_in = {name: Postponed(name) for name in POSTPONED}
-    standing_in["sklearn"].metrics = standing_in["sklearn.metrics"]
-    if standing_in.keys() & sys.modules.keys():
-        standing_in = {}
-    sys.modules.update(standing_in)
-    collecting, log = gc.isenabled(), logging.getLogger()
+    """Import fairseq with placeholders, which are removed afterwards."""
+    placeholders = {name: DeferredModule(name) for name in DEFERRED}
+    placeholders["sklearn"].metrics = placeholders["sklearn.metrics"]
+    if placeholders.keys() & sys.modules.keys():
+        placeholders = {}
+    sys.modules.update(placeholders)
+    gc_enabled, log = gc.isenabled(), logging.getLogger()
     level, handlers = log.level, log.handlers[:]
     gc.disable()
     try:
         importlib.import_module("fairseq")
     finally:
-        if collecting:
+        if gc_enabled:
             gc.enable()
-        for name in standing_in:
+        for name in placeholders:
             del sys.modules[name]
         log.setLevel(level)
         log.handlers[:] = handlers

@@ -1,1 +1,1 @@
-"""Searches that fairseq does not have."""
+"""Decoding algorithms that fairseq lacks."""

@@ -1,4 +1,4 @@
-"""The searches that ``--decoding`` chooses from, and what each asks of models."""
+"""The decoding methods of ``--decoding`` and what each requires of the model."""
 
 import logging
 from argparse import Namespace
@@ -28,9 +28,9 @@ IGNORED_BY_CTC = (
     *("lenpen", "unkpen", "temperature", "min_len", "no_repeat_ngram_size", "sampling"),
     *("diverse_beam_groups", "diversity_rate", "constraints", "match_source_len", "unnormalized"),
 )
-WITHOUT_DECODER = (
-    "this model has no decoder (model.decoder_layers=0); use --decoding ctc, or ctc_beam, which "
-    "takes a language model too (task.decoding in training)"
+NO_DECODER = (
+    "this model has no decoder (model.decoder_layers=0); use --decoding ctc or, with a language "
+    "model, ctc_beam (task.decoding in training)"
 )
 
 
@@ -41,29 +41,29 @@ def ctc_generator(
     tags: set[int],
     args: Namespace,
 ) -> CTCGenerator:
-    """One of CTC's own searches; warns of settings of fairseq's search that it has no place for."""
-    known = GenerationConfig.__dataclass_fields__
-    # The best path is one, and no other is kept.
-    unheard = (*IGNORED_BY_CTC, "nbest", "beam") if decoding == "ctc" else IGNORED_BY_CTC
-    given = [n for n in unheard if getattr(args, n, known[n].default) != known[n].default]
+    """Build a pure CTC generator; warn of options of fairseq's search that it ignores."""
+    fields = GenerationConfig.__dataclass_fields__
+    # Greedy decoding keeps only the best path.
+    ignored = (*IGNORED_BY_CTC, "nbest", "beam") if decoding == "ctc" else IGNORED_BY_CTC
+    given = [n for n in ignored if getattr(args, n, fields[n].default) != fields[n].default]
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        logger.warning("--decoding %s is not changed by %s", decoding, names)
+        logger.warning("--decoding %s ignores %s", decoding, names)
     if decoding != "ctc" and getattr(args, "nbest", 1) > args.beam:
-        logger.warning("--nbest %d is more than --beam %d keeps; raise it", args.nbest, args.beam)
+        logger.warning("--nbest %d exceeds --beam %d; raise --beam", args.nbest, args.beam)
     return CTC_GENERATORS[decoding](models, dictionary, tags, args.beam)
 
 
 def warn_of_long_targets(lengths: NDArray[np.int32], limit: int, option: str) -> None:
-    """Warn where a beam search ends before some target does: it cannot get that right.
+    """Warn if targets are longer than a beam search may write, and so can never be correct.
 
     Args:
-        lengths: of a split's targets in tokens.
-        limit: the search's, which ``option`` sets.
+        lengths: number of tokens of each target in a split.
+        limit: maximum hypothesis length in tokens, set by ``option``.
     """
-    if cut := int((lengths > limit).sum()):
-        sentence = "%d targets have up to %d tokens, and the search ends after %s=%d; raise it"
-        logger.warning(sentence, cut, int(lengths.max()), option, limit)
+    if too_long := int((lengths > limit).sum()):
+        message = "%d targets (of up to %d tokens) exceed the search limit %s=%d; raise it"
+        logger.warning(message, too_long, int(lengths.max()), option, limit)
 
 
 def check_search(
@@ -73,35 +73,35 @@ def check_search(
     ctc_learnt: bool | None,
     args: Namespace,
 ) -> None:
-    """Whether models can be searched so.
+    """Check that the models support a decoding method.
 
     Args:
         ctc_text: what their CTC head writes, ``target`` or ``source``.
-        ctc_learnt: False where it never learnt, None where that is unknown.
-        args: fairseq's settings of the search.
+        ctc_learnt: False if the head was never trained, None if unknown.
+        args: fairseq's generation options.
 
     Raises:
-        InputError: they cannot.
+        InputError: they do not support it.
     """
     if decoding == "joint" and ctc_text == "source":
         raise InputError(
-            "the CTC head of this model writes the source's transcripts and its decoder "
-            "translations, which cannot be joined; use --decoding attention"
+            "the CTC head of this model writes source transcripts and its decoder translations, "
+            "so their scores cannot be combined; use --decoding attention"
         )
     if decoding not in CTC_GENERATORS and not all(m.has_decoder for m in models):
-        raise InputError(WITHOUT_DECODER)
+        raise InputError(NO_DECODER)
     if decoding != "attention" and ctc_learnt is False:
         raise InputError(
-            "the CTC head of this model never learnt (criterion.ctc_weight=0); use "
+            "the CTC head of this model was not trained (criterion.ctc_weight=0); use "
             "--decoding attention"
         )
     if getattr(args, "max_len_a", 0):
         raise InputError(
-            "with --max-len-a the end of a search depends on the longest clip of its batch; "
+            "--max-len-a makes the length limit depend on the longest clip of the batch; "
             "use --max-len-b alone"
         )
     if decoding in CTC_GENERATORS and ctc_text == "source":
         logger.warning(
-            "the CTC head of this model writes the source's transcripts (task.ctc_text=source), "
-            "no translations"
+            "the CTC head of this model writes source transcripts (task.ctc_text=source), "
+            "not translations"
         )

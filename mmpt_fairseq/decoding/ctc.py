@@ -1,7 +1,7 @@
-"""CTC decoding (Graves et al., ICML 2006) as fairseq generators: the fast path.
+"""CTC decoding (Graves et al., ICML 2006) as fairseq generators, the fast path.
 
-Greedy takes the best label of every frame. Prefix beam search sums over the alignments of a text
-(arXiv 1408.2873), keeps the ``beam`` most probable prefixes and gives an n-best list.
+Greedy decoding takes the best label of each frame. Prefix beam search sums over the alignments of
+a text (arXiv 1408.2873), keeps the ``beam`` most probable prefixes and returns an n-best list.
 """
 
 import torch
@@ -14,23 +14,23 @@ from mmpt_fairseq.models.speech_to_text import ctc_log_probabilities
 
 
 def kept_frames(labels: Tensor, blank: int) -> Tensor:
-    """``(T,)``, True where a label stands that is neither blank nor a repetition."""
+    """``(T,)`` mask, True where the label is neither blank nor a repetition."""
     starts = torch.ones_like(labels, dtype=torch.bool)
     starts[1:] = labels[1:] != labels[:-1]
     return starts & (labels != blank)
 
 
 def greedy_labels(logits: Tensor, lengths: Tensor, blank: int) -> list[Tensor]:
-    """The labels of each clip's best path through ``(B, T, V)``, of ``lengths`` ``(B,)`` frames."""
+    """Best-path labels of each row of ``logits`` ``(B, T, V)`` with ``lengths`` ``(B,)`` frames."""
     labels = [row[:n] for row, n in zip(logits.argmax(dim=-1), lengths.tolist(), strict=True)]
     return [row[kept_frames(row, blank)] for row in labels]
 
 
 def require_ctc(models: list[nn.Module]) -> nn.Module:
-    """The one model, which must have a CTC head.
+    """Return the single model, which must have a CTC head.
 
     Raises:
-        InputError: there are several, or it has none.
+        InputError: there are several models, or the model has no CTC head.
     """
     if len(models) != 1 or models[0].encoder.ctc_projection is None:
         raise InputError("CTC decoding needs one model with a CTC head (model.ctc=true)")
@@ -38,15 +38,15 @@ def require_ctc(models: list[nn.Module]) -> nn.Module:
 
 
 class CTCGenerator(nn.Module):
-    """What CTC searches share: log probabilities per frame in, fairseq's nested list out.
+    """Base class of CTC searches: frame log probabilities in, fairseq's nested list out.
 
-    The blank is the dictionary's BOS, which no target holds.
+    The blank is the dictionary's BOS, which no target contains.
 
     Args:
         models: one model with a CTC head.
         dictionary: the target dictionary.
-        language_tags: tokens of fairseq's ``<lang:xx>``, no part of a reference's text.
-        beam: hypotheses that a search keeps, if it keeps any.
+        language_tags: indices of fairseq's ``<lang:xx>`` tokens, which are not reference text.
+        beam: number of hypotheses kept by a beam search.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class CTCGenerator(nn.Module):
 
     @torch.no_grad()
     def generate(self, models: list[nn.Module], sample: dict, **unused) -> list[list[dict]]:
-        """fairseq's nested list: per row its hypotheses, best first."""
+        """Hypotheses of each row, best first, as fairseq's nested list."""
         [encoder_out] = self.forward_encoder(sample["net_input"])
         return self.search(*ctc_log_probabilities(encoder_out))
 
     def forward_encoder(self, net_input: dict[str, Tensor]) -> list[dict[str, list[Tensor]]]:
-        """The model's encoder output, as fairseq's ensembles give theirs."""
+        """Encoder output in the form that fairseq's ensembles return."""
         return [self.model.encoder(net_input["src_tokens"], net_input["src_lengths"])]
 
     def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
@@ -80,11 +80,11 @@ class CTCGenerator(nn.Module):
 
 
 class CTCGreedyGenerator(CTCGenerator):
-    """Best label per frame, repeats merged, blanks dropped."""
+    """Best label per frame, repetitions merged, blanks removed."""
 
     def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
-        """One hypothesis a row: tokens, their first and last frames, score (mean over frames)."""
-        # What no CTC target holds is no text either.
+        """One hypothesis per row: tokens, first and last frame of each, mean frame score."""
+        # Tokens that never occur in CTC targets must not occur in hypotheses.
         excluded = [self.dictionary.pad(), *self.symbols_to_strip_from_output]
         allowed = lprobs.index_fill(-1, torch.tensor(excluded, device=lprobs.device), -torch.inf)
         scores, labels = allowed.max(-1)  # (B, T)
@@ -108,11 +108,11 @@ class CTCGreedyGenerator(CTCGenerator):
 
 
 class CTCPrefixBeamGenerator(CTCGenerator):
-    """The ``beam`` most probable texts, each summed over its alignments."""
+    """The ``beam`` most probable texts, with probabilities summed over alignments."""
 
     def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
-        """Up to ``beam`` hypotheses a row; the score is the text's log probability."""
-        # What no CTC target holds is no text either.
+        """Up to ``beam`` hypotheses per row; the score is the text's log probability."""
+        # Tokens that never occur in CTC targets must not occur in hypotheses.
         excluded = torch.tensor([self.dictionary.pad(), *self.symbols_to_strip_from_output])
         found = prefix_beam_search(lprobs, lengths, self.beam, self.blank, excluded)
         return [[self._hypothesis(tokens, score) for tokens, score in row] for row in found]
@@ -122,7 +122,7 @@ class CTCPrefixBeamGenerator(CTCGenerator):
         return {
             "tokens": tokens,
             "score": score,
-            # A sum over alignments has no parts per token: an even share each.
+            # A sum over alignments does not split by token: distribute it evenly.
             "positional_scores": (score / len(tokens)).repeat(len(tokens)),
             "alignment": torch.empty(0),
         }

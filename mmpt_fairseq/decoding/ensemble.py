@@ -1,8 +1,7 @@
-"""CTC's prefix scores inside fairseq's SequenceGenerator, alone or joined with the decoder's
-(arXiv 1706.02737).
+"""CTC prefix scores in fairseq's SequenceGenerator, alone or combined with the decoder's.
 
-The generator asks its ensemble for the log probabilities of the next token. Beams, length penalty,
-language model and n-best lists stay fairseq's.
+Joint decoding follows arXiv 1706.02737. The generator queries its ensemble for next-token log
+probabilities; beams, length penalty, language model and n-best lists remain fairseq's.
 """
 
 import torch
@@ -17,14 +16,14 @@ from mmpt_fairseq.modules.masking import padding_mask
 
 
 class PrefixEnsemble(EnsembleModel):
-    """One model whose CTC head scores the prefixes of a search.
+    """Ensemble of one model whose CTC head scores the hypothesis prefixes.
 
     Args:
         models: one model with a CTC head.
-        language_tags: tokens that open a hypothesis and are unknown to CTC.
+        language_tags: tokens that start a hypothesis and are unknown to CTC.
 
     Raises:
-        InputError: no such model.
+        InputError: there are several models, or the model has no CTC head.
     """
 
     def __init__(self, models: list[nn.Module], language_tags: set[int] = frozenset()) -> None:
@@ -32,7 +31,7 @@ class PrefixEnsemble(EnsembleModel):
         self.tags = torch.tensor(sorted(language_tags), dtype=torch.long)
 
     def forward_encoder(self, net_input: dict[str, Tensor]) -> list[dict[str, list[Tensor]]]:
-        """fairseq's encoder outputs; the CTC head's are kept for this batch."""
+        """Return fairseq's encoder outputs; keep those of the CTC head for this batch."""
         outputs = super().forward_encoder(net_input)
         self.lprobs, self.lengths = ctc_log_probabilities(outputs[0])
         dictionary = self.single_model.decoder.dictionary
@@ -41,20 +40,20 @@ class PrefixEnsemble(EnsembleModel):
         return outputs
 
     def reorder_incremental_state(self, incremental_states: list, new_order: Tensor) -> None:
-        """The decoder's caches and CTC's forward variables follow their hypotheses."""
+        """Reorder decoder caches and CTC forward variables along with the hypotheses."""
         super().reorder_incremental_state(incremental_states, new_order)
         self._scorer.reorder(new_order)
 
 
 class CTCEnsemble(PrefixEnsemble):
-    """Next-token log probabilities of CTC alone; a decoder, if the model has one, is not asked.
+    """Next-token log probabilities of CTC alone; the decoder, if any, is not run.
 
-    Where greedy CTC hears nothing, nothing is written: a language model has learnt from no empty
-    sentence, and would put words into silence.
+    If greedy CTC yields an empty hypothesis, the output is forced to be empty: a language model is
+    not trained on empty sentences and would insert words in silence.
     """
 
     def forward_decoder(self, tokens: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor | None]:
-        """Log probabilities ``(N, V)``, and None for the attention."""
+        """Log probabilities ``(N, V)``, and None in place of attention weights."""
         scores = self._scorer.step(tokens).float()
         if tokens.size(1) == 1:
             silent = self._silent().repeat_interleave(len(scores) // len(self.lengths))
@@ -63,21 +62,21 @@ class CTCEnsemble(PrefixEnsemble):
         return scores, None
 
     def _silent(self) -> Tensor:
-        """``(B,)``, whether each of a row's frames is most likely blank."""
+        """``(B,)`` mask of rows in which blank is the most likely label of every frame."""
         padding = padding_mask(self.lengths, self.lprobs.size(1))
         return ((self.lprobs.argmax(-1) == self.blank) | padding).all(1)
 
 
 class JointEnsemble(PrefixEnsemble):
-    """Next-token log probabilities: (1 - w) of the decoder's plus w of CTC's.
+    """Next-token log probabilities: (1 - w) x decoder + w x CTC.
 
     Args:
         models: one model with a CTC head and a decoder.
         weight: w, in [0, 1].
-        language_tags: as above.
+        language_tags: as in :class:`PrefixEnsemble`.
 
     Raises:
-        InputError: no such model, or no such weight.
+        InputError: the models are unsuitable, or the weight is out of range.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class JointEnsemble(PrefixEnsemble):
         self.weight = weight
 
     def forward_decoder(self, tokens: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor | None]:
-        """Mixed log probabilities ``(N, V)`` and the decoder's attention."""
+        """Interpolated log probabilities ``(N, V)`` and the decoder's attention weights."""
         attention, weights = super().forward_decoder(tokens, *args, **kwargs)
         ctc = self._scorer.step(tokens).to(attention.dtype)
         return torch.lerp(attention, ctc, self.weight), weights

@@ -1,4 +1,4 @@
-"""Language models of fairseq's for shallow fusion: what a search asks of them."""
+"""Loading and checking fairseq language models for shallow fusion."""
 
 import logging
 import math
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 def check_files(path: str, data: str) -> None:
-    """What fairseq is about to read for ``--lm-path`` must be there.
+    """Check the files that fairseq is about to read for ``--lm-path``.
 
     Raises:
-        InputError: no such checkpoint, or the data folder lacks the dictionary that fairseq's
-            language models look for in it.
+        InputError: there is no such checkpoint, the data folder lacks the dictionary that fairseq's
+            language models read from it, or the vocabularies differ.
     """
     if not Path(path).is_file():
         raise InputError(f"there is no language model {path}; check --lm-path")
@@ -41,31 +41,31 @@ def check_language_model(
     decoding: str,
     tags: set[int] = frozenset(),
 ) -> None:
-    """Shallow fusion adds log probabilities token by token, so the tokens must be the same.
+    """Check that shallow fusion is possible: it adds log probabilities token by token.
 
     Args:
-        fusion: ``lm_model`` and ``lm_weight``, as fairseq hands them to a generator.
-        dictionary: the recognisers'.
-        tags: its language tags, which no text that a language model learns from has.
+        fusion: ``lm_model`` and ``lm_weight``, as fairseq passes them to a generator.
+        dictionary: the recogniser's.
+        tags: its language tags, which do not occur in language model training text.
 
     Raises:
-        InputError: another vocabulary, a search that has no place for a language model, or a
-            weight without one.
+        InputError: the vocabularies differ, the decoding method does not support a language model,
+            or there is a weight without a model.
     """
     language_model, weight = fusion.get("lm_model"), fusion.get("lm_weight")
     if weight is not None and not math.isfinite(weight):
-        raise InputError(f"lm_weight={weight} is no number to weigh by; mend --lm-weight")
+        raise InputError(f"lm_weight={weight} is not a finite number; correct --lm-weight")
     if language_model is None:
         if weight:
             raise InputError(
-                f"lm_weight={weight:g} weighs a language model, and there is none; name it by "
+                f"lm_weight={weight:g} is set but there is no language model; name one with "
                 "--lm-path"
             )
         return
     if tags:
         raise InputError(
-            "a model of several languages takes no language model, which knows nothing of the "
-            "tags that its sentences begin with; leave out --lm-path"
+            "a model of several languages takes no language model, which was not trained on the "
+            "language tags that its hypotheses start with; leave out --lm-path"
         )
     if decoding == "ctc":
         raise InputError(
@@ -75,30 +75,30 @@ def check_language_model(
     if theirs != dictionary.symbols:
         raise InputError(
             f"the language model's vocabulary ({len(theirs)} entries) is not the recogniser's "
-            f"({len(dictionary)}); train it on what manifests.pieces writes for its data"
+            f"({len(dictionary)}); train it on the output of manifests.pieces for its data"
         )
     if weight == 0:
         logger.warning(
-            "with lm_weight=0, which fairseq-generate has by default, the language model has no "
-            "say; choose --lm-weight on a validation split"
+            "with lm_weight=0, the default of fairseq-generate, the language model has no effect; "
+            "choose --lm-weight on a validation split"
         )
 
 
 def load_language_model(path: str | Path, dictionary: Dictionary) -> nn.Module:
-    """The one in a checkpoint of fairseq's ``language_modeling``, without its folder of data.
+    """Load a checkpoint of fairseq's ``language_modeling`` task without its data folder.
 
     Args:
         dictionary: the recogniser's, on which it must have been trained.
 
     Raises:
-        InputError: no such checkpoint, or of another vocabulary; once the data that it was trained
-            on is gone, one of the same size passes.
+        InputError: there is no such checkpoint, or it has a different vocabulary (only the size is
+            checked if its training data is no longer there).
     """
     state = load_checkpoint(path)
     cfg = settings_of(state, "task")
     if cfg.get("_name") != "language_modeling":
         raise InputError(
-            f"{path} is of the task {cfg.get('_name')}, and no language model; train one with "
+            f"{path} is of the task {cfg.get('_name')}, not a language model; train one with "
             "examples/own/config/language_model.yaml"
         )
     _check_dictionary(path, state, dictionary)
@@ -111,21 +111,21 @@ def load_language_model(path: str | Path, dictionary: Dictionary) -> nn.Module:
         if "size mismatch" not in str(error):
             raise
         raise InputError(
-            f"the language model {path} has not the recogniser's vocabulary of {len(dictionary)} "
-            "entries; train it on what manifests.pieces writes for this recogniser's data"
+            f"the language model {path} lacks the recogniser's vocabulary of {len(dictionary)} "
+            "entries; train it on the output of manifests.pieces for this recogniser's data"
         ) from None
     return model.eval()
 
 
 def _check_dictionary(path: str | Path, state: dict, dictionary: Dictionary) -> None:
-    """Compare vocabularies by what the language model was trained on, where that is still there.
+    """Compare the vocabulary with the language model's training dictionary, if it still exists.
 
     Raises:
-        InputError: it is another one.
+        InputError: they differ.
     """
-    learnt = Path(str(settings_of(state, "task").get("data"))) / DICTIONARY
-    if learnt.is_file() and Dictionary.load(str(learnt)).symbols != dictionary.symbols:
+    trained_on = Path(str(settings_of(state, "task").get("data"))) / DICTIONARY
+    if trained_on.is_file() and Dictionary.load(str(trained_on)).symbols != dictionary.symbols:
         raise InputError(
-            f"the language model {path} was trained on {learnt}, which is not the recogniser's "
-            "vocabulary; train it on what manifests.pieces writes for its data"
+            f"the language model {path} was trained on {trained_on}, which is not the recogniser's "
+            "vocabulary; train it on the output of manifests.pieces for its data"
         )

@@ -1,6 +1,6 @@
-"""What was decoded, by which checkpoint and how: kept beside the hypotheses.
+"""A record of how a split was decoded and with which checkpoint, saved next to the hypotheses.
 
-fairseq's ``generate-<split>.txt`` says none of it, and without it a score cannot be looked up.
+fairseq's ``generate-<split>.txt`` contains neither, so its scores could not be attributed.
 """
 
 import json
@@ -13,17 +13,19 @@ from mmpt_fairseq.fingerprint import fingerprint
 
 
 def decoding_models(checkpoint: str | Path, search: dict) -> list[Path]:
-    """The files that decode together: the model's (no file's name, of an ensemble), a language
-    model's where the ``search`` has one."""
+    """Checkpoint paths used in a decode: the model and, if ``search`` has one, the language model.
+
+    For an ensemble the model's entry is not the path of a file.
+    """
     return [Path(path) for path in (checkpoint, search.get("lm_path")) if path]
 
 
 def write_record(cfg: FairseqDataclass, generation: object) -> None:
-    """Write ``generate-<split>.json`` where fairseq keeps the hypotheses, if it does.
+    """Write ``generate-<split>.json`` to the folder where fairseq saves the hypotheses.
 
     Args:
-        cfg: the task's config; ``results_path`` None writes nothing.
-        generation: fairseq's options of search, a config or a namespace.
+        cfg: the task's config; if ``results_path`` is None nothing is written.
+        generation: fairseq's generation options, a config or a namespace.
     """
     if not cfg.results_path or not cfg.decodes_with:  # a training's validation keeps nothing
         return

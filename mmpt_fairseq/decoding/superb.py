@@ -1,9 +1,8 @@
-"""SUPERB's outputs as predictions, and its metrics.
+"""Predictions and metrics of the SUPERB tasks.
 
-Accuracy: all slots of a clip must be right (with one slot, plain accuracy). PER: edits between
-phones over the phones of the references. DER (NIST's md-eval): time missed, falsely alarmed and
-confused between speakers, over the time spoken, in 10 ms frames, speakers matched within each
-recording as suits the hypothesis best.
+Accuracy: a clip is correct if all its slots are (with one slot, plain accuracy). PER: phone edits
+over reference phones. DER (NIST's md-eval): missed speech, false alarms and speaker confusion over
+the total speech time, in 10 ms frames, with the optimal speaker mapping for each recording.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,30 +25,33 @@ Activity = NDArray[np.bool_]  # (T, speakers), 10 ms frames
 
 
 def slot_logits(logits: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """``(B, classes of all slots)`` -> ``(B, classes)`` a slot."""
+    """Split ``(B, classes of all slots)`` into ``(B, classes)`` per slot."""
     return list(logits.split(list(sizes), dim=-1))
 
 
 def predict_slots(logits: Tensor, sizes: Sequence[int]) -> Tensor:
-    """``(B, slots)`` the likeliest class of each."""
+    """``(B, slots)``: most probable class of each slot."""
     return torch.stack([part.argmax(dim=-1) for part in slot_logits(logits, sizes)], dim=-1)
 
 
 def correct_clips(predicted: Tensor, target: Tensor) -> int:
-    """Rows of ``(B, slots)`` in which every slot is right."""
+    """Number of rows of ``(B, slots)`` in which every slot is correct."""
     return int((predicted == target).all(dim=-1).sum())
 
 
 def phone_errors(reference: Sequence, hypothesis: Sequence) -> int:
-    """Insertions, deletions and substitutions."""
+    """Number of insertions, deletions and substitutions."""
     return int(editdistance.eval(list(reference), list(hypothesis)))
 
 
 def recognised(
     output: "SuperbOutput", sample: dict, labels: ClassLabels | PhoneLabels
 ) -> tuple[list[Tensor], int, int]:
-    """What was recognised in each clip of a batch, phones or the class of each slot; how many of
-    the phones or clips are wrong, and how many there are."""
+    """Predictions of a batch, the number of errors and their denominator.
+
+    Returns:
+        Phones or slot classes of each clip; phone edits or wrong clips; reference phones or clips.
+    """
     target = sample["target"]
     if isinstance(labels, ClassLabels):
         found = predict_slots(output.logits, [len(slot) for slot in labels.inventory])
@@ -57,18 +59,20 @@ def recognised(
     lengths = sample["target_lengths"].tolist()
     phones = greedy_labels(output.logits, output.lengths, labels.dictionary.bos())
     clips = zip(target, lengths, phones, strict=True)
-    wrong = sum(phone_errors(row[:length].tolist(), said.tolist()) for row, length, said in clips)
+    wrong = sum(phone_errors(row[:length].tolist(), found.tolist()) for row, length, found in clips)
     return phones, wrong, sum(lengths)
 
 
 def activities(
     output: "SuperbOutput", sample: dict, stride: int
 ) -> Iterator[tuple[NDArray[np.float32], Activity]]:
-    """Of each recording of a batch the probabilities that its speakers speak, and whether they do,
-    ``(T, speakers)`` each, in 10 ms frames.
+    """Predicted speech probabilities and reference activity of each recording in a batch.
 
     Args:
-        stride: frames of an upstream's state.
+        stride: 10 ms frames per upstream state.
+
+    Yields:
+        Two arrays ``(T, speakers)`` in 10 ms frames.
     """
     for i, frames in enumerate(sample["target_lengths"].tolist()):
         logits = output.logits[i, : output.lengths[i]].detach()
@@ -78,7 +82,7 @@ def activities(
 
 @dataclass(frozen=True)
 class DiarizationErrors:
-    """Speaker frames missed, falsely alarmed, given to the wrong speaker; and those spoken."""
+    """Frames of missed speech, false alarms and speaker confusion, and of reference speech."""
 
     missed: int = 0
     false_alarms: int = 0
@@ -95,7 +99,7 @@ class DiarizationErrors:
 
     @property
     def rate(self) -> float:
-        """DER; where nobody speaks, 0 without a false alarm and infinite with one."""
+        """DER; without reference speech, 0 if there are no false alarms and infinite otherwise."""
         if not self.spoken:
             return float("inf") if self.wrong else 0.0
         return self.wrong / self.spoken
@@ -104,30 +108,30 @@ class DiarizationErrors:
 def diarization_errors(
     reference: Activity, hypothesis: Activity, collar: int = 0
 ) -> DiarizationErrors:
-    """Errors of one recording, any number of speakers on either side, overlaps included.
+    """Errors of one recording, with any number of speakers on either side and with overlaps.
 
     Args:
         reference, hypothesis: ``(T, speakers)``.
-        collar: frames on either side of a reference's boundary that do not count.
+        collar: frames on either side of each reference boundary that are not scored.
     """
-    from scipy.optimize import linear_sum_assignment  # not wanted by what recognises speech
+    from scipy.optimize import linear_sum_assignment  # lazy: speech recognition does not need it
 
     scored = ~near_boundaries(reference, collar)
-    # Speakers are matched on what is scored, as dscore does.
+    # The speaker mapping uses scored frames only, as in dscore.
     reference, hypothesis = reference[scored], hypothesis[scored]
     overlap = reference.T.astype(np.int64) @ hypothesis.astype(np.int64)
     correct = int(overlap[linear_sum_assignment(-overlap)].sum())
-    spoken, heard = reference.sum(axis=1), hypothesis.sum(axis=1)
+    spoken, detected = reference.sum(axis=1), hypothesis.sum(axis=1)
     return DiarizationErrors(
-        missed=int(np.maximum(spoken - heard, 0).sum()),
-        false_alarms=int(np.maximum(heard - spoken, 0).sum()),
-        confused=int(np.minimum(spoken, heard).sum()) - correct,
+        missed=int(np.maximum(spoken - detected, 0).sum()),
+        false_alarms=int(np.maximum(detected - spoken, 0).sum()),
+        confused=int(np.minimum(spoken, detected).sum()) - correct,
         spoken=int(spoken.sum()),
     )
 
 
 def near_boundaries(reference: Activity, collar: int) -> NDArray[np.bool_]:
-    """``(T,)``, True within ``collar`` frames of where a speaker of the reference changes."""
+    """``(T,)`` mask, True within ``collar`` frames of a speaker boundary in the reference."""
     near = np.zeros(len(reference), dtype=bool)
     if collar:
         padded = np.pad(reference, ((1, 1), (0, 0)))
@@ -137,19 +141,19 @@ def near_boundaries(reference: Activity, collar: int) -> NDArray[np.bool_]:
 
 
 def in_frames(values: Tensor, stride: int, frames: int) -> Tensor:
-    """``(T / stride, S)`` of an upstream's states as ``(frames, S)`` of 10 ms, by repetition."""
+    """Upsample ``(T / stride, S)`` upstream states to ``(frames, S)`` at 10 ms by repetition."""
     index = torch.arange(frames, device=values.device) // stride
     return values[index.clamp(max=len(values) - 1)]
 
 
 def at_states(target: Tensor, stride: int, states: int) -> Tensor:
-    """``(B, frames, S)`` labels of 10 ms as ``(B, states, S)``: those in the middle of a state."""
+    """Downsample ``(B, frames, S)`` labels at 10 ms to ``(B, states, S)``: each state's middle."""
     index = torch.arange(states, device=target.device) * stride + stride // 2
     return target[:, index.clamp(max=target.size(1) - 1)]
 
 
 def speech_activity(probabilities: NDArray, threshold: float, median: int) -> Activity:
-    """``(T, S)`` above the threshold, smoothed by a median over ``median`` frames (1: not)."""
+    """``(T, S)`` activity above the threshold, median-filtered over ``median`` frames (1: off)."""
     from scipy.ndimage import median_filter
 
     active = probabilities > threshold

@@ -1,4 +1,4 @@
-"""What a SUPERB model predicts on a split, and the split's score."""
+"""Predictions of a SUPERB model on a split, and their score."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -27,8 +27,8 @@ from mmpt_fairseq.models.superb import SuperbModel
 from mmpt_fairseq.models.upstreams import check_stored
 from mmpt_fairseq.tasks.superb import Scoring, SuperbTask
 
-# s3prl's downstream/diarization/score.sh tries these and reports the best on the test set itself;
-# here the validation split chooses.
+# The grid of s3prl's downstream/diarization/score.sh, which reports the best on the test set; here
+# the values are chosen on the validation split.
 THRESHOLDS, MEDIANS = (0.3, 0.4, 0.5, 0.6, 0.7), (1, 11)
 METRICS = {
     "keyword_spotting": "accuracy",
@@ -40,13 +40,13 @@ METRICS = {
 
 @dataclass
 class Predictions:
-    """Of one split, in the manifest's order.
+    """Predictions on one split, in manifest order.
 
     Attributes:
-        texts: label, slots or phones (not diarization).
-        probabilities: ``(T, 2)`` in 10 ms frames (diarization alone).
+        texts: label, slots or phones of each clip (not for diarization).
+        probabilities: ``(T, 2)`` in 10 ms frames (diarization only).
         references: ``(T, 2)``, likewise.
-        wrong, total: clips, phones or speaker frames.
+        wrong, total: number of clips or phones.
     """
 
     texts: list[str] = field(default_factory=list)
@@ -57,25 +57,25 @@ class Predictions:
 
 
 def load(checkpoint: str | Path, data: str | Path) -> tuple[SuperbModel, SuperbTask]:
-    """A trained model and its task, to be used on the manifests in ``data``.
+    """Load a trained model and its task, set up for the manifests in ``data``.
 
     Raises:
-        InputError: not a checkpoint of this model, or ``data`` holds states of another upstream.
+        InputError: not a checkpoint of this task, or ``data`` has states of another upstream.
     """
     if not Path(checkpoint).is_file():
         raise InputError(f"there is no checkpoint {checkpoint}")
-    # That nothing is trained: no row may be left out.
+    # decodes_with marks an evaluation, in which no row may be skipped.
     overrides = {"data": str(data), "decodes_with": str(checkpoint)}
     models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides)
     if not isinstance(task, SuperbTask):
-        raise InputError(f"{checkpoint} is not of the task mmpt_superb")
+        raise InputError(f"{checkpoint} is not a checkpoint of the task mmpt_superb")
     check_stored(cfg.model, Path(data))
     return models[0].eval(), task
 
 
 @torch.no_grad()
 def predict(model: SuperbModel, task: SuperbTask, split: str, batch: int = 16) -> Predictions:
-    """Run a split; every row gets its prediction, or InputError says which could not be read."""
+    """Predict every row of a split; raise InputError for a row that cannot be read."""
     task.load_dataset(split)
     dataset = task.dataset(split)
     batches = task.get_batch_iterator(
@@ -105,7 +105,7 @@ def _predict_batch(model, task: SuperbTask, output, sample: dict, scores: Predic
 
 
 def diarization_score(predictions: Predictions, scoring: Scoring) -> DiarizationErrors:
-    """Errors summed over the recordings."""
+    """Errors summed over recordings."""
     pairs = zip(predictions.references, predictions.probabilities, strict=True)
     return sum(
         (
@@ -121,7 +121,7 @@ def diarization_score(predictions: Predictions, scoring: Scoring) -> Diarization
 
 
 def choose_scoring(predictions: Predictions, scoring: Scoring) -> Scoring:
-    """Threshold and median filter with the lowest DER on (validation) predictions."""
+    """Choose the threshold and median filter with the lowest DER on (validation) predictions."""
     choices = [
         replace(scoring, threshold=threshold, median=median)
         for threshold, median in product(THRESHOLDS, MEDIANS)
@@ -132,7 +132,7 @@ def choose_scoring(predictions: Predictions, scoring: Scoring) -> Scoring:
 def score(
     model: SuperbModel, task: SuperbTask, split: str, tuned_on: str
 ) -> tuple[dict, Predictions]:
-    """The task's metric in percent on ``split``; diarization is tuned on ``tuned_on``."""
+    """The task's metric in percent on ``split``; diarization is tuned on split ``tuned_on``."""
     metric = METRICS[task.kind]
     found = predict(model, task, split)
     if metric != "der":
@@ -154,14 +154,14 @@ def score(
 
 
 def slot_accuracies(references: Sequence[str], texts: Sequence[str]) -> list[float]:
-    """Percent right of each slot by itself, of texts as :meth:`ClassLabels.text` writes them."""
+    """Accuracy of each slot in percent, from texts as written by :meth:`ClassLabels.text`."""
     pairs = [(a.split(), b.split()) for a, b in zip(references, texts, strict=True)]
-    right = np.array([[x == y for x, y in zip(a, b, strict=True)] for a, b in pairs])
-    return [float(share) for share in 100 * right.mean(axis=0)]
+    correct = np.array([[x == y for x, y in zip(a, b, strict=True)] for a, b in pairs])
+    return [float(percent) for percent in 100 * correct.mean(axis=0)]
 
 
 def activity_text(active: Activity) -> str:
-    """``(T, speakers)`` as a manifest's column ``segments``; speakers are called 1 and 2."""
+    """Format ``(T, speakers)`` as a manifest's ``segments`` column; speakers are named 1 and 2."""
     segments = []
     for speaker, row in enumerate(np.pad(active, ((1, 1), (0, 0))).T.astype(np.int8), 1):
         starts, ends = np.flatnonzero(np.diff(row) > 0), np.flatnonzero(np.diff(row) < 0)

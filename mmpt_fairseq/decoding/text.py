@@ -1,4 +1,4 @@
-"""Tokens of a hypothesis to text, the same at validation and in a transcription."""
+"""Detokenisation of hypotheses, shared by validation and transcription."""
 
 from collections.abc import Iterable
 
@@ -6,15 +6,15 @@ import torch
 from fairseq.tasks import FairseqTask
 from torch import nn
 
-UNKNOWN = "⁇"  # as SentencePiece writes what its vocabulary lacks; no text is expected to hold it
+UNKNOWN = "⁇"  # SentencePiece's symbol for unknown tokens; not expected to occur in text
 
 
 class Detokeniser:
-    """As ``fairseq-generate`` writes hypotheses, with single spaces.
+    """Convert tokens to text as ``fairseq-generate`` does, with single spaces.
 
     Args:
-        task: of stages 2 and 3; its BPE model and tokeniser, if any, are undone.
-        generator: the search, which knows what is no part of the text (end, language tags).
+        task: the task of stages 2 and 3; its BPE and tokeniser, if any, are reversed.
+        generator: the search, which knows the tokens to strip (EOS, language tags).
     """
 
     def __init__(self, task: FairseqTask, generator: nn.Module) -> None:
@@ -23,7 +23,7 @@ class Detokeniser:
         self.decoders = [d for d in (task.build_bpe(None), task.build_tokenizer(None)) if d]
 
     def __call__(self, tokens: Iterable[int], unknown: str | None = None) -> str:
-        """The text of ``tokens``, with ``unknown`` for those that are not in the vocabulary."""
+        """The text of ``tokens``, with ``unknown`` in place of the unknown token."""
         text = self.dictionary.string(
             torch.tensor(list(tokens)), extra_symbols_to_ignore=self.ignored, unk_string=unknown
         )

@@ -1,4 +1,4 @@
-"""Transcribing files: features, segments, search, formats; a file in, text out."""
+"""Transcription of files: features, segmentation, search and output formats."""
 
 from mmpt_fairseq.transcription.model import SpeechModel, load
 from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word

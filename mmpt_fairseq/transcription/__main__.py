@@ -1,4 +1,4 @@
-"""The command line: ``mmpt-transcribe CHECKPOINT FILE... [--format text|json|tsv|srt|vtt]``."""
+"""Command line: ``mmpt-transcribe CHECKPOINT FILE... [--format text|json|tsv|srt|vtt]``."""
 
 import argparse
 import contextlib
@@ -30,62 +30,62 @@ from mmpt_fairseq.transcription.transcript import Transcript
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line's options."""
+    """Parse the command-line arguments."""
     parser = argparse.ArgumentParser(
         prog="mmpt-transcribe",
-        description="Write down what is said in audio and video files: one line a file.",
+        description="Transcribe the speech in audio and video files, one line per file.",
     )
-    parser.add_argument("checkpoint", help="of stage 3, or of stage 2 to translate")
+    parser.add_argument("checkpoint", help="of stage 3, or of stage 2 for translation")
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="wav, flac, ogg, mp3, mp4, mpg ... of any length"
     )
     help_text = (
-        "default: text, a line a file; json: a line a file too, an object in each; tsv: a row for "
-        "each piece of up to --longest seconds in which something is said"
+        "default: text, one line per file; json: one object per file, each on one line; tsv: one "
+        "row for each piece of up to --longest seconds that contains speech"
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help=help_text)
     parser.add_argument(
-        "--output-dir", type=Path, help="write a file for each FILE there, instead of to stdout"
+        "--output-dir", type=Path, help="write one file per FILE to this folder, not to stdout"
     )
     parser.add_argument(
         "--batch-size",
         type=int,
         default=8,
-        help="pieces decoded at once (8); no text depends on it",
+        help="pieces decoded at once (8); does not affect the text",
     )
     parser.add_argument(
         "--decoding",
         choices=list(SpeechToTextConfig.__dataclass_fields__["decoding"].type),
-        help="default: ctc where the model has a CTC head, the fastest, or with a language model "
-        "ctc_beam; joint, many times as slow, can be the best where a decoder was trained too",
+        help="default: ctc, the fastest, if the model has a CTC head (with a language model: "
+        "ctc_beam); joint, many times slower, can be the best if the model has a trained decoder",
     )
     parser.add_argument(
         "--ctc-decoding-weight",
         type=float,
-        help="of CTC beside the decoder in joint decoding (the training's, 0.3 by default)",
+        help="weight of CTC in joint decoding (default: the training's, 0.3 unless configured)",
     )
-    parser.add_argument("--beam", type=int, default=5, help="of all decoding but ctc (5)")
+    parser.add_argument("--beam", type=int, default=5, help="beam size, unused by ctc (5)")
     parser.add_argument(
-        "--lm-path", help="a language model of fairseq's on the checkpoint's vocabulary"
+        "--lm-path", help="fairseq language model with the vocabulary of the checkpoint"
     )
     parser.add_argument("--lm-weight", type=float, help=f"its weight ({LM_WEIGHT})")
-    parser.add_argument("--language", help="of the text, where the model writes several")
+    parser.add_argument("--language", help="of the text, if the model writes several")
     parser.add_argument(
         "--longest",
         type=float,
         metavar="SECONDS",
-        help=f"longer recordings are cut where they are quietest ({LONGEST_PIECE:g})",
+        help=f"longer recordings are cut at their quietest points ({LONGEST_PIECE:g})",
     )
-    parser.add_argument("--device", help="as torch names it; default: a GPU where there is one")
+    parser.add_argument("--device", help="torch device; default: a GPU if available")
     add_user_dir(parser)
     return parser.parse_args(arguments)
 
 
 def transcribe(args: argparse.Namespace) -> int:
-    """Transcribe all files; returns how many failed, each of them named on stderr.
+    """Transcribe all files; return the number that failed, each of which is named on stderr.
 
     Raises:
-        InputError: nothing can be done: the checkpoint or an option is at fault.
+        InputError: the checkpoint or an option is unusable.
     """
     outputs = _outputs(args)
     model = load(args.checkpoint, args.device)
@@ -101,36 +101,36 @@ def transcribe(args: argparse.Namespace) -> int:
         lm_weight=args.lm_weight,
         ctc_weight=args.ctc_decoding_weight,
     )
-    # The bar ends before whatever ends the command is said.
+    # Close the progress bar before a final message is printed.
     with contextlib.closing(transcripts):
         failed, header = 0, HEADERS.get(args.format, "")
         for path, output, transcript in zip(args.files, outputs, transcripts, strict=True):
-            failed += not _tell(path, output, transcript, args.format, header)
+            failed += not _write_transcript(path, output, transcript, args.format, header)
             if output is None and isinstance(transcript, Transcript):
-                header = ""  # stdout has it
+                header = ""  # already on stdout
     return failed
 
 
-def _tell(
+def _write_transcript(
     path: str,
     output: Path | None,
     transcript: Transcript | UnreadableClip,
     style: str,
     header: str,
 ) -> bool:
-    """Write one file's transcript to ``output``, or stdout; returns whether it is whole."""
+    """Write a transcript to ``output`` or stdout; return whether the file was read completely."""
     if isinstance(transcript, UnreadableClip):
         tqdm.write(f"mmpt-transcribe: {transcript}", file=sys.stderr)
         if output is None:
             _print(render_failure(path, str(transcript), style))
         return False
     if transcript.fault:
-        heard = f"{transcript.fault}; what could be heard of {transcript.duration:.1f} s is written"
-        tqdm.write(f"mmpt-transcribe: {heard}", file=sys.stderr)
+        message = f"{transcript.fault}; the readable {transcript.duration:.1f} s are transcribed"
+        tqdm.write(f"mmpt-transcribe: {message}", file=sys.stderr)
     else:
-        _tell_if_cut(path, transcript)
+        _warn_if_truncated(path, transcript)
     if not transcript.text:
-        tqdm.write(f"mmpt-transcribe: no words were found in {path}", file=sys.stderr)
+        tqdm.write(f"mmpt-transcribe: no words were recognised in {path}", file=sys.stderr)
     if output is None:
         _print(header + render(transcript, style))
     else:
@@ -138,48 +138,48 @@ def _tell(
     return not transcript.fault
 
 
-def _tell_if_cut(path: str, transcript: Transcript) -> None:
-    """Say so where a file, by its header, should hold more sound: a download that was cut off.
+def _warn_if_truncated(path: str, transcript: Transcript) -> None:
+    """Warn if a file has less audio than its header states, as a truncated download has.
 
-    A container's header counts pictures too, which may well go on without sound.
+    Not for containers: their duration includes video, which may be longer than the audio.
     """
-    promised = duration(path) if is_soundfile(path) else None
-    heard = sum(segment.end - segment.start for segment in transcript.segments)
-    if promised and promised - heard > max(1.0, 0.05 * promised):
+    stated = duration(path) if is_soundfile(path) else None
+    read = sum(segment.end - segment.start for segment in transcript.segments)
+    if stated and stated - read > max(1.0, 0.05 * stated):
         tqdm.write(
-            f"mmpt-transcribe: {path} ends after {heard:.1f} s, of {promised:.1f} s that its "
-            "header promises",
+            f"mmpt-transcribe: {path} ends after {read:.1f} s, but its header states {stated:.1f} "
+            "s; it may be truncated",
             file=sys.stderr,
         )
 
 
 def _print(text: str) -> None:
-    """To stdout, at once, beside the bar."""
+    """Write to stdout and flush, without disturbing the progress bar."""
     try:
         tqdm.write(text, file=sys.stdout, end="")
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        _give_stdout_up()
+        _discard_stdout()
         raise InputError(f"stdout cannot be written: {error.strerror}") from None
 
 
-def _give_stdout_up() -> None:
-    """Python would try once more on closing, and complain."""
+def _discard_stdout() -> None:
+    """Redirect stdout to the null device, so that Python's flush at exit does not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write(path: Path, text: str) -> None:
     try:
-        # As on stdout: a transcript may hold its file's name, which need not be UTF-8.
+        # As on stdout: a transcript may contain its file name, which need not be UTF-8.
         path.write_text(text, encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _outputs(args: argparse.Namespace) -> list[Path | None]:
-    """Where each file's transcript goes; None for stdout."""
+    """Output path of each file's transcript; None for stdout."""
     if args.output_dir is None:
         if len(args.files) > 1 and args.format in SUBTITLES:
             raise InputError(
@@ -190,7 +190,9 @@ def _outputs(args: argparse.Namespace) -> list[Path | None]:
     clash = next((path for path, count in Counter(outputs).items() if count > 1), None)
     if clash:
         files = (f for f, output in zip(args.files, outputs, strict=True) if output == clash)
-        raise InputError(f"{' and '.join(files)} would all be {clash}; transcribe them apart")
+        raise InputError(
+            f"{' and '.join(files)} would all be written to {clash}; transcribe them separately"
+        )
     try:
         args.output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -199,20 +201,20 @@ def _outputs(args: argparse.Namespace) -> list[Path | None]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Exit status 1 when a file failed; the others are done all the same."""
+    """Run the command; exit with status 1 if any file failed (the others are still transcribed)."""
     args = parse_arguments(arguments)
-    gc.freeze()  # what was imported stays: Python need not look through it, least of all at the end
-    # fairseq logs and warns as in a training; stderr is for the bar and for faults.
+    gc.freeze()  # exclude imported modules from garbage collection, also at exit
+    # Suppress fairseq's training logs and warnings: stderr is for the progress bar and errors.
     logging.basicConfig(level=logging.ERROR, force=True)
     warnings.simplefilter("ignore")
-    # A file name need not be UTF-8; it is written as it came.
+    # A file name need not be UTF-8; write its bytes unchanged.
     sys.stdout.reconfigure(errors="surrogateescape")
     try:
         with command_line():
             import_user_dir(args)
             failed = transcribe(args)
     except BrokenPipeError:
-        _give_stdout_up()  # whoever reads has had enough (`| head`)
+        _discard_stdout()  # the reader has closed the pipe (`| head`)
         raise SystemExit(1) from None
     if failed:
         raise SystemExit(f"mmpt-transcribe: {failed} of {len(args.files)} files failed")

@@ -1,4 +1,4 @@
-"""A recording as pieces of features: those of training, computed for each piece by itself."""
+"""Features of a recording in pieces, each computed as for a training clip."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from mmpt_fairseq.transcription.segments import SoundSegment, segments
 
 @dataclass
 class Piece:
-    """What the encoder is given at once.
+    """One encoder input.
 
     Attributes:
         start, end: seconds in the recording.
         features: ``(T, F)``, normalised over the piece as over a clip in training.
-        silent: nothing in it is louder than the rounding noise of 16 bits.
+        silent: nothing in it exceeds 16-bit rounding noise.
     """
 
     start: float
@@ -35,25 +35,25 @@ class Piece:
 
 
 def pieces(source: Source, longest: float) -> Iterator[Piece]:
-    """The pieces of a recording in order of time; one where it lasts up to ``longest`` seconds.
+    """Yield the pieces of a recording in order; one if it lasts up to ``longest`` seconds.
 
     Raises:
-        UnreadableClip: some of it cannot be read, when all that can be was given; or it is shorter
-            than one frame.
+        UnreadableClip: part of it cannot be read (raised after the readable pieces), or it is
+            shorter than one frame.
     """
-    begins = 0.0
+    offset = 0.0
     if not isinstance(source, Samples):
         check_file(source)
-        begins = 0.0 if is_soundfile(source) else first_sound(source)
+        offset = 0.0 if is_soundfile(source) else audio_start(source)
     for segment in cuts(source, longest):
-        yield heard(segment, str(source), begins)
+        yield heard(segment, str(source), offset)
 
 
 def cuts(source: Source, longest: float) -> Iterator[SoundSegment]:
-    """The sound of each piece.
+    """Yield the audio of each piece.
 
     Raises:
-        UnreadableClip: some of it cannot be read, when all that can be was given.
+        UnreadableClip: part of it cannot be read (raised after the readable pieces).
     """
     faults: list[UnreadableClip] = []
     readable = _readable(source, faults)
@@ -71,27 +71,27 @@ def _readable(source: Source, faults: list[UnreadableClip]) -> Iterator[Waveform
         faults.append(fault)
 
 
-def first_sound(path: str) -> float:
-    """Seconds that a film shows pictures alone; its subtitles count them too."""
+def audio_start(path: str) -> float:
+    """Start of a video's audio in seconds; subtitles count time from the start of the video."""
     import av
 
     try:
         with open_container(path) as container:
             return sound_begins(container, next(iter(container.streams.audio), None))
     except (av.error.FFmpegError, OSError):
-        return 0.0  # decoding tells what is wrong
+        return 0.0  # decoding will report the error
 
 
-def heard(segment: SoundSegment, name: str, begins: float = 0.0) -> Piece:
-    """A piece's features; ``begins`` is when, in seconds, the sound does.
+def heard(segment: SoundSegment, name: str, offset: float = 0.0) -> Piece:
+    """Compute a piece's features; the audio starts ``offset`` seconds into the recording.
 
     Raises:
-        UnreadableClip: ``name`` is shorter than one frame.
+        UnreadableClip: the audio of ``name`` is shorter than one frame.
     """
     energies = floored_filterbank(segment.waveform, name)
     return Piece(
-        start=begins + segment.start / SAMPLE_RATE,
-        end=begins + (segment.start + len(segment.waveform)) / SAMPLE_RATE,
+        start=offset + segment.start / SAMPLE_RATE,
+        end=offset + (segment.start + len(segment.waveform)) / SAMPLE_RATE,
         features=normalise(energies),
         silent=bool((energies <= ROUNDING_NOISE).all()),
     )

@@ -1,4 +1,4 @@
-"""Transcripts as text, JSON, tables and subtitles."""
+"""Output formats of transcripts: text, JSON, TSV and subtitles."""
 
 import csv
 import io
@@ -15,18 +15,18 @@ from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
 
 FORMATS = {"text": ".txt", "json": ".json", "tsv": ".tsv", "srt": ".srt", "vtt": ".vtt"}
 SUBTITLES = ("srt", "vtt")
-COLUMNS = ("file", "start", "end", "text", "confidence")  # the names that manifests.tables knows
-HEADERS = {"tsv": "\t".join(COLUMNS) + "\n", "vtt": "WEBVTT\n"}  # what a stream begins with
-# Limits of a cue: two lines of 42 characters for six seconds is what broadcasters allow.
+COLUMNS = ("file", "start", "end", "text", "confidence")  # as read by manifests.tables
+HEADERS = {"tsv": "\t".join(COLUMNS) + "\n", "vtt": "WEBVTT\n"}  # written once, at the top
+# Limits of a cue, as broadcasters set them: two lines of 42 characters, six seconds.
 CUE_SECONDS = 6.0
 CUE_CHARACTERS = 84
-CUE_PART = 8  # characters at least of a sentence without spaces that is parted
+MIN_PART_CHARACTERS = 8  # when splitting a sentence of a script without spaces
 CUE_PAUSE = 1.0  # seconds without a word that end a cue
-CUE_SHOWN = 1.0  # seconds at least, where the next cue does not begin before: time to read it
+MIN_CUE_SECONDS = 1.0  # time to read a cue, unless the next one begins earlier
 
 
 def render(transcript: Transcript, style: str) -> str:
-    """A transcript in one of ``FORMATS``, less what ``HEADERS`` has, its last line ended."""
+    """Format a transcript in one of ``FORMATS`` without the header, ending in a newline."""
     if style == "text":
         return transcript.text + "\n"
     if style == "json":
@@ -48,7 +48,7 @@ def render(transcript: Transcript, style: str) -> str:
 
 
 def render_failure(path: str, reason: str, style: str) -> str:
-    """What stands in the output for a file that failed: one line in ``text`` and ``json``."""
+    """The output for a file that failed: one line in ``text`` and ``json``, else nothing."""
     if style == "text":
         return "\n"
     if style == "json":
@@ -57,7 +57,7 @@ def render_failure(path: str, reason: str, style: str) -> str:
 
 
 def _rows(transcript: Transcript) -> str:
-    """A row for each segment in which something was said."""
+    """One row for each segment that has words."""
     written = io.StringIO()
     rows = csv.writer(written, delimiter="\t", lineterminator="\n")
     for segment in transcript.segments:
@@ -68,7 +68,7 @@ def _rows(transcript: Transcript) -> str:
 
 
 def as_dict(transcript: Transcript) -> dict:
-    """What JSON holds; times in seconds to the millisecond, None where nothing tells them."""
+    """The content of the JSON format; times in seconds to the millisecond, None if unknown."""
     fault = {"error": transcript.fault} if transcript.fault else {}
     return {
         "file": transcript.path,
@@ -88,21 +88,21 @@ def as_dict(transcript: Transcript) -> dict:
 
 
 def cue_lines(transcript: Transcript) -> Iterator[tuple[float, float, str]]:
-    """Start, end and text of each subtitle; none begins before the one before it has ended."""
+    """Yield start, end and text of each subtitle cue; cues do not overlap."""
     cues = []
     for segment in transcript.segments:
         words = segment.words
         if words and words[0].start is None:
-            words = _spread_out(segment)
-        cues.extend(_cues([part for word in words for part in _parts(word)]))
+            words = _interpolate_times(segment)
+        cues.extend(_cues([part for word in words for part in _split_long_word(word)]))
     starts = [cue[0].start for cue in cues]
     for cue, start, following in zip(cues, starts, [*starts, math.inf][1:], strict=True):
-        end = max(start, min(max(cue[-1].end, start + CUE_SHOWN), following))
+        end = max(start, min(max(cue[-1].end, start + MIN_CUE_SECONDS), following))
         yield start, end, " ".join(word.text for word in cue)
 
 
-def _spread_out(segment: Segment) -> list[Word]:
-    """Its words, of which nothing tells the times, as if each letter took as long."""
+def _interpolate_times(segment: Segment) -> list[Word]:
+    """Words of a segment without word times, placed as if all letters took equally long."""
     ends = np.cumsum([len(word.text) + 1 for word in segment.words])
     times = segment.start + (segment.end - segment.start) * np.append(0, ends) / ends[-1]
     return [
@@ -121,12 +121,16 @@ def clock(seconds: float, point: str) -> str:
     )
 
 
-def _parts(word: Word) -> list[Word]:
-    """A word in as many equal parts as cues need, of a script without spaces, in which it may be a
-    sentence, by time too."""
+def _split_long_word(word: Word) -> list[Word]:
+    """Split a word into equal parts that fit into cues.
+
+    Applies the time limit only to scripts without spaces, where a word may be a whole sentence.
+    """
     seconds, count = word.end - word.start, math.ceil(len(word.text) / CUE_CHARACTERS)
     if without_spaces([word.text]):
-        count = max(count, min(math.ceil(seconds / CUE_SECONDS), len(word.text) // CUE_PART))
+        count = max(
+            count, min(math.ceil(seconds / CUE_SECONDS), len(word.text) // MIN_PART_CHARACTERS)
+        )
     if count <= 1:
         return [word]
     places = [len(word.text) * i // count for i in range(count + 1)]

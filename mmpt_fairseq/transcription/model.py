@@ -1,4 +1,4 @@
-"""A checkpoint of any stage, ready to hear files: ``mmpt_fairseq.load``."""
+"""Inference with a checkpoint of any stage: ``mmpt_fairseq.load``."""
 
 import itertools
 import logging
@@ -32,26 +32,28 @@ logger = logging.getLogger(__name__)
 
 AnyPath = str | Path
 Array = NDArray[np.floating] | NDArray[np.int16] | torch.Tensor
-Sound = AnyPath | Array
+AudioInput = AnyPath | Array
 OURS = AVPretrainingTask, ManifestSpeechToTextTask, SuperbTask
 LONGEST_PIECE = 20.0  # seconds
-BATCHES_AHEAD = 4  # pieces of so many batches are sorted by length, so that little is padded
+BATCHES_AHEAD = 4  # number of batches within which pieces are sorted by length to reduce padding
 
 
 def load(checkpoint: AnyPath, device: str | None = None) -> "SpeechModel":
-    """The model in a checkpoint of any stage; nothing but the file is needed.
+    """Load the model in a checkpoint of any stage; only the file itself is needed.
 
     Args:
-        device: by default a GPU where there is one.
+        device: torch device, by default a GPU if available.
 
     Raises:
-        InputError: no checkpoint of ours, or one that holds code (none is run).
+        InputError: not a checkpoint of mmpt_fairseq, or one that contains code (none is run).
     """
     state = load_checkpoint(checkpoint)
     name = settings_of(state, "task").get("_name")
     if not issubclass(task_class(str(name), checkpoint), OURS):
         remedy = "; it is for fairseq-generate's --lm-path" if name == "language_modeling" else ""
-        raise InputError(f"{checkpoint} is of the task {name}, not of mmpt_fairseq{remedy}")
+        raise InputError(
+            f"{checkpoint} is of the task {name}, which is not a task of mmpt_fairseq{remedy}"
+        )
     with input_error_on_exit():
         [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task(
             [str(checkpoint)], state=state
@@ -69,10 +71,10 @@ class SpeechModel:
     """A model and its task.
 
     Attributes:
-        model: fairseq's, in evaluation mode.
-        task: fairseq's, without data.
-        cfg: the model's part of the config that it was trained with.
-        path: of the checkpoint.
+        model: the fairseq model, in evaluation mode.
+        task: the fairseq task, without data.
+        cfg: the ``model`` part of the training config.
+        path: the checkpoint.
     """
 
     def __init__(
@@ -82,35 +84,35 @@ class SpeechModel:
 
     @property
     def encoder(self) -> ConformerEncoder:
-        """Convolutional subsampling and Conformer, of whichever stage.
+        """The audio encoder (convolutional subsampling and Conformer) of a model of any stage.
 
         Raises:
-            InputError: the model has none of ours.
+            InputError: the model has no such encoder.
         """
         encoder = getattr(getattr(self.model, "encoder", self.model), "audio_encoder", None)
         if encoder is None:
-            raise InputError(f"{self.path} holds no audio encoder; give a checkpoint of stage 1-3")
+            raise InputError(f"{self.path} has no audio encoder; give a checkpoint of stage 1-3")
         return encoder
 
     def transcribe(
-        self, sound: Sound | Iterable[Sound], **options
+        self, audio: AudioInput | Iterable[AudioInput], **options
     ) -> Transcript | list[Transcript]:
-        """What is said in a recording, or in each of several that are decoded together.
+        """Transcribe a recording, or several that are decoded together.
+
+        If only part of a recording can be read, ``fault`` of its transcript says why.
 
         Args:
-            sound: a path; or samples ``(samples,)``, floats in [-1, 1] or int16, with their
+            audio: a path; or samples ``(samples,)``, floats in [-1, 1] or int16, with their
                 ``rate`` among the options; or several of either.
-            options: as of :meth:`transcribe_each`.
-
-        Where some of a recording can be read, its transcript has a ``fault`` that says what not.
+            options: those of :meth:`transcribe_each`.
 
         Raises:
-            UnreadableClip: a recording cannot be read (:meth:`transcribe_each` goes on instead).
-            InputError: the model is no recogniser, or cannot follow the options.
+            UnreadableClip: a recording cannot be read (:meth:`transcribe_each` continues instead).
+            InputError: the model is not a recogniser, or does not support the options.
         """
-        several = isinstance(sound, Iterable) and not _is_one(sound)
+        several = isinstance(audio, Iterable) and not _is_single(audio)
         transcripts = []
-        for transcript in self.transcribe_each(sound if several else [sound], **options):
+        for transcript in self.transcribe_each(audio if several else [audio], **options):
             if isinstance(transcript, UnreadableClip):
                 raise transcript
             if transcript.fault:
@@ -120,37 +122,37 @@ class SpeechModel:
 
     def transcribe_each(
         self,
-        sounds: Iterable[Sound],
+        inputs: Iterable[AudioInput],
         batch_size: int = 8,
         longest: float | None = None,
         progress: bool = False,
         rate: int | None = None,
         **search,
     ) -> Iterator[Transcript | UnreadableClip]:
-        """The transcript of each recording in the order given, or why there is none.
+        """Yield the transcript of each recording in the order given, or why there is none.
 
         Args:
-            sounds: as of :meth:`transcribe`; a transcript's ``path`` is ``samples 1`` for an array
-                that comes first.
-            batch_size: pieces decoded at once; changes speed and memory, not what is found.
-            longest: seconds; what lasts longer is cut where it is quietest. By default 20, or the
-                model's limit if that is less.
-            progress: show a bar on stderr.
-            rate: of arrays, in Hz.
+            inputs: as for :meth:`transcribe`; the ``path`` of an array's transcript is ``samples``
+                and its number in ``inputs``, from 1.
+            batch_size: pieces decoded at once; affects speed and memory, not the result.
+            longest: seconds; longer recordings are cut at their quietest points. By default
+                20, or the model's limit if that is less.
+            progress: show a progress bar on stderr.
+            rate: sampling rate of arrays in Hz.
             search: ``decoding``, ``beam``, ``language``, ``lm_path``, ``lm_weight`` and
-                ``ctc_weight``, as of :class:`~mmpt_fairseq.transcription.search.SearchOptions`.
+                ``ctc_weight``, see :class:`~mmpt_fairseq.transcription.search.SearchOptions`.
 
         Raises:
-            InputError: the model is no recogniser, or cannot follow the options.
+            InputError: the model is not a recogniser, or does not support the options.
         """
-        if _is_one(sounds):
-            sounds = [sounds]
+        if _is_single(inputs):
+            inputs = [inputs]
         if not isinstance(self.task, ManifestSpeechToTextTask):
             stage_1 = isinstance(self.task, AVPretrainingTask)
             kind = "stage 1" if stage_1 else type(self.task).__name__
             raise InputError(
-                f"{self.path} is of {kind}, which learns no text; give a checkpoint of stage 3 "
-                "(or 2, to translate)"
+                f"{self.path} is of {kind}, which does not learn text; give a checkpoint of "
+                "stage 3 (or 2, to translate)"
             )
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} must be at least 1")
@@ -161,54 +163,56 @@ class SpeechModel:
             raise InputError(
                 f"pieces of {longest:g} s are not between 1 s and the model's {limit:g} s"
             )
-        finder = Search(self.model, self.task, SearchOptions(**search))
+        decoder = Search(self.model, self.task, SearchOptions(**search))
         sources = [
-            as_source(sound, rate, f"samples {number}")
-            for number, sound in enumerate(sounds, start=1)
+            as_source(audio, rate, f"samples {number}")
+            for number, audio in enumerate(inputs, start=1)
         ]
-        return self._transcribe_each(sources, batch_size, longest, finder, progress)
+        return self._transcribe_each(sources, batch_size, longest, decoder, progress)
 
     def _transcribe_each(
         self, sources: list[Source], batch_size: int, longest: float, search: Search, progress: bool
     ) -> Iterator[Transcript | UnreadableClip]:
-        events, said = _events(sources, longest), []
+        events, segments = _events(sources, longest), []
         with _bar(sources, progress) as bar:
             while window := list(itertools.islice(events, BATCHES_AHEAD * batch_size)):
-                heard = [event for event in window if isinstance(event, Piece)]
-                words = iter(_decode(heard, batch_size, search, bar))
+                to_decode = [event for event in window if isinstance(event, Piece)]
+                words = iter(_decode(to_decode, batch_size, search, bar))
                 for event in window:
                     if isinstance(event, Piece):
-                        said.append(Segment(event.start, event.end, next(words)))
+                        segments.append(Segment(event.start, event.end, next(words)))
                         continue
-                    if event.fault is None or said:
-                        yield Transcript(event.name, said, str(event.fault or ""))
+                    if event.fault is None or segments:
+                        yield Transcript(event.name, segments, str(event.fault or ""))
                     else:
                         yield event.fault
-                    said = []
+                    segments = []
 
     def extract_features(
-        self, sound: Sound, layer: int | None = None, rate: int | None = None
+        self, audio: AudioInput, layer: int | None = None, rate: int | None = None
     ) -> NDArray[np.float32]:
-        """What the encoder makes of sound: ``(frames, width)``, frame i at ``0.04 * i`` s of it.
+        """Encoder states of a recording: ``(frames, width)``, frame i at ``0.04 * i`` s.
 
-        What lasts more than 20 s is cut where it is quietest, as for transcription. Each piece is
-        normalised and encoded by itself: no frame knows of another piece's sound.
+        Audio of more than 20 s is cut at its quietest points, as for transcription. Each piece is
+        normalised and encoded separately: no frame has context from another piece.
 
         Args:
-            sound: a path, or samples ``(samples,)``, floats in [-1, 1] or int16, of ``rate`` Hz.
-            layer: 0 before the first Conformer layer, n after the n-th; by default the last.
+            audio: a path, or samples ``(samples,)``, floats in [-1, 1] or int16.
+            layer: 0 for the input of the first Conformer layer, n for the output of the n-th; by
+                default the last.
+            rate: sampling rate of samples in Hz.
 
         Raises:
-            UnreadableClip: it cannot be read.
-            InputError: there is no such layer, or ``sound`` is neither.
+            UnreadableClip: the audio cannot be read.
+            InputError: there is no such layer, or ``audio`` is neither a path nor samples.
         """
-        number = len(self.encoder.layers)
-        if layer is not None and not 0 <= layer <= number:
-            raise InputError(f"layer {layer} is not between 0 and the encoder's {number}")
+        layers = len(self.encoder.layers)
+        if layer is not None and not 0 <= layer <= layers:
+            raise InputError(f"layer {layer} is not between 0 and the encoder's {layers}")
         device = next(self.model.parameters()).device
         states = []
         with torch.inference_mode():
-            for piece in pieces(as_source(sound, rate, "samples"), LONGEST_PIECE):
+            for piece in pieces(as_source(audio, rate, "samples"), LONGEST_PIECE):
                 features = torch.from_numpy(piece.features)[None].to(device)
                 lengths = torch.tensor([features.size(1)], device=device)
                 encoded = self.encoder(features, lengths, keep_layers=layer is not None)
@@ -217,24 +221,24 @@ class SpeechModel:
         return np.concatenate(states)
 
 
-def _is_one(sound: object) -> bool:
-    """Whether it is one recording, not several: a path, or an array of numbers."""
-    if isinstance(sound, (str, bytes, Path)):
+def _is_single(audio: object) -> bool:
+    """Whether ``audio`` is one recording (a path or a numeric array), not several."""
+    if isinstance(audio, (str, bytes, Path)):
         return True
-    of_paths = getattr(getattr(sound, "dtype", None), "kind", "f") in "OU"
-    return hasattr(sound, "__array__") and not of_paths
+    has_paths = getattr(getattr(audio, "dtype", None), "kind", "f") in "OU"
+    return hasattr(audio, "__array__") and not has_paths
 
 
 @dataclass(frozen=True)
 class End:
-    """Of a recording; ``fault`` is what kept some of it, or all, from being read."""
+    """The end of a recording; ``fault`` is the error if it could not be read completely."""
 
     name: str
     fault: UnreadableClip | None = None
 
 
 def _events(sources: list[Source], longest: float) -> Iterator[Piece | End]:
-    """The pieces of each recording, then its end."""
+    """Yield the pieces of each recording, then its end."""
     for source in sources:
         try:
             yield from pieces(source, longest)
@@ -243,37 +247,39 @@ def _events(sources: list[Source], longest: float) -> Iterator[Piece | End]:
             yield End(str(source), fault)
 
 
-def _decode(heard: list[Piece], batch_size: int, search: Search, bar: tqdm) -> list[list[Word]]:
-    """The words of each piece, decoded in batches of similar length; none where it is silent."""
-    words: list[list[Word]] = [[] for _ in heard]
-    loud = [i for i, piece in enumerate(heard) if not piece.silent]
-    loud.sort(key=lambda i: len(heard[i].features), reverse=True)
-    for first in range(0, len(loud), batch_size):
-        batch = loud[first : first + batch_size]
-        found = search([heard[i].features for i in batch])
-        for i, said in zip(batch, found, strict=True):
-            words[i] = [word.later(heard[i].start, heard[i].end) for word in said]
-            _advance(bar, heard[i])
-    for piece in heard:
+def _decode(window: list[Piece], batch_size: int, search: Search, bar: tqdm) -> list[list[Word]]:
+    """The words of each piece, decoded in batches of similar length; none if it is silent."""
+    words: list[list[Word]] = [[] for _ in window]
+    audible = [i for i, piece in enumerate(window) if not piece.silent]
+    audible.sort(key=lambda i: len(window[i].features), reverse=True)
+    for first in range(0, len(audible), batch_size):
+        batch = audible[first : first + batch_size]
+        found = search([window[i].features for i in batch])
+        for i, recognised in zip(batch, found, strict=True):
+            words[i] = [word.later(window[i].start, window[i].end) for word in recognised]
+            _advance(bar, window[i])
+    for piece in window:
         if piece.silent:
             _advance(bar, piece)
     return words
 
 
 def _advance(bar: tqdm, piece: Piece) -> None:
-    """By a piece; where a header promised less sound than there is, tqdm would lose its total."""
+    """Advance by a piece, but not beyond the total: a header may state too short a duration."""
     seconds = piece.end - piece.start
     bar.update(seconds if bar.total is None else min(seconds, bar.total - bar.n))
 
 
 def _bar(sources: list[Source], shown: bool) -> tqdm:
-    """A bar over seconds of sound, without an end where a header does not say how many."""
+    """A progress bar in seconds of audio, without a total if a header lacks the duration."""
     lengths = [duration(source) for source in sources] if shown else []
     known = bool(lengths) and None not in lengths
-    heard, done = "{desc}: {n:.0f}", "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    position, rest = "{desc}: {n:.0f}", "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     return tqdm(
         total=sum(lengths) if known else None,
         desc="transcribed",
-        bar_format=f"{heard} of {{total:.0f}} s {done}" if known else f"{heard} s in {{elapsed}}",
+        bar_format=f"{position} of {{total:.0f}} s {rest}"
+        if known
+        else f"{position} s in {{elapsed}}",
         disable=not shown,
     )

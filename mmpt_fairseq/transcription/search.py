@@ -1,4 +1,4 @@
-"""Features to words: the searches of ``fairseq-generate``, with a time for each word."""
+"""Decoding of features into words with times, by the searches of ``fairseq-generate``."""
 
 import contextlib
 import math
@@ -25,34 +25,34 @@ from mmpt_fairseq.transcription.transcript import Word
 
 CTC_SEARCHES = tuple(CTC_GENERATORS.values())
 ENCODER_FRAME = SUBSAMPLING / FRAMES_A_SECOND  # seconds
-# A search that finds no end must have one: a token for each of the encoder's frames, as CTC has it.
-# It grows in steps, so that pieces of about the same length are searched together.
+# A hypothesis is limited to one token per encoder frame, as with CTC. The limit grows in steps, so
+# that pieces of similar length can be decoded in one batch.
 LENGTH_STEP = 500  # filterbank frames
-FRAMES = ("frames", "last_frames")  # of each token, where a search tells them
-OPEN = 2  # last words of a text that the next token may still change
-LM_WEIGHT = 0.5  # of a language model, where nothing else is said
+FRAMES = ("frames", "last_frames")  # keys of a hypothesis: first and last frame of each token
+OPEN_WORDS = 2  # last words of a text that the next token may still change
+LM_WEIGHT = 0.5  # default weight of a language model
 
 
-def longest_text(frames: int) -> int:
-    """Tokens that a search may write for so many filterbank frames (at least one)."""
+def max_text_length(frames: int) -> int:
+    """Maximum number of tokens in a hypothesis for ``frames`` (> 0) filterbank frames."""
     return math.ceil(frames / LENGTH_STEP) * LENGTH_STEP // SUBSAMPLING
 
 
 @dataclass
 class SearchOptions:
-    """How to search.
+    """Decoding options.
 
     Attributes:
-        decoding: one of the task's, by default ``ctc`` where the model has a CTC head that writes
-            what its decoder does, in one language. A head that aligns the source of a translation
-            (``task.ctc_text=source``) writes the transcript when asked to.
-        beam: hypotheses kept by a beam search; greedy CTC keeps one.
-        language: of the text, for a model of several; its tag starts the hypothesis.
-        lm_path: checkpoint of a language model of fairseq's on the model's vocabulary, with which
-            ``ctc_beam`` stands for ``ctc``.
-        lm_weight: of its log probability beside the model's, LM_WEIGHT by default.
-        ctc_weight: of CTC beside the decoder in ``joint``, by default what the training's config
-            says (``task.ctc_decoding_weight``).
+        decoding: decoding method of the task, by default ``ctc`` if the model has a CTC head that
+            is trained on the decoder's targets and writes one language. A head trained on the
+            source of a translation (``task.ctc_text=source``) gives the transcript if selected.
+        beam: beam size; greedy CTC ignores it.
+        language: output language of a multilingual model; its tag starts the hypothesis.
+        lm_path: checkpoint of a fairseq language model with the model's vocabulary; changes the
+            default ``ctc`` to ``ctc_beam``.
+        lm_weight: weight of its log probability, LM_WEIGHT by default.
+        ctc_weight: weight of CTC in ``joint`` decoding, by default that of the training config
+            (``task.ctc_decoding_weight``).
     """
 
     decoding: str | None = None
@@ -64,10 +64,10 @@ class SearchOptions:
 
 
 class Search:
-    """Decodes batches with a generator that the task builds.
+    """Decodes batches with a generator built by the task.
 
     Raises:
-        InputError: options that the model cannot follow.
+        InputError: the model does not support the options.
     """
 
     def __init__(
@@ -75,34 +75,34 @@ class Search:
     ) -> None:
         self.model, self.dictionary = model, task.target_dictionary
         has_ctc = model.encoder.ctc_projection is not None and task.ctc_learnt is not False
-        # Else the head knows nothing of when the words of a translation are said.
+        # A head trained on the source cannot align the words of a translation.
         self.aligns = has_ctc and task.ctc_text == "target"
         tags = self._language_tags()
         by_ctc = "ctc_beam" if options.lm_path else "ctc"
         by_default = by_ctc if self.aligns and len(tags) <= 1 else "attention"
         decoding = options.decoding or (by_default if model.has_decoder else by_ctc)
         if decoding not in DECODINGS:
-            raise InputError(f"there is no decoding {decoding}; choose one of {DECODINGS}")
+            raise InputError(f"unknown decoding {decoding}; choose one of {DECODINGS}")
         if decoding != "attention" and not has_ctc:
             raise InputError(
-                "this model has no CTC head, or one that never learnt (criterion.ctc_weight=0); "
-                "decode with attention"
+                "this model has no CTC head, or one that was not trained (criterion.ctc_weight=0); "
+                "use attention decoding"
             )
         if options.beam < 1:
             raise InputError(f"beam={options.beam} must be at least 1")
         self.by_ctc = decoding in CTC_GENERATORS
-        self.prefix = _prefix(tags, options.language, decoding)
+        self.prefix = _language_tag(tags, options.language, decoding)
         if options.ctc_weight is not None and decoding != "joint":
             raise InputError(
-                f"the CTC weight {options.ctc_weight:g} is for the decoding joint; leave it out "
+                f"the CTC weight {options.ctc_weight:g} applies to joint decoding; leave it out "
                 f"with {decoding}"
             )
         task.cfg.decoding = decoding
-        task.cfg.results_path = None  # as fairseq-generate has it; nothing is recorded here
+        task.cfg.results_path = None  # as in fairseq-generate; no record of the decode is written
         self.longest = task.cfg.max_target_positions - 1
         self.language_model, self.lm_weight = self._language_model(options)
         generation = GenerationConfig(beam=options.beam, max_len_b=self.longest)
-        with input_error_on_exit(), _joining(task, options.ctc_weight):
+        with input_error_on_exit(), _override_ctc_weight(task, options.ctc_weight):
             self.generator = task.build_generator(
                 [model],
                 OmegaConf.structured(generation),
@@ -111,11 +111,11 @@ class Search:
                     "lm_weight": self.lm_weight,
                 },
             )
-        self.encoded = _encoded_by(self.generator)
+        self.encoder_outputs = _keep_encoder_outputs(self.generator)
         self.text = Detokeniser(task, self.generator)
 
     def _language_model(self, options: SearchOptions) -> tuple[nn.Module | None, float]:
-        """What is to be added to the model's word, and its weight."""
+        """The language model for shallow fusion, if any, and its weight."""
         if not options.lm_path:
             return None, options.lm_weight or 0.0
         language_model = load_language_model(options.lm_path, self.dictionary)
@@ -123,28 +123,28 @@ class Search:
         return language_model, LM_WEIGHT if options.lm_weight is None else options.lm_weight
 
     def __call__(self, batch: list[Features]) -> list[list[Word]]:
-        """The words of each of the pieces ``(T, F)``, their times from the piece's start."""
+        """The words of each piece ``(T, F)``, with times relative to its start."""
         return [self.words(hypothesis) for hypothesis in self.hypotheses(batch)]
 
     @torch.inference_mode()
     def hypotheses(self, batch: list[Features]) -> list[dict[str, Tensor]]:
-        """The generator's best for each of the pieces ``(T, F)``.
+        """The generator's best hypothesis for each piece ``(T, F)``.
 
-        How long it may be depends on its own piece, not on what shares the batch.
+        Its maximum length depends on the piece alone, not on others in the batch.
         """
         if isinstance(self.generator, CTC_SEARCHES):
-            return self._found(batch)
-        together: dict[int, list[int]] = {}
+            return self._best(batch)
+        by_limit: dict[int, list[int]] = {}
         for row, features in enumerate(batch):
-            together.setdefault(longest_text(len(features)), []).append(row)
+            by_limit.setdefault(max_text_length(len(features)), []).append(row)
         best: dict[int, dict[str, Tensor]] = {}
-        for longest, rows in together.items():
-            self.generator.max_len_b = min(longest, self.longest)
-            best.update(zip(rows, self._found([batch[row] for row in rows]), strict=True))
+        for limit, rows in by_limit.items():
+            self.generator.max_len_b = min(limit, self.longest)
+            best.update(zip(rows, self._best([batch[row] for row in rows]), strict=True))
         return [best[row] for row in range(len(batch))]
 
-    def _found(self, batch: list[Features]) -> list[dict[str, Tensor]]:
-        """Of pieces that are searched together."""
+    def _best(self, batch: list[Features]) -> list[dict[str, Tensor]]:
+        """Best hypotheses of pieces with the same length limit."""
         device = next(self.model.parameters()).device
         lengths = torch.tensor([len(features) for features in batch], device=device)
         source = pad_sequence([torch.from_numpy(features) for features in batch], batch_first=True)
@@ -155,32 +155,32 @@ class Search:
         found = self.generator.generate([self.model], sample, prefix_tokens=prefix)
         best = [hypotheses[0] for hypotheses in found]
         if self.language_model is not None and not self.by_ctc:
-            self._take_language_model_out(best)
+            self._subtract_language_model(best)
         if (self.aligns or self.by_ctc) and "frames" not in best[0]:
             self._align(best, score=self.by_ctc)
-        self.encoded.clear()
+        self.encoder_outputs.clear()
         return best
 
-    def _take_language_model_out(self, hypotheses: list[dict[str, Tensor]]) -> None:
-        """How sure the recogniser itself is of each token: fairseq adds the other's scores."""
+    def _subtract_language_model(self, hypotheses: list[dict[str, Tensor]]) -> None:
+        """Subtract the language model's scores that fairseq adds, leaving the recogniser's own."""
         for hypothesis in hypotheses:
             tokens = hypothesis["tokens"]
             before = torch.cat([tokens.new_tensor([self.dictionary.eos()]), tokens[:-1]])
             model = self.language_model
             lprobs = model.get_normalized_probs(model(before[None]), log_probs=True)[0]
-            told = lprobs.gather(1, tokens[:, None])[:, 0]
+            scores = lprobs.gather(1, tokens[:, None])[:, 0]
             hypothesis["positional_scores"] = (
-                hypothesis["positional_scores"] - self.lm_weight * told.float()
+                hypothesis["positional_scores"] - self.lm_weight * scores.float()
             )
 
     def _align(self, hypotheses: list[dict[str, Tensor]], score: bool) -> None:
-        """Give hypotheses of other searches the frames that the CTC head sees their tokens in.
+        """Add token frames by CTC forced alignment to hypotheses of searches that give none.
 
         Args:
-            score: what these frames say of the tokens is the tokens' score too, for a search that
-                has but one for all of them.
+            score: also set token scores to the CTC log probabilities in these frames, for a search
+                that only scores the whole text.
         """
-        found, lengths = ctc_log_probabilities(self.encoded[0])
+        found, lengths = ctc_log_probabilities(self.encoder_outputs[0])
         lprobs, lengths = found.cpu().numpy(), lengths.tolist()
         for row, hypothesis in enumerate(hypotheses):
             tokens = hypothesis["tokens"].tolist()
@@ -194,11 +194,11 @@ class Search:
                     hypothesis[name] = torch.zeros(len(tokens), dtype=torch.long)
                     hypothesis[name][kept] = torch.tensor(values, dtype=torch.long)
                 if score:
-                    told = torch.from_numpy(lprobs[row, frames, [tokens[i] for i in kept]])
-                    hypothesis["positional_scores"][kept] = told.to(hypothesis["score"])
+                    scores = torch.from_numpy(lprobs[row, frames, [tokens[i] for i in kept]])
+                    hypothesis["positional_scores"][kept] = scores.to(hypothesis["score"])
 
     def _language_tags(self) -> dict[str, int]:
-        """Languages that the model writes, if it was trained with tags, and their tokens."""
+        """Output languages and their tag tokens; empty if the model was trained without tags."""
         return {
             symbol.removeprefix("<lang:").removesuffix(">"): index
             for symbol, index in self.dictionary.indices.items()
@@ -206,58 +206,72 @@ class Search:
         }
 
     def words(self, hypothesis: dict[str, Tensor]) -> list[Word]:
-        """Words with times; a token is part of the word that its letters end up in."""
+        """Words with times; a token belongs to the word that contains its characters."""
         tokens = hypothesis["tokens"].tolist()
         scores = hypothesis["positional_scores"].tolist()
-        told = "frames" in hypothesis
-        first, last = (hypothesis[name].tolist() if told else [] for name in FRAMES)
+        aligned = "frames" in hypothesis
+        first, last = (hypothesis[name].tolist() if aligned else [] for name in FRAMES)
         kept = [i for i, token in enumerate(tokens) if token not in self.text.ignored]
 
-        def spell(begin: int, end: int) -> list[str]:
+        def detokenise(begin: int, end: int) -> list[str]:
             return self.text([tokens[i] for i in kept[begin:end]], unknown=UNKNOWN).split()
 
-        words = [(text, [kept[i] for i in places]) for text, places in grown(len(kept), spell)]
+        words = [
+            (text, [kept[i] for i in indices])
+            for text, indices in group_tokens(len(kept), detokenise)
+        ]
         return [
             Word(
-                text=spelled,
-                start=first[places[0]] * ENCODER_FRAME if told else None,
-                end=(last[places[-1]] + 1) * ENCODER_FRAME if told else None,
-                confidence=math.exp(sum(scores[i] for i in places) / len(places)),
+                text=text,
+                start=first[indices[0]] * ENCODER_FRAME if aligned else None,
+                end=(last[indices[-1]] + 1) * ENCODER_FRAME if aligned else None,
+                confidence=math.exp(sum(scores[i] for i in indices) / len(indices)),
             )
-            for spelled, places in words
+            for text, indices in words
         ]
 
 
-def grown(count: int, spell: Callable[[int, int], list[str]]) -> list[tuple[str, list[int]]]:
-    """Words, each with the places of the tokens by which it has grown.
+def group_tokens(
+    count: int, detokenise: Callable[[int, int], list[str]]
+) -> list[tuple[str, list[int]]]:
+    """Group tokens into words.
 
     Args:
-        count: of the tokens.
-        spell: the words that tokens from one place up to another make.
+        count: number of tokens.
+        detokenise: returns the words of the tokens from one index up to another.
+
+    Returns:
+        Words, each with the indices of its tokens.
     """
     closed: list[tuple[str, list[int]]] = []
-    begin, texts, words = 0, [], []  # of those that are still looked at
+    begin, texts, words = 0, [], []  # of the words that may still change
     for end in range(1, count + 1):
-        longer = spell(begin, end)
+        longer = detokenise(begin, end)
         if longer == texts:
-            continue  # a space is no part of a word
+            continue  # a space belongs to no word
         texts = longer
-        if len(texts) < len(words):  # bytes that together are white space
+        if len(texts) < len(words):  # byte tokens that combine to white space
             words[len(texts) :] = []
             continue
-        begun: list[list[int]] = [[] for _ in range(len(texts) - len(words))]
-        words += begun
-        for word in begun or words[-1:]:
+        new: list[list[int]] = [[] for _ in range(len(texts) - len(words))]
+        words += new
+        for word in new or words[-1:]:
             word.append(end - 1)
-        # To spell all of a long text anew for each token would take longer than to recognise it.
-        if len(texts) > OPEN and spell(words[-OPEN][0], end) == texts[-OPEN:]:
-            closed += zip(texts[:-OPEN], words[:-OPEN], strict=True)
-            begin, texts, words = words[-OPEN][0], texts[-OPEN:], words[-OPEN:]
+        # Detokenising all of a long text again for each token would take longer than recognition.
+        if (
+            len(texts) > OPEN_WORDS
+            and detokenise(words[-OPEN_WORDS][0], end) == texts[-OPEN_WORDS:]
+        ):
+            closed += zip(texts[:-OPEN_WORDS], words[:-OPEN_WORDS], strict=True)
+            begin, texts, words = words[-OPEN_WORDS][0], texts[-OPEN_WORDS:], words[-OPEN_WORDS:]
     return [*closed, *zip(texts, words, strict=True)]
 
 
-def _encoded_by(generator: nn.Module) -> list[dict[str, list[Tensor]]]:
-    """What a search encodes from now on, at hand for others: nothing is to be encoded twice."""
+def _keep_encoder_outputs(generator: nn.Module) -> list[dict[str, list[Tensor]]]:
+    """Patch a generator so that the returned list always has its latest encoder outputs.
+
+    They can be used for alignment without encoding twice.
+    """
     encoding = generator if isinstance(generator, CTC_SEARCHES) else generator.model
     forward, kept = encoding.forward_encoder, []
 
@@ -270,8 +284,10 @@ def _encoded_by(generator: nn.Module) -> list[dict[str, list[Tensor]]]:
 
 
 @contextlib.contextmanager
-def _joining(task: ManifestSpeechToTextTask, ctc_weight: float | None) -> Iterator[None]:
-    """A generator built meanwhile gives CTC another weight than the training's config, if any."""
+def _override_ctc_weight(
+    task: ManifestSpeechToTextTask, ctc_weight: float | None
+) -> Iterator[None]:
+    """Override the training config's CTC weight for a generator built in this context."""
     configured = task.cfg.ctc_decoding_weight
     if ctc_weight is not None:
         task.cfg.ctc_decoding_weight = ctc_weight
@@ -281,18 +297,18 @@ def _joining(task: ManifestSpeechToTextTask, ctc_weight: float | None) -> Iterat
         task.cfg.ctc_decoding_weight = configured
 
 
-def _prefix(tags: dict[str, int], language: str | None, decoding: str) -> int | None:
-    """The token that a hypothesis starts with, if the model was trained with such.
+def _language_tag(tags: dict[str, int], language: str | None, decoding: str) -> int | None:
+    """The language tag that starts a hypothesis, if the model was trained with tags.
 
     Raises:
-        InputError: the language is not one of the model's, or is wanted and not given.
+        InputError: the language is not one of the model's, or is required but not given.
     """
     names = ", ".join(sorted(tags))
     if decoding in CTC_GENERATORS and len(tags) > 1:
         if language is not None:
             raise InputError(
-                f"a CTC head writes the language that it hears fit, not the one that is asked for; "
-                f"leave out the language {language} or the decoding {decoding}"
+                "the output language of a CTC head cannot be chosen; leave out the language "
+                f"{language} or the decoding {decoding}"
             )
         return None
     if language is None and len(tags) <= 1:

@@ -1,4 +1,4 @@
-"""What was said in a file and when: words in segments in a transcript."""
+"""Transcripts: the words of a file in segments, with times."""
 
 import math
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ class Word:
 
     Attributes:
         text: without spaces.
-        start, end: seconds in the recording; None where the model has no CTC head to tell,
-            or the piece is too short for what was written.
+        start, end: seconds in the recording; None if the model has no CTC head to align with, or
+            the piece is too short for the hypothesis.
         confidence: geometric mean of its tokens' probabilities, 0 to 1.
     """
 
@@ -21,8 +21,10 @@ class Word:
     confidence: float
 
     def later(self, seconds: float, latest: float) -> "Word":
-        """The same word with its times moved on, to ``latest`` at most: the encoder's last frame
-        may end behind the sound."""
+        """The word shifted by ``seconds``, its times limited to ``latest``.
+
+        The encoder's last frame may end after the audio.
+        """
         if self.start is None or self.end is None:
             return self
         start, end = (min(time + seconds, latest) for time in (self.start, self.end))
@@ -31,7 +33,7 @@ class Word:
 
 @dataclass
 class Segment:
-    """A stretch of the recording between two cuts, in seconds, with what was said in it."""
+    """The words of a part of the recording between two cuts; times in seconds."""
 
     start: float
     end: float
@@ -43,7 +45,7 @@ class Segment:
 
     @property
     def confidence(self) -> float | None:
-        """Geometric mean of its words'; None without words."""
+        """Geometric mean of the word confidences; None without words."""
         if not self.words:
             return None
         return math.prod(word.confidence ** (1 / len(self.words)) for word in self.words)
@@ -51,10 +53,10 @@ class Segment:
 
 @dataclass
 class Transcript:
-    """A file's segments in order of time; silence has no words.
+    """A file's segments in temporal order; silent ones have no words.
 
     Attributes:
-        fault: why some of the file could not be heard; empty where all was.
+        fault: why part of the file could not be read; empty if all was read.
     """
 
     path: str
@@ -63,15 +65,15 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """All words, single spaces between them; empty where none was heard."""
+        """All words, separated by single spaces; empty if none was recognised."""
         return " ".join(segment.text for segment in self.segments if segment.words)
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """End of the last segment in seconds."""
         return self.segments[-1].end
 
     @property
     def words(self) -> list[Word]:
-        """All words in order of time."""
+        """All words in temporal order."""
         return [word for segment in self.segments for word in segment.words]

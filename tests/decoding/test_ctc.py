@@ -12,7 +12,7 @@ BLANK, EOS = DICTIONARY.bos(), DICTIONARY.eos()
 
 
 def scripted(labels):
-    """A model whose CTC head says ``labels[t]`` at frame t, whatever it hears."""
+    """A model whose CTC head outputs ``labels[t]`` at frame t for any input."""
     model = speech_model()
     head = model.encoder.ctc_projection
     torch.nn.init.zeros_(head.weight)
@@ -23,31 +23,31 @@ def scripted(labels):
     return model
 
 
-def grouped(labels):
-    starts, place = [], 0
+def collapsed(labels):
+    starts, position = [], 0
     for label, run in itertools.groupby(labels):
         if label != BLANK:
-            starts.append((label, place))
-        place += len(list(run))
+            starts.append((label, position))
+        position += len(list(run))
     return starts
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_collapses_like_groupby(seed):
+def test_greedy_ctc_collapses_repetitions_and_blanks(seed):
     torch.manual_seed(seed)
     labels = torch.tensor([BLANK, 4, 5, 6])[torch.randint(4, (25,))].tolist()
     generator = CTCGreedyGenerator([scripted(labels)], DICTIONARY)
     batch = speech_batch([100], [[4]])
     (((hypothesis),),) = generator.generate(None, batch)
-    expected = grouped(labels)
+    expected = collapsed(labels)
     assert hypothesis["tokens"].tolist() == [*(label for label, _ in expected), EOS]
-    assert hypothesis["frames"].tolist() == [place for _, place in expected]
-    backwards = [len(labels) - 1 - place for _, place in grouped(labels[::-1])]
-    assert hypothesis["last_frames"].tolist() == backwards[::-1]
+    assert hypothesis["frames"].tolist() == [position for _, position in expected]
+    last_frames = [len(labels) - 1 - position for _, position in collapsed(labels[::-1])]
+    assert hypothesis["last_frames"].tolist() == last_frames[::-1]
 
 
 @torch.no_grad()
-def test_rows_do_not_depend_on_their_batch():
+def test_greedy_hypotheses_are_independent_of_the_batch():
     model = speech_model()
     generator = CTCGreedyGenerator([model], DICTIONARY)
     torch.nn.init.normal_(model.encoder.ctc_projection.weight, std=3.0)
@@ -62,7 +62,7 @@ def test_rows_do_not_depend_on_their_batch():
         }
         ((single,),) = generator.generate(None, {"net_input": alone})
         lprobs = model.encoder(**alone)["ctc_logits"][0][:, 0].log_softmax(-1)
-        lprobs[:, [DICTIONARY.pad(), EOS]] = -torch.inf  # no part of a text
+        lprobs[:, [DICTIONARY.pad(), EOS]] = -torch.inf  # never in a text
         labels = lprobs.argmax(-1).tolist()
         expected = [label for label, _ in itertools.groupby(labels) if label != BLANK]
         assert rows[row][0]["tokens"].tolist() == single["tokens"].tolist() == [*expected, EOS]
@@ -73,14 +73,14 @@ def test_rows_do_not_depend_on_their_batch():
     assert len(found) == 3
 
 
-def test_a_model_without_a_head_is_refused():
+def test_models_other_than_one_with_a_ctc_head_are_rejected():
     with pytest.raises(InputError, match=r"model\.ctc=true"):
         CTCGreedyGenerator([speech_model(ctc=False)], DICTIONARY)
     with pytest.raises(InputError, match="one model"):
         CTCGreedyGenerator([speech_model(), speech_model()], DICTIONARY)
 
 
-def test_greedy_labels_are_merged_and_without_blanks_within_each_length():
+def test_greedy_labels_are_collapsed_within_each_length():
     best = torch.tensor([[0, 5, 5, 0, 5, 6, 6, 7], [4, 0, 0, 0, 9, 9, 9, 9]])
     logits = torch.nn.functional.one_hot(best, 10).float()
     found = greedy_labels(logits, torch.tensor([7, 4]), blank=0)

@@ -1,4 +1,4 @@
-"""The alignment against all paths there are."""
+"""CTC forced alignment against an enumeration of all paths."""
 
 import itertools
 
@@ -11,24 +11,24 @@ BLANK = 0
 
 
 def every_path(frames: int, labels: int, tokens: list[int]):
-    """All label sequences that CTC collapses to ``tokens``, with first and last frames of each."""
+    """All label sequences that CTC collapses to ``tokens``, with each token's frame span."""
     for path in itertools.product(range(labels), repeat=frames):
         runs = [list(run) for _, run in itertools.groupby(range(frames), key=path.__getitem__)]
-        said = [run for run in runs if path[run[0]] != BLANK]
-        if [path[run[0]] for run in said] == tokens:
-            yield path, [(run[0], run[-1]) for run in said]
+        spans = [run for run in runs if path[run[0]] != BLANK]
+        if [path[run[0]] for run in spans] == tokens:
+            yield path, [(run[0], run[-1]) for run in spans]
 
 
 @pytest.mark.parametrize("tokens", [[1], [1, 2], [1, 1], [2, 1, 1], [1, 2, 1], [1, 1, 1, 1]])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_best_of_all_paths(tokens, seed):
+def test_alignment_is_the_best_of_all_paths(tokens, seed):
     rng = np.random.default_rng(seed)
     lprobs = np.log(rng.dirichlet(np.ones(3), size=7))
     best = max(every_path(7, 3, tokens), key=lambda found: lprobs[range(7), list(found[0])].sum())
     assert token_spans(lprobs, tokens, BLANK) == best[1]
 
 
-def test_what_does_not_fit():
+def test_tokens_that_do_not_fit_have_no_alignment():
     lprobs = np.log(np.full((3, 3), 1 / 3))
     assert token_spans(lprobs, [1, 2, 1], BLANK) == [(0, 0), (1, 1), (2, 2)]
     assert token_spans(lprobs, [1, 1, 2], BLANK) is None

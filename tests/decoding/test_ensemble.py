@@ -1,4 +1,4 @@
-"""CTC searches and prefix scores against sums over every alignment of tiny inputs."""
+"""CTC searches and prefix scores against sums over all alignments of tiny inputs."""
 
 import itertools
 import math
@@ -12,18 +12,18 @@ from mmpt_fairseq.decoding.ctc import CTCPrefixBeamGenerator
 from mmpt_fairseq.decoding.ensemble import JointEnsemble
 from mmpt_fairseq.decoding.prefix_beam import prefix_beam_search
 from mmpt_fairseq.decoding.prefix_score import IMPOSSIBLE, CTCPrefixScorer
-from tests.decoding.alignments import BLANK, EOS, LABELS, PAD, emissions, texts
+from tests.decoding.alignments import BLANK, EOS, LABELS, PAD, emissions, text_probabilities
 from tests.helpers import speech_batch, speech_model, words
 
 EXCLUDED = torch.tensor([PAD, EOS, 3])
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_wide_beam_finds_every_text_with_its_probability(seed):
+def test_wide_beam_finds_every_text_with_its_probability(seed):
     lprobs = emissions(2, 5, seed)
     found = prefix_beam_search(lprobs, torch.tensor([5, 3]), 400, BLANK, EXCLUDED)
     for row, frames in enumerate((5, 3)):
-        expected = texts(lprobs[row, :frames])
+        expected = text_probabilities(lprobs[row, :frames])
         expected = {text: p for text, p in expected.items() if p > 0}
         got = {tuple(tokens.tolist()): score.exp().item() for tokens, score in found[row]}
         assert got.keys() == expected.keys()
@@ -34,7 +34,7 @@ def test_a_wide_beam_finds_every_text_with_its_probability(seed):
 
 
 def reference_beam(lprobs: torch.Tensor, beam: int, labels=LABELS) -> dict[tuple[int, ...], float]:
-    """The algorithm of arXiv 1408.2873 with dictionaries of prefixes."""
+    """Prefix beam search of arXiv 1408.2873, implemented with dictionaries."""
     state = {(): (1.0, 0.0)}
     for frame in lprobs.exp().double().tolist():
         found: dict[tuple[int, ...], list[float]] = {}
@@ -53,7 +53,7 @@ def reference_beam(lprobs: torch.Tensor, beam: int, labels=LABELS) -> dict[tuple
 
 @pytest.mark.parametrize("beam", [1, 2, 5])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_narrow_beam_is_the_published_algorithm(beam, seed):
+def test_narrow_beam_matches_the_published_algorithm(beam, seed):
     lprobs = emissions(1, 30, seed)
     (found,) = prefix_beam_search(lprobs, torch.tensor([30]), beam, BLANK, EXCLUDED)
     expected = reference_beam(lprobs[0], beam)
@@ -62,8 +62,8 @@ def test_a_narrow_beam_is_the_published_algorithm(beam, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_many_labels_are_searched_as_exactly_as_few(seed):
-    """More than twice the beam, of which a frame looks at the best only."""
+def test_search_over_many_labels_matches_the_published_algorithm(seed):
+    """With more labels than twice the beam, of which only the best of a frame are considered."""
     labels = tuple(range(4, 44))
     lprobs = emissions(1, 20, seed, (BLANK, *labels), vocabulary=44)
     for beam in (1, 3, 6):
@@ -74,10 +74,10 @@ def test_many_labels_are_searched_as_exactly_as_few(seed):
 
 
 def test_prefix_scores_are_sums_over_alignments():
-    """Every text of up to 4 labels over 5 frames, repeats and impossible ones among them."""
+    """Every text of up to 4 labels over 5 frames, including repetitions and impossible texts."""
     lprobs = emissions(2, 5, seed=3)
     lengths = torch.tensor([5, 3])
-    expected = [texts(lprobs[row, :n]) for row, n in enumerate(lengths.tolist())]
+    expected = [text_probabilities(lprobs[row, :n]) for row, n in enumerate(lengths.tolist())]
 
     def prefix_probability(row: int, prefix: tuple[int, ...]) -> float:
         return sum(p for text, p in expected[row].items() if text[: len(prefix)] == prefix)
@@ -85,30 +85,30 @@ def test_prefix_scores_are_sums_over_alignments():
     for text in itertools.product(LABELS, repeat=4):
         scorer = CTCPrefixScorer(lprobs, lengths, BLANK, EOS)
         totals = [0.0, 0.0]
-        for place in range(5):
-            tokens = torch.tensor([[EOS, *text[:place]]] * 2)
+        for length in range(5):
+            tokens = torch.tensor([[EOS, *text[:length]]] * 2)
             scores = scorer.step(tokens)
             for row in range(2):
                 if totals[row] > IMPOSSIBLE / 2:
                     end = math.exp(totals[row] + scores[row, EOS].item())
-                    assert end == pytest.approx(expected[row].get(text[:place], 0.0), abs=1e-9)
-                if place < 4:
-                    totals[row] += scores[row, text[place]].item()
-                    known = prefix_probability(row, text[: place + 1])
+                    assert end == pytest.approx(expected[row].get(text[:length], 0.0), abs=1e-9)
+                if length < 4:
+                    totals[row] += scores[row, text[length]].item()
+                    known = prefix_probability(row, text[: length + 1])
                     assert math.exp(totals[row]) == pytest.approx(known, rel=1e-6, abs=1e-12)
             assert torch.isfinite(scores).all()
             scorer.reorder(torch.arange(2))
 
 
-def test_long_clips_lose_no_precision():
-    """3000 frames: the end of a text against PyTorch's CTC loss in float64."""
+def test_prefix_scores_are_precise_for_long_clips():
+    """3000 frames: score of a complete text against PyTorch's CTC loss in float64."""
     lprobs = emissions(1, 3000, seed=1, labels=range(7)).double()
     text = torch.randint(4, 7, (400,))
     scorer = CTCPrefixScorer(lprobs, torch.tensor([3000]), BLANK, EOS)
     total = 0.0
-    for place in range(401):
-        scores = scorer.step(torch.cat([torch.tensor([EOS]), text[:place]])[None])
-        total += scores[0, EOS if place == 400 else text[place]].item()
+    for length in range(401):
+        scores = scorer.step(torch.cat([torch.tensor([EOS]), text[:length]])[None])
+        total += scores[0, EOS if length == 400 else text[length]].item()
         scorer.reorder(torch.arange(1))
     expected = -torch.nn.functional.ctc_loss(
         lprobs.transpose(0, 1), text[None], [3000], [400], reduction="sum"
@@ -132,8 +132,8 @@ def joint(model, weight: float, beam: int = 5, **options) -> SequenceGenerator:
 
 @pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
 @torch.no_grad()
-def test_joint_scores_are_those_of_the_parts(weight):
-    """The score of every hypothesis: the decoder's, teacher-forced, and PyTorch's CTC loss."""
+def test_joint_scores_interpolate_decoder_and_ctc(weight):
+    """Hypothesis scores against the teacher-forced decoder and PyTorch's CTC loss."""
     model, batch = model_and_batch()
     found = joint(model, weight).generate([model], batch)
     inputs, compared = batch["net_input"], 0
@@ -159,7 +159,7 @@ def test_joint_scores_are_those_of_the_parts(weight):
 
 
 def test_joint_search_is_exact_with_a_wide_beam():
-    """With all weight on CTC, the best text of up to 3 labels is that of the enumeration."""
+    """With all weight on CTC, the result is the best text of the enumeration."""
     for seed in range(4):
         model, batch = model_and_batch()
         batch = {"net_input": {k: v[:1] for k, v in batch["net_input"].items()}}
@@ -169,12 +169,14 @@ def test_joint_search_is_exact_with_a_wide_beam():
         head.register_forward_hook(lambda *_, known=lprobs: known)
         generator = joint(model, 1.0, beam=6, max_len_b=5)
         best = generator.generate([model], batch)[0][0]
-        expected = max(texts(lprobs[0]).items(), key=lambda item: item[1] if item[0] else -1)
+        expected = max(
+            text_probabilities(lprobs[0]).items(), key=lambda item: item[1] if item[0] else -1
+        )
         assert tuple(best["tokens"].tolist()) == (*expected[0], EOS)
         assert best["score"].exp().item() == pytest.approx(expected[1], rel=1e-4)
 
 
-def test_language_tags_are_free_for_ctc():
+def test_language_tags_do_not_change_ctc_scores():
     lprobs = emissions(1, 4, seed=2)
     plain = CTCPrefixScorer(lprobs, torch.tensor([4]), BLANK, EOS)
     tagged = CTCPrefixScorer(lprobs, torch.tensor([4]), BLANK, EOS, torch.tensor([3]))
@@ -189,7 +191,7 @@ def test_language_tags_are_free_for_ctc():
     assert second[0, 3] == IMPOSSIBLE
 
 
-def test_bad_settings_are_refused():
+def test_invalid_weight_or_model_is_rejected():
     with pytest.raises(InputError, match=r"ctc_decoding_weight=1\.5"):
         JointEnsemble([speech_model()], 1.5)
     with pytest.raises(InputError, match=r"model\.ctc=true"):
@@ -197,7 +199,7 @@ def test_bad_settings_are_refused():
 
 
 @torch.no_grad()
-def test_prefix_beam_generator_gives_an_n_best_list():
+def test_prefix_beam_generator_returns_an_n_best_list():
     model, batch = model_and_batch()
     generator = CTCPrefixBeamGenerator([model], words("a", "b", "c"), {6}, beam=4)
     for hypotheses in generator.generate(None, batch):

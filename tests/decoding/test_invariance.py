@@ -1,4 +1,4 @@
-"""Hypotheses depend on nothing but their own clip: not on batch size, order, padding or workers."""
+"""Hypotheses depend on their own clip only, not on batch size, order, padding or workers."""
 
 import pytest
 import soundfile
@@ -26,10 +26,10 @@ def decode(generator, model, clips: list[torch.Tensor], rows: list[int]) -> dict
 
 
 def build(search: str, **options):
-    """A model that hears a difference between clips, and a search over it."""
+    """A model whose output differs between clips, and a search for it."""
     model = speech_model(tuple("abcdefghij"), **options)
     torch.manual_seed(3)
-    for parameter in model.parameters():  # untrained weights say the same of everything
+    for parameter in model.parameters():  # default-initialised weights give the same for all input
         torch.nn.init.normal_(parameter, std=0.3) if parameter.dim() > 1 else None
     dictionary = model.decoder.dictionary
     if search == "ctc":
@@ -43,7 +43,7 @@ def build(search: str, **options):
 
 
 def check(search: str, clips: list[torch.Tensor], **options) -> None:
-    """Alone, together, backwards and in halves, all n-best lists are the same."""
+    """Check that n-best lists agree for clips alone, in one batch, reversed and in two batches."""
     model, generator = build(search, **options)
     rows = list(range(len(clips)))
     alone = {row: decode(generator, model, clips, [row])[row] for row in rows}
@@ -56,14 +56,14 @@ def check(search: str, clips: list[torch.Tensor], **options) -> None:
 
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
-def test_batch_size_and_order(search, positions):
+def test_hypotheses_are_independent_of_batch_size_and_order(search, positions):
     torch.manual_seed(3)
     clips = [torch.randn(length, 80) for length in LENGTHS]
     check(search, clips, encoder_positions=positions)
 
 
 def batches_of(folder, split: str, workers: int, clips: int) -> list[dict]:
-    """A split as ``fairseq-generate`` goes through it, each row with its id."""
+    """The batches of a split as ``fairseq-generate`` iterates over them, with row ids."""
     cfg = SpeechToTextConfig(data=str(folder), decodes_with="a checkpoint", lm_path=None, seed=1)
     task = ManifestSpeechToTextTask(cfg)
     task.load_dataset(split)
@@ -77,7 +77,7 @@ def batches_of(folder, split: str, workers: int, clips: int) -> list[dict]:
 
 
 @pytest.mark.real_data
-def test_workers_batches_and_rows_of_real_speech(real_data, tmp_path):
+def test_real_speech_is_independent_of_workers_and_batches(real_data, tmp_path):
     files = sorted((real_data / "librispeech" / "LibriSpeech").rglob("*.flac"))[:6]
     rows = []
     for i, file in enumerate(files):
@@ -105,7 +105,7 @@ def test_workers_batches_and_rows_of_real_speech(real_data, tmp_path):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("search", SEARCHES)
-def test_batch_size_and_order_of_real_speech(search, real_data):
+def test_real_speech_is_independent_of_batch_size_and_order(search, real_data):
     files = sorted((real_data / "librispeech" / "LibriSpeech").rglob("*.flac"))[:6]
     assert len(files) == 6
     features = [

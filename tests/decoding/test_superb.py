@@ -1,4 +1,4 @@
-"""SUPERB's metrics against other people's implementations and against other formulas."""
+"""SUPERB metrics against other implementations and formulas."""
 
 from itertools import permutations
 
@@ -23,13 +23,13 @@ from mmpt_fairseq.decoding.superb_predictions import activity_text, slot_accurac
 
 
 def random_activity(rng, frames: int, speakers: int) -> np.ndarray:
-    """Turns of some 8 frames, overlaps among them."""
+    """Random speaker turns of multiples of 8 frames, with overlaps."""
     turns = rng.random((frames // 8 + 1, speakers)) < 0.5
     return np.repeat(turns, 8, axis=0)[:frames]
 
 
 def segments(active: np.ndarray) -> list[tuple[int, int, int]]:
-    """(speaker, first, end) of every run."""
+    """(speaker, first, end) of every contiguous activity."""
     edges = np.diff(np.pad(active.astype(int), ((1, 1), (0, 0))), axis=0)
     return [
         (speaker, int(first), int(end))
@@ -42,10 +42,10 @@ def segments(active: np.ndarray) -> list[tuple[int, int, int]]:
     ]
 
 
-def swept(reference: np.ndarray, hypothesis: np.ndarray, collar: int) -> tuple[int, int]:
-    """(errors, speech) by md-eval's formula over regions between boundaries, every mapping tried.
+def md_eval(reference: np.ndarray, hypothesis: np.ndarray, collar: int) -> tuple[int, int]:
+    """(errors, speech) by md-eval's formula over regions between boundaries, best of all mappings.
 
-    Error of a region: duration x (max(reference, hypothesis speakers) - those matched).
+    Error of a region: duration x (max(reference, hypothesis speakers) - correct speakers).
     """
     theirs, ours = segments(reference), segments(hypothesis)
     excluded = [(t - collar, t + collar) for _, *ends in theirs for t in ends] if collar else []
@@ -57,14 +57,17 @@ def swept(reference: np.ndarray, hypothesis: np.ndarray, collar: int) -> tuple[i
         if any(low < middle < high for low, high in excluded):
             continue
         spoken = {s for s, a, b in theirs if a < middle < b}
-        heard = {s for s, a, b in ours if a < middle < b}
-        regions.append((end - start, spoken, heard))
+        detected = {s for s, a, b in ours if a < middle < b}
+        regions.append((end - start, spoken, detected))
     slots = max(reference.shape[1], hypothesis.shape[1])
     best = min(
         sum(
             duration
-            * (max(len(spoken), len(heard)) - len(spoken & {mapping[speaker] for speaker in heard}))
-            for duration, spoken, heard in regions
+            * (
+                max(len(spoken), len(detected))
+                - len(spoken & {mapping[speaker] for speaker in detected})
+            )
+            for duration, spoken, detected in regions
         )
         for mapping in permutations(range(slots))
     )
@@ -73,17 +76,17 @@ def swept(reference: np.ndarray, hypothesis: np.ndarray, collar: int) -> tuple[i
 
 @pytest.mark.parametrize("speakers", [(2, 2), (3, 3), (3, 2), (1, 3), (2, 0), (0, 2)])
 @pytest.mark.parametrize("collar", [0, 3])
-def test_der_is_that_of_regions_under_every_mapping(speakers, collar):
+def test_der_matches_md_eval_over_all_mappings(speakers, collar):
     rng = np.random.default_rng(0)
     for _ in range(20):
         reference = random_activity(rng, 90, speakers[0])
         hypothesis = random_activity(rng, 90, speakers[1])
         errors = diarization_errors(reference, hypothesis, collar)
-        assert (errors.wrong, errors.spoken) == swept(reference, hypothesis, collar)
+        assert (errors.wrong, errors.spoken) == md_eval(reference, hypothesis, collar)
 
 
-def test_der_by_hand():
-    """Ten frames; the speakers' names are swapped, two frames missed, one false, one confused."""
+def test_der_of_a_hand_computed_example():
+    """Ten frames with swapped speaker names: two missed, one false alarm, one confused."""
     reference = np.zeros((10, 2), bool)
     reference[0:5, 0], reference[5:9, 1] = True, True
     hypothesis = np.zeros((10, 2), bool)
@@ -94,7 +97,7 @@ def test_der_by_hand():
     assert (errors + errors).rate == 4 / 9
 
 
-def test_der_where_nobody_speaks_and_where_nobody_is_heard():
+def test_der_without_reference_or_detected_speech():
     silence, speech = np.zeros((50, 2), bool), np.ones((50, 2), bool)
     assert diarization_errors(silence, silence).rate == 0.0
     assert diarization_errors(silence, speech).rate == float("inf")
@@ -103,20 +106,20 @@ def test_der_where_nobody_speaks_and_where_nobody_is_heard():
     assert DiarizationErrors().rate == 0.0
 
 
-def test_three_speakers_at_once():
-    """Two of three are heard: a third of the speech is missed."""
+def test_der_with_three_simultaneous_speakers():
+    """Two of three are detected, so a third of the speech is missed."""
     reference, hypothesis = np.ones((30, 3), bool), np.ones((30, 2), bool)
     assert diarization_errors(reference, hypothesis) == DiarizationErrors(missed=30, spoken=90)
 
 
-def test_collar_leaves_out_frames_around_every_boundary():
+def test_collar_excludes_frames_around_every_boundary():
     reference = np.zeros((20, 1), bool)
     reference[5:12] = True
     assert np.flatnonzero(near_boundaries(reference, 2)).tolist() == [3, 4, 5, 6, 10, 11, 12, 13]
     assert not near_boundaries(reference, 0).any()
 
 
-def test_per_is_jiwers():
+def test_phone_errors_match_jiwer():
     rng = np.random.default_rng(0)
     phones = list("abcde")
     for _ in range(50):
@@ -128,7 +131,7 @@ def test_per_is_jiwers():
     assert phone_errors(["a", "b"], []) == 2
 
 
-def test_a_clip_is_right_when_every_slot_is():
+def test_a_clip_is_correct_if_every_slot_is():
     logits = torch.tensor([[2.0, 0, 0, 1, 5], [0, 1, 3, 0, 0]])
     predicted = predict_slots(logits, [2, 3])
     assert predicted.tolist() == [[0, 2], [1, 0]]
@@ -136,7 +139,7 @@ def test_a_clip_is_right_when_every_slot_is():
     assert correct_clips(predicted, predicted) == 2
 
 
-def test_slots_are_also_counted_one_by_one():
+def test_slot_accuracies_are_per_slot():
     assert slot_accuracies(["a x", "b y", "b x", "a y"], ["a x", "a y", "a y", "a y"]) == [50, 75]
 
 
@@ -148,7 +151,7 @@ def test_median_filter_is_a_running_majority():
     assert (speech_activity(values, 0.4, 1) == (values > 0.4)).all()
 
 
-def test_states_and_frames():
+def test_conversion_between_states_and_frames():
     target = torch.arange(10.0).view(1, 10, 1)
     assert at_states(target, 4, 3).flatten().tolist() == [2, 6, 9]
     assert at_states(target, 1, 10).flatten().tolist() == list(range(10))
@@ -156,7 +159,7 @@ def test_states_and_frames():
     assert frames.flatten().tolist() == [1, 1, 1, 1, 2, 2, 2, 2, 2, 2]
 
 
-def test_predicted_segments_read_back():
+def test_activity_text_round_trip():
     active = random_activity(np.random.default_rng(3), 80, 2)
     text = activity_text(active)
     assert {speaker for speaker, _, _ in parse_segments(text, "here")} == {"1", "2"}

@@ -60,7 +60,7 @@ def test_a_custom_task_and_criterion_train_and_export(corpora, tmp_path):
     assert note in report.read_text()
     assert mmpt_fairseq.load(checkpoint).encoder
     export = [sys.executable, "-m", "mmpt_fairseq.export", checkpoint, tmp_path / "exported"]
-    assert "of the task gap_pretraining, which nothing here registers" in refused(run(export))
+    assert "of the task gap_pretraining, which is not registered" in refused(run(export))
     user_dir = ["--user-dir", ROOT / "examples" / "extending"]
     succeeded(run([*export, *user_dir]))
     clip = next((corpora / "av").rglob("*.mp4"))

@@ -117,7 +117,7 @@ def test_the_empty_output_of_a_failed_decode_is_ignored(data, tmp_path):
 def test_an_unreadable_checkpoint_gets_a_note(tmp_path):
     (tmp_path / "checkpoint_last.pt").write_bytes(b"PK\x03\x04 cut short")
     [run], _ = find([tmp_path])
-    assert "checkpoint_last.pt is no readable checkpoint" in run.notes[0]
+    assert "checkpoint_last.pt is not a readable checkpoint" in run.notes[0]
     assert "no hydra_train.log" in run.notes[1]
 
 

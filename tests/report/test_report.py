@@ -245,7 +245,7 @@ def test_unreadable_checkpoints_and_missing_clips_are_reported(stages, decoded, 
     text = out.read_text(encoding="utf-8")
     assert out == asr / "report.html"
     assert "No figure:" in text
-    assert "is no readable checkpoint" in text
+    assert "is not a readable checkpoint" in text
     assert "checkpoint_best.pt has changed since generate-test.txt was decoded with it" in text
     assert page.notes == []
     assert len(page.tables[0].rows) == 1

@@ -52,7 +52,7 @@ def test_only_the_encoder_is_taken_over(stages, corpora, tmp_path):
     assert any(k.startswith("decoder.") for k in changed)
     assert all(k.startswith(("decoder.", "encoder.ctc_projection")) for k in changed)
     assert re.search(rf"took {len(taken)} tensors", output)
-    assert "left behind: decoder" in output
+    assert "not loaded: decoder" in output
 
 
 def test_a_frozen_encoder_is_unchanged_bit_for_bit(stages, corpora, tmp_path):
@@ -102,7 +102,7 @@ def test_resumed_training_matches_the_uninterrupted_one(name, corpora, tmp_path)
     shutil.copy(middle, tmp_path / "resumed" / "checkpoint_last.pt")
     output = train(name, data, tmp_path / "resumed", *common, "dataset.num_workers=2")
     assert "Loaded checkpoint" in succeeded(output)
-    assert "other settings than before" not in output.stdout
+    assert "resumes with changed settings" not in output.stdout
     assert "different data" not in output.stdout
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
@@ -128,7 +128,7 @@ def test_a_finished_training_is_not_changed(stages, corpora, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")}
     other = f"model.init_encoder_from={stages / 'pretraining' / 'checkpoint_last.pt'}"
     output = succeeded(train("finetuning", corpora / "asr", tmp_path / "run", other))
-    assert "done: 2 of 2 updates; raise optimization.max_update to go on" in output
+    assert "done: 2 of 2 updates; raise optimization.max_update to continue" in output
     assert "is ignored: the run resumes from" in output
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
 
@@ -137,9 +137,9 @@ def test_resuming_with_other_settings_is_logged(stages, corpora, tmp_path):
     shutil.copytree(stages / "finetuning", tmp_path / "run")
     options = ["optimization.max_update=3", "optimization.lr=[0.0123]"]
     output = succeeded(train("finetuning", corpora / "asr", tmp_path / "run", *options))
-    settings = re.search("goes on with other settings than before: (.*)", output)[1]
-    assert "optimization.lr=[0.0123] (there [" in settings
-    assert "optimization.max_update=3 (there 2)" in settings
+    settings = re.search("resumes with changed settings: (.*)", output)[1]
+    assert "optimization.lr=[0.0123] (checkpoint: [" in settings
+    assert "optimization.max_update=3 (checkpoint: 2)" in settings
     assert "model." not in settings.replace("model.init_encoder_from", "")
 
 
@@ -179,7 +179,7 @@ def test_an_interrupted_training_ends_with_a_message(corpora, tmp_path):
         lines += started.stdout
         timeout.cancel()
     assert started.returncode == -signal.SIGINT, lines[-20:]  # a shell shows 130
-    assert lines[-1].startswith("mmpt_fairseq: interrupted; the same command goes on from the last")
+    assert lines[-1].startswith("mmpt_fairseq: interrupted; the same command resumes from the last")
     assert "Traceback" not in "".join(lines)
 
 
@@ -241,9 +241,7 @@ def test_patience_survives_a_restart(corpora, tmp_path):
         until = f"optimization.max_epoch={epochs}"
         command = [corpora / "asr", tmp_path / name, *options, until, *more]
         output = succeeded(train("finetuning", *command))
-        assert ("done: 3 validations without a better one" in output) == (
-            not more and not remaining
-        )
+        assert ("done: 3 validations without improvement" in output) == (not more and not remaining)
         return len(losses(output, "valid_loss"))
 
     remaining = True
@@ -265,12 +263,12 @@ def test_a_training_goes_on_by_another_metric(corpora, tmp_path):
     by_wer = ["++task.eval_wer=true", "generation.max_len_b=5"]
     by_wer += ["checkpoint.best_checkpoint_metric=wer", "optimization.max_epoch=3"]
     output = succeeded(train(*command, *by_wer))
-    assert "goes on by checkpoint.best_checkpoint_metric=wer, where it was loss" in output
+    assert "resumes with checkpoint.best_checkpoint_metric=wer instead of loss" in output
     best = load_checkpoint(tmp_path / "checkpoint_best.pt")["extra_state"]["best"]
     assert best == pytest.approx(float(losses(output, "valid_wer")[0]), abs=0.01)
     assert len(losses(output, "valid_wer")) == 2
     again = train(*command, *by_wer, "optimization.max_epoch=9")
-    assert "where it was loss" not in succeeded(again)
+    assert "instead of loss" not in succeeded(again)
 
 
 def test_a_task_learns_where_checkpoints_are_saved(corpora, tmp_path):

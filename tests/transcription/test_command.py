@@ -1,4 +1,4 @@
-"""``mmpt-transcribe``: what goes to stdout, to stderr and into files, and how it ends."""
+"""``mmpt-transcribe``: stdout, stderr, output files and exit status."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.language_models import untrained_language_model
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """``a`` and ``b`` with sound, a silence, and text named .wav."""
+    """``a`` and ``b`` with noise, a silent file, and a text file named .wav."""
     folder = tmp_path_factory.mktemp("sounds")
     write_audio(folder / "a.wav", noise(1.2))
     write_audio(folder / "b.flac", noise(2.0, seed=1))
@@ -32,8 +32,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_a_process_of_its_own(checkpoint, folder, recogniser):
-    """From a folder with nothing but the files: good ones are done, bad ones named."""
+def test_good_files_are_transcribed_and_bad_ones_named(checkpoint, folder, recogniser):
+    """In a separate process, started in a folder with nothing but the files."""
     names = ["a.wav", "text.wav", "missing.wav", "silence.ogg", "b.flac"]
     result = subprocess.run(
         [sys.executable, "-m", "mmpt_fairseq.transcription", checkpoint, *names],
@@ -50,15 +50,15 @@ def test_a_process_of_its_own(checkpoint, folder, recogniser):
     assert all(texts)
     assert "mmpt-transcribe: text.wav cannot be read as audio" in result.stderr
     assert "mmpt-transcribe: there is no audio file missing.wav" in result.stderr
-    assert result.stderr.count("no words were found in") == 1
-    assert "no words were found in silence.ogg" in result.stderr
+    assert result.stderr.count("no words were recognised in") == 1
+    assert "no words were recognised in silence.ogg" in result.stderr
     assert result.stderr.rstrip().endswith("mmpt-transcribe: 2 of 5 files failed")
-    assert "transcribed" in result.stderr  # the bar
+    assert "transcribed" in result.stderr  # the progress bar
     assert "Traceback" not in result.stderr
 
 
-def test_stopped_it_ends_with_a_sentence(checkpoint, folder):
-    # In the background of a shell Ctrl-C's signal is ignored, and the tests' commands inherit that.
+def test_ctrl_c_ends_with_a_message(checkpoint, folder):
+    # Background jobs of a shell ignore SIGINT, and the commands of tests inherit that.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "mmpt_fairseq.transcription"]
     files = [folder / "a.wav"] * 5000
     started = subprocess.Popen(
@@ -70,14 +70,14 @@ def test_stopped_it_ends_with_a_sentence(checkpoint, folder):
     )
     assert started.stdout.readline().strip()
     started.send_signal(signal.SIGINT)
-    _, said = started.communicate(timeout=60)
+    _, stderr = started.communicate(timeout=60)
     assert started.returncode == 130
-    assert said.splitlines()[-1] == "mmpt_fairseq: interrupted"
-    assert "Traceback" not in said
+    assert stderr.splitlines()[-1] == "mmpt_fairseq: interrupted"
+    assert "Traceback" not in stderr
 
 
 def run(*arguments) -> int | str | None:
-    """The exit status of a run inside this process."""
+    """Run the command in this process; return its exit status."""
     try:
         main([str(argument) for argument in arguments])
     except SystemExit as end:
@@ -85,7 +85,7 @@ def run(*arguments) -> int | str | None:
     return 0
 
 
-def test_json_of_several_files(checkpoint, folder, capsys, recogniser):
+def test_json_has_one_object_per_file(checkpoint, folder, capsys, recogniser):
     files = [folder / name for name in ("a.wav", "text.wav", "b.flac")]
     status = run(checkpoint, *files, "--format", "json", "--batch-size", 1)
     assert status == "mmpt-transcribe: 1 of 3 files failed"
@@ -99,7 +99,7 @@ def test_json_of_several_files(checkpoint, folder, capsys, recogniser):
     )
 
 
-def test_a_language_model_of_the_command_line(checkpoint, corpora, folder, tmp_path, capsys):
+def test_language_model_option_changes_the_text(checkpoint, corpora, folder, tmp_path, capsys):
     untrained_language_model(corpora / "asr", tmp_path / "lm.pt")
     texts = []
     for options in (["--decoding", "ctc_beam"], ["--lm-path", tmp_path / "lm.pt"]):
@@ -108,10 +108,10 @@ def test_a_language_model_of_the_command_line(checkpoint, corpora, folder, tmp_p
     assert all(texts)
     assert texts[0] != texts[1]
     assert "there is no checkpoint none.pt" in run(checkpoint, "a.wav", "--lm-path", "none.pt")
-    assert "no language model" in run(checkpoint, "a.wav", "--lm-path", checkpoint)
+    assert "not a language model" in run(checkpoint, "a.wav", "--lm-path", checkpoint)
 
 
-def test_a_name_that_is_no_utf8(checkpoint, folder, tmp_path, capsys):
+def test_file_name_that_is_not_utf_8_is_transcribed(checkpoint, folder, tmp_path, capsys):
     name = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav"))
     shutil.copy(folder / "a.wav", name)
     assert run(checkpoint, folder / "a.wav") == 0
@@ -121,22 +121,22 @@ def test_a_name_that_is_no_utf8(checkpoint, folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", ["mp3", "wav", "aiff"])
-def test_what_was_cut_off_is_told(checkpoint, tmp_path, capsys, kind):
+def test_truncated_file_is_reported(checkpoint, tmp_path, capsys, kind):
     whole, half = tmp_path / f"whole.{kind}", tmp_path / f"half.{kind}"
     soundfile.write(whole, noise(8), RATE)
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    film = write_video(tmp_path / "film.mp4", 100, audio=noise(1))  # four seconds of pictures
-    assert run(checkpoint, whole, half, film) == 0
+    video = write_video(tmp_path / "video.mp4", 100, audio=noise(1))  # four seconds of video
+    assert run(checkpoint, whole, half, video) == 0
     printed = capsys.readouterr()
     assert f"whole.{kind} ends" not in printed.err
-    assert "film.mp4 ends" not in printed.err
-    told = rf"half\.{kind} ends after [34]\.\d s, of 8\.\d s that its header"
-    assert re.search(told, printed.err)
+    assert "video.mp4 ends" not in printed.err
+    message = rf"half\.{kind} ends after [34]\.\d s, but its header states 8\.\d s"
+    assert re.search(message, printed.err)
     assert len(printed.out.splitlines()) == 3
 
 
-def test_a_wav_out_of_a_pipe_promises_nothing(checkpoint, tmp_path, capsys):
-    """Who writes to a pipe cannot know the size, and leaves the largest there is."""
+def test_length_of_a_wav_from_a_pipe_is_ignored(checkpoint, tmp_path, capsys):
+    """A program that writes to a pipe cannot know the size and states the largest one."""
     path = write_audio(tmp_path / "a.wav", noise(3))
     data = path.read_bytes()
     size = data.index(b"data") + 4
@@ -145,7 +145,7 @@ def test_a_wav_out_of_a_pipe_promises_nothing(checkpoint, tmp_path, capsys):
     assert "ends after" not in capsys.readouterr().err
 
 
-def test_subtitles_into_a_folder(checkpoint, folder, tmp_path, capsys):
+def test_subtitles_are_written_to_the_output_dir(checkpoint, folder, tmp_path, capsys):
     files = [folder / "a.wav", folder / "b.flac"]
     assert run(checkpoint, *files, "--format", "srt", "--output-dir", tmp_path / "new" / "srt") == 0
     assert capsys.readouterr().out == ""
@@ -154,12 +154,12 @@ def test_subtitles_into_a_folder(checkpoint, folder, tmp_path, capsys):
     assert (tmp_path / "new" / "srt" / "b.srt").read_text().startswith("1\n00:00:0")
 
 
-def test_vtt_of_one_file(checkpoint, folder, capsys):
+def test_vtt_is_written_to_stdout(checkpoint, folder, capsys):
     assert run(checkpoint, folder / "a.wav", "--format", "vtt") == 0
     assert capsys.readouterr().out.startswith("WEBVTT\n\n00:00:0")
 
 
-def test_one_table_of_several_files(checkpoint, folder, tmp_path, capsys):
+def test_tsv_of_several_files_has_one_header(checkpoint, folder, tmp_path, capsys):
     files = [folder / "a.wav", folder / "b.flac"]
     assert run(checkpoint, *files, "--format", "tsv") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -172,14 +172,14 @@ def test_one_table_of_several_files(checkpoint, folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("style", ["tsv", "vtt"])
-def test_nothing_is_written_of_what_failed(checkpoint, tmp_path, capsys, style):
+def test_failed_file_writes_nothing_as_tsv_or_vtt(checkpoint, tmp_path, capsys, style):
     assert run(checkpoint, tmp_path / "none.wav", "--format", style) != 0
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("kind", ["flac", "mp4"])
-def test_what_is_damaged_loses_no_more_than_that(checkpoint, tmp_path, capsys, kind):
-    """FLAC ends where it was cut off; in a container the packets behind damaged ones are heard."""
+def test_readable_part_of_a_damaged_file_is_transcribed(checkpoint, tmp_path, capsys, kind):
+    """FLAC up to where it is truncated; in a container also packets after damaged ones."""
     path = tmp_path / f"half.{kind}"
     if kind == "flac":
         soundfile.write(path, noise(40), RATE)
@@ -195,7 +195,7 @@ def test_what_is_damaged_loses_no_more_than_that(checkpoint, tmp_path, capsys, k
     printed = capsys.readouterr()
     found = json.loads(printed.out)
     assert "half" in found["error"]
-    assert f"mmpt-transcribe: {found['error']}; what could be heard of" in printed.err
+    assert f"mmpt-transcribe: {found['error']}; the readable" in printed.err
     assert len(found["segments"]) >= 5
     seconds = (18, 20) if kind == "flac" else (39, 41)
     assert seconds[0] < found["duration"] < seconds[1]
@@ -204,7 +204,7 @@ def test_what_is_damaged_loses_no_more_than_that(checkpoint, tmp_path, capsys, k
 
 
 @pytest.mark.real_data
-def test_files_damaged_in_the_wild(checkpoint, real_data, capsys):
+def test_real_damaged_files_are_named(checkpoint, real_data, capsys):
     files = sorted((real_data / "broken").glob("*.flac"))
     good = real_data / "fsdd" / "recordings" / "0_george_0.wav"
     good = good if good.exists() else sorted((real_data / "fsdd").glob("**/*.wav"))[0]
@@ -215,17 +215,17 @@ def test_files_damaged_in_the_wild(checkpoint, real_data, capsys):
     assert all(f"{path.name} cannot be read as audio" in found.err for path in files)
 
 
-def test_one_sentence_for_what_cannot_start(checkpoint, stage_1, folder, tmp_path):
+def test_unusable_arguments_are_reported_in_one_sentence(checkpoint, stage_1, folder, tmp_path):
     a = folder / "a.wav"
     (tmp_path / "file").write_text("")
     (tmp_path / "a.mp3").write_text("")
     faults = {
-        "is of stage 1, which learns no text": [stage_1, a],
+        "is of stage 1, which does not learn text": [stage_1, a],
         "there is no checkpoint": [tmp_path / "none.pt", a],
-        "is a folder; name the checkpoint in it": [tmp_path, a],
-        "is no readable checkpoint": [a, a],
+        "is a folder; name a checkpoint in it": [tmp_path, a],
+        "is not a readable checkpoint": [a, a],
         "cannot share stdout; give --output-dir": [checkpoint, a, a, "--format", "srt"],
-        "would all be": [
+        "would all be written to": [
             *(checkpoint, a, tmp_path / "a.mp3"),
             *("--output-dir", tmp_path / "out"),
         ],
@@ -242,8 +242,8 @@ def test_one_sentence_for_what_cannot_start(checkpoint, stage_1, folder, tmp_pat
         assert "\n" not in sentence
 
 
-def test_a_reader_that_has_had_enough(checkpoint, folder):
-    """``mmpt-transcribe ... | head -0`` ends without a complaint of Python's."""
+def test_closed_stdout_ends_without_a_traceback(checkpoint, folder):
+    """As in ``mmpt-transcribe ... | head -0``."""
     script = "from mmpt_fairseq.transcription.__main__ import main; main()"
     with subprocess.Popen(
         [sys.executable, "-c", script, checkpoint, "a.wav", "b.flac"],
@@ -260,8 +260,8 @@ def test_a_reader_that_has_had_enough(checkpoint, folder):
     assert "BrokenPipe" not in errors
 
 
-def test_a_full_disk(checkpoint, folder):
-    """As Linux's /dev/full plays it."""
+def test_full_disk_is_reported(checkpoint, folder):
+    """Simulated by Linux's /dev/full."""
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "mmpt_fairseq.transcription", checkpoint, "a.wav"],
@@ -279,7 +279,7 @@ def test_a_full_disk(checkpoint, folder):
     assert "Traceback" not in ended.stderr
 
 
-def test_a_name_that_is_no_utf_8(checkpoint, folder, tmp_path):
+def test_file_name_that_is_not_utf_8_is_kept_in_the_output(checkpoint, folder, tmp_path):
     name = os.fsdecode(b"caf\xe9.wav")
     shutil.copy(folder / "a.wav", tmp_path / name)
     out = tmp_path / "out"

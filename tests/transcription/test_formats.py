@@ -1,4 +1,4 @@
-"""Each format read back by something that knows nothing of ours."""
+"""Each output format, read back independently of the code that writes it."""
 
 import json
 import re
@@ -46,8 +46,8 @@ def test_json():
     ]
 
 
-def test_tsv_is_a_table_that_manifests_are_made_of(tmp_path):
-    table = tmp_path / "heard.tsv"
+def test_tsv_can_be_read_as_a_table_for_manifests(tmp_path):
+    table = tmp_path / "transcripts.tsv"
     quoted = Transcript("c.wav", [Segment(0, 1.5, [word('"oh"', 0.1), word("well,", 0.5)])])
     table.write_text(
         HEADERS["tsv"] + render(TRANSCRIPT, "tsv") + render(quoted, "tsv"), encoding="utf-8"
@@ -58,11 +58,11 @@ def test_tsv_is_a_table_that_manifests_are_made_of(tmp_path):
         ("a b.wav", "20.000", "3700.000", "late"),
         ("c.wav", "0.000", "1.500", '"oh" well,'),
     ]
-    [told] = describe(table)
-    assert "unknown column confidence is ignored;" in told
+    [message] = describe(table)
+    assert "unknown column confidence is ignored;" in message
 
 
-def test_confidence_of_a_segment():
+def test_segment_confidence_is_the_geometric_mean():
     words = [Word("a", 0, 1, 0.2), Word("b", 1, 2, 0.8)]
     assert Segment(0, 2, words).confidence == pytest.approx(0.4)
     assert Segment(0, 2, [*words, Word("c", 2, 3, 0.0)]).confidence == 0
@@ -85,8 +85,8 @@ def test_vtt():
     ]
 
 
-def test_cues_are_short():
-    """By pause, by length in seconds and in characters; no word is lost or torn."""
+def test_cues_are_split_by_pause_duration_and_length():
+    """No word is lost or split."""
     words = [word("steady", 0.5 * i) for i in range(40)]
     words += [word("pause", 22.0), word("x" * 60, 22.4), word("y" * 60, 22.8)]
     cues = SRT.findall(render(Transcript("a", [Segment(0, 30, words)]), "srt"))
@@ -101,11 +101,11 @@ def test_cues_are_short():
     }
 
 
-def test_a_sentence_without_spaces_is_parted():
-    """The recogniser tells of one word: each part is shown while it should be said."""
+def test_a_sentence_without_spaces_is_split_into_cues():
+    """It is recognised as one word; the parts are spaced evenly over its duration."""
     text = "".join(chr(0x4E00 + i) for i in range(120))
-    said = Transcript("a", [Segment(0, 20, [word(text, 0.2, 19.6), word("b", 19.85)])])
-    cues = SRT.findall(render(said, "srt"))
+    transcript = Transcript("a", [Segment(0, 20, [word(text, 0.2, 19.6), word("b", 19.85)])])
+    cues = SRT.findall(render(transcript, "srt"))
     assert "".join(text for *_, text in cues) == f"{text} b"
     assert [(start, len(text)) for _, start, _, text in cues] == [
         ("00:00:00,200", 30),
@@ -115,43 +115,48 @@ def test_a_sentence_without_spaces_is_parted():
     ]
 
 
-def test_a_word_that_lasts_long_stays_whole():
-    said = Transcript(
+def test_a_long_word_is_not_split():
+    transcript = Transcript(
         "a", [Segment(0, 30, [word("Yes", 0.0, 14.0), word("certainly", 14.0, 16.0)])]
     )
-    assert [text for *_, text in SRT.findall(render(said, "srt"))] == ["Yes", "certainly"]
+    assert [text for *_, text in SRT.findall(render(transcript, "srt"))] == ["Yes", "certainly"]
     untimed = Transcript("a", [Segment(0, 20, [Word("Hello", None, None, 1.0)])])
     assert [text for *_, text in SRT.findall(render(untimed, "srt"))] == ["Hello"]
 
 
 @pytest.mark.parametrize("style", ["srt", "vtt"])
-def test_a_word_of_one_piece_can_be_read(style):
-    """It lasts 40 ms, and is shown for a second or until the next cue; what it lasts stays told."""
+def test_short_words_are_shown_long_enough_to_read(style):
+    """A word of 40 ms is shown for a second or until the next cue; JSON keeps its real end."""
     first = [word("a", 0.5, 0.04), word("b", 2.0, 0.04)]
-    second = [word("c", 2.4, 0.04), word("d", 8.42, 0.04), word("e", 9.7, 1.23)]  # a frame too far
+    second = [word("c", 2.4, 0.04), word("d", 8.42, 0.04), word("e", 9.7, 1.23)]  # a frame too long
     last = [word("f", 10.9, 0.04)]
-    said = Transcript("a", [Segment(0, 2.2, first), Segment(2.2, 10.9, second)])
-    said.segments.append(Segment(10.9, 10.94, last))
-    cues = re.findall(r"^00:00:(\S+) --> 00:00:(\S+)\n(.*)$", render(said, style), re.MULTILINE)
+    transcript = Transcript("a", [Segment(0, 2.2, first), Segment(2.2, 10.9, second)])
+    transcript.segments.append(Segment(10.9, 10.94, last))
+    cues = re.findall(
+        r"^00:00:(\S+) --> 00:00:(\S+)\n(.*)$", render(transcript, style), re.MULTILINE
+    )
     times = [tuple(float(time.replace(",", ".")) for time in cue[:2]) for cue in cues]
     assert [text for *_, text in cues] == list("abcdef")
     assert times == [(0.5, 1.5), (2.0, 2.4), (2.4, 3.4), (8.42, 9.42), (9.7, 10.9), (10.9, 11.9)]
     assert all(end <= start for (_, end), (start, _) in pairwise(times))
-    assert [w["end"] for s in as_dict(said)["segments"] for w in s["words"]][:2] == [0.54, 2.04]
+    assert [w["end"] for s in as_dict(transcript)["segments"] for w in s["words"]][:2] == [
+        0.54,
+        2.04,
+    ]
 
 
 def test_words_without_times_are_spread_over_their_segment():
-    said = Segment(3, 9, [Word(text, None, None, 1.0) for text in ("a", "bcd", "ef")])
-    assert SRT.findall(render(Transcript("a", [said]), "srt")) == [
+    segment = Segment(3, 9, [Word(text, None, None, 1.0) for text in ("a", "bcd", "ef")])
+    assert SRT.findall(render(Transcript("a", [segment]), "srt")) == [
         ("1", "00:00:03,000", "00:00:09,000", "a bcd ef")
     ]
-    longer = Transcript("a", [Segment(3, 15, said.words)])
+    longer = Transcript("a", [Segment(3, 15, segment.words)])
     assert SRT.findall(render(longer, "srt")) == [  # nine letters and spaces in twelve seconds
         ("1", "00:00:03,000", "00:00:05,667", "a"),
         ("2", "00:00:05,667", "00:00:11,000", "bcd"),
         ("3", "00:00:11,000", "00:00:15,000", "ef"),
     ]
-    assert '"start": null' in render(Transcript("a", [said]), "json")
+    assert '"start": null' in render(Transcript("a", [segment]), "json")
 
 
 def test_silence_and_failure():

@@ -1,4 +1,4 @@
-"""Files in, words and features out: the same as training's data path gives, in any batch."""
+"""Transcripts and features of files agree with the training data pipeline, in any batch."""
 
 import itertools
 import os
@@ -18,13 +18,13 @@ from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.data.waveform_stream import waveform_blocks
 from mmpt_fairseq.report.probes import load_probe
 from mmpt_fairseq.transcription.features import pieces
-from mmpt_fairseq.transcription.search import Search, SearchOptions, longest_text
+from mmpt_fairseq.transcription.search import Search, SearchOptions, max_text_length
 from mmpt_fairseq.transcription.segments import segments
 from tests.helpers import RATE, noise, write_audio, write_video
 
 
-def fairseqs_texts(checkpoint, manifest, decoding: str) -> list[str]:
-    """What fairseq-generate's own way through task, dataset and generator finds, row by row."""
+def fairseq_texts(checkpoint, manifest, decoding: str) -> list[str]:
+    """Texts by fairseq-generate's path through task, dataset and generator, row by row."""
     probe = load_probe(checkpoint, manifest)
     probe.task.cfg.decoding = decoding
     options = OmegaConf.structured(GenerationConfig(beam=5, max_len_b=30))
@@ -42,33 +42,33 @@ def fairseqs_texts(checkpoint, manifest, decoding: str) -> list[str]:
 
 
 @pytest.mark.parametrize("decoding", ["ctc", "attention"])
-def test_texts_are_those_of_fairseq_generate(recogniser, checkpoint, corpora, decoding):
+def test_texts_match_fairseq_generate(recogniser, checkpoint, corpora, decoding):
     manifest = corpora / "asr" / "test.tsv"
     paths = [corpora / "asr" / f"{i}.wav" for i in range(8)]
     found = recogniser.transcribe(paths, decoding=decoding, batch_size=3)
     texts = [transcript.text for transcript in found]
-    assert texts == fairseqs_texts(checkpoint, manifest, decoding)
+    assert texts == fairseq_texts(checkpoint, manifest, decoding)
     assert len(set(texts)) >= 3
     assert [transcript.path for transcript in found] == [str(path) for path in paths]
 
 
-def test_a_search_without_an_end_has_one(recogniser, monkeypatch):
-    """A token a frame of the encoder, by the piece's own length, whatever shares the batch."""
+def test_hypothesis_length_is_limited_by_the_piece(recogniser, monkeypatch):
+    """One token per encoder frame of the piece itself, whatever else is in the batch."""
     pieces = [np.random.default_rng(n).normal(size=(n, 80)).astype(np.float32) for n in (90, 700)]
     with torch.no_grad():
         search = Search(recogniser.model, recogniser.task, SearchOptions(decoding="attention"))
-        search.longest = search.generator.max_len = 1000  # the model itself is for 30
-        never = recogniser.model.decoder.output_projection
-        monkeypatch.setattr(never, "forward", without_end(never.forward, search.dictionary.eos()))
+        search.longest = search.generator.max_len = 1000  # the model's own limit is 30
+        head = recogniser.model.decoder.output_projection
+        monkeypatch.setattr(head, "forward", without_eos(head.forward, search.dictionary.eos()))
         alone = [search.hypotheses([piece])[0]["tokens"] for piece in pieces]
         both = [hypothesis["tokens"] for hypothesis in search.hypotheses(pieces[::-1])][::-1]
-    assert [longest_text(frames) for frames in (1, 500, 501)] == [125, 125, 250]
+    assert [max_text_length(frames) for frames in (1, 500, 501)] == [125, 125, 250]
     assert [len(tokens) - 1 for tokens in alone] == [125, 250]
     assert all(torch.equal(a, b) for a, b in zip(alone, both, strict=True))
 
 
-def without_end(forward, eos: int):
-    """Logits of a decoder that never ends a sentence by itself."""
+def without_eos(forward, eos: int):
+    """Patch a decoder's output projection so that it never predicts EOS."""
 
     def patched(x):
         logits = forward(x)
@@ -78,15 +78,15 @@ def without_end(forward, eos: int):
     return patched
 
 
-def test_ctc_is_the_default(recogniser, corpora):
+def test_default_decoding_is_ctc(recogniser, corpora):
     path = corpora / "asr" / "7.wav"
     assert recogniser.transcribe(path) == recogniser.transcribe(path, decoding="ctc")
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("decoding", ["ctc", "attention"])
-def test_real_speech_in_any_batch(recogniser, real_data, decoding):
-    """Wav, flac, ogg, mp4 and mpg, 8 to 44.1 kHz, some cut into pieces."""
+def test_real_speech_is_independent_of_batch_size(recogniser, real_data, decoding):
+    """WAV, FLAC, Ogg, MP4 and MPEG files, 8 to 44.1 kHz, some cut into pieces."""
     patterns = {
         "fsdd": "**/*.wav",
         "librispeech/LibriSpeech/test-clean": "**/*.flac",
@@ -112,7 +112,7 @@ def test_real_speech_in_any_batch(recogniser, real_data, decoding):
                 assert x.confidence == pytest.approx(y.confidence, abs=1e-4)
 
 
-def test_pieces_follow_one_another(recogniser, tmp_path):
+def test_pieces_are_contiguous_and_independent(recogniser, tmp_path):
     path = write_audio(tmp_path / "a.wav", noise(11))
     transcript = recogniser.transcribe(path, longest=4)
     bounds = [(segment.start, segment.end) for segment in transcript.segments]
@@ -123,7 +123,7 @@ def test_pieces_follow_one_another(recogniser, tmp_path):
     times = [time for word in transcript.words for time in (word.start, word.end)]
     assert times == sorted(times)
     assert times[-1] > 8
-    # Each piece is heard as a clip of its own, and told when it was.
+    # Each piece is transcribed as a separate clip, with times in the recording.
     start, end = (round(time * RATE) for time in bounds[1])
     write_audio(tmp_path / "b.wav", read_waveform(str(path))[start:end])
     alone = recogniser.transcribe(tmp_path / "b.wav")
@@ -145,8 +145,8 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     assert peak < 20e6
 
 
-def test_what_has_no_speech(recogniser, tmp_path):
-    """Silence has no words; noise and 50 ms have a transcript, whatever it is."""
+def test_silence_noise_and_very_short_files(recogniser, tmp_path):
+    """Silence has no words; noise and a clip of 50 ms are transcribed without an error."""
     silence = recogniser.transcribe(write_audio(tmp_path / "a.wav", np.zeros(RATE)))
     assert (silence.text, silence.words, silence.duration) == ("", [], 1)
     short = recogniser.transcribe(write_audio(tmp_path / "b.wav", noise(0.05)))
@@ -156,8 +156,10 @@ def test_what_has_no_speech(recogniser, tmp_path):
         recogniser.transcribe(write_audio(tmp_path / "d.wav", noise(0.02)))
 
 
-def test_a_header_that_promises_too_little(recogniser, tmp_path, monkeypatch, capsys):
-    """As those of AAC do; the bar stays at its end."""
+def test_progress_bar_with_a_header_that_states_too_little(
+    recogniser, tmp_path, monkeypatch, capsys
+):
+    """As in AAC files; the progress bar stays at its end."""
     path = write_audio(tmp_path / "a.wav", noise(3))
     monkeypatch.setattr("mmpt_fairseq.transcription.model.duration", lambda _: 1.0)
     found = list(recogniser.transcribe_each([path] * 3, batch_size=1, progress=True))
@@ -165,8 +167,8 @@ def test_a_header_that_promises_too_little(recogniser, tmp_path, monkeypatch, ca
     assert "transcribed: 3 of 3 s 100%" in capsys.readouterr().err
 
 
-def test_sound_that_begins_after_the_pictures(recogniser, tmp_path, monkeypatch):
-    """In a file whose name FFmpeg would take for an address."""
+def test_times_of_audio_that_starts_after_the_video(recogniser, tmp_path, monkeypatch):
+    """In a file whose name FFmpeg would take for a URL."""
     write_video(tmp_path / "12:30.mkv", 90, audio=noise(2), late=1.5)
     monkeypatch.chdir(tmp_path)
     transcript = recogniser.transcribe("12:30.mkv", progress=True)
@@ -175,14 +177,14 @@ def test_sound_that_begins_after_the_pictures(recogniser, tmp_path, monkeypatch)
     assert transcript.duration == pytest.approx(3.5, abs=0.05)
 
 
-def test_a_pipe_is_refused_before_it_is_opened(tmp_path):
-    """Nobody writes into it, so that whoever opens it waits for ever."""
+def test_a_named_pipe_is_rejected_before_it_is_opened(tmp_path):
+    """Nothing writes to it, so opening it would block for ever."""
     os.mkfifo(tmp_path / "a.mp4")
     with pytest.raises(UnreadableClip, match="is a pipe or a device"):
         next(pieces(str(tmp_path / "a.mp4"), 20.0))
 
 
-def test_a_bad_file_among_good_ones(recogniser, tmp_path):
+def test_transcribe_each_continues_after_a_bad_file(recogniser, tmp_path):
     good = write_audio(tmp_path / "a.wav", noise(1))
     paths = [good, tmp_path / "missing.wav", tmp_path, good]
     first, missing, folder, last = recogniser.transcribe_each(paths)
@@ -194,7 +196,7 @@ def test_a_bad_file_among_good_ones(recogniser, tmp_path):
 
 
 @pytest.mark.parametrize("rate", [RATE, 44_100])
-def test_samples_are_heard_as_their_file(recogniser, tmp_path, rate):
+def test_samples_give_the_same_result_as_their_file(recogniser, tmp_path, rate):
     waveform = noise(23, rate=rate)
     whole = np.round(waveform * 32767).astype(np.int16)
     path = write_audio(tmp_path / "a.wav", whole, rate)
@@ -202,19 +204,19 @@ def test_samples_are_heard_as_their_file(recogniser, tmp_path, rate):
     for given in (whole, whole.astype(">i2"), whole / 32768, torch.from_numpy(whole / 32768)):
         found = recogniser.extract_features(given, rate=float(rate))
         np.testing.assert_allclose(found, expected, atol=1e-5)
-    heard = recogniser.transcribe(path)
+    transcript = recogniser.transcribe(path)
     alone = recogniser.transcribe(whole, rate=rate)
-    assert (alone.segments, alone.path) == (heard.segments, "samples 1")
+    assert (alone.segments, alone.path) == (transcript.segments, "samples 1")
     both = recogniser.transcribe([path, whole], rate=rate)
-    assert [t.segments for t in both] == 2 * [heard.segments]
+    assert [t.segments for t in both] == 2 * [transcript.segments]
     assert [t.path for t in both] == [str(path), "samples 2"]
     named = recogniser.transcribe(np.array([str(path)] * 2))
-    assert [t.segments for t in named] == 2 * [heard.segments]
+    assert [t.segments for t in named] == 2 * [transcript.segments]
     [each] = recogniser.transcribe_each(str(path))
-    assert each == heard
+    assert each == transcript
 
 
-def test_what_is_no_sound(recogniser):
+def test_invalid_audio_input_is_rejected(recogniser):
     wave = noise(1)
     for given, options, fault in (
         (wave, {}, "samples 1 need their rate in Hz"),
@@ -246,11 +248,13 @@ def test_what_is_no_sound(recogniser):
         recogniser.transcribe("/dev/null")
 
 
-def test_prefix_beam_search_is_as_sure_of_each_word_as_greedy_ctc(recogniser, corpora, monkeypatch):
-    """Where posteriors are so sharp that both find the same text, in the same frames."""
+def test_prefix_beam_search_gives_the_word_confidences_of_greedy_ctc(
+    recogniser, corpora, monkeypatch
+):
+    """With posteriors so peaked that both find the same text in the same frames."""
     head = recogniser.model.encoder.ctc_projection
-    vague = head.forward
-    monkeypatch.setattr(head, "forward", lambda x: 30 * vague(x))
+    forward = head.forward
+    monkeypatch.setattr(head, "forward", lambda x: 30 * forward(x))
     paths, agreed = [corpora / "asr" / f"{i}.wav" for i in range(8)], set()
     for path in paths:
         greedy, beam = (
@@ -264,19 +268,19 @@ def test_prefix_beam_search_is_as_sure_of_each_word_as_greedy_ctc(recogniser, co
     assert len(agreed) > 3
 
 
-def test_beside_other_processes(checkpoint, monkeypatch):
-    """A model that is loaded is not trained: each process of a launcher may have its own."""
+def test_load_ignores_world_size(checkpoint, monkeypatch):
+    """Loading is not training: each process of a launcher may load a model of its own."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert mmpt_fairseq.load(checkpoint).encoder
 
 
-def test_options_that_cannot_be(recogniser, tmp_path):
+def test_invalid_options_are_rejected(recogniser, tmp_path):
     faults = {
         "batch_size=0": {"batch_size": 0},
         "beam=0": {"beam": 0},
         "not between 1 s and the model's 60 s": {"longest": 61},
         "leave out the language de": {"language": "de"},
-        "0.5 is for the decoding joint; leave it out with ctc": {"ctc_weight": 0.5},
+        "0.5 applies to joint decoding; leave it out with ctc": {"ctc_weight": 0.5},
         "ctc_decoding_weight=1.5 is not between": {"ctc_weight": 1.5, "decoding": "joint"},
     }
     for fault, options in faults.items():
@@ -285,7 +289,7 @@ def test_options_that_cannot_be(recogniser, tmp_path):
 
 
 @torch.no_grad()
-def test_features_are_the_encoders(recogniser, tmp_path):
+def test_features_match_the_encoder(recogniser, tmp_path):
     path = str(write_audio(tmp_path / "a.wav", noise(1.5)))
     features = torch.from_numpy(normalise(read_filterbank(path)))[None]
     encoded = recogniser.encoder(features, torch.tensor([features.size(1)]), keep_layers=True)
@@ -301,15 +305,15 @@ def test_features_are_the_encoders(recogniser, tmp_path):
 
 
 @pytest.mark.parametrize("samples", [19.9 * RATE, 20.01 * RATE, 61.737 * RATE])
-def test_features_of_a_long_file_are_as_many_as_of_one_piece(recogniser, tmp_path, samples):
+def test_frame_count_of_a_long_file_matches_one_piece(recogniser, tmp_path, samples):
     waveform = noise(samples / RATE)
     path = write_audio(tmp_path / "a.wav", waveform)
     found = recogniser.extract_features(path, layer=0)
     assert len(found) == subsampled(num_frames(len(waveform)))
 
 
-def test_features_of_a_long_file_are_in_their_place(recogniser, tmp_path):
-    """Tones in silence throughout two minutes, each at the beginning of a frame."""
+def test_features_of_a_long_file_are_aligned_in_time(recogniser, tmp_path):
+    """Tones in two minutes of silence, each starting at a frame boundary."""
     waveform = np.zeros(130 * RATE, np.float32)
     begins = np.arange(140, 130 * 25 - 25, 183)  # frames, about 7 s apart
     tone = 0.3 * np.sin(2 * np.pi * 700 * np.arange(RATE // 2) / RATE)
@@ -318,22 +322,22 @@ def test_features_of_a_long_file_are_in_their_place(recogniser, tmp_path):
     found = recogniser.extract_features(write_audio(tmp_path / "a.wav", waveform), layer=0)
     assert len(found) == 130 * 25
     change = np.linalg.norm(np.diff(found, axis=0), axis=1)
-    heard = np.flatnonzero(change > 0.01 * change.max())
-    early = [begin - heard[heard >= begin - 6][0] for begin in begins]
-    # A state sees six filterbank frames of what is to come, each of which hears 25 ms: it is two
-    # states before the tone begins that the first one knows of it, and every time so.
+    changed = np.flatnonzero(change > 0.01 * change.max())
+    early = [begin - changed[changed >= begin - 6][0] for begin in begins]
+    # The lookahead of a state is six filterbank frames of 25 ms each, so the second state before
+    # each tone is the first one affected by it, in all cases.
     assert set(early) == {3}
 
 
-def test_stage_1_gives_features_and_no_text(stage_1, tmp_path):
+def test_stage_1_extracts_features_but_does_not_transcribe(stage_1, tmp_path):
     model = mmpt_fairseq.load(stage_1)
     path = write_audio(tmp_path / "a.wav", noise(1.5))
     assert model.extract_features(path).shape == (37, 16)
-    with pytest.raises(InputError, match="is of stage 1, which learns no text"):
+    with pytest.raises(InputError, match="is of stage 1, which does not learn text"):
         model.transcribe(path)
 
 
-def test_what_is_no_checkpoint(tmp_path):
+def test_load_rejects_other_files(tmp_path):
     (tmp_path / "text.pt").write_text("no checkpoint")
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
     for name in ("missing.pt", "text.pt", "other.pt"):

@@ -1,4 +1,4 @@
-"""Words, their times and confidences from what the CTC head says, frame by frame."""
+"""Words, times and confidences from the frame-wise output of the CTC head."""
 
 import math
 
@@ -10,16 +10,16 @@ from fairseq.dataclass.configs import GenerationConfig
 
 from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
-from mmpt_fairseq.transcription.search import Search, SearchOptions, grown
+from mmpt_fairseq.transcription.search import Search, SearchOptions, group_tokens
 from tests.helpers import speech_model, speech_task
 from tests.language_models import untrained_language_model
 
 SYMBOLS = ("▁", "a", "b", "c", "▁a", "ab")
-BLANK, SHARE = "<s>", 0.9  # the share of probability that each frame's label has
+BLANK, PROBABILITY = "<s>", 0.9  # probability of each frame's label
 
 
 class Pieces:
-    """SentencePiece's way of writing: a word starts where a piece starts with its mark."""
+    """Stand-in for SentencePiece: a word starts at a piece that starts with ``▁``."""
 
     @staticmethod
     def decode(text: str) -> str:
@@ -29,23 +29,23 @@ class Pieces:
 def scripted(
     labels: list[str], symbols: tuple[str, ...] = SYMBOLS, ctc_text: str = "target", **options
 ) -> Search:
-    """A search whose model's CTC head says ``labels[t]`` at frame t, whatever it hears."""
+    """A search whose model's CTC head outputs ``labels[t]`` at frame t for any input."""
     model, task = speech_model(symbols), speech_task(symbols)
     task.ctc_text = ctc_text
-    task.cfg.max_target_positions = 8  # an untrained decoder seldom ends by itself
+    task.cfg.max_target_positions = 8  # an untrained decoder seldom predicts EOS
     task.build_bpe = lambda _: Pieces()
     vocabulary = len(task.target_dictionary)
-    rest = math.log((1 - SHARE) / (vocabulary - 1))
+    rest = math.log((1 - PROBABILITY) / (vocabulary - 1))
     logits = torch.full((1, len(labels), vocabulary), rest)
     for time, label in enumerate(labels):
-        logits[0, time, task.target_dictionary.index(label)] = math.log(SHARE)
+        logits[0, time, task.target_dictionary.index(label)] = math.log(PROBABILITY)
     model.encoder.ctc_projection.register_forward_hook(
         lambda _, inputs, __: logits.expand(len(inputs[0]), -1, -1)
     )
     return Search(model, task, SearchOptions(**options))
 
 
-def heard(labels: list[str], **kwargs):
+def decoded_words(labels: list[str], **kwargs):
     features = np.zeros((4 * len(labels), 80), np.float32)
     [words] = scripted(labels, **kwargs)([features])
     return words
@@ -54,9 +54,9 @@ def heard(labels: list[str], **kwargs):
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        # characters: the mark of a space belongs to no word
+        # characters: the space symbol belongs to no word
         ("▁ a a _ b _ ▁ _ c", [("ab", 1, 5), ("c", 8, 9)]),
-        # subwords: the mark is part of the piece
+        # subwords: the space symbol is part of the piece
         ("_ ▁a _ ab c _ ▁a _", [("aabc", 1, 5), ("a", 6, 7)]),
         ("_ _ ▁ _ ▁ _", []),
         ("_ _ _", []),
@@ -67,16 +67,16 @@ def heard(labels: list[str], **kwargs):
 )
 def test_words_and_times(labels, expected):
     labels = [BLANK if label == "_" else label for label in labels.split()]
-    words = heard(labels)
+    words = decoded_words(labels)
     assert [word.text for word in words] == [text for text, _, _ in expected]
     for word, (_, start, end) in zip(words, expected, strict=True):
         assert word.start == pytest.approx(0.04 * start)
         assert word.end == pytest.approx(0.04 * end)
-        assert word.confidence == pytest.approx(SHARE, abs=1e-5)
+        assert word.confidence == pytest.approx(PROBABILITY, abs=1e-5)
 
 
-def test_words_of_a_long_text_are_those_of_its_beginnings():
-    """Spelling no more than the last words for each token: against all that came before."""
+def test_group_tokens_matches_detokenising_every_prefix():
+    """Although it detokenises only the last words for each token."""
     rng = np.random.default_rng(0)
     for symbols in (
         ["\u2581", "a", "b"],
@@ -86,44 +86,44 @@ def test_words_of_a_long_text_are_those_of_its_beginnings():
         tokens = rng.choice(symbols, 60).tolist()
         lengths = []
 
-        def spell(begin, end, tokens=tokens, lengths=lengths):
+        def detokenise(begin, end, tokens=tokens, lengths=lengths):
             lengths.append(end - begin)
             return Pieces.decode(" ".join(tokens[begin:end])).split()
 
-        found = grown(len(tokens), spell)
-        assert [text for text, _ in found] == spell(0, len(tokens))
+        found = group_tokens(len(tokens), detokenise)
+        assert [text for text, _ in found] == detokenise(0, len(tokens))
         expected, before = [[] for _ in found], []
-        for place in range(len(tokens)):
-            after = spell(0, place + 1)
-            begun = range(len(before), len(after)) or range(len(after) - 1, len(after))
-            for word in begun if after != before else ():
-                expected[word].append(place)
+        for index in range(len(tokens)):
+            after = detokenise(0, index + 1)
+            extended = range(len(before), len(after)) or range(len(after) - 1, len(after))
+            for word in extended if after != before else ():
+                expected[word].append(index)
             before = after
-        assert [places for _, places in found] == expected
+        assert [indices for _, indices in found] == expected
         assert max(lengths[: len(tokens)]) < 40
 
 
-def test_bytes_that_are_white_space_together_end_no_word_and_begin_none():
-    """Two bytes of U+3000 are signs of their own, the third makes them a space."""
+def test_byte_tokens_that_form_white_space_belong_to_no_word():
+    """The first two bytes of U+3000 decode to characters, all three to a space."""
     steps = {1: ["a"], 2: ["a", "?"], 3: ["a", "??"], 4: ["a"], 5: ["a", "b"]}
-    assert grown(5, lambda begin, end: steps[end]) == [("a", [0]), ("b", [4])]
+    assert group_tokens(5, lambda begin, end: steps[end]) == [("a", [0]), ("b", [4])]
 
 
-def test_what_the_vocabulary_lacks_is_shown_and_padding_is_not_written():
-    assert [word.text for word in heard(["a", "▁", "<unk>", "<pad>", "b"])] == ["a", "⁇b"]
+def test_unknown_tokens_are_shown_and_padding_is_dropped():
+    assert [word.text for word in decoded_words(["a", "▁", "<unk>", "<pad>", "b"])] == ["a", "⁇b"]
 
 
-def test_a_ctc_head_that_never_learnt_is_not_the_default():
+def test_an_untrained_ctc_head_is_not_the_default():
     task = speech_task(SYMBOLS)
     task.ctc_learnt = False
     search = Search(speech_model(SYMBOLS), task, SearchOptions())
     assert not search.aligns
     assert task.cfg.decoding == "attention"
-    with pytest.raises(InputError, match="never learnt"):
+    with pytest.raises(InputError, match="was not trained"):
         Search(speech_model(SYMBOLS), task, SearchOptions(decoding="ctc"))
 
 
-def test_confidence_is_the_geometric_mean():
+def test_word_confidence_is_the_geometric_mean():
     search = scripted(["a", "b", "▁", "c"])
     a, b, c = (search.dictionary.index(symbol) for symbol in "abc")
     hypothesis = {
@@ -133,10 +133,10 @@ def test_confidence_is_the_geometric_mean():
     first, second = search.words(hypothesis)
     assert first.confidence == pytest.approx(math.sqrt(0.5 * 0.25))
     assert second.confidence == pytest.approx(0.8)
-    assert first.start is first.end is None  # this search told no frames
+    assert first.start is first.end is None  # this hypothesis has no frames
 
 
-def test_languages():
+def test_language_selects_the_tag_of_the_hypothesis():
     tagged = ("▁", "a", "<lang:de>", "<lang:it>")
     with pytest.raises(InputError, match="several languages; choose one of de, it"):
         scripted(["a"], symbols=tagged)
@@ -152,17 +152,17 @@ def test_languages():
     assert started[0].tolist() == [[search.dictionary.index("<lang:it>")]] * 2
 
 
-def test_a_ctc_head_takes_no_language():
-    """It would write the same whatever it is asked for, so that the decoder is the default."""
+def test_language_is_rejected_for_ctc():
+    """It could not affect the output, so the decoder is the default."""
     tagged = ("▁", "a", "<lang:de>", "<lang:it>")
     for decoding in ("ctc", "ctc_beam"):
         with pytest.raises(InputError, match="leave out the language it or the decoding ctc"):
             scripted(["a"], symbols=tagged, language="it", decoding=decoding)
-        assert heard(["▁", "a"], symbols=tagged, decoding=decoding)[0].text == "a"
+        assert decoded_words(["▁", "a"], symbols=tagged, decoding=decoding)[0].text == "a"
     assert hasattr(scripted(["a"], symbols=tagged, language="it").generator, "beam_size")
 
 
-def test_a_head_that_aligns_the_source_knows_no_times_of_a_translation():
+def test_a_ctc_head_for_the_source_gives_no_times_for_a_translation():
     search = scripted(["a", "b"], ctc_text="source")
     assert hasattr(search.generator, "beam_size")  # the decoder's
     tokens = [search.dictionary.index("a"), search.dictionary.eos()]
@@ -175,11 +175,12 @@ def test_a_head_that_aligns_the_source_knows_no_times_of_a_translation():
     search.generator.generate = written
     [[word]] = search([np.zeros((8, 80), np.float32)])
     assert (word.text, word.start, word.end) == ("a", None, None)
-    assert heard(["a", "b"], ctc_text="source", decoding="ctc")[0].text == "ab"  # the transcript
+    # If selected, CTC gives the transcript.
+    assert decoded_words(["a", "b"], ctc_text="source", decoding="ctc")[0].text == "ab"
 
 
-def test_other_searches_get_their_times_from_the_ctc_head():
-    """What the decoder writes, it is placed where the head sees it; nowhere if it cannot fit."""
+def test_attention_hypotheses_are_aligned_by_the_ctc_head():
+    """Words have no times if the tokens do not fit into the frames."""
     labels = [BLANK, "a", "a", BLANK, "b", BLANK, "▁", BLANK, "c", BLANK]
     search = scripted(labels, decoding="attention")
     tokens = [search.dictionary.index(symbol) for symbol in ("a", "b", "▁", "c")]
@@ -187,19 +188,19 @@ def test_other_searches_get_their_times_from_the_ctc_head():
         "tokens": torch.tensor([*tokens, search.dictionary.eos()]),
         "positional_scores": torch.zeros(5),
     }
-    _write(search, hypothesis)
+    _patch_generator(search, hypothesis)
     [[first, second]] = search([np.zeros((40, 80), np.float32)])
     assert (first.text, second.text) == ("ab", "c")
     times = [first.start, first.end, second.start, second.end]
     assert times == pytest.approx([0.04, 0.2, 0.32, 0.36])
     short = scripted(["a", "b"], decoding="attention")
-    _write(short, hypothesis)
+    _patch_generator(short, hypothesis)
     [words] = short([np.zeros((8, 80), np.float32)])
     assert [(word.start, word.end) for word in words] == [(None, None)] * 2
 
 
-def _write(search: Search, hypothesis: dict) -> None:
-    """Have fairseq's search find this, whatever it hears."""
+def _patch_generator(search: Search, hypothesis: dict) -> None:
+    """Make fairseq's search return ``hypothesis`` for any input."""
 
     def generate(models: list, sample: dict, **_) -> list[list[dict]]:
         search.generator.model.forward_encoder(sample["net_input"])
@@ -209,8 +210,8 @@ def _write(search: Search, hypothesis: dict) -> None:
 
 
 @pytest.mark.parametrize("decoding", ["attention", "joint", "ctc", "ctc_beam", "fusion"])
-def test_nothing_is_encoded_twice(decoding, tmp_path):
-    """Times and confidences come from what the search has encoded."""
+def test_each_batch_is_encoded_once(decoding, tmp_path):
+    """Times and confidences use the encoder outputs of the search."""
     options = {"decoding": decoding}
     if decoding == "fusion":
         (tmp_path / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in SYMBOLS))
@@ -224,33 +225,33 @@ def test_nothing_is_encoded_twice(decoding, tmp_path):
         assert len(passes) == batches
 
 
-def test_without_a_ctc_head_attention_is_the_default():
+def test_attention_is_the_default_without_a_ctc_head():
     model, task = speech_model(ctc=False), speech_task()
     assert hasattr(Search(model, task, SearchOptions()).generator, "beam_size")
     with pytest.raises(InputError, match="has no CTC head"):
         Search(model, task, SearchOptions(decoding="ctc"))
 
 
-def test_a_language_model_changes_words_by_its_weight(tmp_path):
-    """Without weight text, times and confidences are those of CTC's own beam search."""
+def test_language_model_weight_changes_the_words(tmp_path):
+    """With weight 0, text, times and confidences match CTC prefix beam search."""
     (tmp_path / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in SYMBOLS))
     untrained_language_model(tmp_path, tmp_path / "lm.pt")
     labels = ["▁", "a", "a", BLANK, "b", BLANK, "▁", BLANK, "c", BLANK]
     fusion = {"lm_path": str(tmp_path / "lm.pt")}
-    plain = heard(labels, decoding="ctc_beam")
+    plain = decoded_words(labels, decoding="ctc_beam")
     assert [word.text for word in plain] == ["ab", "c"]
-    with_none = heard(labels, lm_weight=0.0, **fusion)
+    with_none = decoded_words(labels, lm_weight=0.0, **fusion)
     assert [(w.text, w.start, w.end) for w in with_none] == [
         (w.text, w.start, w.end) for w in plain
     ]
     for ours, theirs in zip(with_none, plain, strict=True):
         assert ours.confidence == pytest.approx(theirs.confidence, rel=1e-5)
-    assert [w.text for w in heard(labels, lm_weight=20.0, **fusion)] != ["ab", "c"]
-    assert heard([BLANK] * 6, lm_weight=5.0, **fusion) == []  # silence stays silent
+    assert [w.text for w in decoded_words(labels, lm_weight=20.0, **fusion)] != ["ab", "c"]
+    assert decoded_words([BLANK] * 6, lm_weight=5.0, **fusion) == []  # no words in silence
 
 
-def test_a_language_model_does_not_make_the_recogniser_less_sure(tmp_path):
-    """One that finds all tokens alike finds the same words, each with the same confidence."""
+def test_language_model_scores_are_excluded_from_confidences(tmp_path):
+    """A uniform language model changes neither words nor confidences."""
     (tmp_path / "dict.txt").write_text("".join(f"{symbol} 1\n" for symbol in SYMBOLS))
     model = untrained_language_model(tmp_path, tmp_path / "lm.pt")
     state = load_checkpoint(tmp_path / "lm.pt")
@@ -258,14 +259,14 @@ def test_a_language_model_does_not_make_the_recogniser_less_sure(tmp_path):
     torch.save(state, tmp_path / "lm.pt")
     labels = ["▁", "a", BLANK, "b", BLANK, "▁", "c", BLANK]
     for decoding in ("joint", "attention", "ctc_beam"):
-        plain = heard(labels, decoding=decoding, beam=2)
-        told = heard(labels, decoding=decoding, beam=2, lm_path=str(tmp_path / "lm.pt"))
-        assert [word.text for word in told] == [word.text for word in plain]
-        for ours, theirs in zip(told, plain, strict=True):
+        plain = decoded_words(labels, decoding=decoding, beam=2)
+        fused = decoded_words(labels, decoding=decoding, beam=2, lm_path=str(tmp_path / "lm.pt"))
+        assert [word.text for word in fused] == [word.text for word in plain]
+        for ours, theirs in zip(fused, plain, strict=True):
             assert ours.confidence == pytest.approx(theirs.confidence, rel=1e-4)
 
 
-def test_the_weight_of_ctc_holds_for_one_search():
+def test_ctc_weight_applies_to_one_search_only():
     search = scripted(["a", "b"], decoding="joint", ctc_weight=0.9)
     assert search.generator.model.weight == 0.9
     model, task = speech_model(SYMBOLS), speech_task(SYMBOLS)
@@ -277,24 +278,24 @@ def test_the_weight_of_ctc_holds_for_one_search():
     assert weights == [0.9, task.cfg.ctc_decoding_weight]
 
 
-def test_what_ctc_has_no_place_for_is_told(caplog):
+def test_options_that_ctc_ignores_are_warned_of(caplog):
     task, model = speech_task(), speech_model()
     task.cfg.decoding, task.cfg.results_path = "ctc_beam", None
     task.build_generator([model], GenerationConfig(max_len_b=1000))
-    assert "is not changed by" not in caplog.text
+    assert "ignores" not in caplog.text
     task.build_generator([model], GenerationConfig(lenpen=0, sampling=True))
-    assert "--decoding ctc_beam is not changed by --lenpen, --sampling" in caplog.text
+    assert "--decoding ctc_beam ignores --lenpen, --sampling" in caplog.text
     assert "--nbest" not in caplog.text
     task.build_generator([model], GenerationConfig(nbest=5))
     assert "--nbest" not in caplog.text
     task.build_generator([model], GenerationConfig(nbest=6))
-    assert "--nbest 6 is more than --beam 5 keeps" in caplog.text
+    assert "--nbest 6 exceeds --beam 5" in caplog.text
     task.cfg.decoding, task.cfg.ctc_decoding_weight, task.cfg.decodes_with = "ctc", 0.9, None
-    task.build_generator([model], GenerationConfig())  # in training it is for later decodes
+    task.build_generator([model], GenerationConfig())  # in training it is set for later decodes
     assert "--ctc-decoding-weight" not in caplog.text
     task.cfg.decodes_with = "some.pt"
     task.build_generator([model], GenerationConfig(beam=50))
-    assert "--decoding ctc is not changed by --beam" in caplog.text
+    assert "--decoding ctc ignores --beam" in caplog.text
     assert "--decoding ctc is not changed by --ctc-decoding-weight" in caplog.text
 
 
@@ -307,13 +308,13 @@ def test_what_ctc_has_no_place_for_is_told(caplog):
         ({}, "greedy", "choose one of .*'ctc_beam'"),
     ],
 )
-def test_searches_that_cannot_be_raise(options, decoding, fault):
+def test_decodings_the_model_does_not_support_are_rejected(options, decoding, fault):
     with pytest.raises(InputError, match=fault):
         Search(speech_model(**options), speech_task(), SearchOptions(decoding=decoding))
 
 
-def test_sentencepiece_marks_words_like_the_stand_in(tmp_path):
-    """The stand-in above against the real thing, on pieces that it can make."""
+def test_stand_in_decodes_like_sentencepiece(tmp_path):
+    """The stand-in above against SentencePiece itself."""
     import io
 
     import sentencepiece
