@@ -48,7 +48,7 @@ _local = threading.local()  # `start`: how this thread starts commands
 
 
 @contextlib.contextmanager
-def exit_in_a_sentence() -> Iterator[None]:
+def exit_with_one_line() -> Iterator[None]:
     """End an example with a one-line message on bad input, Ctrl-C or SIGTERM.
 
     SIGTERM is handled like Ctrl-C; otherwise the commands that were started would keep running.
@@ -73,7 +73,7 @@ def popen(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.
     )
 
 
-def side_by_side(
+def run_parallel(
     steps: Sequence[Callable[[], Result]],
     jobs: int,
     start: Callable[[Sequence[str], Mapping[str, str]], subprocess.Popen] = popen,

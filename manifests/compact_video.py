@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from manifests.common import atomic_path, parallel_stream, remove_stale
-from manifests.container import picture_converter, video_stream
+from manifests.container import frame_converter, video_stream
 from manifests.errors import command_line
 
 SMALL_SIDE = 256
@@ -128,7 +128,7 @@ def _transcode(source, target, small_side: int) -> None:
     coded = target.add_stream("libx264", rate=rate, options=options)
     coded.width, coded.height, coded.pix_fmt = width, height, "yuv420p"
     coded.gop_size, coded.max_b_frames = KEY_EVERY, 0
-    count, convert = 0, picture_converter()
+    count, convert = 0, frame_converter()
     for frame in source.decode(stream):
         if not count and frame.rotation:
             coded.set_display_rotation(frame.rotation)

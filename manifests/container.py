@@ -41,7 +41,7 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     return next((s for s in container.streams.video if not s.disposition & cover), None)
 
 
-def picture_converter() -> Callable[..., VideoFrame]:
+def frame_converter() -> Callable[..., VideoFrame]:
     """A converter for the frames of one video: ``VideoFrame.reformat`` with the frame first.
 
     Since PyAV 17, each frame would otherwise set up its own conversion, with as many threads as
@@ -66,7 +66,7 @@ def sound_begins(container: InputContainer, audio: AudioStream | None) -> float:
     return max(0.0, float((audio.start_time or 0) * audio.time_base) - beginning(container))
 
 
-class SoundClock:
+class AudioClock:
     """Counts the samples of an audio track frame by frame, with silence for missing packets.
 
     Args:

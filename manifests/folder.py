@@ -50,10 +50,32 @@ from manifests.splits import FOLDERS, role_of
 from manifests.tables import Placed, describe, read_table, table_candidates
 from manifests.text import clean, plain, spoken
 
-SOUND = {*SOUNDFILE_SUFFIXES, ".m4a", ".aac", ".wma", ".ac3", ".amr", ".caf", ".mka", ".weba"}
-SOUND |= {".mp2", ".m4b", ".au", ".w64", ".sph", ".wv", ".ape"}
-VIDEO = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp"}
-VIDEO |= {".ts", ".mts", ".m2ts", ".ogv", ".vob"}
+AUDIO_SUFFIXES = {
+    *SOUNDFILE_SUFFIXES,
+    ".m4a",
+    ".aac",
+    ".wma",
+    ".ac3",
+    ".amr",
+    ".caf",
+    ".mka",
+    ".weba",
+}
+AUDIO_SUFFIXES |= {".mp2", ".m4b", ".au", ".w64", ".sph", ".wv", ".ape"}
+VIDEO_SUFFIXES = {
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".flv",
+    ".wmv",
+    ".3gp",
+}
+VIDEO_SUFFIXES |= {".ts", ".mts", ".m2ts", ".ogv", ".vob"}
 OTHERS = {"", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".md", ".xml", ".html", ".pdf", ".log"}
 OTHERS |= {".jpg", ".jpeg", ".png", ".gif", ".nfo", ".yaml", ".zip"}
 
@@ -197,13 +219,13 @@ def recordings(folder: Path) -> Iterator[Recording]:
         texts: dict[str, Path] = {}
         for name in sorted(files):
             path = Path(parent, name)
-            if path.suffix.lower() in SOUND | VIDEO and not name.startswith("."):
+            if path.suffix.lower() in AUDIO_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
                 named.setdefault(path.stem, []).append(path)
             elif path.suffix.lower() in SUFFIXES:
                 texts[path.stem + path.suffix.lower()] = path
         for paths in named.values():
-            videos = [p for p in paths if p.suffix.lower() in VIDEO]
-            audio_files = [p for p in paths if p.suffix.lower() in SOUND]
+            videos = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES]
+            audio_files = [p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES]
             yield Recording((audio_files or videos)[0], videos[0] if videos else None, texts)
             # A third file of the same name is reported as a duplicate.
             for path in [*audio_files[1:], *videos[1:]]:
@@ -212,7 +234,7 @@ def recordings(folder: Path) -> Iterator[Recording]:
 
 def _report_ignored(folder: Path) -> None:
     """Report the suffixes under a folder that are of no known kind of file."""
-    known = SOUND | VIDEO | {*SUFFIXES, *OTHERS}
+    known = AUDIO_SUFFIXES | VIDEO_SUFFIXES | {*SUFFIXES, *OTHERS}
     names = (name for _, _, files in os.walk(folder) for name in files)
     suffixes = (Path(name).suffix.lower() for name in names if not name.startswith("."))
     others = Counter(suffix for suffix in suffixes if suffix not in known)

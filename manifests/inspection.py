@@ -92,7 +92,7 @@ def _video_alone(candidate: Candidate, limits: Limits) -> tuple[Candidate, Recor
     has none if the video cannot be used.
     """
     found = inspect(candidate.video, limits.decode, timed=True)
-    if found.fault or not found.pictures:
+    if found.fault or not found.video_frames:
         return candidate, Recording(fault=found.fault)
     begins, ends = found.times[0], found.times[-1]
     track = Recording(SAMPLE_RATE, round((ends - begins) * SAMPLE_RATE), audio_start=begins)
@@ -177,12 +177,12 @@ def _part(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
 
 def _with_video(candidate: Candidate, measured: Measured, limits: Limits) -> Measured:
     found = inspect(candidate.video, limits.decode, _is_part(candidate))
-    if found.fault or not found.pictures:
+    if found.fault or not found.video_frames:
         if candidate.video_optional:
             return measured
         reason, detail = found.fault or (NO_VIDEO, "")
         return Measured(reason=reason, detail=detail)
-    video, count = candidate.video, found.pictures
+    video, count = candidate.video, found.video_frames
     if _is_part(candidate):
         first = _frame_at(found, candidate.start)
         if first == count and candidate.video_optional:

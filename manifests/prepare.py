@@ -38,8 +38,8 @@ from manifests.journal import (
     read_settings,
 )
 from manifests.recipe import Recipe, parse
+from manifests.reporting import report
 from manifests.splits import checked_split
-from manifests.telling import report
 
 CHUNK = 32  # clips per task of a worker
 SAME_RECORDING = 512  # limit for segments of one recording

@@ -25,7 +25,7 @@ from manifests.candidate import MISSING, NO_AUDIO, UNREADABLE
 from manifests.container import (
     MP4,
     TOLERANCE,
-    SoundClock,
+    AudioClock,
     beginning,
     open_container,
     sound_begins,
@@ -44,7 +44,7 @@ class Recording:
         rate: samples per second, 0 without audio.
         samples: number of samples at that rate.
         audio_start: start of the audio, in seconds after the start of the recording.
-        pictures: number of video frames, 0 without video.
+        video_frames: number of video frames, 0 without video.
         times: if requested, the time in seconds at which each frame appears, followed by the end of
             the last one.
         cut_off: what is missing of the length in the header, if all before it can be read.
@@ -54,7 +54,7 @@ class Recording:
     rate: int = 0
     samples: int = 0
     audio_start: float = 0.0
-    pictures: int = 0
+    video_frames: int = 0
     times: array = field(default_factory=lambda: array("d"))
     cut_off: str = ""
     fault: tuple[str, str] | None = None
@@ -153,7 +153,7 @@ def _container(path: str, decode: bool, timed: bool) -> Recording:
                 found = _checked(_by_decoding(container, audio, video), found)
     except Exception as error:  # PyAV raises many types on damaged files: all mean a bad file
         return Recording(fault=(UNREADABLE, _one_line(error)))
-    if (audio and not found.samples) or (video and not found.pictures):
+    if (audio and not found.samples) or (video and not found.video_frames):
         return Recording(fault=(UNREADABLE, "a track without samples or frames"))
     return found
 
@@ -166,10 +166,10 @@ def _checked(decoded: Recording, index: Recording | None) -> Recording:
     """
     if index is not None:
         lost = index.samples - decoded.samples
-        if lost > TOLERANCE * index.rate or decoded.pictures < index.pictures:
+        if lost > TOLERANCE * index.rate or decoded.video_frames < index.video_frames:
             raise ValueError(
-                f"{decoded.samples} of {index.samples} samples and {decoded.pictures} of "
-                f"{index.pictures} video frames can be decoded"
+                f"{decoded.samples} of {index.samples} samples and {decoded.video_frames} of "
+                f"{index.video_frames} video frames can be decoded"
             )
     return decoded
 
@@ -231,7 +231,7 @@ def _by_decoding(container, audio, video) -> Recording:
     for stream in (audio, video):
         if stream:
             stream.thread_type = "NONE"  # the workers already run in parallel
-    clock = SoundClock(audio.rate if audio else 0)  # the rate of its first frame
+    clock = AudioClock(audio.rate if audio else 0)  # the rate of its first frame
     zero = beginning(container)
     for frame in container.decode([s for s in (audio, video) if s]):
         if hasattr(frame, "samples"):

@@ -84,18 +84,18 @@ def manifests_in(folder: Path) -> list[Path]:
     return found
 
 
-def open_manifests(folders: Iterable[Path], silent: bool = True) -> list[Manifest]:
+def open_manifests(folders: Iterable[Path], allow_video_only: bool = True) -> list[Manifest]:
     """Open the manifests of several folders, to be rewritten.
 
     Args:
-        silent: accept rows with video alone.
+        allow_video_only: accept rows with video alone.
 
     Raises:
         InputError: as for :func:`manifests_in`; or columns would be lost.
     """
     found = []
     for path in (path for folder in folders for path in manifests_in(folder)):
-        manifest = Manifest(path, silent=silent)
+        manifest = Manifest(path, allow_video_only=allow_video_only)
         unknown = [name for name in manifest.columns if name not in COLUMNS]
         if unknown:
             raise InputError(

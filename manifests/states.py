@@ -50,7 +50,7 @@ def store_states(
         InputError: no manifests, no encoder in the checkpoint, ``out`` holds another encoder's
             states, or the data's config has SpecAugment and ``without_specaugment`` is false.
     """
-    manifests = open_manifests([data], silent=False)
+    manifests = open_manifests([data], allow_video_only=False)
     config = _config(data, without_specaugment)
     encoder = mmpt_fairseq.load(checkpoint, device).encoder
     states = StoredStates(str(checkpoint), encoder_digest(encoder))
@@ -64,12 +64,12 @@ def store_states(
     for manifest in manifests:
         stored = out / manifest.path.name
         if stored.is_file():
-            take_texts(manifest, Manifest(stored))
+            copy_texts(manifest, Manifest(stored))
         else:
             store_split(manifest, out, partial(last_states, encoder, manifest))
 
 
-def take_texts(manifest: Manifest, stored: Manifest) -> None:
+def copy_texts(manifest: Manifest, stored: Manifest) -> None:
     """Rewrite a stored manifest with the current texts of its source.
 
     Raises:

@@ -14,7 +14,7 @@ import numpy as np
 
 from manifests.common import atomic_path
 from manifests.errors import InputError
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.audio import FRAMES_PER_SECOND
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform, split_slice, to_flac
@@ -60,8 +60,8 @@ class Tally:
         """The statistics as written to ``summary.json``."""
         return {
             "clips": self.clips,
-            "hours": round(self.frames / FRAMES_A_SECOND / 3600, 4),
-            "longest_seconds": self.longest / FRAMES_A_SECOND,
+            "hours": round(self.frames / FRAMES_PER_SECOND / 3600, 4),
+            "longest_seconds": self.longest / FRAMES_PER_SECOND,
             "with_video": self.with_video,
             "without_sound": self.without_sound,
             "speakers": self.speakers,
@@ -87,7 +87,7 @@ def write_summary(out: Path, command: str, tallies: dict[str, Tally], checks: di
         "name": out.name,
         "command": command,
         "clips": clips,
-        "hours": round(sum(t.frames for t in tallies.values()) / FRAMES_A_SECOND / 3600, 4),
+        "hours": round(sum(t.frames for t in tallies.values()) / FRAMES_PER_SECOND / 3600, 4),
         "left_out_share": left_out / (clips + left_out),
         **checks,
         "splits": splits,
@@ -116,11 +116,11 @@ def render(summary: dict, figure: str, clips: list[dict]) -> str:
 
 def histogram(tallies: dict[str, Tally]) -> str:
     """Histogram of clip lengths in each split, as SVG."""
-    from mmpt_fairseq.report.figures import COLOURS, drawing, to_picture
+    from mmpt_fairseq.report.figures import COLOURS, styled_figure, to_svg
 
-    longest = max(t.longest for t in tallies.values()) / FRAMES_A_SECOND
+    longest = max(t.longest for t in tallies.values()) / FRAMES_PER_SECOND
     edges = np.linspace(0, max(longest, 0.1), BINS + 1)
-    with drawing(7.0, 2.4) as figure:
+    with styled_figure(7.0, 2.4) as figure:
         axes = figure.subplots()
         for i, (split, tally) in enumerate(tallies.items()):
             lengths = np.array(list(tally.tenths), dtype=float) / 10
@@ -132,14 +132,14 @@ def histogram(tallies: dict[str, Tally]) -> str:
         axes.set_xlabel("seconds")
         axes.set_ylabel("clips")
         axes.legend(frameon=False)
-        return to_picture(figure, "clips by their length in seconds").inline
+        return to_svg(figure, "clips by their length in seconds").inline
 
 
 def examples(out: Path, splits: list[str]) -> list[dict]:
     """A few clips to show: evenly spaced ones of the first split and one of each other split."""
     shown = []
     for i, split in enumerate(splits[:EXAMPLES]):
-        manifest = Manifest(out / f"{split}.tsv", silent=True)
+        manifest = Manifest(out / f"{split}.tsv", allow_video_only=True)
         wanted = max(1, EXAMPLES - len(splits) + 1) if i == 0 else 1
         rows = np.linspace(0, len(manifest) - 1, min(wanted, len(manifest))).round().astype(int)
         shown += [_example(manifest, split, int(row)) for row in rows]
@@ -151,7 +151,7 @@ def _example(manifest: Manifest, split: str, row: int) -> dict:
         "id": manifest.column("id")[row],
         "split": split,
         "text": manifest.column("tgt_text")[row],
-        "seconds": manifest.n_frames[row] / FRAMES_A_SECOND,
+        "seconds": manifest.n_frames[row] / FRAMES_PER_SECOND,
         "audio": "",
         "frame": "",
         "why_not": "",

@@ -49,7 +49,7 @@ def numbered_frame(number: int, size: int = 64) -> np.ndarray:
     return np.repeat(255 * cells[..., None], 3, axis=2).astype(np.uint8)
 
 
-def picture_number(frame: np.ndarray) -> int:
+def frame_number(frame: np.ndarray) -> int:
     """Decode the number written by :func:`numbered_frame`, also after lossy coding."""
     cell = len(frame) // 4
     means = frame.reshape(4, cell, 4, cell, 3).mean((1, 3, 4)).ravel()

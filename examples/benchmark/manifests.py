@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 
 from manifests.candidate import Candidate
-from manifests.folder import SOUND, VIDEO
+from manifests.folder import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from manifests.recording import inspect
 
 MAX_FILES = 400  # of each type
@@ -36,12 +36,15 @@ def inspection(folder: Path) -> dict[str, dict[str, float]]:
     """Suffix -> files per second and speed relative to real time, of readable files."""
     by_suffix: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
-        if path.suffix in SOUND | VIDEO and len(by_suffix[path.suffix]) < MAX_FILES:
+        if (
+            path.suffix in AUDIO_SUFFIXES | VIDEO_SUFFIXES
+            and len(by_suffix[path.suffix]) < MAX_FILES
+        ):
             by_suffix[path.suffix].append(path)
     figures = {}
     for suffix, paths in by_suffix.items():
         figures[suffix] = _inspection_speed(paths, timed=False)
-        if suffix in VIDEO:
+        if suffix in VIDEO_SUFFIXES:
             figures[f"{suffix}, in segments"] = _inspection_speed(paths, timed=True)
     return figures
 

@@ -69,7 +69,7 @@ def main() -> None:
     with command_line():
         if args.clips < 1:
             raise InputError(f"--clips {args.clips} must be at least 1")
-        manifest = Manifest(args.manifest, silent=True)
+        manifest = Manifest(args.manifest, allow_video_only=True)
         rows = np.linspace(0, len(manifest) - 1, min(args.clips, len(manifest))).round()
         rows = sorted({int(row) for row in rows})
         elapsed = read_times(manifest, rows, args)

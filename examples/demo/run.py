@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from examples.demo.table import results, table
-from examples.stages import decode, exit_in_a_sentence, run_step, side_by_side, train
+from examples.stages import decode, exit_with_one_line, run_parallel, run_step, train
 from manifests.common import atomic_path
 
 CONFIG = Path("examples/demo/config")
@@ -252,7 +252,7 @@ def run(demo: Demo, recognisers: dict[str, Recogniser], seeds: Sequence[int], jo
     """Run every step that has not finished yet; return the results."""
     demo.generate_corpus()
     for level in levels(demo, recognisers, seeds):
-        side_by_side(level, jobs)
+        run_parallel(level, jobs)
     return results(demo, recognisers, seeds)
 
 
@@ -315,7 +315,7 @@ def main() -> None:
         "ablations": lambda: ablations(language, sizes),
     }[compare]()
     started = time.monotonic()
-    with exit_in_a_sentence():
+    with exit_with_one_line():
         found = run(Demo(out, sizes, language, overrides), chosen, seeds, jobs)
     with atomic_path(out / "results.json") as partial_file:
         partial_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -31,7 +31,7 @@ from examples.finetuning import origin
 from examples.finetuning.origin import Origin
 from examples.finetuning.table import Tables
 from examples.mboshi.systems import NEVER
-from examples.stages import decode, exit_in_a_sentence, side_by_side, train
+from examples.stages import decode, exit_with_one_line, run_parallel, train
 from manifests.common import atomic_path
 from manifests.errors import InputError
 from manifests.repoint import rows
@@ -250,13 +250,13 @@ def run(comparison: Comparison, chosen: dict[str, System], seeds: Sequence[int],
     """Run every step that has not finished yet."""
     comparison.prepare()
     if any(system.start == "continued" for system in chosen.values()):
-        side_by_side([partial(comparison.continue_midtraining, seed) for seed in seeds], jobs)
+        run_parallel([partial(comparison.continue_midtraining, seed) for seed in seeds], jobs)
     steps = [
         partial(comparison.finetune, seed, name, system)
         for seed in seeds
         for name, system in chosen.items()
     ]
-    side_by_side(steps, jobs)
+    run_parallel(steps, jobs)
 
 
 def main() -> None:
@@ -275,7 +275,7 @@ def main() -> None:
     add("--jobs", type=int, default=1, help="number of parallel trainings")
     add("--only", nargs="+", choices=[*VARIANTS, *CURVE], metavar="SYSTEM", help="systems to run")
     args = parser.parse_args()
-    with exit_in_a_sentence():
+    with exit_with_one_line():
         start = origin.mboshi(args.mboshi) if args.mboshi else origin.demo(args.demo, args.language)
         given = {"updates": args.updates, "continued": args.continued}
         start = replace(

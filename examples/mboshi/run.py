@@ -23,7 +23,7 @@ from examples.mboshi.systems import (
     Settings,
     levels,
 )
-from examples.stages import exit_in_a_sentence, side_by_side
+from examples.stages import exit_with_one_line, run_parallel
 from manifests.common import atomic_path
 
 
@@ -33,10 +33,10 @@ def main(arguments: list[str] | None = None) -> None:
     comparison = Comparison(args.data, args.out, _settings(args))
     chosen = args.systems, args.transcripts, list(dict.fromkeys(args.seeds))
     started = time.monotonic()
-    with exit_in_a_sentence():
+    with exit_with_one_line():
         comparison.prepare()
         for level in levels(comparison, *chosen):
-            side_by_side(level, args.jobs)
+            run_parallel(level, args.jobs)
         found = results(comparison, *chosen)
     counts = json.loads((comparison.manifests / "counts.json").read_text(encoding="utf-8"))
     with atomic_path(args.out / "results.json") as partial:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from manifests.common import atomic_path
 from manifests.errors import InputError, command_line
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND, Features, normalise, read_filterbank
+from mmpt_fairseq.data.audio import FRAMES_PER_SECOND, Features, normalise, read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.segments import parse_segments
 from mmpt_fairseq.models.upstreams import open_upstream
@@ -72,8 +72,8 @@ def words(manifests: Path) -> Iterator[Example]:
             normalised = normalise(raw)
             cell, where = manifest.column("segments")[row], manifest.where(row)
             for word, start, end in parse_segments(cell, where):
-                first = min(round(start * FRAMES_A_SECOND), len(raw) - 1)
-                last = max(first + 1, round(end * FRAMES_A_SECOND))
+                first = min(round(start * FRAMES_PER_SECOND), len(raw) - 1)
+                last = max(first + 1, round(end * FRAMES_PER_SECOND))
                 yield Example(raw[first:last], normalised[first:last], word, split)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from examples.probe.results import results, tables
 from examples.probe.systems import CORPORA, CRITERIA, Probe, Settings
-from examples.stages import exit_in_a_sentence, side_by_side
+from examples.stages import exit_with_one_line, run_parallel
 from manifests.common import atomic_path
 
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
         overrides=tuple(args.override),
     )
     probe, seeds = Probe(args.data, args.out, settings), list(dict.fromkeys(args.seeds))
-    with exit_in_a_sentence():
+    with exit_with_one_line():
         probe.prepare()
         trainings = []
         if "real" in args.corpora:
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         if "drawn" in args.corpora:
             probe.draw()
             trainings += [partial(probe.train_on_drawn, o, s) for s in seeds for o in CRITERIA]
-        side_by_side(trainings, args.jobs)
+        run_parallel(trainings, args.jobs)
         record = results(probe, seeds, args.corpora)
     with atomic_path(args.out / "results.json") as partial_file:
         partial_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -24,7 +24,7 @@ import torch
 from manifests.common import atomic_path
 from manifests.errors import InputError, UnreadableClip, command_line
 from manifests.repoint import manifests_in
-from manifests.states import store_split, take_texts
+from manifests.states import copy_texts, store_split
 from mmpt_fairseq.checkpoint import weights_digest
 from mmpt_fairseq.data.audio import is_cached
 from mmpt_fairseq.data.manifest import Manifest
@@ -76,7 +76,7 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = F
     for manifest in manifests:
         stored = out / manifest.path.name
         if stored.is_file():
-            take_texts(manifest, Manifest(stored))
+            copy_texts(manifest, Manifest(stored))
         else:
             store_split(manifest, out, partial(states_of_row, upstream, mean, manifest))
 

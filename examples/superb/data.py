@@ -33,7 +33,7 @@ from manifests.errors import InputError, command_line
 from manifests.features import cache_features
 from manifests.generated.grammar import sentences
 from manifests.generated.speech import ACCENTS, VARIANTS, Speaker, draw_speakers, speak
-from mmpt_fairseq.data.audio import FRAME_LENGTH, FRAME_SHIFT, FRAMES_A_SECOND, num_frames
+from mmpt_fairseq.data.audio import FRAME_LENGTH, FRAME_SHIFT, FRAMES_PER_SECOND, num_frames
 from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.data.segments import format_segments
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform
@@ -146,7 +146,7 @@ def speech_segments(waveform: NDArray[np.float32]) -> list[tuple[float, float]]:
     frames = np.lib.stride_tricks.sliding_window_view(waveform, FRAME_LENGTH)[::FRAME_SHIFT]
     level = 10 * np.log10((frames.astype(np.float64) ** 2).mean(axis=1) + 1e-10)
     loud = np.flatnonzero(level > np.percentile(level, 95) - BELOW_PEAK)
-    step = 1 / FRAMES_A_SECOND
+    step = 1 / FRAMES_PER_SECOND
     runs = np.split(loud, np.flatnonzero(np.diff(loud) > PAUSE / step) + 1)
     return [(run[0] * step, (run[-1] + 1) * step) for run in runs]
 

@@ -6,7 +6,7 @@ from statistics import mean
 
 from examples.superb.systems import KINDS, SPLITS
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.report.figures import drawing, to_picture
+from mmpt_fairseq.report.figures import styled_figure, to_svg
 from mmpt_fairseq.report.summary import spread
 
 Scores = dict[str, dict[str, list[dict]]]  # upstream -> task -> scores of its seeds
@@ -90,7 +90,7 @@ def draw_weights(results: Scores, tasks: Sequence[str], path: Path) -> bool:
     }
     if not multilayer:
         return False
-    with drawing(3.2 * len(multilayer), 2.6) as figure:
+    with styled_figure(3.2 * len(multilayer), 2.6) as figure:
         panels = figure.subplots(1, len(multilayer), sharey=True, squeeze=False)[0]
         for panel, (name, scores) in zip(panels, multilayer.items(), strict=True):
             for task in tasks:
@@ -101,6 +101,6 @@ def draw_weights(results: Scores, tasks: Sequence[str], path: Path) -> bool:
             panel.xaxis.get_major_locator().set_params(integer=True)
         panels[0].set_ylabel("weight")
         panels[-1].legend(fontsize="small")
-        image = to_picture(figure, f"Layer weights of {', '.join(multilayer)}")
+        image = to_svg(figure, f"Layer weights of {', '.join(multilayer)}")
     path.write_text(image.file, encoding="utf-8")
     return True

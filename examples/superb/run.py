@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from examples.forked import Forked
-from examples.stages import exit_in_a_sentence, side_by_side
+from examples.stages import exit_with_one_line, run_parallel
 from examples.superb.data import prepare
 from examples.superb.results import Scores, clips, draw_weights, table
 from examples.superb.systems import KINDS, Compared, Settings, System, check
@@ -25,7 +25,7 @@ def run(systems: list[System], jobs: int) -> Scores:
     """Run all systems and return upstream -> task -> scores by seed."""
     # Seeds share the states of an encoder, so each folder is stored only once.
     stores = {system.states: system.store for system in systems}
-    side_by_side(list(stores.values()), jobs, start=Forked)
+    run_parallel(list(stores.values()), jobs, start=Forked)
     leaders = [system for system in systems if not system.position]
     for group in (leaders, [system for system in systems if system.position]):
         trainings = [
@@ -33,8 +33,8 @@ def run(systems: list[System], jobs: int) -> Scores:
             for system in group
             for rate in system.rates()
         ]
-        side_by_side(trainings, jobs, start=Forked)
-    scores = side_by_side([system.evaluate for system in systems], jobs, start=Forked)
+        run_parallel(trainings, jobs, start=Forked)
+    scores = run_parallel([system.evaluate for system in systems], jobs, start=Forked)
     results: Scores = {}
     for system, score in zip(systems, scores, strict=True):
         results.setdefault(system.name, {}).setdefault(system.task, []).append(score)
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
         for task in args.tasks
         for position in range(len(settings.seeds))
     ]
-    with exit_in_a_sentence():
+    with exit_with_one_line():
         if args.corpora:
             prepare(args.corpora, args.data, args.tasks, args.jobs, features=True)
         check(upstreams, args.data, args.tasks)

@@ -26,7 +26,7 @@ from mmpt_fairseq.data.waveform import (
 NUM_MEL_BINS = 80
 FRAME_LENGTH = SAMPLE_RATE * 25 // 1000  # samples in a 25 ms window
 FRAME_SHIFT = SAMPLE_RATE * 10 // 1000  # samples between frames
-FRAMES_A_SECOND = SAMPLE_RATE // FRAME_SHIFT
+FRAMES_PER_SECOND = SAMPLE_RATE // FRAME_SHIFT
 SUBSAMPLING = 4  # filterbank frames per encoder frame of the Conformer
 MIN_VARIANCE = 0.1  # of log energies; that of speech is 4 to 20
 # Log energy of 16-bit rounding noise, averaged over the mel bins. Anything below is digital

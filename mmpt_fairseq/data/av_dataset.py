@@ -12,7 +12,7 @@ from torch import Tensor
 
 from manifests.errors import UnreadableClip
 from mmpt_fairseq.data.audio import (
-    FRAMES_A_SECOND,
+    FRAMES_PER_SECOND,
     SUBSAMPLING,
     normalise,
     read_filterbank,
@@ -118,7 +118,7 @@ class AVDataset(FairseqDataset):
             Otherwise everything is fixed and an unusable clip stops the run.
         seed: of all random draws.
         audio_root: what paths are relative to; the manifest's folder by default.
-        pairs_alone: train only on clips that have both modalities, for an objective that learns
+        pairs_only: train only on clips that have both modalities, for an objective that learns
             nothing from the others: these would fill batches of their own at equal cost.
         video_tokens: number of tokens the encoder gets of a clip's video; default: its patches.
 
@@ -135,7 +135,7 @@ class AVDataset(FairseqDataset):
         training: bool,
         seed: int = 1,
         audio_root: str | None = None,
-        pairs_alone: bool = False,
+        pairs_only: bool = False,
         video_tokens: int | None = None,
     ) -> None:
         self.manifest, self.options = manifest, options
@@ -150,13 +150,13 @@ class AVDataset(FairseqDataset):
         self.kinds = np.argmax(kinds, axis=0)
         self.modality_counts = tuple(int(kind.sum()) for kind in kinds)
         self.sizes = self._costs(has_audio, has_video)
-        used = has_audio & has_video if pairs_alone and training else has_audio
-        lengths, per_hour = manifest.n_frames[used].astype(np.int64), 3600 * FRAMES_A_SECOND
+        used = has_audio & has_video if pairs_only and training else has_audio
+        lengths, per_hour = manifest.n_frames[used].astype(np.int64), 3600 * FRAMES_PER_SECOND
         self.hours = (
             float(lengths.sum() / per_hour),
             float(np.minimum(lengths, options.max_audio_frames).sum() / per_hour),
         )
-        self._pairs = np.flatnonzero(has_audio & has_video) if pairs_alone and training else None
+        self._pairs = np.flatnonzero(has_audio & has_video) if pairs_only and training else None
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -311,10 +311,10 @@ def frame_window(
         rate: video frames per second. If it is unknown, or if audio and video are equally long
             within ``DURATION_TOLERANCE``, the excerpt covers the same fraction of both.
     """
-    seconds = frames / FRAMES_A_SECOND
+    seconds = frames / FRAMES_PER_SECOND
     if not rate or abs(available / rate - seconds) <= DURATION_TOLERANCE:
         rate = available / seconds
-    video_per_audio_frame = rate / FRAMES_A_SECOND
+    video_per_audio_frame = rate / FRAMES_PER_SECOND
     first = min(round(video_per_audio_frame * start), available - 1)
     return first, min(
         available - first, max(1, round(video_per_audio_frame * min(frames, max_frames)))

@@ -94,7 +94,7 @@ def splits_in(folder: Path) -> list[str]:
     return sorted({path.stem for path in folder.glob("*.tsv")} - {"skipped"})
 
 
-def splits_beginning_with(folder: str | Path, name: str) -> list[str]:
+def splits_with_prefix(folder: str | Path, name: str) -> list[str]:
     """The splits that fairseq's ``dataset.combine_valid_subsets`` joins.
 
     Raises:
@@ -112,7 +112,7 @@ class Manifest:
     Args:
         path: the TSV file.
         needs: columns required in addition to ``id``, ``audio`` and ``n_frames``.
-        silent: accept video-only rows, whose ``audio`` is empty.
+        allow_video_only: accept video-only rows, whose ``audio`` is empty.
 
     Attributes:
         n_frames: ``(rows,)`` int32, 10 ms frames, 0 if the cell is empty.
@@ -122,8 +122,10 @@ class Manifest:
         InputError: the manifest is invalid; the message names file, line and column.
     """
 
-    def __init__(self, path: str | Path, needs: Iterable[str] = (), silent: bool = False) -> None:
-        self.path, self._silent = Path(path), silent
+    def __init__(
+        self, path: str | Path, needs: Iterable[str] = (), allow_video_only: bool = False
+    ) -> None:
+        self.path, self._allow_video_only = Path(path), allow_video_only
         if not self.path.is_file():
             others = splits_in(self.path.parent)
             available = f"; found only {', '.join(others)}" if others else ""
@@ -242,7 +244,7 @@ class Manifest:
                 bit = np.uint16(1 << COLUMNS.index(name))
                 self._filled[block] |= bit * cells.filled[:, index]
         has_id, has_audio, has_length, has_video = _bits(self._filled[block], *REQUIRED, "video").T
-        complete = has_id & np.where(has_audio, has_length, has_video & self._silent)
+        complete = has_id & np.where(has_audio, has_length, has_video & self._allow_video_only)
         if not complete.all():
             self._raise_row_error(block.start + int(complete.argmin()))
         for name in ("n_frames", "video_frames"):
@@ -268,7 +270,7 @@ class Manifest:
                 "a text contain a tab or a line break?"
             )
         filled = dict(zip(self.columns, cells, strict=True))
-        [missing, *_] = missing_cells(filled, self._silent)
+        [missing, *_] = missing_cells(filled, self._allow_video_only)
         remedy = ""
         if missing == "audio" and filled.get("video"):
             remedy = "; rows without audio are for stage 1 only, with task.use_video=true"
@@ -287,9 +289,9 @@ class Manifest:
                 )
 
 
-def missing_cells(row: Mapping[str, object], silent: bool) -> list[str]:
-    """Required columns that a row leaves empty; if ``silent``, a row with video needs no audio."""
-    required = ("id", "video") if silent and not row.get("audio") else REQUIRED
+def missing_cells(row: Mapping[str, object], allow_video_only: bool) -> list[str]:
+    """Required columns that a row leaves empty; with ``allow_video_only`` video replaces audio."""
+    required = ("id", "video") if allow_video_only and not row.get("audio") else REQUIRED
     missing = [name for name in required if not row.get(name) and row.get(name) != 0]
     return ["audio" if name == "video" else name for name in missing]
 
@@ -306,7 +308,7 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, object]]) -> in
         for row in rows:
             unknown = set(row) - set(COLUMNS)
             cells = [str(row.get(c, "")) for c in COLUMNS]
-            if unknown or missing_cells(row, silent=True):
+            if unknown or missing_cells(row, allow_video_only=True):
                 raise InputError(f"a row for {path} has unknown or missing columns: {dict(row)}")
             if any(ch in cell for cell in cells for ch in "\t\r\n"):
                 raise InputError(f"row {row['id']!r} for {path} has a tab or line break in a cell")

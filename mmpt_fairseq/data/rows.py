@@ -34,12 +34,12 @@ def longest_first(
     return rows[np.argsort(-sizes[rows], kind="stable")]
 
 
-def dataset_is_training(dataset: FairseqDataset) -> bool:
+def is_training_set(dataset: FairseqDataset) -> bool:
     """Whether it is a training set, whose rows may be skipped or drawn twice."""
     return all(part.training for part in manifest_datasets(dataset))
 
 
-def begin_validation(
+def prepare_validation(
     dataset: FairseqDataset, root: str | None, columns: Sequence[str] = ("audio",)
 ) -> None:
     """Check, before training starts, that the files of a validation split exist.
@@ -68,7 +68,7 @@ def begin_validation(
                 existing.add(path)
 
 
-def refuse_unreadable(sample: dict) -> None:
+def raise_if_unreadable(sample: dict) -> None:
     """Raise InputError if an evaluation batch contains an unreadable clip."""
     if sample.get("unreadable"):
         raise InputError(f"{sample['unreadable'][0]}; an evaluation skips no rows, so fix it")

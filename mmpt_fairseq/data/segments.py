@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.errors import InputError
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.audio import FRAMES_PER_SECOND
 
 SpeakerTurn = tuple[str, float, float]  # speaker, start, end
 
@@ -42,12 +42,12 @@ def speaker_activity(cell: str, frames: int, where: str) -> NDArray[np.bool_]:
     active = np.zeros((frames, len(names)), dtype=bool)
     for speaker, start, end in segments:
         # Only complete 25 ms windows count: frames end up to 25 ms before the clip.
-        if start * FRAMES_A_SECOND >= frames + 3:
+        if start * FRAMES_PER_SECOND >= frames + 3:
             raise InputError(
                 f"{where}: {speaker}:{start}-{end} in the column segments begins after the clip's "
                 f"{frames} frames of 10 ms; is it in seconds?"
             )
-        first, last = round(start * FRAMES_A_SECOND), round(end * FRAMES_A_SECOND)
+        first, last = round(start * FRAMES_PER_SECOND), round(end * FRAMES_PER_SECOND)
         active[first:last, names.index(speaker)] = True
     return active
 

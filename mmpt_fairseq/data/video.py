@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manifests.container import MATROSKA, MP4, open_container, picture_converter, video_stream
+from manifests.container import MATROSKA, MP4, frame_converter, open_container, video_stream
 from manifests.errors import UnreadableClip, reason_of
 from mmpt_fairseq.data.waveform import split_slice
 
@@ -168,7 +168,7 @@ class _UprightConverter:
     """
 
     def __init__(self) -> None:
-        self._convert, self._size = picture_converter(), None
+        self._convert, self._size = frame_converter(), None
 
     def __call__(self, frame) -> NDArray[np.uint8]:
         turns = round(frame.rotation / 90)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.common import SAMPLE_RATE
-from manifests.container import MATROSKA, MPEG_TS, TOLERANCE, SoundClock, open_container
+from manifests.container import MATROSKA, MPEG_TS, TOLERANCE, AudioClock, open_container
 from manifests.errors import UnreadableClip, reason_of
 from manifests.headers import is_soundfile
 
@@ -148,7 +148,7 @@ def soundfile_errors(name: str) -> Iterator[None]:
 
 
 def container_blocks(
-    path: str, name: str, start: int = 0, length: int = -1, pass_over: bool = False
+    path: str, name: str, start: int = 0, length: int = -1, skip_damaged: bool = False
 ) -> Iterator[tuple[Waveform, int]]:
     """Yield blocks ``(samples,)`` of the audio track of mp4, mpg, m4a ... (PyAV) with their rate.
 
@@ -156,7 +156,7 @@ def container_blocks(
 
     Args:
         start, length: the requested slice, in samples of the track; -1 is all from ``start``.
-        pass_over: for whole tracks: skip damaged packets, and raise UnreadableClip with their
+        skip_damaged: for whole tracks: skip damaged packets, and raise UnreadableClip with their
             number only after the last block.
 
     Raises:
@@ -169,7 +169,7 @@ def container_blocks(
                 raise UnreadableClip(f"{name} has no audio track")
             stream = container.streams.audio[0]
             rate = stream.rate  # may change later in concatenated files
-            if pass_over:
+            if skip_damaged:
                 decoded, position = _decode_undamaged(container, stream, damaged), 0
             else:
                 decoded, position = _decode_from(container, stream, start)
@@ -208,7 +208,7 @@ def _fill_gaps(frames: Iterable, rate: int) -> Iterator[Waveform]:
     import av
 
     resamplers: dict[int, av.AudioResampler] = {}  # by input rate
-    clock = SoundClock(rate)
+    clock = AudioClock(rate)
     for frame in frames:
         silence = clock.silence_before(frame)
         yield from (np.zeros(n, np.float32) for n in _chunk_sizes(silence, rate))

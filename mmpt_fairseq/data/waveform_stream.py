@@ -86,11 +86,12 @@ def as_source(audio: object, rate: int | None, name: str) -> Source:
     return Samples(name, waveform if kind == "f" else waveform / FULL_SCALE, int(rate))
 
 
-def waveform_blocks(source: Source, pass_over: bool = False) -> Iterator[Waveform]:
+def waveform_blocks(source: Source, skip_damaged: bool = False) -> Iterator[Waveform]:
     """Decode a whole recording; the concatenated blocks are what ``read_waveform`` returns.
 
     Args:
-        pass_over: skip damaged packets of a container; UnreadableClip then follows the last block.
+        skip_damaged: skip damaged packets of a container; raise UnreadableClip after the last
+            block.
 
     Yields:
         ``(samples,)`` in [-1, 1] at 16 kHz, at most ten seconds.
@@ -99,7 +100,7 @@ def waveform_blocks(source: Source, pass_over: bool = False) -> Iterator[Wavefor
         UnreadableClip: as ``read_waveform``; for late damage, after the intact blocks.
     """
     empty = True
-    for block in resampled_blocks(_decoded(source, pass_over)):
+    for block in resampled_blocks(_decoded(source, skip_damaged)):
         check_finite(block, str(source))
         empty = False
         yield block
@@ -107,7 +108,7 @@ def waveform_blocks(source: Source, pass_over: bool = False) -> Iterator[Wavefor
         raise UnreadableClip(f"{source} holds no samples")
 
 
-def _decoded(source: Source, pass_over: bool) -> Iterable[tuple[Waveform, int]]:
+def _decoded(source: Source, skip_damaged: bool) -> Iterable[tuple[Waveform, int]]:
     if isinstance(source, Samples):
         size = BLOCK_SECONDS * source.rate
         starts = range(0, len(source.waveform), size)
@@ -115,7 +116,7 @@ def _decoded(source: Source, pass_over: bool) -> Iterable[tuple[Waveform, int]]:
     check_file(source)
     if is_soundfile(source):
         return _soundfile_blocks(source)
-    return container_blocks(source, source, pass_over=pass_over)
+    return container_blocks(source, source, skip_damaged=skip_damaged)
 
 
 def duration(source: Source) -> float | None:

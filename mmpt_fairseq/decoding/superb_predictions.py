@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from manifests.errors import InputError
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND
-from mmpt_fairseq.data.rows import refuse_unreadable
+from mmpt_fairseq.data.audio import FRAMES_PER_SECOND
+from mmpt_fairseq.data.rows import raise_if_unreadable
 from mmpt_fairseq.data.segments import format_segments
 from mmpt_fairseq.decoding.superb import (
     Activity,
@@ -84,7 +84,7 @@ def predict(model: SuperbModel, task: SuperbTask, split: str, batch: int = 16) -
     found: dict[int, dict] = {}
     scores = Predictions()
     for sample in tqdm(batches, desc=split, unit="batch"):
-        refuse_unreadable(sample)
+        raise_if_unreadable(sample)
         output = model(**sample["net_input"])
         batch_found = _predict_batch(model, task, output, sample, scores)
         found.update(zip(sample["id"].tolist(), batch_found, strict=True))
@@ -166,7 +166,7 @@ def activity_text(active: Activity) -> str:
     for speaker, row in enumerate(np.pad(active, ((1, 1), (0, 0))).T.astype(np.int8), 1):
         starts, ends = np.flatnonzero(np.diff(row) > 0), np.flatnonzero(np.diff(row) < 0)
         segments += [
-            (str(speaker), float(start) / FRAMES_A_SECOND, float(end) / FRAMES_A_SECOND)
+            (str(speaker), float(start) / FRAMES_PER_SECOND, float(end) / FRAMES_PER_SECOND)
             for start, end in zip(starts, ends, strict=True)
         ]
     return format_segments(sorted(segments, key=lambda segment: segment[1]))

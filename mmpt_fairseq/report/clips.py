@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from manifests.errors import InputError
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.audio import FRAMES_PER_SECOND
 from mmpt_fairseq.data.data_folder import audio_root
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, read_waveform, to_flac
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
@@ -97,7 +97,7 @@ def decoded_clips(tables: Sequence[Table]) -> list[ClipGroup]:
 def choose(scored: ScoredDecode, quantiles: Sequence[float]) -> list[int]:
     """Rows at these quantiles of the word error rate, among short clips if there are any."""
     rates = edits_and_rates(scored.references, scored.hypotheses)[:, 1]
-    short = np.flatnonzero(scored.manifest.n_frames <= SHORT_SECONDS * FRAMES_A_SECOND)
+    short = np.flatnonzero(scored.manifest.n_frames <= SHORT_SECONDS * FRAMES_PER_SECOND)
     rows = short if len(short) else np.arange(len(rates))
     order = rows[np.argsort(rates[rows], kind="stable")]
     positions = [round(q * (len(order) - 1)) for q in quantiles]

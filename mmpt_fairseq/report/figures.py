@@ -18,14 +18,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND, SUBSAMPLING
+from mmpt_fairseq.data.audio import FRAMES_PER_SECOND, SUBSAMPLING
 from mmpt_fairseq.report.alignment import Alignment
 from mmpt_fairseq.report.reconstruction import GREY, MaskedClip
 
 INK = "#010203"
 # With normalised targets the model predicts a patch up to its mean and scale.
 TRUE_STATS = ", with the true mean and scale of each patch"
-FRAME_SECONDS = SUBSAMPLING / FRAMES_A_SECOND  # of an encoder frame
+FRAME_SECONDS = SUBSAMPLING / FRAMES_PER_SECOND  # of an encoder frame
 SPECTROGRAM, CTC, ATTENTION = "spectrogram", "CTC posteriors", "decoder attention"
 MAX_HEIGHT = 4.5  # inches of one panel of an alignment
 LABEL_POINTS = 7.5  # font size of row labels
@@ -87,13 +87,13 @@ class Panel:
 
 
 @contextmanager
-def drawing(width: float, height: float) -> Iterator[Figure]:
+def styled_figure(width: float, height: float) -> Iterator[Figure]:
     """An empty figure in the page's style, sized in inches; needs no display."""
     with mpl.rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def to_picture(figure: Figure, alt: str) -> SvgFigure:
+def to_svg(figure: Figure, alt: str) -> SvgFigure:
     """Render the figure as SVG, without XML declaration, metadata and group ids."""
     buffer = io.StringIO()
     # The salt makes clip-path ids unique within a page, and reproducible.
@@ -125,16 +125,16 @@ def colour_of(system: str, systems: Sequence[str]) -> str:
 
 def curve_panel(panel: Panel, systems: Sequence[str]) -> SvgFigure:
     """One metric for all runs of a stage; validation bold, training thin."""
-    with drawing(3.4, 2.2) as figure:
+    with styled_figure(3.4, 2.2) as figure:
         draw_panel(figure.subplots(), panel, systems)
-        return to_picture(figure, f"{panel.title} by update: {', '.join(systems)}")
+        return to_svg(figure, f"{panel.title} by update: {', '.join(systems)}")
 
 
 def curve_sheet(title: str, panels: Sequence[Panel], systems: Sequence[str]) -> SvgFigure:
     """All panels in one figure with a legend."""
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    with drawing(3.2 * columns, 2.1 * rows + 0.3 + 0.17 * len(systems)) as figure:
+    with styled_figure(3.2 * columns, 2.1 * rows + 0.3 + 0.17 * len(systems)) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, panel in zip(axes, panels, strict=False):
             draw_panel(axis, panel, systems)
@@ -142,7 +142,7 @@ def curve_sheet(title: str, panels: Sequence[Panel], systems: Sequence[str]) -> 
             axis.set_axis_off()
         handles = [mpl.lines.Line2D([], [], color=colour_of(s, systems), label=s) for s in systems]
         figure.legend(handles=handles, loc="outside lower left", frameon=False)
-        return to_picture(figure, f"{title}: training curves of {', '.join(systems)}")
+        return to_svg(figure, f"{title}: training curves of {', '.join(systems)}")
 
 
 def draw_panel(axis: Axes, panel: Panel, systems: Sequence[str]) -> None:
@@ -177,7 +177,7 @@ def spectrogram(
     colours = colours[..., :3]
     if masked is not None:
         colours[:, masked] = GREY
-    extent = (0, len(features) / FRAMES_A_SECOND, 0, features.shape[1])
+    extent = (0, len(features) / FRAMES_PER_SECOND, 0, features.shape[1])
     axis.imshow(colours, origin="lower", aspect="auto", extent=extent, interpolation="nearest")
     axis.set_title(title)
     axis.set_ylabel("mel bin")
@@ -186,35 +186,35 @@ def spectrogram(
 def reconstruction(clip: MaskedClip, name: str) -> list[SvgFigure]:
     """Spectrogram and video frames of a clip, as available: input, masked, reconstructed."""
     figures = []
-    if clip.sound is not None:
+    if clip.filterbank is not None:
         figures.append(
             reconstruction_spectrograms(
-                clip.sound, clip.masked, clip.rebuilt, clip.true_stats, name
+                clip.filterbank, clip.masked, clip.reconstructed, clip.true_stats, name
             )
         )
-    if clip.pictures is not None:
-        figures.append(reconstruction_frames(*clip.pictures, clip.true_stats, name))
+    if clip.frames is not None:
+        figures.append(reconstruction_frames(*clip.frames, clip.true_stats, name))
     return figures
 
 
 def reconstruction_spectrograms(
     original: NDArray[np.float32],
     masked: NDArray[np.bool_],
-    rebuilt: NDArray[np.float32],
+    reconstructed: NDArray[np.float32],
     true_stats: bool,
     name: str,
 ) -> SvgFigure:
     """Three spectrograms ``(T, F)``: input, masked, reconstructed; ``masked`` is ``(T,)``."""
-    with drawing(8.0, 4.6) as figure:
-        masked_title = draw_spectrograms(figure, original, masked, rebuilt, true_stats)
-        return to_picture(figure, f"spectrogram of {name}: input, {masked_title}, reconstructed")
+    with styled_figure(8.0, 4.6) as figure:
+        masked_title = draw_spectrograms(figure, original, masked, reconstructed, true_stats)
+        return to_svg(figure, f"spectrogram of {name}: input, {masked_title}, reconstructed")
 
 
 def draw_spectrograms(
     figure: Figure,
     original: NDArray[np.float32],
     masked: NDArray[np.bool_],
-    rebuilt: NDArray[np.float32],
+    reconstructed: NDArray[np.float32],
     true_stats: bool,
 ) -> str:
     """Draw :func:`reconstruction_spectrograms` into ``figure``; return the masked panel's title."""
@@ -225,7 +225,7 @@ def draw_spectrograms(
     spectrogram(axes[1], original, masked_title, masked, limits)
     spectrogram(
         axes[2],
-        rebuilt,
+        reconstructed,
         f"reconstructed where masked{TRUE_STATS if true_stats else ''}",
         limits=limits,
     )
@@ -236,14 +236,14 @@ def draw_spectrograms(
 def reconstruction_frames(
     original: NDArray[np.float32],
     masked: NDArray[np.float32],
-    rebuilt: NDArray[np.float32],
+    reconstructed: NDArray[np.float32],
     true_stats: bool,
     name: str,
 ) -> SvgFigure:
     """Three strips of video frames ``(T, H, W, 3)`` in [0, 1]."""
-    with drawing(8.0, frames_height(len(original))) as figure:
-        draw_frames(figure, original, masked, rebuilt, true_stats)
-        return to_picture(figure, f"video frames of {name}: input, masked, reconstructed")
+    with styled_figure(8.0, frames_height(len(original))) as figure:
+        draw_frames(figure, original, masked, reconstructed, true_stats)
+        return to_svg(figure, f"video frames of {name}: input, masked, reconstructed")
 
 
 def frames_height(columns: int) -> float:
@@ -255,12 +255,12 @@ def draw_frames(
     figure: Figure,
     original: NDArray[np.float32],
     masked: NDArray[np.float32],
-    rebuilt: NDArray[np.float32],
+    reconstructed: NDArray[np.float32],
     true_stats: bool,
 ) -> None:
     """Draw :func:`reconstruction_frames` into ``figure``."""
     title = f"reconstructed{TRUE_STATS if true_stats else ''}"
-    strips = {"input": original, "masked": masked, title: rebuilt}
+    strips = {"input": original, "masked": masked, title: reconstructed}
     # One subfigure per strip: a long title on the first frame's axes would displace the second.
     for strip, (title, frames) in zip(figure.subfigures(3, 1), strips.items(), strict=True):
         strip.suptitle(title, x=0.0, ha="left", fontsize=STYLE["axes.titlesize"])
@@ -272,9 +272,9 @@ def draw_frames(
 
 def alignment(clip: Alignment, name: str) -> SvgFigure:
     """Spectrogram, CTC posteriors and decoder attention over a common time axis."""
-    with drawing(8.0, alignment_height(clip)) as figure:
+    with styled_figure(8.0, alignment_height(clip)) as figure:
         panels = draw_alignment(figure, clip)
-        return to_picture(figure, f"{' and '.join(panels)} of {name}")
+        return to_svg(figure, f"{' and '.join(panels)} of {name}")
 
 
 def alignment_height(clip: Alignment) -> float:
@@ -296,7 +296,7 @@ def draw_alignment(figure: Figure, clip: Alignment) -> list[str]:
         title = "decoder attention (last layer)"
         heatmap(axes[ATTENTION], clip.attention, clip.tokens, title, heights[ATTENTION])
     subplots[-1].set_xlabel("seconds")
-    subplots[-1].set_xlim(0, len(clip.filterbank) / FRAMES_A_SECOND)
+    subplots[-1].set_xlim(0, len(clip.filterbank) / FRAMES_PER_SECOND)
     return list(heights)[1:]
 
 

@@ -22,7 +22,7 @@ from mmpt_fairseq.checkpoint import load_checkpoint, settings_of
 from mmpt_fairseq.data.audio import (
     FRAME_LENGTH,
     FRAME_SHIFT,
-    FRAMES_A_SECOND,
+    FRAMES_PER_SECOND,
     floored_filterbank,
     num_frames,
 )
@@ -181,14 +181,14 @@ def manifest_row(path: Path, frames: int) -> dict[str, object]:
         kept = -(-(frames * FRAME_SHIFT + FRAME_LENGTH) * recording.rate // SAMPLE_RATE)
         part = f":0:{kept}" if kept < recording.samples else ""
         audio = f"{path.resolve()}{part}"
-    if recording.pictures:
+    if recording.video_frames:
         video = path.resolve()
     return {
         "id": path.name,
         "audio": audio,
         "n_frames": num_frames(samples),
         "video": video,
-        "video_frames": recording.pictures,
+        "video_frames": recording.video_frames,
     }
 
 
@@ -198,7 +198,7 @@ def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[Fil
     Raises:
         UnreadableClip: it cannot be read, or has no audio.
     """
-    limit = model.task.cfg.max_source_positions / FRAMES_A_SECOND
+    limit = model.task.cfg.max_source_positions / FRAMES_PER_SECOND
     found = list(itertools.islice(cuts(str(path), min(LONGEST_PIECE, limit)), MAX_PIECES + 1))
     shown = found[:MAX_PIECES]
     for segment in shown:

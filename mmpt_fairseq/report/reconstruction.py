@@ -25,18 +25,18 @@ class MaskedClip:
 
     Attributes:
         name: the clip's id.
-        sound: ``(T, F)``; None without audio, like ``masked`` and ``rebuilt``.
+        filterbank: ``(T, F)``; None without audio, like ``masked`` and ``reconstructed``.
         masked: ``(T,)``, True = masked.
-        rebuilt: ``(T, F)``, the model's output where masked, else ``sound``.
-        pictures: video frames: input, masked (grey) and reconstructed; None without video.
+        reconstructed: ``(T, F)``, the model's output where masked, else ``filterbank``.
+        frames: video frames: input, masked (grey) and reconstructed; None without video.
         true_stats: masked patches have their true mean and scale (``model.normalise_targets``).
     """
 
     name: str = ""
-    sound: NDArray[np.float32] | None = None
+    filterbank: NDArray[np.float32] | None = None
     masked: NDArray[np.bool_] | None = None
-    rebuilt: NDArray[np.float32] | None = None
-    pictures: tuple[Frames, Frames, Frames] | None = None
+    reconstructed: NDArray[np.float32] | None = None
+    frames: tuple[Frames, Frames, Frames] | None = None
     true_stats: bool = False
 
 
@@ -60,19 +60,19 @@ def reconstruct_row(probe: Probe, row: int) -> MaskedClip:
     """
     rows = probe.dataset.manifest
     batch = probe.dataset.collater([usable_item(probe.dataset[row])])["net_input"]
-    clip = replace(rebuild(probe.model, batch), name=rows.column("id")[row])
-    if clip.sound is None:
+    clip = replace(reconstruct_batch(probe.model, batch), name=rows.column("id")[row])
+    if clip.filterbank is None:
         return clip
     raw = read_filterbank(rows.resolve("audio", row, probe.task.cfg.audio_root))
-    raw, masked = raw[: len(clip.sound)], clip.masked
+    raw, masked = raw[: len(clip.filterbank)], clip.masked
     # A short clip without any visible frame was normalised as a whole.
     seen = ~masked | masked.all()
-    rebuilt = np.where(masked[:, None], denormalise(clip.rebuilt, raw, seen), raw)
-    return replace(clip, sound=raw, rebuilt=rebuilt)
+    reconstructed = np.where(masked[:, None], denormalise(clip.reconstructed, raw, seen), raw)
+    return replace(clip, filterbank=raw, reconstructed=reconstructed)
 
 
 @torch.no_grad()
-def rebuild(model: AVPretrainingModel, batch: dict[str, Tensor]) -> MaskedClip:
+def reconstruct_batch(model: AVPretrainingModel, batch: dict[str, Tensor]) -> MaskedClip:
     """Reconstruct :func:`first_clip` of a batch, in the scale of the model's input.
 
     Args:
@@ -83,15 +83,15 @@ def rebuild(model: AVPretrainingModel, batch: dict[str, Tensor]) -> MaskedClip:
     result, _ = model(**batch)
     clip = MaskedClip(true_stats=model.normalise_targets)
     if result.audio is not None:
-        clip.sound = batch["audio"][0].float().cpu().numpy()
-        frames, bins = clip.sound.shape
+        clip.filterbank = batch["audio"][0].float().cpu().numpy()
+        frames, bins = clip.filterbank.shape
         masked = batch["audio_mask"][0].cpu().numpy()
         clip.masked = masked.repeat(SUBSAMPLING)[:frames]
         predicted = result.audio[0].float().cpu().reshape(-1, bins)[:frames].numpy()
-        clip.rebuilt = np.where(clip.masked[:, None], predicted, clip.sound)
+        clip.reconstructed = np.where(clip.masked[:, None], predicted, clip.filterbank)
     if result.video is not None:
         patches = model.video_encoder.patches
-        clip.pictures = _masked_frames(patches, batch["video"], batch["video_mask"], result.video)
+        clip.frames = _masked_frames(patches, batch["video"], batch["video_mask"], result.video)
     return clip
 
 

@@ -12,11 +12,11 @@ from mmpt_fairseq.models.av_pretraining import AVPretrainingModel
 from mmpt_fairseq.report.figures import (
     draw_frames,
     draw_spectrograms,
-    drawing,
     frames_height,
+    styled_figure,
     to_pixels,
 )
-from mmpt_fairseq.report.reconstruction import MaskedClip, rebuild
+from mmpt_fairseq.report.reconstruction import MaskedClip, reconstruct_batch
 
 
 def add_reconstruction(
@@ -30,7 +30,7 @@ def add_reconstruction(
         batch: the model's input; its first clip with video is shown.
         update: global step of the images.
     """
-    images, writer = reconstruction_pixels(rebuild(model, batch)), _writer(str(folder))
+    images, writer = reconstruction_pixels(reconstruct_batch(model, batch)), _writer(str(folder))
     for name, pixels in images.items():
         writer.add_image(f"reconstruction/{name}", pixels, update, dataformats="HWC")
     writer.flush()
@@ -45,12 +45,14 @@ def _writer(folder: str) -> SummaryWriter:
 def reconstruction_pixels(clip: MaskedClip) -> dict[str, NDArray[np.uint8]]:
     """Images ``sound`` and ``frames`` as ``(H, W, 3)``, as available in the clip."""
     pixels = {}
-    if clip.sound is not None:
-        with drawing(8.0, 4.6) as figure:
-            draw_spectrograms(figure, clip.sound, clip.masked, clip.rebuilt, clip.true_stats)
+    if clip.filterbank is not None:
+        with styled_figure(8.0, 4.6) as figure:
+            draw_spectrograms(
+                figure, clip.filterbank, clip.masked, clip.reconstructed, clip.true_stats
+            )
             pixels["sound"] = to_pixels(figure)
-    if clip.pictures is not None:
-        with drawing(8.0, frames_height(len(clip.pictures[0]))) as figure:
-            draw_frames(figure, *clip.pictures, clip.true_stats)
+    if clip.frames is not None:
+        with styled_figure(8.0, frames_height(len(clip.frames[0]))) as figure:
+            draw_frames(figure, *clip.frames, clip.true_stats)
             pixels["frames"] = to_pixels(figure)
     return pixels

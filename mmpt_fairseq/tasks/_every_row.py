@@ -15,12 +15,12 @@ from fairseq.logging import metrics
 from omegaconf import II
 
 from manifests.errors import InputError, exit_on_input_error
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.audio import FRAMES_PER_SECOND
 from mmpt_fairseq.data.rows import (
     check_skipped,
-    dataset_is_training,
+    is_training_set,
     manifest_datasets,
-    refuse_unreadable,
+    raise_if_unreadable,
 )
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class EveryRowMixin:
                 f"{kwargs.get('max_tokens')} is less; raise it"
             ) from None
         iterator.__class__ = DummyMarkingIterator
-        if not dataset_is_training(dataset):
+        if not is_training_set(dataset):
             batched = sorted(int(row) for batch in batches for row in batch)
             if batched != list(range(len(dataset))):
                 raise InputError(
@@ -155,7 +155,7 @@ class EveryRowMixin:
             # fairseq concatenates or samples manifests: the row number may not be a manifest's.
             name = dataset.manifest.where(row) if hasattr(dataset, "manifest") else "one"
             sizes = f"{name} has {_size_text(dataset.size(row))}, the limits are {max_positions}"
-            if not dataset_is_training(dataset) or not ignore_invalid_inputs:
+            if not is_training_set(dataset) or not ignore_invalid_inputs:
                 raise InputError(
                     f"{len(ignored)} rows are too long ({sizes}); raise the task's "
                     "max_source_positions or max_target_positions, or shorten the rows"
@@ -200,7 +200,7 @@ class EveryRowMixin:
         With a single process fairseq would count it.
         """
         with exit_on_input_error():
-            refuse_unreadable(sample)
+            raise_if_unreadable(sample)
             for dataset in self.datasets.values():
                 check_skipped(dataset)
             loss, size, logs = self.measure(sample, model, criterion)
@@ -212,7 +212,7 @@ class EveryRowMixin:
 
     def inference_step(self, generator, models, sample, **kwargs):
         with exit_on_input_error():
-            refuse_unreadable(sample)
+            raise_if_unreadable(sample)
             hypotheses = super().inference_step(generator, models, sample, **kwargs)
             if len(hypotheses) != len(sample["id"]) or not all(hypotheses):
                 raise InputError(
@@ -236,7 +236,7 @@ def data_size(dataset: FairseqDataset) -> list[int]:
 
 def _describe(data: list[int]) -> str:
     rows, frames = data
-    return f"{rows} rows, {frames / FRAMES_A_SECOND / 60:.1f} minutes"
+    return f"{rows} rows, {frames / FRAMES_PER_SECOND / 60:.1f} minutes"
 
 
 def without_counts(loss, size, logs: dict) -> tuple:

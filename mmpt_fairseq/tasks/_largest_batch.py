@@ -9,7 +9,7 @@ from fairseq import utils
 from fairseq.data.iterators import EpochBatchIterator
 
 from manifests.errors import InputError, exit_on_input_error
-from mmpt_fairseq.data.rows import dataset_is_training
+from mmpt_fairseq.data.rows import is_training_set
 from mmpt_fairseq.models.freezing import AFTER_LAST_UPDATE
 from mmpt_fairseq.tasks._every_row import peak_memory_gb
 
@@ -30,7 +30,7 @@ class LargestBatchFirstMixin:
         """The other bases' iterator; the first one for training is kept for the dry run."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
         wanted = self.cfg.try_largest_batch and not self._dry_run_done and not self._on_short_clips
-        if dataset_is_training(dataset) and wanted:
+        if is_training_set(dataset) and wanted:
             self._pending = iterator
         return iterator
 

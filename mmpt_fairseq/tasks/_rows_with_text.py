@@ -7,7 +7,7 @@ from fairseq.data import FairseqDataset
 from numpy.typing import NDArray
 
 from manifests.errors import InputError, exit_on_input_error
-from mmpt_fairseq.data.rows import dataset_is_training, manifest_datasets
+from mmpt_fairseq.data.rows import is_training_set, manifest_datasets
 from mmpt_fairseq.tasks._every_row import EveryRowMixin
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class RowsWithTextMixin(EveryRowMixin):
         With few words per clip the alignment is less ambiguous, so that CTC and attention align
         much sooner (curriculum learning: Bengio et al., ICML 2009).
         """
-        self._on_short_clips = dataset_is_training(dataset) and epoch <= self.cfg.short_first_epochs
+        self._on_short_clips = is_training_set(dataset) and epoch <= self.cfg.short_first_epochs
         if self._on_short_clips:
             frames, tokens = kwargs["max_positions"]
             short = min(frames, self.cfg.short_first_frames)
@@ -55,7 +55,7 @@ def _rows_with_text(indices: NDArray[np.int64], dataset: FairseqDataset) -> NDAr
     if not parts:
         return indices
     first = parts[0].manifest.where(int(np.argmin(parts[0].tgt_lens)))
-    if not dataset_is_training(dataset):
+    if not is_training_set(dataset):
         raise InputError(f"{first} has no tgt_text to validate on; remove such rows")
     kept = np.array([row for row in indices if dataset.size(row)[1]], dtype=np.int64)
     if not len(kept):

@@ -14,11 +14,11 @@ from omegaconf import II, MISSING
 
 from manifests.errors import InputError, exit_on_input_error
 from mmpt_fairseq.criterions.retrieval import Retrieval
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.audio import FRAMES_PER_SECOND
 from mmpt_fairseq.data.av_dataset import AVDataset, ClipOptions
 from mmpt_fairseq.data.joined_manifest import JoinedManifest
-from mmpt_fairseq.data.manifest import Manifest, splits_beginning_with
-from mmpt_fairseq.data.rows import begin_validation, dataset_is_training
+from mmpt_fairseq.data.manifest import Manifest, splits_with_prefix
+from mmpt_fairseq.data.rows import is_training_set, prepare_validation
 from mmpt_fairseq.extensions import contrasts, reconstructs
 from mmpt_fairseq.tasks._every_row import (
     EveryRowMixin,
@@ -163,7 +163,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """The other bases' iterator; warns if batches hold too few clips to contrast."""
         iterator = super().get_batch_iterator(dataset, *args, **kwargs)
-        if self.contrasts and dataset_is_training(dataset) and not self.warned_of_few_clips:
+        if self.contrasts and is_training_set(dataset) and not self.warned_of_few_clips:
             self.warned_of_few_clips = True
             sizes = [len(rows) for rows in iterator.frozen_batches if dataset.kinds[rows[0]] == 0]
             clips = int(np.median(sizes or [0])) * get_data_parallel_world_size()
@@ -239,23 +239,23 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         with exit_on_input_error():
             # fairseq sets combine for training too, where all splits are listed explicitly.
             combined = combine and not is_training_split(cfg, split)
-            names = splits_beginning_with(cfg.data, split) if combined else split.split(",")
+            names = splits_with_prefix(cfg.data, split) if combined else split.split(",")
             paths = [os.path.join(cfg.data, f"{name}.tsv") for name in names]
-            manifests = [Manifest(path, silent=cfg.use_video) for path in paths]
+            manifests = [Manifest(path, allow_video_only=cfg.use_video) for path in paths]
             dataset = AVDataset(
                 manifests[0] if len(manifests) == 1 else JoinedManifest(manifests),
                 options,
                 training=is_training_split(cfg, split),
                 seed=cfg.seed,
                 audio_root=cfg.audio_root,
-                pairs_alone=self.contrasts and not self.reconstructs,
+                pairs_only=self.contrasts and not self.reconstructs,
                 video_tokens=self.patch_grid[0] if self.encodes_slices else None,
             )
             self._check_pairs(split, dataset)
             self._log_hours(split, dataset)
             if is_validation_split(cfg, split):
                 seen = ("audio", "video") if cfg.use_video else ("audio",)
-                begin_validation(dataset, cfg.audio_root, seen)
+                prepare_validation(dataset, cfg.audio_root, seen)
         self.datasets[split] = dataset
 
     def _check_pairs(self, split: str, dataset: AVDataset) -> None:
@@ -302,7 +302,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     def _log_hours(self, split: str, dataset: AVDataset) -> None:
         """Log the hours of audio; warn if cutting long clips discards much of them."""
         hours, used_hours = dataset.hours
-        seconds = self.cfg.max_audio_frames / FRAMES_A_SECOND
+        seconds = self.cfg.max_audio_frames / FRAMES_PER_SECOND
         random_crop = dataset.training and self.cfg.random_start
         used = f"{'any' if random_crop else 'the first'} {seconds:g} s of a clip"
         message = (

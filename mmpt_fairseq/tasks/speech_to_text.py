@@ -16,8 +16,8 @@ from manifests.errors import InputError, exit_on_input_error, reason_of
 from mmpt_fairseq.checkpoint import encoder_digest, same_vocabulary
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.language_pairs import ManifestDatasetCreator
-from mmpt_fairseq.data.manifest import splits_beginning_with
-from mmpt_fairseq.data.rows import begin_validation, dataset_is_training, manifest_datasets
+from mmpt_fairseq.data.manifest import splits_with_prefix
+from mmpt_fairseq.data.rows import is_training_set, manifest_datasets, prepare_validation
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.data.states import StoredStates
 from mmpt_fairseq.decoding import language_model
@@ -230,7 +230,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             training = is_training_split(self.cfg, split)
             # fairseq sets combine for training too, where all splits are listed explicitly.
             if combine and not training:
-                splits = ",".join(splits_beginning_with(self.cfg.data, split))
+                splits = ",".join(splits_with_prefix(self.cfg.data, split))
             else:
                 splits = split
             self.datasets[split] = ManifestDatasetCreator.from_tsv(
@@ -246,7 +246,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
                 ours=self._dataset_options(training),
             )
             if is_validation_split(self.cfg, split):
-                begin_validation(self.datasets[split], self.data_cfg.audio_root)
+                prepare_validation(self.datasets[split], self.data_cfg.audio_root)
             if training and self.ctc_text == "source":
                 self._check_transcripts(split)
             if self.cfg.decodes_with:
@@ -257,7 +257,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """The other bases' iterator; fairseq requests one at the start of each validation."""
-        if self.validation is not None and not dataset_is_training(dataset):
+        if self.validation is not None and not is_training_set(dataset):
             parts = manifest_datasets(dataset)
             self.validation.begin([t for p in parts for t in p.manifest.column("tgt_text")])
         return super().get_batch_iterator(dataset, *args, **kwargs)

@@ -19,9 +19,9 @@ from omegaconf import MISSING
 
 from manifests.errors import InputError, exit_on_input_error
 from mmpt_fairseq.checkpoint import load_checkpoint, settings_of
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.audio import FRAMES_PER_SECOND
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.rows import begin_validation
+from mmpt_fairseq.data.rows import prepare_validation
 from mmpt_fairseq.data.superb_dataset import SuperbDataset
 from mmpt_fairseq.data.superb_labels import (
     KINDS,
@@ -100,7 +100,7 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     def __init__(self, cfg: SuperbConfig, labels: Labels | None) -> None:
         super().__init__(cfg)
         self.kind, self.labels, self.reads = str(cfg.kind), labels, ""
-        collar = round(cfg.der_collar * FRAMES_A_SECOND)
+        collar = round(cfg.der_collar * FRAMES_PER_SECOND)
         self.scoring = Scoring(cfg.der_threshold, cfg.der_median, collar)
 
     @classmethod
@@ -211,7 +211,7 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 class_weights(manifest) if self.cfg.balance_classes else None,
             )
             if is_validation_split(self.cfg, split):
-                begin_validation(self.datasets[split], self.cfg.audio_root)
+                prepare_validation(self.datasets[split], self.cfg.audio_root)
 
     def _check_lengths(self, manifest: Manifest, training: bool) -> None:
         limit, longest = self.cfg.max_source_positions, int(np.argmax(manifest.n_frames))

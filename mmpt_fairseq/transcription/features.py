@@ -66,7 +66,7 @@ def cuts(source: Source, longest: float) -> Iterator[SoundSegment]:
 
 def _readable(source: Source, faults: list[UnreadableClip]) -> Iterator[Waveform]:
     try:
-        yield from waveform_blocks(source, pass_over=True)
+        yield from waveform_blocks(source, skip_damaged=True)
     except UnreadableClip as fault:
         faults.append(fault)
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from manifests.errors import InputError, UnreadableClip, input_error_on_exit
 from mmpt_fairseq.checkpoint import load_checkpoint, settings_of
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND
+from mmpt_fairseq.data.audio import FRAMES_PER_SECOND
 from mmpt_fairseq.data.waveform_stream import Source, as_source, duration
 from mmpt_fairseq.extensions import task_class
 from mmpt_fairseq.modules.conformer import ConformerEncoder
@@ -156,7 +156,7 @@ class SpeechModel:
             )
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} must be at least 1")
-        limit = self.task.cfg.max_source_positions / FRAMES_A_SECOND
+        limit = self.task.cfg.max_source_positions / FRAMES_PER_SECOND
         if longest is None:
             longest = min(LONGEST_PIECE, limit)
         if not 1 <= longest <= limit:

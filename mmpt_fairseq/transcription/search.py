@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from manifests.errors import InputError, input_error_on_exit
-from mmpt_fairseq.data.audio import FRAMES_A_SECOND, SUBSAMPLING, Features
+from mmpt_fairseq.data.audio import FRAMES_PER_SECOND, SUBSAMPLING, Features
 from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS, DECODINGS
 from mmpt_fairseq.decoding.ctc_alignment import token_spans
@@ -24,7 +24,7 @@ from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.transcript import Word
 
 CTC_SEARCHES = tuple(CTC_GENERATORS.values())
-ENCODER_FRAME = SUBSAMPLING / FRAMES_A_SECOND  # seconds
+ENCODER_FRAME = SUBSAMPLING / FRAMES_PER_SECOND  # seconds
 # A hypothesis is limited to one token per encoder frame, as with CTC. The limit grows in steps, so
 # that pieces of similar length can be decoded in one batch.
 LENGTH_STEP = 500  # filterbank frames

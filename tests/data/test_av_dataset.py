@@ -10,7 +10,7 @@ from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.av_dataset import AVDataset, Clip, ClipOptions
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.video import read_frames, transform_clip
-from tests.helpers import clips, picture_number, write_clips
+from tests.helpers import clips, frame_number, write_clips
 
 SMALL = {
     "max_audio_frames": 60,
@@ -48,7 +48,7 @@ def test_clip_combines_features_masks_and_video(manifest):
     num_shown = round(30 * 60 / manifest.n_frames[2])  # video frames shown during the 60 kept
     start = (num_shown - 10) // 2
     frames = read_frames(manifest.resolve("video", 2), start + 3 * np.arange(4))
-    assert [picture_number(f) for f in frames] == [start, start + 3, start + 6, start + 9]
+    assert [frame_number(f) for f in frames] == [start, start + 3, start + 6, start + 9]
     assert torch.equal(clip.video, transform_clip(frames, 16))
 
 
@@ -222,7 +222,7 @@ def mixed_manifest(tmp_path):
     video_only = {**both[0], "id": "video", "audio": "", "n_frames": ""}
     audio_only = {**both[0], "id": "audio", "video": "", "video_frames": ""}
     write_manifest(tmp_path / "mixed.tsv", [*both, video_only, audio_only])
-    return Manifest(tmp_path / "mixed.tsv", silent=True)
+    return Manifest(tmp_path / "mixed.tsv", allow_video_only=True)
 
 
 def test_audio_only_and_video_only_clips_can_share_a_batch(tmp_path):
@@ -249,7 +249,7 @@ def test_pairs_alone_trains_on_audio_visual_clips_only(tmp_path):
     manifest = mixed_manifest(tmp_path)
 
     def order(training, alone):
-        data = AVDataset(manifest, ClipOptions(**SMALL), training, pairs_alone=alone)
+        data = AVDataset(manifest, ClipOptions(**SMALL), training, pairs_only=alone)
         return sorted(data.ordered_indices().tolist())
 
     assert order(True, True) == [0, 1]
@@ -307,7 +307,9 @@ def test_batches_of_mixed_clips_stay_within_the_token_limit(tmp_path):
     ]
     write_manifest(tmp_path / "train.tsv", rows)
     options = ClipOptions(**{**SMALL, "max_audio_frames": 800, "patch_grid": (2, 10, 10)})
-    data = AVDataset(Manifest(tmp_path / "train.tsv", silent=True), options, training=True)
+    data = AVDataset(
+        Manifest(tmp_path / "train.tsv", allow_video_only=True), options, training=True
+    )
     batches = data.batch_by_size(data.ordered_indices(), max_tokens=5000)
     assert sorted(row for batch in batches for row in batch) == list(range(400))
     for batch in batches:

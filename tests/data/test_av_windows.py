@@ -17,7 +17,7 @@ def clips_with_declared_length(tmp_path):
     manifest = clips(tmp_path, [0.9], video=True)
     both = dict(zip(manifest.columns, manifest.fields(0), strict=True))
     write_manifest(tmp_path / "declared.tsv", [both, {**both, "id": "video", "audio": ""}])
-    return Manifest(tmp_path / "declared.tsv", silent=True)
+    return Manifest(tmp_path / "declared.tsv", allow_video_only=True)
 
 
 def test_n_frames_of_a_video_only_clip_bounds_its_frames_but_not_its_cost(tmp_path, monkeypatch):
@@ -73,7 +73,7 @@ def test_frames_after_the_end_of_the_audio_are_not_sampled(tmp_path, monkeypatch
     monkeypatch.setattr("mmpt_fairseq.data.av_dataset.read_frames", read)
     for row in (0, 1):
         for epoch in range(1, 25):
-            dataset(Manifest(tmp_path / "train.tsv", silent=True), epoch=epoch)[row]
+            dataset(Manifest(tmp_path / "train.tsv", allow_video_only=True), epoch=epoch)[row]
     assert max(sampled[0]) < 10
     assert max(sampled[1]) > 25
 

@@ -249,13 +249,13 @@ def test_manifests_are_compatible_with_fairseq(tmp_path):
         assert [dict(zip(read.columns, read.fields(i), strict=True)) for i in range(5)] == theirs
 
 
-def test_video_only_rows_need_silent(tmp_path):
+def test_video_only_rows_must_be_allowed(tmp_path):
     rows = [
         {"id": "a", "audio": "a.wav", "n_frames": 7},
         {"id": "b", "video": "b.mp4", "video_frames": 31},
     ]
     write_manifest(tmp_path / "train.tsv", rows)
-    read = Manifest(tmp_path / "train.tsv", silent=True)
+    read = Manifest(tmp_path / "train.tsv", allow_video_only=True)
     assert read.n_frames.tolist() == [7, 0]
     assert list(read.column("audio")) == ["a.wav", ""]
     assert read.filled("audio", "video", "n_frames").tolist() == [
@@ -269,4 +269,4 @@ def test_video_only_rows_need_silent(tmp_path):
     lines = (tmp_path / "train.tsv").read_text().replace("b.mp4", "")
     (tmp_path / "train.tsv").write_text(lines)
     with pytest.raises(InputError, match="line 3, column audio is empty"):
-        Manifest(tmp_path / "train.tsv", silent=True)
+        Manifest(tmp_path / "train.tsv", allow_video_only=True)

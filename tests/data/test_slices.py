@@ -7,7 +7,7 @@ import pytest
 from mmpt_fairseq.data import waveform
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
-from tests.helpers import RATE, noise, picture_number, write_video
+from tests.helpers import RATE, frame_number, noise, write_video
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,6 @@ def test_audio_slice_is_found_by_seeking(recording, monkeypatch):
 
 def test_frames_of_a_video_slice_are_counted_from_its_start(recording):
     frames = read_frames(f"{recording}:200:50", np.array([0, 7, 49]))
-    assert [picture_number(p) for p in frames] == [200, 207, 249]
+    assert [frame_number(p) for p in frames] == [200, 207, 249]
     beyond = read_frames(f"{recording}:200:50", np.array([0, 60]))
-    assert picture_number(beyond[1]) == 249
+    assert frame_number(beyond[1]) == 249

@@ -11,12 +11,12 @@ from mmpt_fairseq.data.video import (
     sample_frame_indices,
     transform_clip,
 )
-from tests.helpers import picture_number, write_audio, write_video
+from tests.helpers import frame_number, write_audio, write_video
 from tests.manifests.corpora import hidden, turned
 
 
 def numbers(path, indices):
-    return [picture_number(p) for p in read_frames(str(path), np.array(indices))]
+    return [frame_number(p) for p in read_frames(str(path), np.array(indices))]
 
 
 # A long GOP, one whose last GOP has two frames (the decoder returns them together), and containers
@@ -85,7 +85,7 @@ def test_frames_of_concatenated_videos_get_the_size_of_the_first(tmp_path):
     (tmp_path / "a.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
     clip = read_frames(str(tmp_path / "a.ts"), np.array([3, 19, 20, 38]))
     assert clip.shape == (4, 64, 64, 3)
-    assert [picture_number(image) for image in clip] == [3, 19, 0, 18]
+    assert [frame_number(image) for image in clip] == [3, 19, 0, 18]
     assert read_frames(str(tmp_path / "a.ts"), np.array([25])).shape == (1, 96, 96, 3)
 
 

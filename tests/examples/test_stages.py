@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from examples.demo.run import Demo, Recogniser, Sizes, ablations, levels
-from examples.stages import run_step, side_by_side
+from examples.stages import run_parallel, run_step
 from manifests.errors import InputError
 
 
@@ -29,7 +29,7 @@ def test_steps_run_in_parallel_on_one_thread_each(tmp_path, monkeypatch):
         partial(python, code.format(root=str(tmp_path), names=names), tmp_path / f"run{i}")
         for i, names in enumerate((("a.txt", "b.txt"), ("b.txt", "a.txt")))
     ]
-    assert side_by_side(steps, 2) == [None, None]
+    assert run_parallel(steps, 2) == [None, None]
     assert (tmp_path / "a.txt").read_text() == (tmp_path / "b.txt").read_text() == "1"
 
 
@@ -43,12 +43,12 @@ def test_a_failing_step_stops_the_others_and_keeps_finished_ones(tmp_path):
     ]
     started = time.monotonic()
     with pytest.raises(InputError, match="exit code 3"):
-        side_by_side(steps, 2)
+        run_parallel(steps, 2)
     assert time.monotonic() - started < 60
     assert (tmp_path / "done" / "done.json").is_file()
     assert not (tmp_path / "endless" / "done.json").is_file()
     assert not (tmp_path / "never").exists()
-    assert side_by_side([partial(python, "pass", tmp_path / "later")], 2) == [None]
+    assert run_parallel([partial(python, "pass", tmp_path / "later")], 2) == [None]
     assert json.loads((tmp_path / "later" / "done.json").read_text())["seconds"] > 0
 
 

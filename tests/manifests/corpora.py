@@ -36,7 +36,7 @@ def run_candidates(clips: list[Candidate], folder: Path, *options: str, **kwargs
 
 def rows(path: Path) -> list[dict[str, str]]:
     """A manifest's rows, read as plain TSV after a check by :class:`Manifest`."""
-    Manifest(path, silent=True)
+    Manifest(path, allow_video_only=True)
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
@@ -50,7 +50,7 @@ def skipped(out: Path) -> dict[str, str]:
 
 def check_lengths(path: Path) -> None:
     """Check ``n_frames`` and ``video_frames`` against decoding."""
-    manifest = Manifest(path, silent=True)
+    manifest = Manifest(path, allow_video_only=True)
     for row in range(len(manifest)):
         audio = manifest.resolve("audio", row)
         if audio:

@@ -9,7 +9,7 @@ import pytest
 from manifests.compact_video import compact, main, make_copy
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.video import read_frames
-from tests.helpers import noise, picture_number, write_audio, write_video
+from tests.helpers import frame_number, noise, write_audio, write_video
 from tests.manifests.corpora import make_audio, turned
 
 
@@ -40,7 +40,7 @@ def test_copies_have_the_same_frames(data, tmp_path, capsys):
     assert videos[2:] == [f"{data}/../b.mp4", ""]
     for source, first in ((videos[0], 0), (videos[1], 70)):
         frames = read_frames(source, np.array([0, 13, 19]))
-        assert [picture_number(p) for p in frames] == [first, first + 13, first + 19]
+        assert [frame_number(p) for p in frames] == [first, first + 13, first + 19]
     with av.open(videos[0]) as container:
         keys = [i for i, f in enumerate(container.decode(video=0)) if f.key_frame]
         assert keys == list(range(0, 90, 12))

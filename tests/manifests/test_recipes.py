@@ -7,7 +7,7 @@ from manifests.errors import InputError
 from manifests.splits import is_held_out
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
-from tests.helpers import noise, picture_number, write_audio
+from tests.helpers import frame_number, noise, write_audio
 from tests.manifests.corpora import (
     check_lengths,
     empty,
@@ -164,7 +164,7 @@ def test_lrs3(tmp_path):
     whole = read_waveform(str(clip))
     np.testing.assert_allclose(read_waveform(first["audio"]), whole[:19200], atol=1e-6)
     frames = read_frames(second["video"], np.array([0, 5]))
-    assert [picture_number(p) for p in frames] == [30, 35]
+    assert [frame_number(p) for p in frames] == [30, 35]
     assert skipped(tmp_path / "out") == {
         "trainval/videoB/00002": "no transcript",
         "trainval/videoB/00003": "no audio track",

@@ -17,7 +17,7 @@ from manifests.recording import inspect
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.data.waveform_stream import waveform_blocks
-from tests.helpers import noise, picture_number, write_audio, write_video
+from tests.helpers import frame_number, noise, write_audio, write_video
 from tests.manifests.corpora import hidden, m4a, make_audio, make_video, text, truncated
 
 
@@ -44,9 +44,9 @@ def test_lengths_are_as_decoded(tmp_path, name):
     else:
         make_audio(path, 1.234)
     found = inspect(str(path))
-    assert (found.rate, found.samples, found.pictures) == (16_000, *decoded(path))
+    assert (found.rate, found.samples, found.video_frames) == (16_000, *decoded(path))
     again = inspect(str(path), decode=True)
-    assert (again.samples, again.pictures) == (found.samples, found.pictures)
+    assert (again.samples, again.pictures) == (found.samples, found.video_frames)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.4, 1.52, 2.88])
@@ -55,9 +55,9 @@ def test_content_hidden_by_an_edit_list_does_not_count(tmp_path, seconds, gop):
     path = write_video(tmp_path / "a.mp4", 100, gop=gop, audio=noise(4.0))
     cut = hidden(path, seconds)
     found = inspect(str(cut))
-    assert (found.samples, found.pictures) == decoded(cut)
-    assert found.pictures == 100 - round(25 * seconds)
-    numbers = [picture_number(p) for p in read_frames(str(cut), np.arange(found.pictures))]
+    assert (found.samples, found.video_frames) == decoded(cut)
+    assert found.video_frames == 100 - round(25 * seconds)
+    numbers = [frame_number(p) for p in read_frames(str(cut), np.arange(found.video_frames))]
     assert numbers == list(range(round(25 * seconds), 100))
 
 
@@ -83,10 +83,10 @@ def test_fragmented_files_and_cover_images(tmp_path):
                     packet.stream = copies[packet.stream.index]
                     out.mux(packet)
     found = inspect(str(tmp_path / "fragments.mp4"))
-    assert (found.samples, found.pictures) == decoded(tmp_path / "fragments.mp4")
-    assert found.pictures == 50
+    assert (found.samples, found.video_frames) == decoded(tmp_path / "fragments.mp4")
+    assert found.video_frames == 50
     found = inspect(str(tmp_path / "cover.mp4"))
-    assert (found.samples > 31_000, found.pictures) == (True, 0)
+    assert (found.samples > 31_000, found.video_frames) == (True, 0)
     clip = Candidate("a", "train", str(tmp_path / "cover.mp4"), video=str(tmp_path / "cover.mp4"))
     assert measure(clip, Limits()).reason == "no video track"
 
@@ -117,7 +117,7 @@ def test_a_cue_has_the_frames_displayed_at_its_time(tmp_path, kind):
         clip = Candidate("a", "train", audio, video=str(path), start=start, seconds=seconds)
         found = measure(clip, Limits())
         source, count = found.row["video"], found.row["video_frames"]
-        numbers = [picture_number(p) for p in read_frames(source, np.arange(count))]
+        numbers = [frame_number(p) for p in read_frames(source, np.arange(count))]
         # The first frame is the last to appear before the start; that at the end is excluded.
         first, after = (int(np.sum(times <= time + 0.002)) - 1 for time in (start, start + seconds))
         assert numbers == list(range(first, after)), (start, source)

@@ -13,7 +13,7 @@ from manifests.states import store_states
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import split_slice
-from tests.helpers import picture_number, write_video
+from tests.helpers import frame_number, write_video
 from tests.manifests.corpora import (
     check_lengths,
     m4a,
@@ -107,7 +107,7 @@ def test_silent_videos_in_a_folder_are_cut_into_pieces(videos, tmp_path):
         assert first == np.searchsorted(times, 1000 * i * length + 1, side="right") - 1
         assert abs(int(row["n_frames"]) - num_frames(round(16_000 * length))) <= 1
         shown = read_frames(row["video"], np.array([0, count - 1]))
-        assert [picture_number(p) for p in shown] == [first, first + count - 1]
+        assert [frame_number(p) for p in shown] == [first, first + count - 1]
     assert first + count == 50
     assert sum(row["audio"].split(":")[0].endswith("beside.wav") for row in found) == 2
     check_lengths(tmp_path / "out/train.tsv")

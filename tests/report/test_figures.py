@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmpt_fairseq.report.alignment import Alignment
-from mmpt_fairseq.report.figures import alignment_height, draw_alignment, draw_frames, drawing
+from mmpt_fairseq.report.figures import alignment_height, draw_alignment, draw_frames, styled_figure
 
 
 def attention(frames: int, rows: int) -> Alignment:
@@ -24,7 +24,7 @@ def attention(frames: int, rows: int) -> Alignment:
 def test_an_alignment_is_readable_at_any_length(rows, every):
     """The spectrogram keeps its height, and row labels do not overlap."""
     clip = attention(400, rows)
-    with drawing(8.0, alignment_height(clip)) as figure:
+    with styled_figure(8.0, alignment_height(clip)) as figure:
         draw_alignment(figure, clip)
         figure.draw_without_rendering()
         boxes = [axis.get_window_extent().height / figure.dpi for axis in figure.axes]
@@ -38,7 +38,7 @@ def test_an_alignment_is_readable_at_any_length(rows, every):
 
 def test_a_long_title_does_not_shift_frames():
     frames = np.zeros((8, 4, 4, 3), np.float32)
-    with drawing(8.0, 3.6) as figure:
+    with styled_figure(8.0, 3.6) as figure:
         draw_frames(figure, frames, frames, frames, true_stats=True)
         figure.draw_without_rendering()
         for strip in figure.subfigs:

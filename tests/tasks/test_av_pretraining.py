@@ -12,7 +12,7 @@ from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 from omegaconf import OmegaConf
 
 from mmpt_fairseq.models.av_pretraining import AVPretrainingModel
-from mmpt_fairseq.report.reconstruction import GREY, first_clip, rebuild
+from mmpt_fairseq.report.reconstruction import GREY, first_clip, reconstruct_batch
 from mmpt_fairseq.report.tensorboard import reconstruction_pixels
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingConfig, AVPretrainingTask
 from tests.helpers import av_batch, av_model, write_clips
@@ -323,16 +323,16 @@ def test_plots_show_the_first_clip_with_video():
     for name in ("video", "video_mask"):
         batch[name] = batch[name][:1]
     batch["video_rows"] = torch.tensor([1])
-    clip = rebuild(model, batch)
+    clip = reconstruct_batch(model, batch)
     result, _ = model(**batch)
     audio = batch["audio"][1, :33].numpy()
     hidden = batch["audio_mask"][1].repeat_interleave(4)[:33].numpy()
-    assert np.array_equal(clip.sound, audio)
+    assert np.array_equal(clip.filterbank, audio)
     assert np.array_equal(clip.masked, hidden)
     predicted = result.audio[1].reshape(-1, 80)[:33].numpy()
-    assert clip.rebuilt[hidden] == pytest.approx(predicted[hidden], abs=1e-5)
-    assert np.array_equal(clip.rebuilt[~hidden], audio[~hidden])
-    original, masked, filled = clip.pictures
+    assert clip.reconstructed[hidden] == pytest.approx(predicted[hidden], abs=1e-5)
+    assert np.array_equal(clip.reconstructed[~hidden], audio[~hidden])
+    original, masked, filled = clip.frames
     grey = np.isclose(masked, GREY).all(-1)
     assert 0.5 < grey.mean() < 0.7
     assert np.array_equal(masked[~grey], original[~grey])
@@ -343,4 +343,4 @@ def test_plots_show_the_first_clip_with_video():
     assert pixels["frames"].dtype == np.uint8
     del batch["video"], batch["video_mask"], batch["video_rows"]
     assert first_clip(batch)["audio"].shape == (1, 40, 80)
-    assert set(reconstruction_pixels(rebuild(model, batch))) == {"sound"}
+    assert set(reconstruction_pixels(reconstruct_batch(model, batch))) == {"sound"}
