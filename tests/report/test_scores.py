@@ -10,7 +10,7 @@ from mmpt_fairseq.data.manifest import write_manifest
 from mmpt_fairseq.report.intervals import count
 from mmpt_fairseq.report.scores import read_hypotheses, score
 from mmpt_fairseq.scoring import bleu, error_rates, normalise_text
-from mmpt_fairseq.tasks._validation import counted
+from mmpt_fairseq.tasks._validation import score_counts
 
 
 def edits(reference, hypothesis):
@@ -96,7 +96,7 @@ def test_bleu_uses_characters_for_scripts_without_spaces(texts, wrong, tokenize)
     assert found["bleu"] == pytest.approx(expected.score)
     assert f"tok:{tokenize}" in found["signature"]
     assert count(texts, hypotheses, "bleu").value == pytest.approx(expected.score)
-    parts = [counted([r], [h], ["bleu"], tokenize) for r, h in zip(texts, hypotheses, strict=True)]
+    parts = [score_counts([r], [h], ["bleu"], tokenize) for r, h in zip(texts, hypotheses, strict=True)]
     assert [sum(p[f"_bleu_{2 + n}"] for p in parts) for n in range(4)] == expected.counts
 
 
