@@ -10,10 +10,10 @@ import argparse
 import json
 from pathlib import Path
 
+from examples.superb.predictions import load, score
 from manifests.common import atomic_path
 from manifests.errors import command_line
 from mmpt_fairseq.data.superb_labels import label_column
-from mmpt_fairseq.decoding.superb_predictions import load, score
 
 
 def evaluate(checkpoint: Path, data: Path, split: str, tuned_on: str, out: Path) -> dict:

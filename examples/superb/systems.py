@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from examples.stages import data_files, run_step, train
+from examples.superb.predictions import METRIC_OF_TASK
 from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.superb_labels import check_rows, label_column, training_labels
-from mmpt_fairseq.decoding.superb_predictions import METRICS
 from mmpt_fairseq.fingerprint import fingerprint
 from mmpt_fairseq.models.superb import UTTERANCE_KINDS
 
@@ -130,7 +130,7 @@ class System:
 
     def best_rate(self) -> float | None:
         """The learning rate with the leader's best validation; the first of equals."""
-        best = max if METRICS[KINDS[self.task]] == "accuracy" else min
+        best = max if METRIC_OF_TASK[KINDS[self.task]] == "accuracy" else min
         return best(self.leader.rates(), key=self.leader.validated)
 
     def training(self, rate: float | None) -> Path:

@@ -29,7 +29,7 @@ from mmpt_fairseq.decoding.superb import (
 from mmpt_fairseq.models.superb import SuperbOutput
 from mmpt_fairseq.modules.masking import padding_mask
 
-METRICS = {
+METRIC_COUNTS = {
     "accuracy": (("correct",), "clips"),
     "per": (("phone_errors",), "phones"),
     "der": (("missed", "false_alarms", "confused"), "spoken"),
@@ -107,7 +107,7 @@ class SuperbCriterion(FairseqCriterion):
         size = total("sample_size")
         metrics.log_scalar("loss", total("loss") / max(size, 1), size, round=4)
         # Sums are logged, not ratios: a batch without speech may still have false alarms.
-        for name, (parts, count) in METRICS.items():
+        for name, (parts, count) in METRIC_COUNTS.items():
             if any(count in logs for logs in logging_outputs):
                 for key in (*parts, count):
                     metrics.log_scalar(f"_{key}", total(key))

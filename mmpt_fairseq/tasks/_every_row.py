@@ -1,112 +1,20 @@
 """Row handling shared by all tasks: no row is dropped silently, skipped rows are counted."""
 
-import gc
 import logging
-import resource
-import sys
-from dataclasses import dataclass, field
-from typing import Optional
 
 import torch
-from fairseq.data import FairseqDataset
-from fairseq.data.iterators import EpochBatchIterator
-from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
-from omegaconf import II
 
 from manifests.errors import InputError, exit_on_input_error
-from mmpt_fairseq.data.audio import FRAMES_PER_SECOND
 from mmpt_fairseq.data.rows import (
     check_skipped,
     is_training_set,
-    manifest_datasets,
     raise_if_unreadable,
 )
+from mmpt_fairseq.tasks._iterator import DummyMarkingIterator
+from mmpt_fairseq.tasks._memory import peak_memory_gb
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class RowsConfig(FairseqDataclass):
-    """Options common to the configs of all tasks."""
-
-    # By default fairseq builds batches once, seeded with the first epoch of the process: a resumed
-    # run would continue with different batches.
-    rebuild_batches: bool = field(
-        default=True, metadata={"help": "regroup clips into batches in every epoch"}
-    )
-    try_largest_batch: bool = field(
-        default=True,
-        metadata={"help": "dry-run the most expensive batches before the first update"},
-    )
-    seed: int = II("common.seed")
-    train_subset: str = II("dataset.train_subset")
-    decodes_with: Optional[str] = II("common_eval.path")
-    save_dir: str = II("checkpoint.save_dir")
-    restore_file: str = II("checkpoint.restore_file")
-    finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
-    distributed_world_size: int = II("distributed_training.distributed_world_size")
-    ddp_backend: str = II("distributed_training.ddp_backend")
-    disable_validation: bool = II("dataset.disable_validation")
-    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
-    maximize_best_checkpoint_metric: bool = II("checkpoint.maximize_best_checkpoint_metric")
-
-
-class DummyMarkingIterator(EpochBatchIterator):
-    """Epoch iterator that marks dummy batches with ``is_dummy``.
-
-    fairseq keeps processes in step with unmarked copies of ``first_batch``; their clips must not
-    serve as negatives.
-    """
-
-    def _get_iterator_for_epoch(self, *args, **kwargs):
-        # The previous epoch's data loader is in a reference cycle. Workers forked before it is
-        # collected would try to shut it down themselves and fill the log with tracebacks.
-        gc.collect()
-        if not gc.get_freeze_count():
-            gc.freeze()  # exempt imported modules: scanning them took 0.25 s per epoch
-        return super()._get_iterator_for_epoch(*args, **kwargs)
-
-    def state_dict(self) -> dict:
-        """fairseq's state, plus the size of the data."""
-        return {**super().state_dict(), "data": data_size(self.dataset)}
-
-    @exit_on_input_error()
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Restore fairseq's state; warn if the size of the data has changed.
-
-        Raises:
-            InputError: the epoch now has fewer batches than were already processed.
-        """
-        current = data_size(self.dataset)
-        if (previous := state_dict.get("data", current)) != current:
-            message = "this run resumes with different data: %s; previously %s"
-            logger.warning(message, _describe(current), _describe(previous))
-        try:
-            super().load_state_dict(state_dict)
-        except RuntimeError as error:
-            if "dataloader mismatch" not in str(error):
-                raise
-            raise InputError(
-                f"the run in checkpoint.save_dir had processed {state_dict['iterations_in_epoch']} "
-                f"batches of epoch {state_dict['epoch']}, which now has {len(self)}: the data, the "
-                "batch size or the number of processes has changed; set another "
-                "checkpoint.save_dir, or restart from the first epoch with "
-                "checkpoint.reset_dataloader=true"
-            ) from None
-
-    @property
-    def first_batch(self) -> dict:
-        """The first batch with at least one usable clip."""
-        with exit_on_input_error():
-            for rows in self.frozen_batches:
-                batch = self.collate_fn([self.dataset[row] for row in rows])
-                if batch:
-                    return {**batch, "is_dummy": True}
-                check_skipped(self.dataset)
-            raise InputError(
-                "none of the clips is usable; the warnings above say why, fix or replace them"
-            )
 
 
 class EveryRowMixin:
@@ -228,17 +136,6 @@ def _size_text(size: int | tuple[int, int]) -> str:
     return f"a cost of {size} filterbank frames and video patches"
 
 
-def data_size(dataset: FairseqDataset) -> list[int]:
-    """Total numbers of rows and of filterbank frames."""
-    parts = [part.manifest for part in manifest_datasets(dataset)]
-    return [sum(map(len, parts)), sum(int(manifest.n_frames.sum()) for manifest in parts)]
-
-
-def _describe(data: list[int]) -> str:
-    rows, frames = data
-    return f"{rows} rows, {frames / FRAMES_PER_SECOND / 60:.1f} minutes"
-
-
 def without_counts(loss, size, logs: dict) -> tuple:
     """A step's result with all counts zeroed; the keys stay, since all processes need the same."""
     return loss, 0 * size, {name: _zero_like(value) for name, value in logs.items()}
@@ -247,9 +144,3 @@ def without_counts(loss, size, logs: dict) -> tuple:
 def _zero_like(value: object) -> object:
     """Zero of the same type, also for a loss that overflowed."""
     return torch.zeros_like(value) if isinstance(value, torch.Tensor) else 0 * value
-
-
-def peak_memory_gb() -> float:
-    """Peak resident memory of this process in GB (1e9 bytes), without data loader workers."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -11,7 +11,7 @@ from fairseq.data.iterators import EpochBatchIterator
 from manifests.errors import InputError, exit_on_input_error
 from mmpt_fairseq.data.rows import is_training_set
 from mmpt_fairseq.models.freezing import AFTER_LAST_UPDATE
-from mmpt_fairseq.tasks._every_row import peak_memory_gb
+from mmpt_fairseq.tasks._memory import peak_memory_gb
 
 logger = logging.getLogger(__name__)
 

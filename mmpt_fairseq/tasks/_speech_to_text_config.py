@@ -13,14 +13,14 @@ from manifests.errors import InputError, reason_of
 from mmpt_fairseq.data.augment import Augmentation
 from mmpt_fairseq.data.data_folder import DATA_CONFIG
 from mmpt_fairseq.decoding.choice import Decoding
-from mmpt_fairseq.tasks._every_row import RowsConfig
+from mmpt_fairseq.tasks._config import TaskConfig
 
 # Settings of the data folder, not of the model: they are not stored in checkpoints.
 LOCAL_SETTINGS = ("audio_root",)
 
 
 @dataclass
-class SpeechToTextConfig(RowsConfig):
+class SpeechToTextConfig(TaskConfig):
     """fairseq's ``speech_to_text`` as a dataclass, so that Hydra can configure it."""
 
     data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})

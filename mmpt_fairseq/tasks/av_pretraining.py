@@ -20,10 +20,8 @@ from mmpt_fairseq.data.joined_manifest import JoinedManifest
 from mmpt_fairseq.data.manifest import Manifest, splits_with_prefix
 from mmpt_fairseq.data.rows import is_training_set, prepare_validation
 from mmpt_fairseq.extensions import contrasts, reconstructs
-from mmpt_fairseq.tasks._every_row import (
-    EveryRowMixin,
-    RowsConfig,
-)
+from mmpt_fairseq.tasks._config import TaskConfig
+from mmpt_fairseq.tasks._every_row import EveryRowMixin
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 from mmpt_fairseq.tasks._start import check_start, is_training_split, is_validation_split
 
@@ -34,7 +32,7 @@ MIN_USED_FRACTION = 0.9  # below this fraction of the audio used per epoch, a wa
 
 
 @dataclass
-class AVPretrainingConfig(RowsConfig):
+class AVPretrainingConfig(TaskConfig):
     """Defaults follow the paper where it gives values."""
 
     data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})

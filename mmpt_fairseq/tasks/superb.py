@@ -34,10 +34,8 @@ from mmpt_fairseq.data.superb_labels import (
 from mmpt_fairseq.models.superb import UTTERANCE_KINDS
 from mmpt_fairseq.models.upstreams import load_upstream_weights, resolve_upstream
 from mmpt_fairseq.modules.upstreams import Upstream
-from mmpt_fairseq.tasks._every_row import (
-    EveryRowMixin,
-    RowsConfig,
-)
+from mmpt_fairseq.tasks._config import TaskConfig
+from mmpt_fairseq.tasks._every_row import EveryRowMixin
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 from mmpt_fairseq.tasks._start import (
     check_start,
@@ -50,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class SuperbConfig(RowsConfig):
+class SuperbConfig(TaskConfig):
     """Config of the SUPERB tasks; threshold and median filter of diarization are s3prl's."""
 
     data: str = field(default=MISSING, metadata={"help": "folder of the manifests"})

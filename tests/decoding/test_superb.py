@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from examples.superb.predictions import activity_text, slot_accuracies
 from mmpt_fairseq.data.segments import parse_segments, speaker_activity
 from mmpt_fairseq.decoding.superb import (
     DiarizationErrors,
@@ -19,7 +20,6 @@ from mmpt_fairseq.decoding.superb import (
     predict_slots,
     speech_activity,
 )
-from mmpt_fairseq.decoding.superb_predictions import activity_text, slot_accuracies
 
 
 def random_activity(rng, frames: int, speakers: int) -> np.ndarray:

@@ -96,7 +96,9 @@ def test_bleu_uses_characters_for_scripts_without_spaces(texts, wrong, tokenize)
     assert found["bleu"] == pytest.approx(expected.score)
     assert f"tok:{tokenize}" in found["signature"]
     assert count(texts, hypotheses, "bleu").value == pytest.approx(expected.score)
-    parts = [score_counts([r], [h], ["bleu"], tokenize) for r, h in zip(texts, hypotheses, strict=True)]
+    parts = [
+        score_counts([r], [h], ["bleu"], tokenize) for r, h in zip(texts, hypotheses, strict=True)
+    ]
     assert [sum(p[f"_bleu_{2 + n}"] for p in parts) for n in range(4)] == expected.counts
 
 

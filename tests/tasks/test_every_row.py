@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from manifests.errors import InputError
-from mmpt_fairseq.tasks._every_row import peak_memory_gb
+from mmpt_fairseq.tasks._memory import peak_memory_gb
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
 from mmpt_fairseq.tasks._start import check_start
 

@@ -8,12 +8,12 @@ import torch
 from omegaconf import OmegaConf
 
 from examples.superb.cache import store_states
+from examples.superb.predictions import choose_scoring, diarization_score, predict
 from examples.superb.systems import KINDS
 from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.criterions.superb import SuperbCriterion
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
-from mmpt_fairseq.decoding.superb_predictions import choose_scoring, diarization_score, predict
 from mmpt_fairseq.models.superb import SuperbModelConfig
 from mmpt_fairseq.models.upstreams import check_stored, resolve_upstream
 from mmpt_fairseq.tasks.superb import SuperbConfig, SuperbTask, class_weights

@@ -30,7 +30,7 @@ from mmpt_fairseq.tasks.superb import Scoring, SuperbTask
 # The grid of s3prl's downstream/diarization/score.sh, which reports the best on the test set; here
 # the values are chosen on the validation split.
 THRESHOLDS, MEDIANS = (0.3, 0.4, 0.5, 0.6, 0.7), (1, 11)
-METRICS = {
+METRIC_OF_TASK = {
     "keyword_spotting": "accuracy",
     "intent_classification": "accuracy",
     "phoneme_recognition": "per",
@@ -133,7 +133,7 @@ def score(
     model: SuperbModel, task: SuperbTask, split: str, tuned_on: str
 ) -> tuple[dict, Predictions]:
     """The task's metric in percent on ``split``; diarization is tuned on split ``tuned_on``."""
-    metric = METRICS[task.kind]
+    metric = METRIC_OF_TASK[task.kind]
     found = predict(model, task, split)
     if metric != "der":
         rate = 100 * found.wrong / found.total

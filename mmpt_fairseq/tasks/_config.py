@@ -1,0 +1,33 @@
+"""Options common to the configs of all tasks."""
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from fairseq.dataclass import FairseqDataclass
+from omegaconf import II
+
+
+@dataclass
+class TaskConfig(FairseqDataclass):
+    """Options common to the configs of all tasks."""
+
+    # By default fairseq builds batches once, seeded with the first epoch of the process: a resumed
+    # run would continue with different batches.
+    rebuild_batches: bool = field(
+        default=True, metadata={"help": "regroup clips into batches in every epoch"}
+    )
+    try_largest_batch: bool = field(
+        default=True,
+        metadata={"help": "dry-run the most expensive batches before the first update"},
+    )
+    seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
+    decodes_with: Optional[str] = II("common_eval.path")
+    save_dir: str = II("checkpoint.save_dir")
+    restore_file: str = II("checkpoint.restore_file")
+    finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
+    distributed_world_size: int = II("distributed_training.distributed_world_size")
+    ddp_backend: str = II("distributed_training.ddp_backend")
+    disable_validation: bool = II("dataset.disable_validation")
+    best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")
+    maximize_best_checkpoint_metric: bool = II("checkpoint.maximize_best_checkpoint_metric")
