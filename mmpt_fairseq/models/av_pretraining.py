@@ -321,7 +321,7 @@ class AVPretrainingModel(BaseFairseqModel):
                 audio_patches(real.to(audio.dtype), SUBSAMPLING),
             )
         if video is not None:
-            target = scaled(self.video_encoder.patches.cut(video))
+            target = scaled(self.video_encoder.patches.patchify(video))
             errors["video"], predicted["video"] = self._compare(
                 predicted["video"], target, video_mask
             )

@@ -113,7 +113,7 @@ def _resolve_stored(cfg: UpstreamConfig, folder: Path | None) -> None:
 
 def check_stored(cfg: UpstreamConfig, folder: Path) -> None:
     """Raise InputError if stored states come from another upstream than the head's."""
-    if cfg.upstream_kind == "stored" and cfg.get("upstream_weights"):
+    if cfg.upstream_kind == "stored" and getattr(cfg, "upstream_weights", None):
         found = UpstreamConfig(upstream="cached")
         resolve_upstream(found, folder)
         if found.upstream_weights != cfg.upstream_weights:

@@ -91,12 +91,7 @@ class VideoPatches(nn.Module):
         self.patch_dim = 3 * patch_frames * patch_size**2
         self.embed = nn.Linear(self.patch_dim, dim)
 
-    @property
-    def num_patches(self) -> int:
-        """L, patches per clip."""
-        return self.grid[0] * self.grid[1] * self.grid[2]
-
-    def cut(self, video: Tensor) -> Tensor:
+    def patchify(self, video: Tensor) -> Tensor:
         """``(B, 3, T, H, W)`` -> ``(B, L, patch_dim)``, ordered by time, row, column."""
         t, h, w = self.grid
         p, s = self.patch_frames, self.patch_size
@@ -104,7 +99,7 @@ class VideoPatches(nn.Module):
         x = x.permute(0, 2, 4, 6, 3, 5, 7, 1)  # (B, t, h, w, p, s, s, 3)
         return x.reshape(-1, t * h * w, self.patch_dim)
 
-    def cut_slices(self, video: Tensor) -> Tensor:
+    def patchify_slices(self, video: Tensor) -> Tensor:
         """Patches averaged over space per time slice, scaled: ``(B, t, patch_dim)``."""
         t, h, w = self.grid
         p, s = self.patch_frames, self.patch_size
@@ -117,8 +112,8 @@ class VideoPatches(nn.Module):
         mean = x.permute(0, 2, 3, 4, 5, 1).reshape(-1, t, self.patch_dim) / (h * w)
         return _centred(mean) if in_8_bit else mean
 
-    def join(self, patches: Tensor) -> Tensor:
-        """The inverse of :meth:`cut`."""
+    def unpatchify(self, patches: Tensor) -> Tensor:
+        """The inverse of :meth:`patchify`."""
         t, h, w = self.grid
         p, s = self.patch_frames, self.patch_size
         x = patches.reshape(-1, t, h, w, p, s, s, 3).permute(0, 7, 1, 4, 2, 5, 3, 6)
@@ -183,7 +178,7 @@ class VideoEncoder(nn.Module):
         """
         visible = VisibleTokens.from_hidden(hidden)
         # Gather before embedding, so that masked pixels never enter a product.
-        patches = scaled(visible.gather(self.patches.cut(video))).to(self.patches.embed.weight)
+        patches = scaled(visible.gather(self.patches.patchify(video))).to(self.patches.embed.weight)
         positions = self.patches.positions(self.dim, video.device).to(patches.dtype)
         positions = visible.gather(positions.expand(len(video), -1, -1))
         return self.transformer(self.patches.embed(patches) + positions, visible.padding), visible
@@ -197,7 +192,7 @@ class VideoEncoder(nn.Module):
         """
         t, h, w = self.patches.grid
         # The embedding is affine: the mean of embeddings is the embedding of the mean patch.
-        patches, weight = self.patches.cut_slices(video), self.patches.embed.weight
+        patches, weight = self.patches.patchify_slices(video), self.patches.embed.weight
         if self.normalise_slices:
             # So the mean over time can be subtracted before it, where nothing is rounded to 16 bits
             # yet: a moving mouth changes a slice by less than that rounding.

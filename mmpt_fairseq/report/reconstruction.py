@@ -132,14 +132,14 @@ def _masked_frames(
     patches: VideoPatches, video: Tensor, mask: Tensor, predicted: Tensor
 ) -> tuple[Frames, Frames, Frames]:
     hidden = mask[..., None]
-    original = scaled(patches.cut(video)).float()
+    original = scaled(patches.patchify(video)).float()
     grey = original.new_tensor(2 * GREY - 1)
     strips = (
         original,
         torch.where(hidden, grey, original),
         torch.where(hidden, predicted.float(), original),
     )
-    return tuple(_to_frames(patches.join(strip)[0]) for strip in strips)
+    return tuple(_to_frames(patches.unpatchify(strip)[0]) for strip in strips)
 
 
 def _to_frames(video: Tensor) -> Frames:

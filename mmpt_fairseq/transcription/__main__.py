@@ -15,8 +15,8 @@ from tqdm import tqdm
 from manifests.errors import InputError, UnreadableClip, command_line
 from manifests.headers import is_soundfile
 from mmpt_fairseq.data.waveform_stream import duration
+from mmpt_fairseq.decoding.choice import DECODINGS
 from mmpt_fairseq.extensions import add_user_dir, import_user_dir
-from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
 from mmpt_fairseq.transcription.formats import (
     FORMATS,
     HEADERS,
@@ -55,7 +55,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--decoding",
-        choices=list(SpeechToTextConfig.__dataclass_fields__["decoding"].type),
+        choices=DECODINGS,
         help="default: ctc, the fastest, if the model has a CTC head (with a language model: "
         "ctc_beam); joint, many times slower, can be the best if the model has a trained decoder",
     )

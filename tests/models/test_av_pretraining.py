@@ -23,11 +23,11 @@ def test_masked_values_do_not_affect_predictions_bit_for_bit(options):
     model, batch = av_model(**options), av_batch()
     first, _ = model(**batch)
     hidden = batch["audio_mask"].repeat_interleave(4, dim=1)[:, : batch["audio"].size(1)]
-    pixels = model.video_encoder.patches.cut(batch["video"])
+    pixels = model.video_encoder.patches.patchify(batch["video"])
     for value in (1e6, float("nan")):
         audio = batch["audio"].masked_fill(hidden[..., None], value)
         masked_pixels = pixels.masked_fill(batch["video_mask"][..., None], value)
-        video = model.video_encoder.patches.join(masked_pixels)
+        video = model.video_encoder.patches.unpatchify(masked_pixels)
         second, _ = model(**{**batch, "audio": audio, "video": video})
         assert torch.equal(second.audio[0], first.audio[0])  # the longest clip: no padding
         assert torch.equal(second.audio[1, :9], first.audio[1, :9])
@@ -43,9 +43,9 @@ def test_visible_values_affect_predictions_of_their_clip():
     seen = int((~batch["audio_mask"][0]).nonzero()[1])
     audio, video = batch["audio"].clone(), batch["video"].clone()
     audio[0, 4 * seen] += 1
-    pixels = model.video_encoder.patches.cut(video)
+    pixels = model.video_encoder.patches.patchify(video)
     pixels[0, int((~batch["video_mask"][0]).nonzero()[1])] += 1
-    video = model.video_encoder.patches.join(pixels)
+    video = model.video_encoder.patches.unpatchify(pixels)
     second, _ = model(**{**batch, "audio": audio, "video": video})
     for name in ("audio", "video"):
         assert not torch.equal(getattr(second, name)[0], getattr(first, name)[0])
@@ -64,7 +64,7 @@ def test_errors_are_means_over_masked_unpadded_values():
             if batch["audio_mask"][row, t // 4]
         ]
         assert result.audio_error[row].item() == pytest.approx(torch.cat(errors).mean().item())
-    target = model.video_encoder.patches.cut(batch["video"])
+    target = model.video_encoder.patches.patchify(batch["video"])
     for row, mask in enumerate(batch["video_mask"]):
         expected = (result.video[row] - target[row])[mask].square().mean().item()
         assert result.video_error[row].item() == pytest.approx(expected)
@@ -132,7 +132,7 @@ def test_embeddings_are_of_unmasked_input_averaged_over_time():
     expected = model.audio_projection(sum(states) / len(states))
     assert torch.allclose(pairs.audio[1], expected / expected.norm(), atol=1e-5)
     encoder = model.video_encoder
-    cut = encoder.patches.cut(batch["video"][1:])[0]
+    cut = encoder.patches.patchify(batch["video"][1:])[0]
     tokens = encoder.patches.embed(cut) + encoder.patches.positions(16)[0]
     slices = torch.stack([tokens[:16].mean(0), tokens[16:].mean(0)])  # means over space
     expected = model.video_projection(encoder.transformer(slices[None])[0].mean(0))
@@ -245,7 +245,7 @@ def test_normalised_targets_scale_the_error_per_patch():
             errors.append(((predicted - patch) ** 2 / variance).flatten())
         expected = torch.cat(errors).mean().item()
         assert result.audio_error[row].item() == pytest.approx(expected, rel=1e-4)
-    target = model.video_encoder.patches.cut(batch["video"])
+    target = model.video_encoder.patches.patchify(batch["video"])
     scale = target.var(-1, unbiased=False, keepdim=True) + 1e-6
     for row, mask in enumerate(batch["video_mask"]):
         expected = ((result.video[row] - target[row]) ** 2 / scale[row])[mask].mean().item()

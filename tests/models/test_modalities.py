@@ -22,9 +22,9 @@ def with_masked_values(model, batch, value):
     """The batch with ``value`` at all masked positions."""
     hidden = batch["audio_mask"].repeat_interleave(4, dim=1)[:, : batch["audio"].size(1)]
     patches = model.video_encoder.patches
-    pixels = patches.cut(batch["video"]).masked_fill(batch["video_mask"][..., None], value)
+    pixels = patches.patchify(batch["video"]).masked_fill(batch["video_mask"][..., None], value)
     audio = batch["audio"].masked_fill(hidden[..., None], value)
-    return {**batch, "audio": audio, "video": patches.join(pixels)}
+    return {**batch, "audio": audio, "video": patches.unpatchify(pixels)}
 
 
 @pytest.mark.parametrize("joint", [False, True])
@@ -63,9 +63,11 @@ def test_joint_decoding_lets_each_modality_see_the_visible_part_of_the_other():
         audio[0, 4 * int((~batch["audio_mask"][0]).nonzero()[0])] += 1
         audio_changed, _ = model(**{**batch, "audio": audio})
         assert torch.equal(audio_changed.video[0], first.video[0]) is not joint
-        pixels = model.video_encoder.patches.cut(video)
+        pixels = model.video_encoder.patches.patchify(video)
         pixels[0, int((~batch["video_mask"][0]).nonzero()[0])] += 1
-        video_changed, _ = model(**{**batch, "video": model.video_encoder.patches.join(pixels)})
+        video_changed, _ = model(
+            **{**batch, "video": model.video_encoder.patches.unpatchify(pixels)}
+        )
         assert torch.equal(video_changed.audio[0], first.audio[0]) is not joint
         assert torch.allclose(video_changed.audio[1, :9], first.audio[1, :9], atol=1e-6)
 
@@ -106,7 +108,7 @@ def test_masked_embeddings_are_means_over_visible_states():
         assert torch.allclose(pairs.audio[row], expected / expected.norm(), atol=1e-5)
         encoder = model.video_encoder
         kept = ~batch["video_mask"][row]
-        patches = encoder.patches.embed(encoder.patches.cut(batch["video"][row : row + 1]))
+        patches = encoder.patches.embed(encoder.patches.patchify(batch["video"][row : row + 1]))
         tokens = (patches + encoder.patches.positions(encoder.dim))[0, kept]
         states = encoder.transformer(tokens[None])[0]
         expected = model.video_projection(sum(states) / len(states))

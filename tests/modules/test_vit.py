@@ -12,7 +12,7 @@ def patches(frames=4, size=12, patch_frames=2, patch_size=4, dim=16):
 
 def test_cut_equals_naive_slicing_by_time_row_column():
     cutter, video = patches(), torch.randn(2, 3, 4, 12, 12)
-    cut = cutter.cut(video)
+    cut = cutter.patchify(video)
     assert cut.shape == (2, 18, 96)
     expected = [
         video[:, :, t : t + 2, y : y + 4, x : x + 4].permute(0, 2, 3, 4, 1).flatten(1)
@@ -21,14 +21,14 @@ def test_cut_equals_naive_slicing_by_time_row_column():
         for x in range(0, 12, 4)
     ]
     assert torch.equal(cut, torch.stack(expected, dim=1))
-    assert cutter.num_patches == len(expected)
+    assert math.prod(cutter.grid) == len(expected)
 
 
 @pytest.mark.parametrize("sizes", [(4, 12, 2, 4), (3, 8, 1, 8), (16, 32, 2, 16)])
 def test_join_inverts_cut(sizes):
     cutter = patches(*sizes)
     video = torch.randn(2, 3, sizes[0], sizes[1], sizes[1])
-    assert torch.equal(cutter.join(cutter.cut(video)), video)
+    assert torch.equal(cutter.unpatchify(cutter.patchify(video)), video)
 
 
 @pytest.mark.parametrize("sizes", [(4, 12, 2, 4), (2, 8, 1, 8), (1, 130, 1, 1), (1, 128, 1, 1)])
@@ -39,11 +39,11 @@ def test_slices_are_means_of_patches_for_float_and_uint8(sizes):
     video = torch.randint(0, 256, (3, 3, frames, size, size), dtype=torch.uint8)
     video[0] = 255
     scaled = video.double() / 127.5 - 1
-    expected = cutter.cut(scaled).view(3, cutter.grid[0], -1, cutter.patch_dim).mean(2)
-    found = cutter.cut_slices(video)
+    expected = cutter.patchify(scaled).view(3, cutter.grid[0], -1, cutter.patch_dim).mean(2)
+    found = cutter.patchify_slices(video)
     assert found.dtype == torch.float32
     assert torch.allclose(found.double(), expected, atol=1e-6)
-    assert torch.allclose(cutter.cut_slices(scaled), expected, atol=1e-12)
+    assert torch.allclose(cutter.patchify_slices(scaled), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("sizes", [(5, 12, 2, 4), (4, 10, 2, 4)])
