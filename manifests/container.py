@@ -59,7 +59,7 @@ def beginning(container: InputContainer) -> float:
     return (container.start_time or 0) / av.time_base
 
 
-def sound_begins(container: InputContainer, audio: AudioStream | None) -> float:
+def find_audio_start(container: InputContainer, audio: AudioStream | None) -> float:
     """Seconds from :func:`beginning` to the first audio; video may start before it."""
     if not audio:
         return 0.0

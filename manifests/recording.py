@@ -27,8 +27,8 @@ from manifests.container import (
     TOLERANCE,
     AudioClock,
     beginning,
+    find_audio_start,
     open_container,
-    sound_begins,
     video_stream,
 )
 from manifests.headers import data_promised, is_chained, is_soundfile, mp3_states_length
@@ -197,7 +197,7 @@ def _from_index(container, audio, video, timed: bool) -> Recording | None:
         samples = audio.index_entries[-1].timestamp + packet - max(0, audio.start_time or 0)
     if video:
         num_frames = sum(not entry.is_discard for entry in video.index_entries)
-    audio_start = sound_begins(container, audio)
+    audio_start = find_audio_start(container, audio)
     if not (video and timed):
         return Recording(rate, samples, audio_start, num_frames)
     times = _packet_times(container, video)
@@ -244,4 +244,6 @@ def _by_decoding(container, audio, video) -> Recording:
     if not ordered:  # no usable timestamps
         times = array("d", (i * step for i in range(num_frames)))
     times = _with_end(times, step if num_frames == 1 else 0.0)
-    return Recording(clock.rate, clock.samples, sound_begins(container, audio), num_frames, times)
+    return Recording(
+        clock.rate, clock.samples, find_audio_start(container, audio), num_frames, times
+    )

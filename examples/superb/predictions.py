@@ -18,9 +18,9 @@ from mmpt_fairseq.data.segments import format_segments
 from mmpt_fairseq.decoding.superb import (
     Activity,
     DiarizationErrors,
-    activities,
     diarization_errors,
-    recognised,
+    predict_batch,
+    speaker_activities,
     speech_activity,
 )
 from mmpt_fairseq.models.superb import SuperbModel
@@ -96,9 +96,9 @@ def predict(model: SuperbModel, task: SuperbTask, split: str, batch: int = 16) -
 
 def _predict_batch(model, task: SuperbTask, output, sample: dict, scores: Predictions) -> list:
     if task.kind == "speaker_diarization":
-        rows = activities(output, sample, model.upstream.stride)
+        rows = speaker_activities(output, sample, model.upstream.stride)
         return [{"probabilities": found, "references": reference} for found, reference in rows]
-    found, wrong, total = recognised(output, sample, task.labels)
+    found, wrong, total = predict_batch(output, sample, task.labels)
     scores.wrong += wrong
     scores.total += total
     return [{"texts": task.labels.text(row)} for row in found]

@@ -262,7 +262,7 @@ def _explain_interrupts(sentence: str) -> None:
 _patched: set[str] = set()  # fairseq commands
 
 
-def mend_commands() -> None:
+def patch_commands() -> None:
     """Patch those of fairseq's commands that have been imported so far, each once.
 
     The plugin may be imported before them, so every task calls this again during setup.
@@ -286,4 +286,4 @@ def mend_commands() -> None:
         _log_failures(train)
 
 
-mend_commands()
+patch_commands()

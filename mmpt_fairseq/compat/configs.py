@@ -22,7 +22,9 @@ SAVED = *PARTS, "checkpoint"
 # Keys of these parts that do not affect training, or not a resumed one.
 IGNORED_KEYS = (
     *("num_workers", "num_workers_valid", "data_buffer_size", "tensorboard_logdir", "save_dir"),
-    *("init_encoder_from", "init_decoder_from", "best_checkpoint_metric", "disable_validation"),
+    *("init_encoder_from", "init_decoder_from", "disable_validation"),
+    *("best_checkpoint_metric", "maximize_best_checkpoint_metric"),
+    *("restore_file", "finetune_from_model"),
 )
 
 logger = logging.getLogger(__name__)

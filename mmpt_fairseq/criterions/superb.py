@@ -19,11 +19,11 @@ from torch import Tensor
 
 from mmpt_fairseq.decoding.superb import (
     DiarizationErrors,
-    activities,
-    at_states,
     diarization_errors,
-    recognised,
+    downsample_labels,
+    predict_batch,
     slot_logits,
+    speaker_activities,
     speech_activity,
 )
 from mmpt_fairseq.models.superb import SuperbOutput
@@ -47,7 +47,9 @@ class SuperbCriterion(FairseqCriterion):
         if kind == "phoneme_recognition":
             loss, size = self._ctc(output, sample), sample["nsentences"]
         elif kind == "speaker_diarization":
-            target = at_states(sample["target"], model.upstream.stride, output.logits.size(1))
+            target = downsample_labels(
+                sample["target"], model.upstream.stride, output.logits.size(1)
+            )
             loss = permutation_invariant_loss(output.logits, target, output.lengths)
             size = int(output.lengths.sum())
         else:
@@ -85,14 +87,14 @@ class SuperbCriterion(FairseqCriterion):
         """Sums from which :meth:`reduce_metrics` computes the metric."""
         if self.task.kind == "speaker_diarization":
             return vars(self._diarize(model, output, sample))
-        _, wrong, total = recognised(output, sample, self.task.labels)
+        _, wrong, total = predict_batch(output, sample, self.task.labels)
         if self.task.kind == "phoneme_recognition":
             return {"phone_errors": wrong, "phones": total}
         return {"correct": total - wrong, "clips": total}
 
     def _diarize(self, model, output: SuperbOutput, sample: dict) -> DiarizationErrors:
         total, scoring = DiarizationErrors(), self.task.scoring
-        for probabilities, reference in activities(output, sample, model.upstream.stride):
+        for probabilities, reference in speaker_activities(output, sample, model.upstream.stride):
             active = speech_activity(probabilities, scoring.threshold, scoring.median)
             total = total + diarization_errors(reference, active, scoring.collar)
         return total

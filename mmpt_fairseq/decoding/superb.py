@@ -44,7 +44,7 @@ def phone_errors(reference: Sequence, hypothesis: Sequence) -> int:
     return int(editdistance.eval(list(reference), list(hypothesis)))
 
 
-def recognised(
+def predict_batch(
     output: "SuperbOutput", sample: dict, labels: ClassLabels | PhoneLabels
 ) -> tuple[list[Tensor], int, int]:
     """Predictions of a batch, the number of errors and their denominator.
@@ -63,7 +63,7 @@ def recognised(
     return phones, wrong, sum(lengths)
 
 
-def activities(
+def speaker_activities(
     output: "SuperbOutput", sample: dict, stride: int
 ) -> Iterator[tuple[NDArray[np.float32], Activity]]:
     """Predicted speech probabilities and reference activity of each recording in a batch.
@@ -146,7 +146,7 @@ def in_frames(values: Tensor, stride: int, frames: int) -> Tensor:
     return values[index.clamp(max=len(values) - 1)]
 
 
-def at_states(target: Tensor, stride: int, states: int) -> Tensor:
+def downsample_labels(target: Tensor, stride: int, states: int) -> Tensor:
     """Downsample ``(B, frames, S)`` labels at 10 ms to ``(B, states, S)``: each state's middle."""
     index = torch.arange(states, device=target.device) * stride + stride // 2
     return target[:, index.clamp(max=target.size(1) - 1)]

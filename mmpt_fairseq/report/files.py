@@ -37,10 +37,10 @@ from mmpt_fairseq.report.probes import Probe
 from mmpt_fairseq.report.reconstruction import reconstruct_row
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
-from mmpt_fairseq.transcription.features import cuts, heard
-from mmpt_fairseq.transcription.model import LONGEST_PIECE, SpeechModel, load
+from mmpt_fairseq.transcription.features import cut_recording, to_piece
+from mmpt_fairseq.transcription.model import MAX_PIECE_SECONDS, SpeechModel, load
 from mmpt_fairseq.transcription.search import Search, SearchOptions
-from mmpt_fairseq.transcription.segments import SoundSegment
+from mmpt_fairseq.transcription.segments import AudioSegment
 
 UNSUPPORTED = re.compile("[\t\r\n\ud800-\udfff]")  # surrogates stand for bytes that are not UTF-8
 MAX_PIECES = 6  # segments of a long recording on a page, of up to 20 s each
@@ -199,7 +199,9 @@ def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[Fil
         UnreadableClip: it cannot be read, or has no audio.
     """
     limit = model.task.cfg.max_source_positions / FRAMES_PER_SECOND
-    found = list(itertools.islice(cuts(str(path), min(LONGEST_PIECE, limit)), MAX_PIECES + 1))
+    found = list(
+        itertools.islice(cut_recording(str(path), min(MAX_PIECE_SECONDS, limit)), MAX_PIECES + 1)
+    )
     shown = found[:MAX_PIECES]
     for segment in shown:
         name = str(path)
@@ -213,10 +215,10 @@ def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[Fil
 
 
 def aligned_piece(
-    model: SpeechModel, search: Search, segment: SoundSegment, name: str
+    model: SpeechModel, search: Search, segment: AudioSegment, name: str
 ) -> FileResult:
     """Decode and plot one segment; a silent one has no text and no figure."""
-    piece = heard(segment, name)
+    piece = to_piece(segment, name)
     audio = AudioClip(to_flac(segment.waveform))
     if piece.silent:
         return FileResult(name, "", audio, note="Silent, so nothing is decoded.")

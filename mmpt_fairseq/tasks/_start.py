@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import MissingMandatoryValue
 
 from manifests.errors import InputError
-from mmpt_fairseq.compat import mend_commands
+from mmpt_fairseq.compat import patch_commands
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def check_start(cfg: FairseqDataclass, from_checkpoint: bool = False) -> None:
             are missing, the run has no checkpoint folder of its own, or it would keep its worst
             checkpoint.
     """
-    mend_commands()
+    patch_commands()
     if not from_checkpoint:
         # For mmpt-report: fairseq logs the resulting config, not the command line.
         logger.info("command: %s", shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]))

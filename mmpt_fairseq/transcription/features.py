@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from manifests.container import open_container, sound_begins
+from manifests.container import find_audio_start, open_container
 from manifests.errors import UnreadableClip
 from manifests.headers import is_soundfile
 from mmpt_fairseq.data.audio import (
@@ -15,7 +15,7 @@ from mmpt_fairseq.data.audio import (
 )
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform, check_file
 from mmpt_fairseq.data.waveform_stream import Samples, Source, waveform_blocks
-from mmpt_fairseq.transcription.segments import SoundSegment, segments
+from mmpt_fairseq.transcription.segments import AudioSegment, segments
 
 
 @dataclass
@@ -45,11 +45,11 @@ def pieces(source: Source, longest: float) -> Iterator[Piece]:
     if not isinstance(source, Samples):
         check_file(source)
         offset = 0.0 if is_soundfile(source) else audio_start(source)
-    for segment in cuts(source, longest):
-        yield heard(segment, str(source), offset)
+    for segment in cut_recording(source, longest):
+        yield to_piece(segment, str(source), offset)
 
 
-def cuts(source: Source, longest: float) -> Iterator[SoundSegment]:
+def cut_recording(source: Source, longest: float) -> Iterator[AudioSegment]:
     """Yield the audio of each piece.
 
     Raises:
@@ -77,12 +77,12 @@ def audio_start(path: str) -> float:
 
     try:
         with open_container(path) as container:
-            return sound_begins(container, next(iter(container.streams.audio), None))
+            return find_audio_start(container, next(iter(container.streams.audio), None))
     except (av.error.FFmpegError, OSError):
         return 0.0  # decoding will report the error
 
 
-def heard(segment: SoundSegment, name: str, offset: float = 0.0) -> Piece:
+def to_piece(segment: AudioSegment, name: str, offset: float = 0.0) -> Piece:
     """Compute a piece's features; the audio starts ``offset`` seconds into the recording.
 
     Raises:

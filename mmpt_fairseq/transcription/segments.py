@@ -15,7 +15,7 @@ QUIET_FRAMES = 30  # filterbank frames (10 ms) over which a pause is measured
 
 
 @dataclass
-class SoundSegment:
+class AudioSegment:
     """A contiguous part of a recording.
 
     Attributes:
@@ -29,7 +29,7 @@ class SoundSegment:
 
 def segments(
     blocks: Iterable[Waveform], longest: float = 20.0, shortest: float = 5.0
-) -> Iterator[SoundSegment]:
+) -> Iterator[AudioSegment]:
     """Cut a stream into consecutive segments without gaps or overlaps.
 
     A recording of up to ``longest`` seconds is not cut. Otherwise each cut is in the middle of the
@@ -48,14 +48,14 @@ def segments(
         buffer = np.concatenate([buffer, block])
         while len(buffer) >= most + least:
             cut = quietest(buffer, least, most)
-            yield SoundSegment(start, buffer[:cut])
+            yield AudioSegment(start, buffer[:cut])
             start, buffer = start + cut, buffer[cut:]
     if len(buffer) > most:
         cut = quietest(buffer, least, min(most, len(buffer) - least))
-        yield SoundSegment(start, buffer[:cut])
+        yield AudioSegment(start, buffer[:cut])
         start, buffer = start + cut, buffer[cut:]
     if len(buffer):
-        yield SoundSegment(start, buffer)
+        yield AudioSegment(start, buffer)
 
 
 def quietest(waveform: Waveform, low: int, high: int) -> int:

@@ -11,9 +11,9 @@ from examples.superb.predictions import activity_text, slot_accuracies
 from mmpt_fairseq.data.segments import parse_segments, speaker_activity
 from mmpt_fairseq.decoding.superb import (
     DiarizationErrors,
-    at_states,
     correct_clips,
     diarization_errors,
+    downsample_labels,
     in_frames,
     near_boundaries,
     phone_errors,
@@ -153,8 +153,8 @@ def test_median_filter_is_a_running_majority():
 
 def test_conversion_between_states_and_frames():
     target = torch.arange(10.0).view(1, 10, 1)
-    assert at_states(target, 4, 3).flatten().tolist() == [2, 6, 9]
-    assert at_states(target, 1, 10).flatten().tolist() == list(range(10))
+    assert downsample_labels(target, 4, 3).flatten().tolist() == [2, 6, 9]
+    assert downsample_labels(target, 1, 10).flatten().tolist() == list(range(10))
     frames = in_frames(torch.tensor([[1.0], [2.0]]), 4, 10)
     assert frames.flatten().tolist() == [1, 1, 1, 1, 2, 2, 2, 2, 2, 2]
 

@@ -48,10 +48,10 @@ def test_only_the_encoder_is_taken_over(stages, corpora, tmp_path):
     taken = encoder_state(before)
     assert taken
     assert all(torch.equal(taken[k], v) for k, v in encoder_state(after).items())
-    changed = {k for k in after if k not in before or not torch.equal(after[k], before[k])}
-    assert any(k.startswith("decoder.") for k in changed)
-    assert all(k.startswith(("decoder.", "encoder.ctc_projection")) for k in changed)
-    assert re.search(rf"took {len(taken)} tensors", output)
+    left = {k for k in after if k not in before or not torch.equal(after[k], before[k])}
+    assert any(k.startswith("decoder.") for k in left)
+    assert all(k.startswith(("decoder.", "encoder.ctc_projection")) for k in left)
+    assert re.search(rf"loaded {len(taken)} tensors", output)
     assert "not loaded: decoder" in output
 
 
