@@ -125,7 +125,7 @@ def test_invalid_data_config(asr, line, fault):
     """The message names the file; checked on the task, which every command sets up."""
     with (asr / "config.yaml").open("a") as config:
         config.write(line + "\n")
-    with pytest.raises(SystemExit, match=rf"config\.yaml cannot be used \(.*{fault}.*mend it"):
+    with pytest.raises(SystemExit, match=rf"config\.yaml cannot be used \(.*{fault}.*fix it"):
         ManifestSpeechToTextTask.setup_task(SpeechToTextConfig(data=str(asr)))
 
 

@@ -150,11 +150,11 @@ def test_fairseq_generate_writes_a_record(decoded, stages, corpora):
 def test_a_masked_clip_is_reconstructed_where_masked_only(stages, corpora):
     clip = reconstruct(stages / "pretraining" / "checkpoint_best.pt", corpora / "av" / "valid.tsv")
     filterbank = read_filterbank(str(corpora / "av" / "0.wav"))
-    assert np.array_equal(clip.sound, filterbank)
-    assert np.array_equal(clip.rebuilt[~clip.masked], filterbank[~clip.masked])
-    assert not np.isclose(clip.rebuilt[clip.masked], filterbank[clip.masked]).all()
+    assert np.array_equal(clip.filterbank, filterbank)
+    assert np.array_equal(clip.reconstructed[~clip.masked], filterbank[~clip.masked])
+    assert not np.isclose(clip.reconstructed[clip.masked], filterbank[clip.masked]).all()
     assert 0.4 < clip.masked.mean() < 0.8
-    original, masked, rebuilt = clip.pictures
+    original, masked, rebuilt = clip.frames
     grey = np.isclose(masked, 0.55).all(-1)
     assert 0.4 < grey.mean() < 0.8
     assert np.array_equal(rebuilt[~grey], original[~grey])

@@ -52,7 +52,7 @@ def test_targets_longer_than_max_len_b_cause_a_warning(caplog):
     scorer(decoding="ctc").check_lengths(np.array([6]))  # limited only by the audio
     assert "max_len_b" not in caplog.text
     scorer().check_lengths(np.array([3, 6, 7]))
-    message = "2 targets have up to 7 tokens, .* generation.max_len_b=5"
+    message = r"2 targets \(of up to 7 tokens\) exceed .* generation\.max_len_b=5"
     assert re.search(message, caplog.text)
 
 
