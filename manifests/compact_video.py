@@ -151,7 +151,9 @@ def _size(width: int, height: int, small_side: int) -> tuple[int, int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m manifests.compact_video", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the copies")
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="with manifests")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")

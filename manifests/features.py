@@ -232,7 +232,9 @@ def _lost(source: str) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m manifests.features", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("archive", type=Path, metavar="OUT.zip")
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="with manifests")
     parser.add_argument("--float16", action="store_true", help="store float16, half the size")

@@ -150,7 +150,9 @@ def write_corpus(folder: Path, out: Path, train: str, valid: str, texts: Sequenc
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m manifests.pieces", description=__doc__.splitlines()[0]
+    )
     add = parser.add_argument
     add("folder", type=Path, help="folder of the vocabulary and the manifests")
     add("out", type=Path, help="output folder, task.data of the language model")

@@ -159,7 +159,9 @@ def _take_config(config: dict, data: Path, out: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m manifests.states", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("checkpoint", type=Path, help="of any stage; its encoder is the frozen one")
     parser.add_argument("data", type=Path, help="folder of manifests")
     parser.add_argument("out", type=Path, help="folder of the states and their manifests")

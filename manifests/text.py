@@ -202,7 +202,9 @@ RULES: dict[str, Callable[[str], str]] = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Apply a rule to the lines of stdin (command line)."""
-    parser = argparse.ArgumentParser(description="Apply a rule to every line of stdin.")
+    parser = argparse.ArgumentParser(
+        prog="python -m manifests.text", description="Apply a rule to every line of stdin."
+    )
     parser.add_argument("rule", choices=RULES)
     rule = RULES[parser.parse_args(arguments).rule]
     for line in sys.stdin:

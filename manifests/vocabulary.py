@@ -170,7 +170,9 @@ def _config(folder: Path, tags: list[str]) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m manifests.vocabulary", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("folder", type=Path, help="folder of the manifests")
     parser.add_argument("--kind", choices=["char", "unigram", "bpe"], default="char")
     parser.add_argument("--size", type=int, default=1000, help="entries, unless --kind char")

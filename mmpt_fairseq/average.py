@@ -127,7 +127,9 @@ def average(paths: list[Path]) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; print which checkpoints were averaged."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m mmpt_fairseq.average", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("run", type=Path, help="folder of the training's checkpoints")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--last", type=int, metavar="N", help="the last N by updates")

@@ -89,7 +89,9 @@ def encoder_step(encoder: ConformerEncoder, features: Tensor, visible: float | N
 
 def main() -> None:
     """Print the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.benchmark.encoder", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--ffn-dim", type=int, default=2048)

@@ -159,7 +159,9 @@ def private_bytes() -> int:
 
 def main() -> None:
     """Command-line entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.benchmark.manifests", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--files", type=Path, help="folder of recordings to inspect")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--clips", type=int, default=20_000, help="clips to pass to a worker")

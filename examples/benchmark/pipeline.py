@@ -57,7 +57,9 @@ def read_times(
 
 def main() -> None:
     """Print the time per clip and the speed relative to real time."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.benchmark.pipeline", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("manifest")
     parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)

@@ -143,7 +143,9 @@ def utilisation(
 
 def main() -> None:
     """Print the utilisation, or with ``--compile`` the speed-up."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.benchmark.step", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--frames", type=int, default=1000, help="frames of 10 ms per clip")

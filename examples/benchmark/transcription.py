@@ -82,6 +82,7 @@ def measure(checkpoint: Path, recording: Path, options: list[str]) -> Measuremen
 def main(arguments: list[str] | None = None) -> None:
     """Command-line entry point; prints a Markdown table."""
     parser = argparse.ArgumentParser(
+        prog="python -m examples.benchmark.transcription",
         description=__doc__.splitlines()[0],
         epilog="Other options, such as --decoding attention, are passed to mmpt-transcribe.",
     )

@@ -55,7 +55,9 @@ def times(
 
 def main() -> None:
     """Print the fraction."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.benchmark.waiting", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("data", type=Path, help="folder with train.tsv")
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--workers", type=int, default=1)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
@@ -88,21 +88,24 @@ class Recogniser:
         return "_".join(["midtrained", *filter(None, parts)])
 
 
+def _size(default: int, meaning: str) -> int:
+    return field(default=default, metadata={"help": meaning})
+
+
 @dataclass
 class Sizes:
-    """Numbers of clips and updates; for stage 3 also the filterbank frames per batch and the number
-    of initial updates with guided CTC."""
+    """Numbers of clips and updates."""
 
-    pretrain: int = 500
-    translated: int = 3000
-    phrases: int = 2500
-    transcribed: int = 150
-    test: int = 300
-    pretraining_updates: int = 100
-    midtraining_updates: int = 2000
-    finetuning_updates: int = 2400
-    finetuning_frames: int = 1000
-    guided_updates: int = 900
+    pretrain: int = _size(500, "clips of talking faces for stage 1")
+    translated: int = _size(3000, "translated sentences for stage 2")
+    phrases: int = _size(2500, "translated phrases for stage 2")
+    transcribed: int = _size(150, "transcripts for stage 3")
+    test: int = _size(300, "test sentences")
+    pretraining_updates: int = _size(100, "updates of stage 1")
+    midtraining_updates: int = _size(2000, "updates of stage 2")
+    finetuning_updates: int = _size(2400, "updates of stage 3")
+    finetuning_frames: int = _size(1000, "filterbank frames per batch of stage 3")
+    guided_updates: int = _size(900, "first updates of stage 3, with guided CTC")
 
     def command(self) -> list[str]:
         """Options of the corpus generator."""
@@ -282,11 +285,22 @@ def levels(
 
 def main() -> None:
     """Command-line entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--language", choices=["de", "it", "nl"], default="nl")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--jobs", type=int, default=2, help="number of parallel trainings")
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.demo.run", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder (runs/demo)")
+    parser.add_argument(
+        "--language",
+        choices=["de", "it", "nl"],
+        default="nl",
+        help="of the translations that stage 2 learns from (nl)",
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1], metavar="SEED", help="one run each (1)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="number of parallel trainings (2)"
+    )
     parser.add_argument(
         "--compare",
         choices=["stages", "full", "ablations"],
@@ -295,8 +309,14 @@ def main() -> None:
         "of twice the budget; ablations: also other learning rates, variants of stages 1 and 2, "
         "and baselines of equal compute",
     )
-    for name, value in vars(Sizes()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+    for size in fields(Sizes):
+        parser.add_argument(
+            f"--{size.name.replace('_', '-')}",
+            type=int,
+            default=size.default,
+            metavar="N",
+            help=f"{size.metadata['help']} ({size.default})",
+        )
     parser.add_argument(
         "--override",
         nargs="+",

@@ -261,7 +261,9 @@ def run(comparison: Comparison, chosen: dict[str, System], seeds: Sequence[int],
 
 def main() -> None:
     """Command-line entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.finetuning.compare", description=__doc__.splitlines()[0]
+    )
     add = parser.add_argument
     origins = parser.add_mutually_exclusive_group()
     origins.add_argument("--demo", type=Path, default=Path("runs/demo"), help="a finished demo")

@@ -140,7 +140,9 @@ def probe(name: str, train: Split, valid: Split, epochs: int, seed: int) -> list
 
 def main(arguments: list[str] | None = None) -> None:
     """Command-line entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.mboshi.frozen", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("encoders", nargs="+", help="checkpoints, or random:CHECKPOINT")
     parser.add_argument("--data", type=Path, default=Path("runs/mboshi/manifests/asr_few"))
     parser.add_argument("--epochs", type=int, default=25)

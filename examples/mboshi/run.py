@@ -76,7 +76,12 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 
 def _parser() -> argparse.ArgumentParser:
-    default, parser = Settings(), argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default, parser = (
+        Settings(),
+        argparse.ArgumentParser(
+            prog="python -m examples.mboshi.run", description=__doc__.splitlines()[0]
+        ),
+    )
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder of the corpora")
     add("--out", type=Path, default=Path("runs/mboshi"))

@@ -112,7 +112,9 @@ def score(task: str, clips: Clips, views: list[str]) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command-line entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.probe.classify", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("vectors", type=Path, help="output folder of pooling.py")
     parser.add_argument("out", type=Path, help="folder for scores.json")
     parser.add_argument(

@@ -51,7 +51,9 @@ def prepare(out: Path, clips: int, jobs: int) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command-line entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.probe.faces", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("--clips", type=int, default=4000, help="training clips")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="number of processes")

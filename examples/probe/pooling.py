@@ -184,7 +184,9 @@ def store(system: str, manifests: Path, out: Path, seed: int = 1) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command-line entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.probe.pooling", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("system", help="checkpoint, random:CHECKPOINT or filterbank")
     parser.add_argument("manifests", type=Path)
     parser.add_argument("out", type=Path)

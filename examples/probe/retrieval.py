@@ -152,7 +152,9 @@ def _unit(x: Contour) -> Tensor:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command-line entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.probe.retrieval", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("checkpoint", help="checkpoint of stage 1, or energy")
     parser.add_argument("manifests", type=Path, help="folder with train.tsv and test.tsv")
     parser.add_argument("out", type=Path)

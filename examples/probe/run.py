@@ -45,7 +45,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    default, parser = Settings(), argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default, parser = (
+        Settings(),
+        argparse.ArgumentParser(
+            prog="python -m examples.probe.run", description=__doc__.splitlines()[0]
+        ),
+    )
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder of the corpora")
     add("--out", type=Path, default=Path("runs/probe"))

@@ -107,7 +107,9 @@ def states_of_row(upstream: Upstream, mean: bool, manifest: Manifest, row: int) 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command-line entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.superb.cache", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("upstream", help="fbank, random:CKPT or a checkpoint")
     parser.add_argument("data", type=Path, help="folder of the manifests")
     parser.add_argument("out", type=Path, help="folder of the states")

@@ -237,7 +237,9 @@ def prepare(
 
 def main(arguments: list[str] | None = None) -> None:
     """Command-line entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.superb.data", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--data", type=Path, help="folder of the corpora")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))

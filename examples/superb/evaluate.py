@@ -40,7 +40,9 @@ def evaluate(checkpoint: Path, data: Path, split: str, tuned_on: str, out: Path)
 
 def main(arguments: list[str] | None = None) -> None:
     """Command-line entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.superb.evaluate", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data", type=Path, help="folder of the manifests, or of stored states")
     parser.add_argument("--split", default="test")

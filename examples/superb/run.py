@@ -87,7 +87,9 @@ def _updates(parser: argparse.ArgumentParser, values: Sequence[str]) -> dict[str
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.superb.run", description=__doc__.splitlines()[0]
+    )
     add = parser.add_argument
     add(
         "--upstream",

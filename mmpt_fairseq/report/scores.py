@@ -78,7 +78,9 @@ def check_same_rows(references: Sequence[str], output: Path, manifest: str | Pat
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; print the scores as one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m mmpt_fairseq.report.scores", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("manifest", type=Path)
     parser.add_argument("output", type=Path, help="fairseq-generate's output, generate-SPLIT.txt")
     parser.add_argument("--metric", choices=["wer", "bleu"], default="wer")
