@@ -23,6 +23,8 @@ USER_DIR = ROOT / "mmpt_fairseq"
 # Some of these are read when Python and torch start.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
+    # Programs test this checkout, wherever the installed package is.
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     "PYTHONWARNINGS": "ignore",
     "TOKENIZERS_PARALLELISM": "false",
 }
