@@ -24,7 +24,7 @@ $(STAMP): $(PINS) setup.py pyproject.toml
 demo: $(STAMP) ## run the three stages on generated speech
 	$(VENV)/bin/python -m examples.demo.run $(ARGS)
 
-demo-full: $(STAMP) ## the same at larger size with three seeds (two hours on two cores)
+demo-full: $(STAMP) ## larger, with three seeds (two hours on two cores)
 	$(VENV)/bin/python -m examples.demo.run --out runs/demo-full --compare full --seeds 1 2 3 \
 	    --midtraining-updates 4500 --finetuning-updates 3200 --guided-updates 1200 $(ARGS)
 
@@ -36,7 +36,7 @@ lint: $(STAMP) ## check style and formatting
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-format: $(STAMP) ## mend style and formatting where that can be done automatically
+format: $(STAMP) ## fix style and formatting where that can be done automatically
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 

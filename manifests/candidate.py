@@ -43,11 +43,11 @@ class Candidate:
     Attributes:
         id: unique within its split.
         split: name of the manifest that it belongs to.
-        drawn: the corpus has it in ``train``; it was sampled for ``valid`` here.
+        drawn: the corpus has it in ``train``; it was held out for ``valid`` here.
         last_drawn: hold out the last pieces of a recording that will be cut: one in this many, but
             at least one; 0: none.
         audio: path of the audio; may be a video file.
-        audio_else: path of the same audio, used where ``audio`` cannot be read.
+        audio_else: path of the same audio, used where ``audio`` is unusable.
         audio_optional: keep a video without audio as video alone instead of leaving it out.
         video: path of the video; empty where the corpus has none.
         video_optional: keep a file without video as audio alone instead of leaving it out.

@@ -36,7 +36,7 @@ class Catalogue:
     Args:
         journals: those of all shards.
         roles: split -> ``train``, ``valid`` or ``test``; a leak is between different roles.
-        every: hold out again, one in this many, if all clips sampled for ``valid``, or all left in
+        every: hold out again, one in this many, if all clips held out for ``valid``, or all left in
             ``train``, turn out to be unusable; 0 for never.
     """
 
@@ -78,8 +78,8 @@ class Catalogue:
         )
 
     def _held_out_unusable(self) -> bool:
-        """Whether all of ``valid`` was sampled before clips were inspected, and it or ``train`` has
-        no usable clip."""
+        """Whether all of ``valid`` was held out before clips were inspected, and it or ``train``
+        has no usable clip."""
         query = "SELECT COUNT(*), SUM(drawn), SUM(reason = '') FROM clips WHERE split = ?"
         count, drawn, usable = self._database.execute(query, ("valid",)).fetchone()
         left = self._database.execute(query, ("train",)).fetchone()[2]
@@ -165,7 +165,7 @@ class Catalogue:
         """Speakers, sources or sentences in splits of different roles: their number and examples.
 
         Args:
-            drawn: use the splits as written; else those of the corpus, in which clips sampled for
+            drawn: use the splits as written; else those of the corpus, in which clips held out for
                 ``valid`` here are in ``train``.
         """
         split = "split" if drawn else "CASE WHEN drawn THEN 'train' ELSE split END"

@@ -55,7 +55,8 @@ class RecordingsHeldOut:
 
     Attributes:
         possible: whether to hold out whole recordings rather than the ends of all: there are at
-            least two, and the ends would not take fewer clips.
+            least two, and the ends would not take fewer clips (compared above
+            ``WHOLE_FRACTION`` only).
     """
 
     by_speaker = False
@@ -183,8 +184,8 @@ def ends_held_out(clips: Iterable[Candidate], every: int) -> Iterator[Candidate]
 
 
 def is_usable(clip: Candidate) -> bool:
-    """Whether a clip has audio and, if needed, text, and ends within its recording: subtitles often
-    have credits past the end."""
+    """Whether a clip has no known fault, a text unless none is wanted, and a readable recording
+    that lasts until its end: subtitles often have credits past the end."""
     if clip.fault or clip.text == "":
         return False
     found = inspect(clip.audio)

@@ -30,7 +30,7 @@ def journal_path(out: Path, rank: int, shards: int) -> Path:
 
 
 def content_key(candidate: Candidate) -> str:
-    """A hash of all of a candidate's fields: its text, times, paths, columns ..."""
+    """A hash of a candidate's fields but ``last_drawn``: its text, times, paths, columns ..."""
     return blake2b(repr(candidate).encode("utf-8"), digest_size=8).hexdigest()
 
 

@@ -10,9 +10,9 @@ This command stores every clip's states ``(1, T, D)`` in ``OUT/<split>.zip``, in
 manifests that point to them, the vocabulary and the config in OUT. Training on them is the same up
 to rounding; its checkpoints hold the whole encoder, as usual, and decode from audio.
 
-States cannot be augmented. For a split that is already stored only the texts are updated, so that
-an interrupted run resumes.
-An hour of audio takes 92 MB at width 256.
+States come after augmentation, so that they cannot be augmented. For a split that is already
+stored only the texts are updated, so that an interrupted run resumes. An hour of audio takes 92 MB
+at width 256.
 """
 
 import argparse

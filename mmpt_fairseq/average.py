@@ -32,13 +32,20 @@ class Saved:
         path: the file.
         updates: number of updates when it was saved.
         value: validation metric at that time, None without a validation.
+        metric: its name.
         maximise: whether a higher value is better.
     """
 
     path: Path
     updates: int
     value: float | None
+    metric: str
     maximise: bool
+
+    @property
+    def criterion(self) -> tuple[str, bool]:
+        """Checkpoints are comparable if they have the same."""
+        return self.metric, self.maximise
 
     @property
     def rank(self) -> float:
@@ -65,18 +72,20 @@ def find_checkpoints(run: Path, exclude: Path) -> list[Saved]:
             continue
         settings, updates = settings_of(state, "checkpoint"), updates_of(state)
         value = (state.get("extra_state") or {}).get("val_loss")
+        metric = str(settings.get("best_checkpoint_metric", "loss"))
         maximise = bool(settings.get("maximize_best_checkpoint_metric", False))
         known = found.get(updates)
         # An update may be saved under several names, before and after its validation.
         if known is None or known.value is None:
-            found[updates] = Saved(path, updates, value, maximise)
+            found[updates] = Saved(path, updates, value, metric, maximise)
     return [found[updates] for updates in sorted(found)]
 
 
 def choose(saved: list[Saved], last: int | None, best: int | None) -> list[Path]:
     """Select the last or best checkpoints, returned in order of updates.
 
-    Checkpoints without a finite validation metric are never among the best.
+    Checkpoints without a finite validation metric are never among the best, nor those from before
+    a run was resumed with another metric.
 
     Raises:
         InputError: there are too few.
@@ -84,9 +93,10 @@ def choose(saved: list[Saved], last: int | None, best: int | None) -> list[Path]
     kind, wanted = ("last", last) if last is not None else ("best", best)
     found = "found"
     if best is not None:
-        ranked = [s for s in saved if s.value is not None and math.isfinite(s.value)]
+        finite = [s for s in saved if s.value is not None and math.isfinite(s.value)]
+        ranked = [s for s in finite if s.criterion == saved[-1].criterion]
         if len(ranked) < len(saved):
-            found = f"of {len(saved)} that have a finite validation metric"
+            found = f"of {len(saved)} that have a finite {saved[-1].metric} of validation"
         saved = sorted(ranked, key=lambda s: s.rank)
     if not 1 <= wanted <= len(saved):
         raise InputError(

@@ -19,13 +19,18 @@ from tests.commands import (
 from tests.helpers import speech_model
 
 
-def save(path, updates, value, seed, maximise=False, **options):
+def save(path, updates, value, seed, maximise=False, metric="loss", **options):
     model = speech_model(**options)
     torch.manual_seed(seed)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     state = {"model": model.state_dict(), "args": None, "task_state": {"vocabulary": ["a"]}}
-    state["cfg"] = {"checkpoint": {"maximize_best_checkpoint_metric": maximise}}
+    state["cfg"] = {
+        "checkpoint": {
+            "best_checkpoint_metric": metric,
+            "maximize_best_checkpoint_metric": maximise,
+        }
+    }
     history = {"num_updates": updates, "optimizer_name": "adam", "lr_scheduler_state": {}}
     state |= {"optimizer_history": [history], "last_optimizer_state": {"state": torch.ones(3)}}
     torch.save({**state, "extra_state": {"val_loss": value, "epoch": 1}}, path)
@@ -78,6 +83,19 @@ def test_last_or_best_checkpoints_are_averaged(run, choice, updates, names, caps
         encoder.layers[0].norm.weight,
         state["model"]["encoder.audio_encoder.layers.0.norm.weight"],
     )
+
+
+def test_best_checkpoints_are_compared_by_one_metric(run):
+    """The run was resumed with WER after update 40, whose values exceed every loss."""
+    folder, weights = run
+    for updates, value in ((50, 60.0), (60, 55.0)):
+        path = folder / f"checkpoint_5_{updates}.pt"
+        weights[updates] = save(path, updates, value, updates, metric="wer")
+    output = folder / "checkpoint_average.pt"
+    main([str(folder), "--best", "2", "--output", str(output)])
+    check_mean(load_checkpoint(output), weights, (50, 60))
+    with pytest.raises(SystemExit, match="the 2 different checkpoints of 6 that have a finite wer"):
+        main([str(folder), "--best", "3", "--output", str(output)])
 
 
 def test_existing_output_file_is_not_read(run, monkeypatch):

@@ -60,7 +60,7 @@ def _inspection_speed(paths: list[Path], timed: bool) -> dict[str, float]:
     elapsed = time.process_time() - start
     return {
         "files": readable,
-        "files a second": round(readable / elapsed, 1),
+        "files per second": round(readable / elapsed, 1),
         "times real time": round(seconds / elapsed),
     }
 
@@ -90,7 +90,7 @@ def dispatch_cost(folder: Path, clips: int) -> dict[str, float]:
         label = "resumed" if "first" in costs else "first"
         if offered > 10:
             costs[label] = round(1e6 * (time.process_time() - start) / offered, 1)
-    return {f"microseconds a clip, {label} run": cost for label, cost in costs.items()}
+    return {f"microseconds per clip, {label} run": cost for label, cost in costs.items()}
 
 
 def write_rows(path: Path, rows: int) -> None:
@@ -131,7 +131,7 @@ def reading_cost(path: Path) -> dict[str, float]:
         "private bytes of the process": after - before,
         "bytes sent to a worker": len(pickle.dumps(manifest)),
         "worker, bytes it takes": answer["bytes"],
-        "worker, microseconds a row": answer["microseconds"],
+        "worker, microseconds per row": answer["microseconds"],
     }
 
 
@@ -170,7 +170,7 @@ def main() -> None:
     if args.files:
         figures["inspection"] = inspection(args.files)
     with tempfile.TemporaryDirectory() as folder:
-        figures["handing out"] = dispatch_cost(Path(folder), args.clips)
+        figures["dispatching"] = dispatch_cost(Path(folder), args.clips)
         path = Path(folder, "train.tsv")
         write_rows(path, args.rows)
         figures["reading"] = reading_cost(path)

@@ -150,7 +150,7 @@ def _verdicts(amount: str, stages: dict, others: dict[str, dict]) -> list[dict]:
             theirs = counts[subset]["cer"]
             high, low = mean_interval(ours).high, mean_interval(theirs).low
             claim = f"{amount}, {subset}: CER interval below that of {name}"
-            numbers = f"upper bound {high:.1f}, its lower bound {low:.1f}"
+            numbers = f"upper bound {high:.1f}, {name}'s lower bound {low:.1f}"
             found.append({"claim": claim, "holds": high < low, "numbers": numbers})
         if amount == "few" and "scratch" in others:
             gain = relative_difference(ours, others["scratch"][subset]["cer"])

@@ -56,12 +56,12 @@ def late(frames: int, video: Tensor, audio: Tensor) -> Changed:
 
 CONTROLS: dict[str, Change] = {
     "mirrored": mirrored,
-    "the mouth alone": mouth_alone,
-    "the mouth hidden": mouth_hidden,
-    "the first picture instead of all": still,
-    "pictures in another order": shuffled,
-    "pictures backwards": backwards,
-    **{f"the sound {10 * frames} ms late": partial(late, frames) for frames in DELAYS},
+    "only the mouth region": mouth_alone,
+    "all but the mouth region": mouth_hidden,
+    "first frame repeated": still,
+    "frames shuffled": shuffled,
+    "frames reversed": backwards,
+    **{f"audio {10 * frames} ms late": partial(late, frames) for frames in DELAYS},
 }
 
 

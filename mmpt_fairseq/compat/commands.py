@@ -38,7 +38,7 @@ def _refusal(trainer, filename: str, error: Exception) -> str:
 
 def _warn_of_changed_settings(trainer, filename: str) -> None:
     if other := differences(plain(trainer.cfg), saved_config(filename), PARTS):
-        logger.warning("this training resumes with changed settings: %s", other)
+        logger.warning("this run resumes with changed settings: %s", other)
 
 
 def _same_best_metric(trainer, filename: str) -> bool:
@@ -48,15 +48,13 @@ def _same_best_metric(trainer, filename: str) -> bool:
     """
     ours, theirs = trainer.cfg.checkpoint, saved_config(filename).get("checkpoint", {})
     keys = "best_checkpoint_metric", "maximize_best_checkpoint_metric"
-    same_metric = all(theirs.get(key, ours[key]) == ours[key] for key in keys)
-    if not same_metric and trainer.is_data_parallel_master:
+    changed = {key: ours[key] for key in keys if theirs.get(key, ours[key]) != ours[key]}
+    if changed and trainer.is_data_parallel_master:
         logger.warning(
-            "this training resumes with checkpoint.best_checkpoint_metric=%s instead of %s: its "
-            "next validation gives the first best checkpoint",
-            ours[keys[0]],
-            theirs[keys[0]],
+            "this run resumes with %s: its next validation gives the first best checkpoint",
+            ", ".join(f"checkpoint.{k}={v} instead of {theirs[k]}" for k, v in changed.items()),
         )
-    return same_metric
+    return not changed
 
 
 def _patch_resuming(train: types.ModuleType) -> None:

@@ -18,7 +18,7 @@ from manifests.errors import exit_with_message
 
 # Config parts that can affect training.
 PARTS = "task", "model", "criterion", "optimizer", "lr_scheduler", "optimization", "dataset"
-SAVED = *PARTS, "checkpoint"
+SAVED_PARTS = *PARTS, "checkpoint"  # read back from checkpoints
 # Keys of these parts that do not affect training, or not a resumed one.
 IGNORED_KEYS = (
     *("num_workers", "num_workers_valid", "data_buffer_size", "tensorboard_logdir", "save_dir"),
@@ -95,7 +95,7 @@ def _as_dict(part: object) -> dict:
 def plain(cfg: omegaconf.DictConfig) -> dict[str, dict]:
     """The parts of a config as plain dicts, as fairseq saves them in checkpoints."""
     container = omegaconf.OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    return {name: _as_dict(part) for name, part in container.items() if name in SAVED}
+    return {name: _as_dict(part) for name, part in container.items() if name in SAVED_PARTS}
 
 
 def saved_config(checkpoint: str) -> dict[str, dict]:
@@ -107,7 +107,7 @@ def saved_config(checkpoint: str) -> dict[str, dict]:
     cfg = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=new).get("cfg")
     if isinstance(cfg, omegaconf.DictConfig):
         return plain(cfg)
-    return {name: _as_dict(part) for name, part in (cfg or {}).items() if name in SAVED}
+    return {name: _as_dict(part) for name, part in (cfg or {}).items() if name in SAVED_PARTS}
 
 
 def differences(ours: dict[str, dict], theirs: dict[str, dict], parts: Iterable[str]) -> str:

@@ -151,7 +151,7 @@ def _cached_features(source: str) -> Features | None:
 
 
 def _read_array(source: str) -> NDArray[np.float32] | None:
-    """Contents of a ``.npy`` file or ZIP member as float32; None if the source is neither."""
+    """A ``.npy`` array, in a file or a ZIP, as float32; None if the source is something else."""
     path, offset, length = split_slice(source)
     if path.endswith(".npy"):
         data = file_bytes(path) if os.path.isfile(path) else b""

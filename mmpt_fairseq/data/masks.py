@@ -44,7 +44,8 @@ def tube_mask(
 def masked_count(length: int, ratio: float) -> int:
     """Number of masked positions out of ``length`` at a mask ratio of ``ratio``.
 
-    At least one position stays visible; with a ratio above 0 at least one of two is masked.
+    At least one position stays visible; with a ratio above 0, at least one of two or more is
+    masked.
     """
     masked = round(ratio * length)
     if ratio > 0:

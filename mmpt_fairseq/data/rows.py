@@ -75,6 +75,6 @@ def raise_if_unreadable(sample: dict) -> None:
 
 
 def check_skipped(dataset: FairseqDataset) -> None:
-    """Raise InputError if too many clips of a training set are unusable."""
+    """Raise InputError if too many clips are unusable."""
     for part in manifest_datasets(dataset):
         part.skipped.check()

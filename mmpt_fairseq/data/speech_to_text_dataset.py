@@ -120,7 +120,8 @@ class ManifestSpeechToTextDataset(SpeechToTextDataset):
             # CTC needs a blank between equal labels; all unknown tokens are the same label.
             self.ctc_lens[i] = len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
         for column, (unknown, total) in self._unknown.items():
-            # The vocabulary is built from the training targets: only other splits should lack some.
+            # The vocabulary is built from the training targets: only other splits should have
+            # unknown tokens.
             level = logging.WARNING if self.training and unknown else logging.INFO
             message = f"{unknown} of {total} tokens of {column} are unknown"
             hint = "; build the vocabulary --with-source" if column == "src_text" else ""

@@ -252,7 +252,7 @@ def _row_labels(manifest: Manifest, row: int, column: str) -> list[str]:
 def _look_like_slots(rows: list[list[str]]) -> bool:
     """Whether all rows have one length and hardly any label (``none``) occurs at two positions.
 
-    False for a single row, which does not show it.
+    False for a single row, which is not enough to tell.
     """
     if len(rows) == 1 or len({len(row) for row in rows}) > 1:
         return False

@@ -29,8 +29,8 @@ IGNORED_BY_CTC = (
     *("diverse_beam_groups", "diversity_rate", "constraints", "match_source_len", "unnormalized"),
 )
 NO_DECODER = (
-    "this model has no decoder (model.decoder_layers=0); use --decoding ctc or, with a language "
-    "model, ctc_beam (task.decoding in training)"
+    "this model has no decoder (model.decoder_layers=0); use --decoding ctc, or ctc_beam, which "
+    "supports a language model (task.decoding in training)"
 )
 
 

@@ -108,16 +108,17 @@ def _advance(state: Prefixes, blank: Tensor, lprobs: Tensor, labels: Tensor) -> 
     """
     beam = state.blank.size(1)
     value, label = labels.topk(min(2 * beam + 1, labels.size(1)), dim=1)  # (B, M)
-    last = labels.gather(1, state.last)  # (B, K), of each prefix's last label
+    last_lprob = labels.gather(1, state.last)  # (B, K), of each prefix's last label
     is_last = label[:, None] == state.last[..., None]  # (B, K, M)
     # Repeating the last label requires a blank in between.
-    repeated = (state.blank + last)[..., None]
+    repeated = (state.blank + last_lprob)[..., None]
     extended = torch.where(is_last, repeated, state.total[..., None] + value[:, None])
     repeated = repeated.masked_fill(is_last.any(-1, keepdim=True), -torch.inf)
     # If prefix i is prefix j without its last label, extending i by that label gives j: merge.
     is_parent = state.hash[:, :, None] == state.parent[:, None]  # (B, K of i, K of j)
     repeats = state.last[:, :, None] == state.last[:, None]
-    into = torch.where(repeats, state.blank[..., None], state.total[..., None]) + last[:, None]
+    before = torch.where(repeats, state.blank[..., None], state.total[..., None])
+    into = before + last_lprob[:, None]
     merged = into.masked_fill(~is_parent, -torch.inf).logsumexp(1)
     # Merged extensions are not candidates of their own. Result: (B, K, 1 + M).
     duplicate = (is_parent[..., None] & is_last[:, None]).any(2)

@@ -60,6 +60,10 @@ class Freezing:
             return [encoder]
         return _first_layers(encoder, self.layers) if self.layers else []
 
+    def ends_at(self, update: int) -> bool:
+        """Whether this update is the first after the frozen ones."""
+        return not self.whole and update == self.updates > 0
+
     def at_update(self, encoder: ConformerEncoder, update: int) -> list[nn.Module]:
         """The modules that are frozen at this update."""
         if update >= self.updates or self.whole:
@@ -115,7 +119,7 @@ def without_gradients(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def mark_encoder(encoder: nn.Module) -> None:
-    """Mark the encoder's parameters for :func:`scaled_encoder_lr`."""
+    """Mark the encoder's parameters, so that they are found among an optimizer's."""
     for parameter in encoder.parameters():
         parameter.param_group = ENCODER_GROUP
 
@@ -137,18 +141,23 @@ def refuse_weight_decay(optimizer: FairseqOptimizer) -> None:
         )
 
 
-def restart_moments_of_copies(optimizer: FairseqOptimizer) -> None:
-    """Reset Adam's state when the encoder is unfrozen, in fairseq's 16-bit optimizers.
+def restart_encoder_moments(optimizer: FairseqOptimizer) -> None:
+    """Restart Adam's moments of the encoder as it is unfrozen, in fairseq's 16-bit optimizers.
 
-    They have counted the frozen updates as steps with zero gradients, so that the bias correction
-    of the encoder's moments would be lost: its first steps would be up to six times as long with
-    betas of 0.9 and 0.999. Flattened copies share one step count.
+    These have counted the frozen updates as steps with zero gradients, so that the bias of the
+    moments is no longer corrected: the first steps would be up to six times too long with betas of
+    0.9 and 0.999. Where the 32-bit copies are flattened into one, or the step is counted per group,
+    the moments of all parameters restart.
     """
     if not hasattr(optimizer, "fp32_params"):
         return
-    optimizer.optimizer.state.clear()
-    for group in optimizer.optimizer.param_groups:
-        group.pop("step", None)  # apex's step count
+    inner = optimizer.optimizer
+    for group in inner.param_groups:
+        marked = [p for p in group["params"] if getattr(p, "param_group", None) == ENCODER_GROUP]
+        per_group = group.pop("step", None) is not None  # apex
+        for parameter in group["params"] if per_group or not marked else marked:
+            if "exp_avg_sq" in inner.state.get(parameter, {}):
+                del inner.state[parameter]
 
 
 @contextlib.contextmanager

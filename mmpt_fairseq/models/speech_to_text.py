@@ -33,7 +33,7 @@ class SpeechToTextModelConfig(ConformerConfig):
     )
     fresh_encoder_layers: int = field(
         default=0,
-        metadata={"help": "number of last Conformer layers that are initialised at random anyway"},
+        metadata={"help": "number of last Conformer layers to initialise at random all the same"},
     )
     init_decoder_from: Optional[str] = field(
         default=None,
@@ -47,7 +47,7 @@ class SpeechToTextModelConfig(ConformerConfig):
     )
     freeze_encoder_updates: int = field(
         default=0,
-        metadata={"help": "freeze the encoder's initialised layers for this number of updates"},
+        metadata={"help": "freeze what init_encoder_from initialised for this number of updates"},
     )
     freeze_encoder_layers: int = field(
         default=0,
@@ -114,7 +114,7 @@ class SpeechEncoder(FairseqEncoder):
         return not self.freezing.whole and self.num_updates < self.freezing.updates
 
     def drop_frozen_gradients(self) -> None:
-        """Remove gradients of frozen parts, lest weight decay act on them.
+        """Remove gradients of frozen parts, so that weight decay does not act on them.
 
         Distributed training replaces missing gradients by zeros.
         """
@@ -175,8 +175,7 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
             len(dictionary) if cfg.ctc else None,
             Freezing.from_config(cfg),
         )
-        if cfg.encoder_lr_scale != 1.0:
-            mark_encoder(encoder.audio_encoder)
+        mark_encoder(encoder.audio_encoder)
         embed = Embedding(len(dictionary), cfg.decoder_embed_dim, dictionary.pad())
         return cls(encoder, TransformerDecoderBase(_decoder_config(cfg), dictionary, embed))
 

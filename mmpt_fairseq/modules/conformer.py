@@ -39,7 +39,7 @@ class MaskedSubsampler(Conv1dSubsampler):
 
         Args:
             lengths: ``(B,)`` frames per clip.
-            mask: ``(B, ceil(T / 4))``, True = masked; covers four frames each.
+            mask: ``(B, ceil(T / 4))``, True = masked; each position covers four frames.
             visible: the tokens to compute; None: all.
         """
         hidden = padding_mask(lengths, features.size(1))

@@ -28,8 +28,8 @@ class Dropout(nn.Module):
         threshold = min(max(1, round(256 * self.p)), 255)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
         # In place, since comparing bytes into bytes is many times faster than into booleans.
-        mask = words.view(torch.uint8)[: x.numel()].view(x.shape).ge_(threshold)
-        return x * mask.to(x.dtype).mul_(256 / (256 - threshold))
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape).ge_(threshold)
+        return x * kept.to(x.dtype).mul_(256 / (256 - threshold))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

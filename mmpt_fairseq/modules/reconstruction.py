@@ -112,8 +112,8 @@ class SharedDecoder(nn.Module):
             positions = sinusoidal_positions(time, self.dim)[None]
         x = x + positions.to(x.dtype) + self.modality[modality]
         if modality == "audio" and self.near is not None:
-            unpadded = x if part.padding is None else x.masked_fill(part.padding[..., None], 0.0)
-            x = x + self.near(unpadded)
+            zero_padded = x if part.padding is None else x.masked_fill(part.padding[..., None], 0.0)
+            x = x + self.near(zero_padded)
         return x
 
     def _decode_jointly(self, tokens: dict[str, Tensor], encoded: dict[str, DecoderInput]) -> dict:

@@ -38,7 +38,7 @@ from mmpt_fairseq.report.reconstruction import reconstruct_row
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.features import cut_recording, to_piece
-from mmpt_fairseq.transcription.model import MAX_PIECE_SECONDS, SpeechModel, load
+from mmpt_fairseq.transcription.model import DEFAULT_PIECE_SECONDS, SpeechModel, load
 from mmpt_fairseq.transcription.search import Search, SearchOptions
 from mmpt_fairseq.transcription.segments import AudioSegment
 
@@ -199,9 +199,8 @@ def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[Fil
         UnreadableClip: it cannot be read, or has no audio.
     """
     limit = model.task.cfg.max_source_positions / FRAMES_PER_SECOND
-    found = list(
-        itertools.islice(cut_recording(str(path), min(MAX_PIECE_SECONDS, limit)), MAX_PIECES + 1)
-    )
+    pieces = cut_recording(str(path), min(DEFAULT_PIECE_SECONDS, limit))
+    found = list(itertools.islice(pieces, MAX_PIECES + 1))
     shown = found[:MAX_PIECES]
     for segment in shown:
         name = str(path)

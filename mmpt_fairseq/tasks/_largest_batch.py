@@ -1,4 +1,4 @@
-"""Dry run of the most expensive batches, so that a run out of memory fails before update 1."""
+"""Dry run of the most expensive batches: what does not fit into memory fails at the start."""
 
 import logging
 from collections import defaultdict

@@ -72,7 +72,8 @@ class SpeechToTextConfig(TaskConfig):
         },
     )
     ctc_decoding_weight: float = field(
-        default=0.3, metadata={"help": "weight of CTC in joint decoding; the decoder's is 1 - it"}
+        default=0.3,
+        metadata={"help": "weight of CTC in joint decoding; the decoder's weight is 1 minus this"},
     )
     eval_wer: bool = field(
         default=False, metadata={"help": "decode and report WER and CER at every validation"}

@@ -17,8 +17,8 @@ from mmpt_fairseq.compat import patch_commands
 
 logger = logging.getLogger(__name__)
 
-HIGHER_IS_BETTER = re.compile(r"bleu|accuracy|.*_recall_\d+")
-LOWER_IS_BETTER = re.compile(r"loss|.*_loss|mae_\w+|wer|cer|per|der")
+HIGHER_IS_BETTER = re.compile(r"bleu|(.*_)?accuracy|.*_recall_\d+")
+LOWER_IS_BETTER = re.compile(r"(.*_)?loss|ppl|clr|mae_\w+|wer|cer|per|der")
 LAST = "checkpoint_last.pt"  # fairseq's default, the one name that it looks for in save_dir
 
 

@@ -284,7 +284,7 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                 split,
                 counts[0],
             )
-        if not counts[0] and not dataset.training and self._selects_by_recall:
+        if not counts[0] and is_validation_split(self.cfg, split) and self._selects_by_recall:
             raise InputError(
                 f"checkpoint.best_checkpoint_metric={self.cfg.best_checkpoint_metric} cannot be "
                 f"measured on {dataset.manifest.path}, no row of which has video and audio; leave "

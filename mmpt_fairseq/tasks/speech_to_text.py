@@ -31,7 +31,7 @@ from mmpt_fairseq.decoding.ensemble import CTCEnsemble, JointEnsemble
 from mmpt_fairseq.decoding.record import write_record
 from mmpt_fairseq.models.freezing import (
     refuse_weight_decay,
-    restart_moments_of_copies,
+    restart_encoder_moments,
     scaled_encoder_lr,
 )
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
@@ -77,7 +77,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         self.has_vocabulary = path.is_file() and not from_checkpoint
         self.states = None if from_checkpoint else StoredStates.describing(Path(cfg.data))
         self.trained_on: list[str | None] = []  # per checkpoint: encoder digest of its states
-        # Whether the CTC head is trained in this run, and was in the checkpoint's; None: unknown.
+        # Whether this run trains the CTC head, and whether the checkpoint's run did; None: unknown.
         self.ctc_learns: bool | None = None
         self.ctc_learnt: bool | None = None
         if self.has_vocabulary:
@@ -194,8 +194,8 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             if model.encoder.will_unfreeze:
                 refuse_weight_decay(optimizer)
                 model.encoder.drop_frozen_gradients()
-            elif update_num == model.encoder.freezing.updates > 0:
-                restart_moments_of_copies(optimizer)
+            elif model.encoder.freezing.ends_at(update_num):
+                restart_encoder_moments(optimizer)
             with scaled_encoder_lr(optimizer, self.encoder_lr_scale):
                 super().optimizer_step(optimizer, model, update_num)
 
@@ -218,8 +218,9 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         with exit_on_input_error():
             if self.validation is not None and decoding != "attention" and not self.ctc_learns:
                 raise InputError(
-                    f"task.decoding={decoding} would validate with an untrained CTC head "
-                    "(criterion.ctc_weight=0); raise the weight, or set task.decoding=attention"
+                    f"task.decoding={decoding} would validate with a CTC head that this run "
+                    "does not train (criterion.ctc_weight=0); raise the weight, or set "
+                    "task.decoding=attention"
                 )
             return FairseqTask.build_criterion(self, cfg)
 
@@ -307,7 +308,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         weight, decoding = self.cfg.ctc_decoding_weight, str(self.cfg.decoding)
         given = weight != SpeechToTextConfig.ctc_decoding_weight
         if self.cfg.decodes_with and decoding != "joint" and given:
-            logger.warning("--decoding %s is not changed by --ctc-decoding-weight", decoding)
+            logger.warning("--decoding %s ignores --ctc-decoding-weight", decoding)
 
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
         if self.data_cfg.prepend_tgt_lang_tag:

@@ -24,7 +24,7 @@ from mmpt_fairseq.transcription.formats import (
     render,
     render_failure,
 )
-from mmpt_fairseq.transcription.model import MAX_PIECE_SECONDS, load
+from mmpt_fairseq.transcription.model import DEFAULT_PIECE_SECONDS, load
 from mmpt_fairseq.transcription.search import LM_WEIGHT
 from mmpt_fairseq.transcription.transcript import Transcript
 
@@ -74,7 +74,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--longest",
         type=float,
         metavar="SECONDS",
-        help=f"longer recordings are cut at their quietest points ({MAX_PIECE_SECONDS:g})",
+        help="longer recordings are cut at their quietest points "
+        f"({DEFAULT_PIECE_SECONDS:g}, or the model's limit if less)",
     )
     parser.add_argument("--device", help="torch device; default: a GPU if available")
     add_user_dir(parser)

@@ -34,7 +34,7 @@ AnyPath = str | Path
 Array = NDArray[np.floating] | NDArray[np.int16] | torch.Tensor
 AudioInput = AnyPath | Array
 OURS = AVPretrainingTask, ManifestSpeechToTextTask, SuperbTask
-MAX_PIECE_SECONDS = 20.0  # seconds
+DEFAULT_PIECE_SECONDS = 20.0  # seconds
 BATCHES_AHEAD = 4  # number of batches within which pieces are sorted by length to reduce padding
 
 
@@ -158,7 +158,7 @@ class SpeechModel:
             raise InputError(f"batch_size={batch_size} must be at least 1")
         limit = self.task.cfg.max_source_positions / FRAMES_PER_SECOND
         if longest is None:
-            longest = min(MAX_PIECE_SECONDS, limit)
+            longest = min(DEFAULT_PIECE_SECONDS, limit)
         if not 1 <= longest <= limit:
             raise InputError(
                 f"pieces of {longest:g} s are not between 1 s and the model's {limit:g} s"
@@ -212,7 +212,7 @@ class SpeechModel:
         device = next(self.model.parameters()).device
         states = []
         with torch.inference_mode():
-            for piece in pieces(as_source(audio, rate, "samples"), MAX_PIECE_SECONDS):
+            for piece in pieces(as_source(audio, rate, "samples"), DEFAULT_PIECE_SECONDS):
                 features = torch.from_numpy(piece.features)[None].to(device)
                 lengths = torch.tensor([features.size(1)], device=device)
                 encoded = self.encoder(features, lengths, keep_layers=layer is not None)

@@ -206,20 +206,20 @@ def test_a_control_changes_either_video_or_audio():
     assert torch.equal(audio, before[1])
     for name, (new_video, new_audio) in changed.items():
         assert new_video.shape == video.shape
-        assert torch.equal(new_audio, audio) == ("sound" not in name)
-        assert torch.equal(new_video, video) == ("sound" in name)
-    hidden, alone = changed["the mouth hidden"][0], changed["the mouth alone"][0]
+        assert torch.equal(new_audio, audio) == ("audio" not in name)
+        assert torch.equal(new_video, video) == ("audio" in name)
+    hidden, alone = changed["all but the mouth region"][0], changed["only the mouth region"][0]
     assert (hidden[..., 6:9, 3:7] == 128).all()
     assert torch.equal((hidden == video) | (alone == video), torch.ones_like(hidden).bool())
     for name, order in (
-        ("the first picture instead of all", [0, 0, 0, 0]),
-        ("pictures backwards", [3, 2, 1, 0]),
+        ("first frame repeated", [0, 0, 0, 0]),
+        ("frames reversed", [3, 2, 1, 0]),
     ):
         assert torch.equal(changed[name][0], video[:, :, order])
     assert torch.equal(changed["mirrored"][0], video[..., list(range(9, -1, -1))])
-    reordered = changed["pictures in another order"][0]
+    reordered = changed["frames shuffled"][0]
     assert sorted(reordered[0, 0, :, 0, 0]) == sorted(video[0, 0, :, 0, 0])
-    assert torch.equal(changed["the sound 100 ms late"][1][:, 10:], audio[:, :-10])
+    assert torch.equal(changed["audio 100 ms late"][1][:, 10:], audio[:, :-10])
 
 
 @pytest.fixture

@@ -70,8 +70,8 @@ def learn_a_task_of_superb(out: Path, kind: str) -> None:
 def update(task, split: str, model: torch.nn.Module, criterion) -> dict:
     """One step of gradient descent on all rows; none may be skipped.
 
-        Returns:
-    The values that the criterion logs.
+    Returns:
+        The values that the criterion logs.
     """
     task.load_dataset(split)
     dataset = task.dataset(split)

@@ -12,7 +12,7 @@ from mmpt_fairseq.models.freezing import (
     AFTER_LAST_UPDATE,
     Freezing,
     refuse_weight_decay,
-    restart_moments_of_copies,
+    restart_encoder_moments,
     scaled_encoder_lr,
 )
 from tests.helpers import speech_batch, speech_model, speech_task
@@ -207,7 +207,7 @@ def test_adam_state_of_fp16_copies_is_reset_when_the_encoder_unfreezes():
             parameter.grad = torch.zeros(3)  # as fairseq fills in while frozen
             inner.step()
         if restarts:
-            restart_moments_of_copies(copies)
+            restart_encoder_moments(copies)
         before = parameter.detach().clone()
         parameter.grad = torch.ones(3)
         inner.step()
@@ -216,8 +216,28 @@ def test_adam_state_of_fp16_copies_is_reset_when_the_encoder_unfreezes():
     assert steps[False] != pytest.approx(0.01, rel=0.1)
     kept = adam([parameter])
     kept.optimizer.state["x"] = {}
-    restart_moments_of_copies(kept)  # no copies: frozen parameters have no gradients, so no steps
+    restart_encoder_moments(kept)  # no copies: frozen parameters have no gradients, so no steps
     assert "x" in kept.optimizer.state
+
+
+def test_other_parameters_keep_their_adam_state_when_the_encoder_unfreezes():
+    model = speech_model(freeze_encoder_updates=3)
+    common = SimpleNamespace(bf16=True, fp16_scale_window=1)
+    parameters = list(model.parameters())
+    inner = adam(parameters)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    inner.step()
+    cfg = SimpleNamespace(optimizer=None, common=common)
+    restart_encoder_moments(FP16Optimizer(cfg, parameters, inner, parameters))
+    encoder = set(model.encoder.audio_encoder.parameters())
+    assert set(inner.optimizer.state) == set(parameters) - encoder
+
+
+def test_the_encoder_unfreezes_at_one_update_unless_it_is_always_frozen():
+    for whole, updates, expected in ((False, 3, [3]), (True, 3, []), (False, 0, [])):
+        freezing = Freezing(whole=whole, updates=updates)
+        assert [update for update in range(6) if freezing.ends_at(update)] == expected
 
 
 @pytest.mark.parametrize(

@@ -92,15 +92,15 @@ def test_training_on_pseudo_labels(stages, corpora, tmp_path):
     succeeded(result)
     tables = [(tmp_path / f"{i}.tsv").read_text().splitlines() for i in range(3)]
     lines = [tables[0][0], *(line for table in tables for line in table[1:])]
-    (tmp_path / "heard.tsv").write_text("\n".join(lines) + "\n")
-    folder = [sys.executable, "-m", "manifests.folder", tmp_path, tmp_path / "heard"]
-    table = ["--csv", tmp_path / "heard.tsv", "--valid-every", "0"]
+    (tmp_path / "pseudo.tsv").write_text("\n".join(lines) + "\n")
+    folder = [sys.executable, "-m", "manifests.folder", tmp_path, tmp_path / "pseudo"]
+    table = ["--csv", tmp_path / "pseudo.tsv", "--valid-every", "0"]
     succeeded(run([*folder, *table], cwd=ROOT))
-    shutil.copy(tmp_path / "heard" / "train.tsv", data / "heard.tsv")
-    both = ["dataset.train_subset='train,heard'", "optimization.max_update=1"]
+    shutil.copy(tmp_path / "pseudo" / "train.tsv", data / "pseudo.tsv")
+    both = ["dataset.train_subset='train,pseudo'", "optimization.max_update=1"]
     output = succeeded(train("finetuning", data, tmp_path / "run", *both))
     assert len(lines) == 4
-    assert "heard: 0 of" in output
+    assert "pseudo: 0 of" in output
 
 
 def test_new_speech_is_decoded_without_text(stages, corpora, tmp_path):

@@ -37,9 +37,12 @@ def test_default_ddp_backend_is_refused_on_cpus(tmp_path, monkeypatch):
     [
         ("bleu", False, "true"),
         ("accuracy", False, "true"),
+        ("clr_accuracy", False, "true"),
         ("video_to_audio_recall_5", False, "true"),
         ("wer", True, "false"),
         ("loss", True, "false"),
+        ("clr", True, "false"),
+        ("ppl", True, "false"),
         ("mae_audio", True, "false"),
     ],
 )

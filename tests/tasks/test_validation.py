@@ -65,7 +65,7 @@ def test_validation_with_an_untrained_ctc_head_is_refused(decoding):
     )
     cfg._name = "mmpt_label_smoothed_cross_entropy"
     with pytest.raises(
-        SystemExit, match=f"task.decoding={decoding} would validate with an untrained CTC"
+        SystemExit, match=f"task.decoding={decoding} would validate with a CTC head that this run"
     ):
         task.build_criterion(cfg)
     task.validation = None

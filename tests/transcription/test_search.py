@@ -296,7 +296,7 @@ def test_options_that_ctc_ignores_are_warned_of(caplog):
     task.cfg.decodes_with = "some.pt"
     task.build_generator([model], GenerationConfig(beam=50))
     assert "--decoding ctc ignores --beam" in caplog.text
-    assert "--decoding ctc is not changed by --ctc-decoding-weight" in caplog.text
+    assert "--decoding ctc ignores --ctc-decoding-weight" in caplog.text
 
 
 @pytest.mark.parametrize(
