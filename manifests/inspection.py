@@ -149,9 +149,8 @@ def _part(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
     if _is_part(candidate):
         ends = candidate.start + (candidate.seconds or 0.0)
         if not math.isfinite(ends) or not 0 <= candidate.start <= ends:
-            return Measured(
-                reason=BAD_TIMES, detail=f"from {candidate.start} s, {candidate.seconds} s long"
-            )
+            detail = f"starts at {candidate.start} s, ends at {ends} s"
+            return Measured(reason=BAD_TIMES, detail=detail)
         offset = round(max(0.0, candidate.start - track.audio_start) * track.rate)
         length = track.samples - offset
         if candidate.seconds is not None:
@@ -159,7 +158,9 @@ def _part(candidate: Candidate, track: Recording, limits: Limits) -> Measured:
         over = offset + length - track.samples
         if over > TOLERANCE * track.rate or offset > track.samples:
             has = track.audio_start + track.samples / track.rate
-            return Measured(reason=PAST_END, detail=f"ends at {ends:.2f} s of {has:.2f} s")
+            return Measured(
+                reason=PAST_END, detail=f"ends at {ends:.2f} s, the recording at {has:.2f} s"
+            )
         length = max(0, length - max(0, over))
         audio = audio and f"{audio}:{offset}:{length}"
     seconds = length / track.rate

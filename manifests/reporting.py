@@ -40,14 +40,16 @@ def report(summary: dict, args: argparse.Namespace, roles: Mapping[str, str]) ->
 def _warn_of_skipped(summary: dict, out: Path) -> None:
     """Report what was left out, with a loud warning if it is a large fraction."""
     skipped, clips = sum(summary["skipped"].values()), summary["clips"]
-    counts = ", ".join(f"{count} {reason}" for reason, count in summary["skipped"].items())
+    counts = ", ".join(f"{reason}: {count}" for reason, count in summary["skipped"].items())
+    where = out / "skipped.tsv"
     if skipped > TOO_MANY * (skipped + clips):
         line = "!" * 78
         left_out = f"{skipped} of {skipped + clips} clips ({skipped / (skipped + clips):.0%})"
-        left_out += f", of {summary['files_left_out']} of {summary['files']} files,"
-        print(f"{line}\nWARNING: {left_out} are LEFT OUT: {counts}\n{line}", file=sys.stderr)
+        left_out += f", from {summary['files_left_out']} of {summary['files']} files,"
+        warning = f"WARNING: {left_out} are LEFT OUT ({counts}); see {where}"
+        print(f"{line}\n{warning}\n{line}", file=sys.stderr)
     elif skipped:
-        print(f"left out: {counts}; see {out / 'skipped.tsv'}", file=sys.stderr)
+        print(f"left out: {counts}; see {where}", file=sys.stderr)
 
 
 def _report_missing_texts(summary: dict, args: argparse.Namespace) -> None:

@@ -41,6 +41,7 @@ NAMES = {
 TIMES = tuple(chain(NAMES["start"], NAMES["end"], NAMES["seconds"]))
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 DELIMITER = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # first line of some spreadsheet exports
+OF_TRANSCRIPTION = ("confidence",)  # written by mmpt-transcribe, for filtering by hand
 COPIED = ("speaker", "src_lang", "tgt_lang")
 EMPTY = ("file", "text")  # kept in a row even if the cell is empty
 
@@ -71,7 +72,7 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
         raise InputError(f"{path} has no column {text_column}; it has {', '.join(columns)}")
     if used == encoding:
         yield f"{path} is read as {encoding}, not UTF-8; see --encoding"
-    known = {*chain(*NAMES.values()), (text_column or "").lower()}
+    known = {*chain(*NAMES.values()), *OF_TRANSCRIPTION, (text_column or "").lower()}
     unknown = [name for name, lower in zip(columns, names, strict=True) if lower not in known]
     if unknown:
         yield (

@@ -53,10 +53,13 @@ def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict:
     except pickle.UnpicklingError as error:
         _, named, rest = str(error).partition("GLOBAL ")
         culprit = rest.partition(" ")[0] if named else ""
+        if not culprit:
+            raise InputError(
+                f"{path} is not a checkpoint; give one written by fairseq-hydra-train"
+            ) from None
         raise InputError(
-            f"{path} was refused: it contains "
-            + (f"{culprit}, which could run code" if culprit else "data that no checkpoint has")
-            + "; no code was run. Give a checkpoint written by fairseq"
+            f"{path} was refused: it contains {culprit}, which could run code; no code was run. "
+            "Give a checkpoint written by fairseq"
         ) from None
     # torch reads other kinds of files as a pickle and fails somewhere in it.
     except (EOFError, RuntimeError, IndexError, ValueError, struct.error) as error:

@@ -52,7 +52,7 @@ def _check_cosine(cfg: omegaconf.DictConfig) -> None:
     """Check that updates remain after the warm-up: the cosine schedule divides by their number."""
     cosine = cfg.get("_name") == "cosine" and cfg.lr_period_updates <= 0
     if cosine and 0 < cfg.max_update < cfg.warmup_updates:
-        message = "all %d updates are within the warm-up of %d; lower lr_scheduler.warmup_updates"
+        message = "all %d updates are within the warm-up; set lr_scheduler.warmup_updates=%d lower"
         logger.warning(message, cfg.max_update, cfg.warmup_updates)
     if cosine and cfg.max_update == cfg.warmup_updates:
         exit_with_message(

@@ -79,9 +79,10 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
             )
         if 0 < max_update <= ctc_guide_updates:
             logger.warning(
-                "CTC is guided in all %d updates; set criterion.ctc_guide_updates lower than %d",
-                max_update,
+                "CTC is guided in all updates; set criterion.ctc_guide_updates=%d below "
+                "optimization.max_update=%d",
                 ctc_guide_updates,
+                max_update,
             )
         try:
             self.guide = CtcGuide(ctc_guide_updates, ctc_guide_width)

@@ -140,7 +140,7 @@ def collect(folders: Sequence[Path], files: str) -> Page:
                 *notes,
                 *(f"{x.name}: {note}" for x in (*runs, *decodes) for note in x.notes),
                 *(
-                    f"{run.name} failed before training and is omitted: {run.log.last_message}"
+                    f"run {run.name} failed before training and is omitted: {run.log.last_message}"
                     for run in excluded
                 ),
             ],

@@ -24,6 +24,7 @@ _FAIRSEQ = re.compile(rf"({_TIMESTAMP}) \| [A-Z]+ \| ([^|]+) \| (.*)$")
 _OWN_MESSAGE, _ERROR = re.compile("mmpt_fairseq: "), re.compile(r"[\w.]*(Error|Exception)\b")
 _FAILURE = re.compile(r"Traceback \(most recent call last\)|Error executing job|mmpt_fairseq: ")
 TRAIN = ("train_inner", "train")
+CHECKS_CONFIG = "mmpt_fairseq.compat.configs"  # logs before fairseq prints the config
 
 Curve = dict[int, float]  # update -> value
 
@@ -127,6 +128,7 @@ class _Reader:
         self.tail: deque[str] = deque(maxlen=TAIL)
         self.resuming = False
         self.begin: datetime | None = None
+        self.early: datetime | None = None  # time of lines before the config of an attempt
 
     def read(self, line: str) -> None:
         if line.strip():
@@ -137,8 +139,12 @@ class _Reader:
         if parts is None:
             return
         time, name, message = parts
+        if name == CHECKS_CONFIG:  # of the attempt that starts next
+            self.early = self.early or time
+            return
         if name == "fairseq_cli.train" and message.startswith("{'_name'"):
-            self.start(message, time)
+            self.start(message, self.early or time)
+        self.early = None
         self.begin = self.begin or time
         self.log.ended = time
         if name.startswith("mmpt_fairseq") and message.startswith("command: "):

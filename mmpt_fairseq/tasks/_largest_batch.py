@@ -39,11 +39,12 @@ class LargestBatchFirstMixin:
         if self._pending is not None:
             iterator, self._pending, self._dry_run_done = self._pending, None, True
             with exit_on_input_error():
-                for rows, batch in largest_batches(iterator):
-                    self._dry_run(rows, batch, model, criterion, optimizer)
+                for cost, rows, batch in largest_batches(iterator):
+                    what = f"the most expensive batch ({len(rows)} clips, cost {cost})"
+                    self._dry_run(what, batch, model, criterion, optimizer)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
-    def _dry_run(self, rows: list[int], batch: dict, model, criterion, optimizer) -> None:
+    def _dry_run(self, what: str, batch: dict, model, criterion, optimizer) -> None:
         """Run one batch as at the end of training, with everything unfrozen that ever will be.
 
         Raises:
@@ -55,7 +56,6 @@ class LargestBatchFirstMixin:
             batch,
         )
         devices = [parameter.device] if parameter.is_cuda else []
-        description = f"the most expensive batch ({len(rows)} clips, {batch['ntokens']} tokens)"
         try:
             with torch.random.fork_rng(devices):
                 super().train_step(
@@ -65,14 +65,14 @@ class LargestBatchFirstMixin:
             if not out_of_memory(error):
                 raise
             raise InputError(
-                f"{description} does not fit into memory; lower dataset.max_tokens, or set "
+                f"{what} does not fit into memory; lower dataset.max_tokens, or set "
                 "model.checkpoint_activations=true"
             ) from None
         optimizer.zero_grad()
         peak = peak_memory_gb()
         if parameter.is_cuda:
             peak = torch.cuda.max_memory_allocated(parameter.device) / 1e9
-        logger.info("tried %s first: peak memory %.2f GB", description, peak)
+        logger.info("tried %s first: peak memory %.2f GB", what, peak)
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -82,8 +82,10 @@ def out_of_memory(error: Exception) -> bool:
     )
 
 
-def largest_batches(iterator: EpochBatchIterator) -> Iterator[tuple[list[int], dict]]:
-    """Rows and contents of the most expensive batch, padding included, of each kind of clip.
+def largest_batches(iterator: EpochBatchIterator) -> Iterator[tuple[int, list[int], dict]]:
+    """Cost, rows and contents of the most expensive batch of each kind of clip.
+
+    The cost is what fairseq compares with ``dataset.max_tokens``, padding included.
 
     Memory per token depends on the kind: audio alone, or with video. After 50 batches without a
     usable clip a kind is skipped.
@@ -99,5 +101,5 @@ def largest_batches(iterator: EpochBatchIterator) -> Iterator[tuple[list[int], d
         for rows in batches[:50]:
             batch = iterator.collate_fn([dataset[int(row)] for row in rows])
             if batch:
-                yield rows, batch
+                yield cost(rows), rows, batch
                 break

@@ -176,7 +176,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
             if not self.has_vocabulary:
                 raise InputError(
                     f"{self.cfg.data} has no {self.cfg.config_yaml} with a vocabulary; create one "
-                    "with python -m manifests.vocabulary"
+                    f"with python -m manifests.vocabulary {self.cfg.data} --kind char"
                 )
             model = FairseqTask.build_model(self, cfg, from_checkpoint)
             model.encoder.given_states = self.states is not None

@@ -206,7 +206,7 @@ def test_the_command_ends_with_an_error_message_or_a_loud_warning(corpus, tmp_pa
     main(folder.RECIPE, [str(corpus), str(tmp_path / "out"), "--jobs", "1"])
     output = capsys.readouterr()
     assert "38 clips (train " in output.out
-    assert "WARNING: 3 of 41 clips (7%), of 3 of 41 files, are LEFT OUT" in output.err
+    assert "WARNING: 3 of 41 clips (7%), from 3 of 41 files, are LEFT OUT (" in output.err
 
 
 def test_workers_import_no_fairseq():

@@ -142,7 +142,7 @@ def test_segments_before_the_end_of_a_truncated_recording_are_kept(tmp_path):
     assert [row["tgt_text"] for row in kept] == ["one", "two"]
     assert len(read_waveform(kept[1]["audio"])) == 1.4 * 16_000
     output = (tmp_path / "out/skipped.tsv").read_text()
-    assert "ends at 3.00 s of 2.00 s" in output
+    assert "ends at 3.00 s, the recording at 2.00 s" in output
     assert "of the 64000 samples that its header promises are there" in output
 
 
@@ -162,7 +162,7 @@ def test_a_spreadsheet_export(tmp_path, capsys):
     assert (row["audio"][-8:], row["tgt_text"]) == (":0:24000", "one, two")
     output = (tmp_path / "out/skipped.tsv").read_text()
     assert "'x' is not a number" in output
-    assert "from -1.5 s, 3.5 s long" in output
+    assert "starts at -1.5 s, ends at 2.0 s" in output
 
 
 def test_a_tsv_with_all_cells_quoted(tmp_path):

@@ -41,6 +41,14 @@ def test_later_attempts_replace_repeated_updates(cfg, tmp_path):
     assert log.seconds == 21 + 16
 
 
+def test_a_warning_before_the_config_belongs_to_the_attempt_that_starts(cfg, tmp_path):
+    """The pause between two attempts is no training time."""
+    warning = line(3000, "mmpt_fairseq.compat.configs", "all 60 updates are within the warm-up")
+    first = [start(0, cfg), progress(5, 5, 3.0), done(9)]
+    log = parse(write_log(tmp_path, *first, warning, start(3001, cfg), done(3011)))
+    assert (log.attempts, log.seconds) == (2, 9 + 11)
+
+
 def test_the_command_is_that_of_the_last_attempt(cfg, tmp_path):
     commands = [line(1, "mmpt_fairseq.tasks._start", f"command: train seed={i}") for i in (1, 2)]
     log = parse(write_log(tmp_path, start(0, cfg), commands[0], start(20, cfg), commands[1]))
