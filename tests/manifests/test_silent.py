@@ -66,7 +66,7 @@ def test_left_out_videos_are_reported_with_the_option_to_keep_them(k600, tmp_pat
     options = [str(k600), str(tmp_path / "out"), "--jobs", "1"]
     main(kinetics600.RECIPE, options)
     output = capsys.readouterr().err
-    assert "2 no audio track" in output
+    assert "no audio track: 2" in output
     assert "2 without audio: --keep-silent with --restart keeps their frames" in output
     assert skipped(tmp_path / "out")[NAMES[2]] == "no audio track"
     with pytest.raises(SystemExit, match="keep_silent False there, True here"):
