@@ -4,23 +4,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
 
+from examples.demo.systems import Demo, Recogniser
 from examples.stages import seconds
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.report.intervals import Interval, mean_interval, relative_difference
 from mmpt_fairseq.report.summary import bracketed, counts_of, deviation, relative, spread
 from mmpt_fairseq.scoring import normalise_text
 
-if TYPE_CHECKING:
-    from examples.demo.run import Demo, Recogniser
-
 BASELINE = "scratch"
 TRAINING = ("train", "valid")
 WILDCARD = "\0"  # replaces a word; occurs in no text
 
 
-def results(demo: "Demo", recognisers: dict[str, "Recogniser"], seeds: Sequence[int]) -> dict:
+def results(demo: Demo, recognisers: dict[str, Recogniser], seeds: Sequence[int]) -> dict:
     """Scores of every recogniser and translation: mean over seeds, interval, and each seed."""
     test = Manifest(demo.corpus / "asr" / "test.tsv")
     rows = {"all": list(range(len(test))), "novel": novel(test, _seen(demo, recognisers))}
@@ -85,7 +82,7 @@ def _patterns(text: str) -> set[tuple[str, ...]]:
     return replaced | {(*words[:i], WILDCARD, *words[i:]) for i in range(len(words) + 1)}
 
 
-def _seen(demo: "Demo", recognisers: dict[str, "Recogniser"]) -> list[str]:
+def _seen(demo: Demo, recognisers: dict[str, Recogniser]) -> list[str]:
     """English sentences of all clips whose texts, in any language, train stages 2 and 3."""
     languages = {r.midtraining for r in recognisers.values() if r.midtraining}
     folders = ["asr", *(f"st_en-{language}" for language in sorted(languages))]
@@ -94,8 +91,8 @@ def _seen(demo: "Demo", recognisers: dict[str, "Recogniser"]) -> list[str]:
 
 
 def _rates(
-    demo: "Demo",
-    recognisers: dict[str, "Recogniser"],
+    demo: Demo,
+    recognisers: dict[str, Recogniser],
     seeds: Sequence[int],
     unit: str,
     rows: Sequence[int],

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from examples.demo.run import CONFIG, FROZEN
+from examples.demo.systems import CONFIG, FROZEN
 from examples.finetuning import origin
 from examples.finetuning.origin import Origin
 from examples.finetuning.table import Tables

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from examples.demo.run import FRESH_LAST_LAYER, TRANSLATION_FRAMES, Demo, Sizes
+from examples.demo.systems import FRESH_LAST_LAYER, TRANSLATION_FRAMES, Demo, Sizes
 from examples.mboshi import systems as mboshi_systems
 from examples.mboshi.s2t_conformer import warmup
 

@@ -5,17 +5,17 @@ masked patches (MAE), embeds clips for the contrastive loss (CLR), or both, as t
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from fairseq.dataclass import ChoiceEnum
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from manifests.errors import InputError
 from mmpt_fairseq.data.audio import NUM_MEL_BINS, SUBSAMPLING
-from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
+from mmpt_fairseq.models.av_pretraining_config import AVPretrainingModelConfig
+from mmpt_fairseq.models.encoder_config import build_conformer, check_heads
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.modules.masking import padding_mask
 from mmpt_fairseq.modules.pooling import AttentionPooling, masked_mean
@@ -27,66 +27,6 @@ from mmpt_fairseq.modules.reconstruction import (
     patch_statistics,
 )
 from mmpt_fairseq.modules.vit import VideoEncoder, VideoPatches, scaled
-
-
-@dataclass
-class AVPretrainingModelConfig(ConformerConfig):
-    """Defaults are ``base``: the paper's sizes where it gives them."""
-
-    video_embed_dim: int = field(default=768, metadata={"help": "width of the ViT"})
-    video_layers: int = field(default=12, metadata={"help": "ViT blocks"})
-    video_attention_heads: int = field(default=12, metadata={"help": "ViT heads"})
-    video_patch_size: int = field(default=16, metadata={"help": "patch height and width in pixels"})
-    video_patch_frames: int = field(default=2, metadata={"help": "video frames per patch"})
-    decoder_embed_dim: int = field(default=512, metadata={"help": "width of the shared decoder"})
-    decoder_layers: int = field(default=4, metadata={"help": "blocks of the shared decoder"})
-    decoder_attention_heads: int = field(default=8, metadata={"help": "heads of the decoder"})
-    decoder_audio_kernel: int = field(
-        default=0,
-        metadata={
-            "help": "odd kernel size of a depthwise convolution over the decoder's audio tokens, "
-            "so that MAE learns to reconstruct in short runs (0: none, as in the paper)"
-        },
-    )
-    decoder_interpolates: bool = field(
-        default=False,
-        metadata={
-            "help": "initialise the decoder's masked audio tokens by linear interpolation between "
-            "visible neighbours, so that short runs learn more than to copy those"
-        },
-    )
-    predict_zero_first: bool = field(
-        default=False,
-        metadata={
-            "help": "zero-initialise the decoder's output layers: unlearning random predictions "
-            "in the first updates would reduce the variety of the encoder's states"
-        },
-    )
-    joint_decoding: bool = field(
-        default=False,
-        metadata={"help": "decode audio and video in one sequence, so that each sees the other"},
-    )
-    contrastive_dim: int = field(
-        default=256, metadata={"help": "width of the joint embedding space"}
-    )
-    contrast_masked: bool = field(
-        default=False,
-        metadata={"help": "contrast the visible tokens of MAE's encoder pass, not unmasked clips"},
-    )
-    pooling: ChoiceEnum(["mean", "attention"]) = field(
-        default="mean", metadata={"help": "pooling over time to one vector per clip in CLR"}
-    )
-    normalise_slices: bool = field(
-        default=False,
-        metadata={
-            "help": "CLR: normalise the time slices of video to zero mean and unit variance per "
-            "clip, like the audio; otherwise a small set of clips is told apart by background"
-        },
-    )
-    normalise_targets: bool = field(
-        default=False,
-        metadata={"help": "normalise each target patch to zero mean and unit variance"},
-    )
 
 
 @dataclass

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from examples.demo.run import Demo, Sizes
+from examples.demo.systems import Demo, Sizes
 from mmpt_fairseq.data.manifest import Manifest
 from tests.commands import ROOT
 

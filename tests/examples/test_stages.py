@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from examples.demo.run import Demo, Recogniser, Sizes, ablations, levels
+from examples.demo.run import levels
+from examples.demo.systems import Demo, Recogniser, Sizes, ablations
 from examples.stages import run_parallel, run_step
 from manifests.errors import InputError
 

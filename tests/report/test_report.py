@@ -17,14 +17,12 @@ import pytest
 import soundfile
 
 from manifests.errors import InputError
-from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.report.__main__ import report
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
 from mmpt_fairseq.report.content import collect, cost
 from mmpt_fairseq.report.discovery import find
 from mmpt_fairseq.report.page import number
 from mmpt_fairseq.report.probes import load_probe
-from mmpt_fairseq.report.reconstruction import denormalise, reconstruct
 from mmpt_fairseq.report.scores import score
 from tests.commands import BIN, ROOT, generate, losses, refused, run, succeeded, train
 from tests.report.browser import inspect_page
@@ -145,28 +143,6 @@ def test_fairseq_generate_writes_a_record(decoded, stages, corpora):
     assert record["task"] == {"data": str(corpora / "st"), "decoding": "attention"}
     assert record["common_eval"]["path"] == str(stages / "midtraining" / "checkpoint_best.pt")
     assert record["generation"]["beam"] == 2
-
-
-def test_a_masked_clip_is_reconstructed_where_masked_only(stages, corpora):
-    clip = reconstruct(stages / "pretraining" / "checkpoint_best.pt", corpora / "av" / "valid.tsv")
-    filterbank = read_filterbank(str(corpora / "av" / "0.wav"))
-    assert np.array_equal(clip.filterbank, filterbank)
-    assert np.array_equal(clip.reconstructed[~clip.masked], filterbank[~clip.masked])
-    assert not np.isclose(clip.reconstructed[clip.masked], filterbank[clip.masked]).all()
-    assert 0.4 < clip.masked.mean() < 0.8
-    original, masked, rebuilt = clip.frames
-    grey = np.isclose(masked, 0.55).all(-1)
-    assert 0.4 < grey.mean() < 0.8
-    assert np.array_equal(rebuilt[~grey], original[~grey])
-
-
-def test_denormalise_inverts_normalise():
-    rng = np.random.default_rng(0)
-    features = rng.normal(5, 3, (50, 80)).astype(np.float32)
-    features[:, 3] = 2.0  # constant: normalised with the minimum variance
-    visible = rng.random(50) < 0.4
-    back = denormalise(normalise(features, visible), features, visible)
-    assert np.allclose(back, features, atol=1e-4)
 
 
 def test_an_aligned_clip_matches_its_decoded_text(stages, decoded, corpora):
