@@ -21,7 +21,7 @@ class Retrieval:
         self._video: list[Tensor] = []
 
     def add(self, embeddings: Embeddings, is_dummy: bool = False) -> None:
-        """Add a batch; of a dummy batch, which a process without data gets, nothing is added."""
+        """Add a batch. A dummy batch, which a process without data gets, adds nothing."""
         rows = 0 if is_dummy else len(embeddings.audio)
         self._audio.append(embeddings.audio[:rows].detach())
         self._video.append(embeddings.video[:rows].detach())

@@ -14,7 +14,7 @@
 ``segments``   who speaks when, in seconds: ``anna:0.31-2.5;ben:2.1-4.02`` (SUPERB's diarization)
 =============  ====================================================================
 
-In stage 1 a row with ``video`` may have an empty ``audio`` (video-only) and ``n_frames``.
+In stage 1, rows with ``video`` may leave ``audio`` and ``n_frames`` empty (video-only).
 
 A manifest of a million rows stays one memory-mapped file and a few integer arrays: rows are
 parsed on access, so that loader workers share it and start immediately.

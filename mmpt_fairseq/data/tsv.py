@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TAB, NEWLINE, RETURN, SPACE, ZERO, ASCII = b"\t\n\r 0\x7f"
-BLOCK_BYTES = 1 << 24  # bytes
+BLOCK_BYTES = 1 << 24
 DIGITS = 9  # decimal digits that always fit into 32 bits
 
 Offsets = NDArray[np.int64]

@@ -27,7 +27,7 @@ def write_record(cfg: FairseqDataclass, generation: object) -> None:
         cfg: the task's config; if ``results_path`` is None nothing is written.
         generation: fairseq's generation options, a config or a namespace.
     """
-    if not cfg.results_path or not cfg.decodes_with:  # a training's validation keeps nothing
+    if not cfg.results_path or not cfg.decodes_with:  # or in a training's validation
         return
     names = ("beam", "nbest", "lenpen", "max_len_a", "max_len_b", "temperature")
     names += ("lm_path", "lm_weight", "unnormalized")
