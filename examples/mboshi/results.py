@@ -92,7 +92,7 @@ def _rows(comparison: Comparison) -> dict[str, int]:
 def _of_seeds(
     comparison: Comparison, names: Sequence[tuple], units: dict[str, str]
 ) -> dict[str, dict[str, list[Counts]]]:
-    """Scoring statistics of a system as ``counts[subset][metric]``, a list with one entry per seed."""
+    """A system's counts as ``counts[subset][metric]``, a list with one entry per seed."""
     found = {subset: {metric: [] for metric in units} for subset in SUBSETS}
     for seed, *name in names:
         folder = comparison.folder(seed, *name)

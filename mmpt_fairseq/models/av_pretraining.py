@@ -317,8 +317,8 @@ class AVPretrainingModel(BaseFairseqModel):
 class _ClampScale(torch.autograd.Function):
     """Clamp ``x`` at ``limit``, but pass gradients that decrease it.
 
-    As in CLIP, the scale is limited to keep the logits' gradient finite; a plain clamp has no gradient
-    above the limit, so that the scale could never come down again.
+    As in CLIP, the scale is limited to keep the logits' gradient finite; a plain clamp has no
+    gradient above the limit, so that the scale could never come down again.
     """
 
     @staticmethod
