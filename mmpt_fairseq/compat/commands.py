@@ -36,17 +36,17 @@ def _refusal(trainer, filename: str, error: Exception) -> str:
     )
 
 
-def _warn_of_changed_settings(trainer, filename: str) -> None:
-    if other := differences(plain(trainer.cfg), saved_config(filename), PARTS):
+def _warn_of_changed_settings(trainer, saved: dict[str, dict]) -> None:
+    if other := differences(plain(trainer.cfg), saved, PARTS):
         logger.warning("this run resumes with changed settings: %s", other)
 
 
-def _same_best_metric(trainer, filename: str) -> bool:
-    """Whether the checkpoint's training selected its best checkpoint by the same metric.
+def _same_best_metric(trainer, saved: dict[str, dict]) -> bool:
+    """Whether the run with the ``saved`` config selected its best checkpoint by the same metric.
 
-    Otherwise its best value is not comparable with this training's.
+    Otherwise its best value is not comparable with this run's.
     """
-    ours, theirs = trainer.cfg.checkpoint, saved_config(filename).get("checkpoint", {})
+    ours, theirs = trainer.cfg.checkpoint, saved.get("checkpoint", {})
     keys = "best_checkpoint_metric", "maximize_best_checkpoint_metric"
     changed = {key: ours[key] for key in keys if theirs.get(key, ours[key]) != ours[key]}
     if changed and trainer.is_data_parallel_master:
@@ -92,12 +92,13 @@ def _patch_resuming(train: types.ModuleType) -> None:
                 raise
             exit_with_message(_refusal(trainer, filename, error))
         if extra_state is not None and not (reset_optimizer or reset_meters):
-            if _same_best_metric(trainer, filename):
+            saved = saved_config(filename)
+            if _same_best_metric(trainer, saved):
                 early_stopping.update(extra_state.get("early_stopping", {}))
             else:
                 extra_state.pop("best", None)
             if trainer.is_data_parallel_master:
-                _warn_of_changed_settings(trainer, filename)
+                _warn_of_changed_settings(trainer, saved)
         return extra_state
 
     train.Trainer.save_checkpoint = save_checkpoint

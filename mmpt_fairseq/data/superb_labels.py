@@ -84,7 +84,7 @@ class ClassLabels:
     def check(self, training: Manifest) -> None:
         """Raise InputError for a declared label without an example in training."""
         training_inventory = ClassLabels.from_rows(self.kind, training).inventory
-        for slot, occurring in zip(self.inventory, training_inventory, strict=False):
+        for slot, occurring in zip(self.inventory, training_inventory, strict=True):
             _check_examples(slot, occurring, training)
 
 

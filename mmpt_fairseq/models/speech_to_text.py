@@ -175,7 +175,9 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
             len(dictionary) if cfg.ctc else None,
             Freezing.from_config(cfg),
         )
-        mark_encoder(encoder.audio_encoder)
+        # Not always: fairseq's composite optimizer must have a config for every marked group.
+        if cfg.encoder_lr_scale != 1.0 or cfg.freeze_encoder_updates:
+            mark_encoder(encoder.audio_encoder)
         embed = Embedding(len(dictionary), cfg.decoder_embed_dim, dictionary.pad())
         return cls(encoder, TransformerDecoderBase(_decoder_config(cfg), dictionary, embed))
 

@@ -232,6 +232,7 @@ def test_other_parameters_keep_their_adam_state_when_the_encoder_unfreezes():
     restart_encoder_moments(FP16Optimizer(cfg, parameters, inner, parameters))
     encoder = set(model.encoder.audio_encoder.parameters())
     assert set(inner.optimizer.state) == set(parameters) - encoder
+    assert not any(hasattr(p, "param_group") for p in speech_model().parameters())
 
 
 def test_the_encoder_unfreezes_at_one_update_unless_it_is_always_frozen():
