@@ -31,10 +31,9 @@ from mmpt_fairseq.fingerprint import fingerprint
 from mmpt_fairseq.report.scores import score
 
 BIN = Path(sys.executable).parent
-# Models this small gain nothing from a second OpenMP thread: on two idle cores the demo's updates
-# took 1.0 (stage 1), 1.2 (stage 2) and 1.7 times as long with two (stage 3, batches of 10 s).
-# If a user sets more, spinning OpenMP threads starve the data loader's workers: with two cores,
-# updates took up to four times as long.
+# One thread per training, as parallel trainings share the cores; small batches gain nothing from a
+# second one (examples/demo/EXPERIMENTS.md, Speed). If a user sets more, spinning OpenMP threads
+# starve the data loader's workers: with two cores, updates took up to four times as long.
 COMMAND_ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore",
     "OMP_NUM_THREADS": "1",
