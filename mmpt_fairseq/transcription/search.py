@@ -20,7 +20,7 @@ from mmpt_fairseq.decoding.ctc_alignment import token_spans
 from mmpt_fairseq.decoding.language_model import load_language_model
 from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.models.speech_to_text import ctc_log_probabilities
-from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
+from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
 from mmpt_fairseq.transcription.transcript import Word
 
 CTC_SEARCHES = tuple(CTC_GENERATORS.values())
@@ -97,12 +97,14 @@ class Search:
                 f"the CTC weight {options.ctc_weight:g} applies to joint decoding; leave it out "
                 f"with {decoding}"
             )
-        task.cfg.decoding = decoding
-        task.cfg.results_path = None  # as in fairseq-generate; no record of the decode is written
         self.longest = task.cfg.max_target_positions - 1
         self.language_model, self.lm_weight = self._language_model(options)
         generation = GenerationConfig(beam=options.beam, max_len_b=self.longest)
-        with input_error_on_exit(), _override_ctc_weight(task, options.ctc_weight):
+        # Without results_path no record of the decode is written.
+        overrides = {"decoding": decoding, "results_path": None}
+        if options.ctc_weight is not None:
+            overrides["ctc_decoding_weight"] = options.ctc_weight
+        with input_error_on_exit(), _override(task.cfg, overrides):
             self.generator = task.build_generator(
                 [model],
                 OmegaConf.structured(generation),
@@ -284,17 +286,16 @@ def _keep_encoder_outputs(generator: nn.Module) -> list[dict[str, list[Tensor]]]
 
 
 @contextlib.contextmanager
-def _override_ctc_weight(
-    task: ManifestSpeechToTextTask, ctc_weight: float | None
-) -> Iterator[None]:
-    """Override the training config's CTC weight for a generator built in this context."""
-    configured = task.cfg.ctc_decoding_weight
-    if ctc_weight is not None:
-        task.cfg.ctc_decoding_weight = ctc_weight
+def _override(cfg: SpeechToTextConfig, values: dict[str, object]) -> Iterator[None]:
+    """Override values of the task's config for a generator built in this context."""
+    configured = {key: getattr(cfg, key) for key in values}
+    for key, value in values.items():
+        setattr(cfg, key, value)
     try:
         yield
     finally:
-        task.cfg.ctc_decoding_weight = configured
+        for key, value in configured.items():
+            setattr(cfg, key, value)
 
 
 def _language_tag(tags: dict[str, int], language: str | None, decoding: str) -> int | None:

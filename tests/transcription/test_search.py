@@ -118,7 +118,7 @@ def test_an_untrained_ctc_head_is_not_the_default():
     task.ctc_learnt = False
     search = Search(speech_model(SYMBOLS), task, SearchOptions())
     assert not search.aligns
-    assert task.cfg.decoding == "attention"
+    assert not search.by_ctc
     with pytest.raises(InputError, match="was not trained"):
         Search(speech_model(SYMBOLS), task, SearchOptions(decoding="ctc"))
 
@@ -266,7 +266,7 @@ def test_language_model_scores_are_excluded_from_confidences(tmp_path):
             assert ours.confidence == pytest.approx(theirs.confidence, rel=1e-4)
 
 
-def test_ctc_weight_applies_to_one_search_only():
+def test_options_apply_to_one_search_only():
     search = scripted(["a", "b"], decoding="joint", ctc_weight=0.9)
     assert search.generator.model.weight == 0.9
     model, task = speech_model(SYMBOLS), speech_task(SYMBOLS)
@@ -276,6 +276,9 @@ def test_ctc_weight_applies_to_one_search_only():
         for w in (0.9, None)
     ]
     assert weights == [0.9, task.cfg.ctc_decoding_weight]
+    configured = str(task.cfg.decoding), task.cfg.results_path
+    Search(model, task, SearchOptions(decoding="ctc"))
+    assert (str(task.cfg.decoding), task.cfg.results_path) == configured
 
 
 def test_options_that_ctc_ignores_are_warned_of(caplog):
