@@ -16,9 +16,13 @@ from examples.superb.predictions import METRIC_OF_TASK
 from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.manifest import Manifest
-from mmpt_fairseq.data.superb_labels import check_rows, label_column, training_labels
+from mmpt_fairseq.data.superb_labels import (
+    UTTERANCE_KINDS,
+    check_rows,
+    label_column,
+    training_labels,
+)
 from mmpt_fairseq.fingerprint import fingerprint
-from mmpt_fairseq.models.superb import UTTERANCE_KINDS
 
 CONFIG = Path("examples/superb/config")
 SPLITS = ("train", "valid", "test")

@@ -24,12 +24,9 @@ from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.segments import speaker_activity
 
-KINDS = (
-    "keyword_spotting",
-    "intent_classification",
-    "phoneme_recognition",
-    "speaker_diarization",
-)
+UTTERANCE_KINDS = ("keyword_spotting", "intent_classification")  # one prediction per clip
+FRAME_KINDS = ("phoneme_recognition", "speaker_diarization")
+KINDS = (*UTTERANCE_KINDS, *FRAME_KINDS)
 SPEAKERS = 2  # per clip, as in Libri2Mix
 
 

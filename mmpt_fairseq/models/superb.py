@@ -7,6 +7,7 @@ from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from manifests.errors import InputError
+from mmpt_fairseq.data.superb_labels import UTTERANCE_KINDS
 from mmpt_fairseq.models.upstreams import UpstreamConfig, build_upstream
 from mmpt_fairseq.modules.superb_heads import (
     DiarizationHead,
@@ -15,8 +16,6 @@ from mmpt_fairseq.modules.superb_heads import (
     WeightedSum,
 )
 from mmpt_fairseq.modules.upstreams import Upstream
-
-UTTERANCE_KINDS = ("keyword_spotting", "intent_classification")  # one prediction per clip
 
 
 @dataclass

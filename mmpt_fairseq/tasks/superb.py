@@ -25,13 +25,13 @@ from mmpt_fairseq.data.rows import prepare_validation
 from mmpt_fairseq.data.superb_dataset import SuperbDataset
 from mmpt_fairseq.data.superb_labels import (
     KINDS,
+    UTTERANCE_KINDS,
     Labels,
     check_rows,
     label_column,
     make_labels,
     training_labels,
 )
-from mmpt_fairseq.models.superb import UTTERANCE_KINDS
 from mmpt_fairseq.models.upstreams import load_upstream_weights, resolve_upstream
 from mmpt_fairseq.modules.upstreams import Upstream
 from mmpt_fairseq.tasks._config import TaskConfig
