@@ -13,7 +13,8 @@ import struct
 from functools import lru_cache
 from stat import S_ISREG
 
-SOUNDFILE_SUFFIXES = {".wav", ".aif", ".aiff", ".flac", ".ogg", ".oga", ".opus", ".mp3"}
+COMPRESSED_SUFFIXES = {".flac", ".ogg", ".oga", ".opus", ".mp3"}
+SOUNDFILE_SUFFIXES = {".wav", ".aif", ".aiff"} | COMPRESSED_SUFFIXES
 # A WAV's stated size if it was written to a pipe (FFmpeg, SoX) or is too large for the field is at
 # least this.
 UNKNOWN_SIZE = 0x7FFF0000
@@ -27,10 +28,11 @@ def is_soundfile(path: str) -> bool:
     """Whether libsndfile, which is fast and seeks exactly, reads the whole file; else use FFmpeg.
 
     It does not read an mp3 that continues past the length in its first frame, such as concatenated
-    ones, or one of variable bit rate without that length; nor a FLAC without a length.
+    ones, or one of variable bit rate without that length; nor a FLAC without a length; nor the
+    streams of a chained Ogg after the first.
     """
     suffix = os.path.splitext(path)[1].lower()
-    if suffix not in (".mp3", ".flac"):
+    if suffix not in COMPRESSED_SUFFIXES:
         return suffix in SOUNDFILE_SUFFIXES
     try:
         status = os.stat(path)
@@ -48,6 +50,8 @@ def _reads_all(path: str, changed: int) -> bool:
         info = soundfile.info(path)
         if info.format == "FLAC":
             return info.frames < NO_LENGTH
+        if info.format == "OGG":
+            return not is_chained(path)
         if info.format not in ("MP3", "MPEG"):
             return True
         start, head = _mp3_head(path)

@@ -104,9 +104,6 @@ def _soundfile(path: str, decode: bool) -> Recording:
                 if compressed:
                     return Recording(fault=(UNREADABLE, detail))
                 return Recording(file.samplerate, frames, cut_off=detail)
-            if file.format == "OGG" and is_chained(path):
-                detail = "several chained Ogg streams, of which only the first would be read"
-                return Recording(fault=(UNREADABLE, detail))
             return Recording(file.samplerate, frames)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, struct.error) as error:
         return Recording(fault=(UNREADABLE, _one_line(error)))
@@ -142,6 +139,8 @@ def _container(path: str, decode: bool, timed: bool) -> Recording:
     av.logging.set_level(av.logging.PANIC)  # faults are reported in skipped.tsv
     try:
         with open_container(path) as container:
+            if container.format.name == "ogg" and is_chained(path):
+                raise ValueError("several chained Ogg streams, which are not cut exactly; re-encode")
             audio = container.streams.audio[0] if container.streams.audio else None
             video = video_stream(container)
             if audio is None and video is None:

@@ -12,6 +12,7 @@ import numpy as np
 from manifests.errors import InputError, UnreadableClip
 from mmpt_fairseq.data.audio import is_cached
 from mmpt_fairseq.data.manifest import Manifest
+from mmpt_fairseq.data.skipping import SkippedClips
 from mmpt_fairseq.data.waveform import Waveform, read_waveform, resample
 
 logger = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 PERCENT = 100  # speeds are rounded to whole percents to keep resampling filters short
 # Mean power of half a 16-bit quantisation step; below it there is silence but for rounding.
 SILENCE_POWER = (0.5 / 2**15) ** 2
+MAX_DRAWS = 10  # of a noise clip, until one is readable
 
 
 @dataclass
@@ -38,6 +40,10 @@ class Augmentation:
     probability: float = 0.5
     snr: tuple[float, float] = (0.0, 20.0)
     sources: int = 1
+
+    def __post_init__(self) -> None:
+        rows = len(self.noises) if self.noises is not None else 0
+        self.skipped = SkippedClips(rows, tolerate=True, kind="noise clips")
 
     @classmethod
     def from_config(cls, cfg) -> "Augmentation | None":
@@ -96,18 +102,26 @@ class Augmentation:
         Each starts at a random position and repeats if short; a silent excerpt adds nothing.
         """
         mixed = np.zeros(samples, np.float64)
-        for row in generator.integers(len(self.noises), size=self.sources):
-            try:
-                clip = read_waveform(self.noises.resolve("audio", int(row)))
-            except UnreadableClip as error:
-                where = self.noises.where(int(row))
-                raise UnreadableClip(f"the noise clip {where} cannot be read: {error}") from None
+        for _ in range(self.sources):
+            clip = self._draw_clip(generator)
+            if clip is None:
+                continue
             start = int(generator.integers(len(clip)))
             excerpt = np.resize(np.roll(clip, -start), samples).astype(np.float64)
             power = np.mean(excerpt**2)
             if power >= SILENCE_POWER:
                 mixed += excerpt / np.sqrt(power)
         return mixed.astype(np.float32)
+
+    def _draw_clip(self, generator: np.random.Generator) -> Waveform | None:
+        """A random readable clip, or None if MAX_DRAWS clips are unreadable, which are counted."""
+        for row in generator.integers(len(self.noises), size=MAX_DRAWS).tolist():
+            self.skipped.count_read(row)
+            try:
+                return read_waveform(self.noises.resolve("audio", row))
+            except UnreadableClip as error:
+                self.skipped.report(row, self.noises.where(row), error)
+        return None
 
 
 def change_speed(waveform: Waveform, speed: float) -> Waveform:

@@ -75,6 +75,8 @@ def raise_if_unreadable(sample: dict) -> None:
 
 
 def check_skipped(dataset: FairseqDataset) -> None:
-    """Raise InputError if too many clips are unusable."""
+    """Raise InputError if too many clips, or too many noise clips, are unusable."""
     for part in manifest_datasets(dataset):
         part.skipped.check()
+        if getattr(part, "augmentation", None) is not None:
+            part.augmentation.skipped.check()

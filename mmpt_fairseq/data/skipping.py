@@ -40,10 +40,11 @@ class SkippedClips:
     Args:
         rows: number of rows in the split.
         tolerate: continue after an unusable clip (training and its validations).
+        kind: what the rows are, for messages.
     """
 
-    def __init__(self, rows: int, tolerate: bool) -> None:
-        self.tolerate = tolerate
+    def __init__(self, rows: int, tolerate: bool, kind: str = "clips") -> None:
+        self.tolerate, self.kind = tolerate, kind
         # One byte per row in memory shared by the workers, so that concurrent writes are all kept.
         self._states = torch.zeros(rows, dtype=torch.uint8).share_memory_()
         self._reads = torch.zeros(1, dtype=torch.long).share_memory_()  # approximate: not atomic
@@ -100,6 +101,6 @@ class SkippedClips:
         if skipped > max(minimum, MAX_UNUSABLE_RATIO * read):
             self._changed[0] = 1
             raise InputError(
-                f"{skipped} of {read} clips could not be used so far, more than "
+                f"{skipped} of {read} {self.kind} could not be used so far, more than "
                 f"{MAX_UNUSABLE_RATIO:.0%}; the warnings above name them. Fix or remove those rows"
             )

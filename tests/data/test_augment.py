@@ -4,9 +4,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from manifests.errors import InputError, UnreadableClip
+from manifests.errors import InputError
 from mmpt_fairseq.data.augment import Augmentation, add_noise, change_speed
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.data.rows import check_skipped
+from mmpt_fairseq.data.skipping import SkippedClips
 from mmpt_fairseq.data.waveform import read_waveform
 from tests.helpers import RATE, clips, noise, write_audio
 
@@ -96,11 +98,31 @@ def test_babble_is_a_sum_of_clips_of_equal_power(tmp_path):
     assert len(mixed) == RATE
 
 
-def test_error_of_an_unreadable_noise_clip_names_its_row(tmp_path):
-    write_manifest(tmp_path / "noise.tsv", [{"id": "n", "audio": "none.wav", "n_frames": 5}])
+def test_an_unreadable_noise_clip_is_replaced_and_named_once(tmp_path, caplog):
+    """It is not charged to the speech, whose rows a long training would then run out of."""
+    noises = clips(tmp_path, [0.3, 2.0, 0.5])
+    (tmp_path / noises.column("audio")[1]).unlink()
+    augmentation = Augmentation(noises=noises, probability=1.0)
+    speech = noise(0.1)
+    for seed in range(40):
+        assert not np.array_equal(augmentation(speech, np.random.default_rng(seed)), speech)
+    assert caplog.text.count(f"skipped {noises.where(1)}") == 1
+    assert (augmentation.skipped.skipped, augmentation.skipped.read) == (1, 3)
+
+
+def test_many_unreadable_noise_clips_stop_training(tmp_path):
+    rows = [{"id": str(n), "audio": "none.wav", "n_frames": 5} for n in range(40)]
+    write_manifest(tmp_path / "noise.tsv", rows)
     augmentation = Augmentation(noises=Manifest(tmp_path / "noise.tsv"), probability=1.0)
-    with pytest.raises(UnreadableClip, match=r"the noise clip .*noise\.tsv, line 2 \(n\)"):
-        augmentation(noise(0.1), np.random.default_rng(0))
+    dataset = SimpleNamespace(
+        manifest=None, skipped=SkippedClips(5, tolerate=True), augmentation=augmentation
+    )
+    check_skipped(dataset)
+    speech = noise(0.1)
+    for seed in range(3):
+        assert np.array_equal(augmentation(speech, np.random.default_rng(seed)), speech)
+    with pytest.raises(InputError, match="noise clips could not be used so far, more than 5%"):
+        check_skipped(dataset)
 
 
 def test_default_config_gives_no_augmentation():
