@@ -140,7 +140,9 @@ def _container(path: str, decode: bool, timed: bool) -> Recording:
     try:
         with open_container(path) as container:
             if container.format.name == "ogg" and is_chained(path):
-                raise ValueError("several chained Ogg streams, which are not cut exactly; re-encode")
+                raise ValueError(
+                    "several chained Ogg streams, which are not cut exactly; re-encode"
+                )
             audio = container.streams.audio[0] if container.streams.audio else None
             video = video_stream(container)
             if audio is None and video is None:

@@ -79,10 +79,10 @@ class ClassLabels:
         return " ".join(slot[index] for slot, index in pairs)
 
     def check(self, training: Manifest) -> None:
-        """Raise InputError for a declared label without an example in training."""
+        """Raise InputError if the declared labels are not those of the training split."""
         training_inventory = ClassLabels.from_rows(self.kind, training).inventory
         for slot, occurring in zip(self.inventory, training_inventory, strict=True):
-            _check_examples(slot, occurring, training)
+            _check_declared(slot, occurring, training)
 
 
 class PhoneLabels:
@@ -147,7 +147,7 @@ class PhoneLabels:
 
     def check(self, training: Manifest) -> None:
         occurring = PhoneLabels.from_rows(self.kind, training).inventory[0]
-        _check_examples(self.inventory[0], occurring, training)
+        _check_declared(self.inventory[0], occurring, training)
 
 
 class SpeakerLabels:
@@ -276,19 +276,32 @@ def _check_slots(kind: str, count: int, expected: int, where: str) -> None:
 
 
 def _read_inventory(path: Path, slots: int) -> list[list[str]]:
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    inventory = [line for line in lines if line]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8; convert it") from None
+    inventory = [labels for line in text.splitlines() if (labels := line.split())]
     if len(inventory) != slots:
         raise InputError(
             f"{path} declares {len(inventory)} slots (one per line) but the rows have {slots}"
         )
+    for labels in inventory:
+        repeated = sorted({label for label in labels if labels.count(label) > 1})
+        if repeated:
+            raise InputError(f"{path} declares {repeated[0]!r} twice; remove one")
     return inventory
 
 
-def _check_examples(declared: list[str], occurring: list[str], training: Manifest) -> None:
+def _check_declared(declared: list[str], occurring: list[str], training: Manifest) -> None:
     missing = [label for label in declared if label not in occurring]
     if missing:
         raise InputError(
             f"labels.txt declares {missing[0]!r}, of which {training.path} has no example; add one "
             "or remove the label"
+        )
+    undeclared = [label for label in occurring if label not in declared]
+    if undeclared:
+        raise InputError(
+            f"labels.txt lacks {undeclared[0]!r}, which {training.path} has; add it or remove the "
+            "rows"
         )

@@ -1,10 +1,12 @@
 """Reproducing a run: its non-default config values, its command, and software versions."""
 
+import itertools
 import os
 import platform
 import re
 import shlex
 import subprocess
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
@@ -57,13 +59,9 @@ def to_yaml(config: dict) -> str:
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100)
 
 
-def command(run: Run, recipe_folder: str) -> str:
-    """The command that started the run if known, else one that reads :func:`recipe`."""
-    known = known_command(run)
-    if known:
-        return known
-    parts = ["fairseq-hydra-train", "--config-dir", recipe_folder, "--config-name", file_name(run)]
-    return shlex.join(parts)
+def recipe_command(folder: str, name: str) -> str:
+    """The command that reads :func:`recipe` from ``name``.yaml in a folder."""
+    return shlex.join(["fairseq-hydra-train", "--config-dir", folder, "--config-name", name])
 
 
 def known_command(run: Run) -> str | None:
@@ -75,9 +73,14 @@ def known_command(run: Run) -> str | None:
     return run.log.command if run.log else None
 
 
-def file_name(run: Run) -> str:
-    """The run's name as a file name without suffix."""
-    return re.sub(r"[^\w.-]+", "-", run.name).strip("-.") or "run"
+def file_names(names: Iterable[str]) -> list[str]:
+    """Runs' names as different file names without suffix."""
+    found: dict[str, None] = {}
+    for name in names:
+        plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+        numbered = itertools.chain([plain], (f"{plain}-{n}" for n in itertools.count(2)))
+        found[next(file for file in numbered if file not in found)] = None
+    return list(found)
 
 
 def versions() -> dict[str, str]:

@@ -60,12 +60,16 @@ class Cost:
 
 @dataclass
 class Setup:
-    """How to reproduce a run; ``known`` says whether ``command`` is the original one."""
+    """How to reproduce a run; ``known`` says whether ``command`` is the original one.
+
+    ``recipe`` is saved as ``file``, without its suffix.
+    """
 
     run: Run
     command: str
     known: bool
     recipe: str
+    file: str
     config: str
 
 
@@ -150,7 +154,7 @@ def collect(folders: Sequence[Path], files: str) -> Page:
             worst=step(worst_clips, found),
             costs=[cost(run) for run in runs],
             decode_seconds=_decode_seconds(decodes),
-            setups=[setup(run, files) for run in runs],
+            setups=setups(runs, files),
             versions=configs.versions(),
         )
 
@@ -198,15 +202,22 @@ def cost(run: Run) -> Cost:
     )
 
 
-def setup(run: Run, files: str) -> Setup:
-    """Command and config of a run; a rebuilt command reads the recipe in the folder ``files``."""
-    return Setup(
-        run,
-        configs.command(run, files),
-        configs.known_command(run) is not None,
-        configs.recipe(run),
-        configs.to_yaml({k: v for k, v in run.cfg.items() if k != "job_logging_cfg"}),
-    )
+def setups(runs: Sequence[Run], folder: str) -> list[Setup]:
+    """Command and config of each run; a rebuilt command reads the recipe in ``folder``."""
+    found = []
+    for run, file in zip(runs, configs.file_names(run.name for run in runs), strict=True):
+        known = configs.known_command(run)
+        found.append(
+            Setup(
+                run,
+                known or configs.recipe_command(folder, file),
+                known is not None,
+                configs.recipe(run),
+                file,
+                configs.to_yaml({k: v for k, v in run.cfg.items() if k != "job_logging_cfg"}),
+            )
+        )
+    return found
 
 
 def _decode_seconds(decodes: Sequence[Decode]) -> dict[str, float]:

@@ -78,7 +78,19 @@ def common_folder(folders: Sequence[Path]) -> Path:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(Path(path) for path, _, _ in os.walk(folder) if Path(path).name != "tensorboard")
+    """``folder`` and all folders in it, each once, also where they are linked from elsewhere."""
+    found, visited, root = [], set(), os.path.realpath(folder)
+    for path, names, _ in os.walk(folder, followlinks=True):
+        real = os.path.realpath(path)
+        # A link to a folder below ``folder`` would only hide its real name.
+        is_alias = os.path.islink(path) and Path(real).is_relative_to(root) and path != str(folder)
+        if real in visited or is_alias:
+            names.clear()
+            continue
+        visited.add(real)
+        if Path(path).name != "tensorboard":
+            found.append(Path(path))
+    return sorted(found)
 
 
 def _read_run(folder: Path, name: str) -> Run | None:

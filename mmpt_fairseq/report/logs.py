@@ -184,6 +184,7 @@ class _Reader:
         if update < 0:
             return
         self.began_training = self.log.began_training = True
+        self.log.failed = False  # a traceback did not end it, such as that of a loader worker
         if self.resuming:
             self.forget_from(update)
         self.resuming = False

@@ -10,7 +10,6 @@ import jinja2
 
 from manifests.common import atomic_path
 from manifests.errors import InputError
-from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.clips import AudioClip
 from mmpt_fairseq.report.content import Page, Setup, state_of
 from mmpt_fairseq.report.figures import SvgFigure
@@ -37,7 +36,7 @@ class Files:
 
     def recipe(self, setup: Setup) -> str:
         # Hydra looks the config up by this exact name.
-        return self._keep(f"{configs.file_name(setup.run)}.yaml", setup.recipe.encode())
+        return self._keep(f"{setup.file}.yaml", setup.recipe.encode())
 
     def _write(self, name: str, suffix: str, content: bytes) -> str:
         self.count += 1
@@ -125,7 +124,6 @@ def _environment(autoescape: bool, trim_blocks: bool) -> jinja2.Environment:
         "css_width": css_width,
         "plural": plural,
         "state_of": state_of,
-        "file_name": configs.file_name,
     }
     return environment
 

@@ -86,12 +86,23 @@ def test_label_unseen_in_training_is_refused(tmp_path, kind, texts, unseen):
         check_rows(labels, valid)
 
 
-def test_declared_class_without_an_example_is_refused(tmp_path):
+def test_declared_classes_that_differ_from_the_examples_are_refused(tmp_path):
     rows = manifest(tmp_path, "yes", "no")
     (tmp_path / "labels.txt").write_text("no yes\n")
     assert training_labels("keyword_spotting", rows).inventory == [["no", "yes"]]
     (tmp_path / "labels.txt").write_text("no yes silence\n")
     with pytest.raises(InputError, match=r"'silence', of which .*train.tsv has no example"):
+        training_labels("keyword_spotting", rows)
+    (tmp_path / "labels.txt").write_text("no yes\n", encoding="utf-8-sig")
+    assert training_labels("keyword_spotting", rows).inventory == [["no", "yes"]]
+    (tmp_path / "labels.txt").write_text("yes\n")
+    with pytest.raises(InputError, match=r"labels.txt lacks 'no', which .*train.tsv has"):
+        training_labels("keyword_spotting", rows)
+    (tmp_path / "labels.txt").write_text("no yes no\n")
+    with pytest.raises(InputError, match="declares 'no' twice"):
+        training_labels("keyword_spotting", rows)
+    (tmp_path / "labels.txt").write_text("no yes\n", encoding="utf-16")
+    with pytest.raises(InputError, match="is not UTF-8"):
         training_labels("keyword_spotting", rows)
     (tmp_path / "labels.txt").write_text("no\nyes\n")
     with pytest.raises(InputError, match="declares 2 slots"):

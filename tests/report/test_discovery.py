@@ -74,6 +74,18 @@ def test_a_decode_outside_its_trainings_folder_has_its_lineage(data, tmp_path):
     assert describe_lineage(decodes[0].run) == "unknown start"
 
 
+def test_linked_folders_are_found_once(data, tmp_path):
+    runs, elsewhere = tmp_path / "runs", tmp_path / "scratch"
+    write_training(runs / "mine", data)
+    write_training(elsewhere / "seed1" / "theirs", data)
+    (runs / "linked").symlink_to(elsewhere)
+    (runs / "alias").symlink_to(runs / "mine")
+    (elsewhere / "loop").symlink_to(runs)
+    found, _ = find([runs])
+    assert [run.name for run in found] == ["linked/seed1/theirs", "mine"]
+    assert [run.name for run in find([runs / "alias"])[0]] == ["alias"]
+
+
 def test_nothing_to_report_is_an_error(tmp_path):
     (tmp_path / "notes.txt").write_text("no run")
     with pytest.raises(InputError, match=f"no training and no decode under {tmp_path}"):

@@ -62,6 +62,14 @@ def test_an_attempt_after_a_finished_one_is_not_finished(cfg, tmp_path):
     assert not log.finished
 
 
+def test_a_traceback_after_which_training_goes_on_is_no_failure(cfg, tmp_path):
+    """Such as PyTorch's from a loader worker that was garbage collected."""
+    traceback = "Traceback (most recent call last):\n  File ...\nAssertionError: child process\n"
+    lines = [start(0, cfg), progress(5, 5, 3.0), traceback]
+    assert parse(write_log(tmp_path, *lines)).failed
+    assert not parse(write_log(tmp_path, *lines, progress(9, 10, 2.0))).failed
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_failed_restart_keeps_the_training(cfg, tmp_path, finished):
     """Another training, started in this one's folder twice by mistake."""

@@ -19,6 +19,7 @@ import soundfile
 from manifests.errors import InputError
 from mmpt_fairseq.report.__main__ import report
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
+from mmpt_fairseq.report.configs import file_names
 from mmpt_fairseq.report.content import collect, cost
 from mmpt_fairseq.report.discovery import find
 from mmpt_fairseq.report.page import number
@@ -179,6 +180,11 @@ def test_the_report_on_a_ctc_only_model_shows_posteriors(corpora, tmp_path):
     assert "CTC posteriors" in text
     assert "decoder attention" not in text
     assert "No figure" not in text
+
+
+def test_recipes_of_runs_with_similar_names_are_different_files():
+    names = ["mae/lr1", "mae-lr1", "mae-lr1-2", "mae lr1", "..", "é/1"]
+    assert file_names(names) == ["mae-lr1", "mae-lr1-2", "mae-lr1-2-2", "mae-lr1-3", "run", "é-1"]
 
 
 def test_a_recipe_reproduces_its_run(page, stages, tmp_path):
