@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
 from functools import partial
@@ -22,12 +24,13 @@ from tqdm import tqdm
 
 from manifests.common import atomic_path, parallel_stream, remove_stale
 from manifests.container import frame_converter, video_stream
-from manifests.errors import command_line
+from manifests.errors import InputError, command_line
 
 SMALL_SIDE = 256
 KEY_EVERY = 12  # frames
 COARSEST_CLOCK = 3_000_000_000  # nanoseconds: some file systems store times in steps of 2 s
 QUALITY = "26"  # x264's constant rate factor
+COPY = re.compile(r".*/([0-9a-f]{3})/\1[0-9a-f]{37}(?:_(\d+))?\.mp4", re.DOTALL)  # copy_path
 
 Job = tuple[str, str]
 
@@ -38,21 +41,31 @@ def compact(
     """Write the copies and update the manifests; returns (videos copied, left unchanged).
 
     Raises:
-        InputError: a folder holds no manifest, or a manifest is invalid.
+        InputError: a folder holds no manifest; or a manifest is invalid, or points to other copies.
     """
     # Imported here because they import fairseq, which no worker needs.
-    from manifests.repoint import Files, Row, open_manifests, repoint, rows
+    from manifests.repoint import Files, Row, absolute, open_manifests, relative, repoint, rows
     from mmpt_fairseq.data.waveform import split_slice
 
     def source(path: Path, row: Row) -> str:
-        return os.path.normpath(path.parent.absolute() / split_slice(row["video"])[0])
+        return absolute(path, split_slice(row["video"])[0])
 
-    out = out.absolute()
+    out = out.resolve()
     remove_stale(out)
     manifests = open_manifests(folders)
-    videos = (source(m.path, row) for m in manifests for row in rows(m) if row["video"])
-    originals = (video for video in videos if not video.startswith(f"{out}{os.sep}"))
-    with closing(Files(originals)) as files:
+
+    def originals() -> Iterator[str]:
+        for path, row in ((m.path, row) for m in manifests for row in rows(m) if row["video"]):
+            video = source(path, row)
+            if not COPY.fullmatch(video):
+                yield video
+            elif not video.startswith(f"{out}{os.sep}") or _side_of(video) != small_side:
+                raise InputError(
+                    f"{path}: {row['id']} points to {video}, a copy with a smaller side of "
+                    f"{_side_of(video)}; run the recipe again to point to the originals"
+                )
+
+    with closing(Files(originals())) as files:
         work = ((video, str(copy_path(out, video, small_side))) for video in files)
         make = partial(make_copy, small_side=small_side)
         stream = parallel_stream(make, work, jobs, _lost)
@@ -66,7 +79,7 @@ def compact(
             copy = files.place(source(path, row)) if row["video"] else None
             if copy:
                 whole = split_slice(row["video"])[0]
-                row["video"] = os.path.relpath(copy, path.parent) + row["video"][len(whole) :]
+                row["video"] = relative(path, copy) + row["video"][len(whole) :]
 
         repoint(manifests, to_copy)
         return files.settled(), len(files) - files.settled()
@@ -81,6 +94,10 @@ def copy_path(out: Path, video: str, small_side: int = SMALL_SIDE) -> Path:
     name = sha1(os.fsencode(video)).hexdigest()
     size = "" if small_side == SMALL_SIDE else f"_{small_side}"
     return out / name[:3] / f"{name}{size}.mp4"
+
+
+def _side_of(copy: str) -> int:
+    return int(COPY.fullmatch(copy)[2] or SMALL_SIDE)
 
 
 def make_copy(job: Job, small_side: int = SMALL_SIDE) -> str:

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from manifests.common import atomic_path, parallel_stream, preload, remove_stale
 from manifests.errors import InputError, UnreadableClip, command_line
-from manifests.repoint import Files, Row, open_manifests, repoint, rows
+from manifests.repoint import Files, Row, absolute, open_manifests, relative, repoint, rows
 from mmpt_fairseq.data.audio import read_filterbank
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.waveform import split_slice
@@ -72,7 +72,7 @@ def cache_features(
             if place:
                 number, _, part = place.partition(":")
                 row["recording"] = row["recording"] or row["audio"]
-                row["audio"] = f"{os.path.relpath(paths[int(number)], path.parent)}:{part}"
+                row["audio"] = f"{relative(path, paths[int(number)])}:{part}"
 
         # Opened again: they may have been pointed back to the recordings in between.
         repoint(open_manifests(folders), to_archive)
@@ -123,8 +123,12 @@ def _label(path: Path, batch: list[str], folders: list[Path], dtype: str) -> dic
         status = os.stat(file) if os.path.isfile(file) else None
         stamp = f"{status.st_size}:{status.st_mtime_ns}" if status else ""
         digest.update(f"{source}\t{stamp}\n".encode())
-    names = sorted(os.path.relpath(folder, path.parent) for folder in folders)
-    return {"folders": names, "recordings": digest.hexdigest()}
+    return {"folders": _names(path, folders), "recordings": digest.hexdigest()}
+
+
+def _names(path: Path, folders: list[Path]) -> list[str]:
+    """Folders as recorded in an archive: relative to it."""
+    return sorted(relative(path, os.path.realpath(folder)) for folder in folders)
 
 
 def _label_of(path: Path) -> dict | None:
@@ -145,7 +149,7 @@ def _refuse_foreign(path: Path, folders: list[Path]) -> None:
     if label is None:
         raise InputError(f"{path} was not written by this command; use another name")
     given = {folder.resolve() for folder in folders}
-    others = [path.parent / name for name in label["folders"]]
+    others = [Path(absolute(path, name)) for name in label["folders"]]
     others = [str(other) for other in others if other.is_dir() and other.resolve() not in given]
     if others:
         raise InputError(
@@ -159,8 +163,7 @@ def _remove_further(archive: Path, number: int, folders: list[Path]) -> None:
     for i in count(number):
         path = archive_path(archive, i)
         label = _label_of(path)
-        names = sorted(os.path.relpath(folder, path.parent) for folder in folders)
-        if label is None or label["folders"] != names:
+        if label is None or label["folders"] != _names(path, folders):
             return
         path.unlink()
 
@@ -172,7 +175,7 @@ def _sources(manifests: list[Manifest]) -> Iterator[str]:
 
 def _source(path: Path, row: Row) -> str:
     """The absolute path of a row's recording."""
-    return os.path.normpath(path.parent.absolute() / (row["recording"] or row["audio"]))
+    return absolute(path, row["recording"] or row["audio"])
 
 
 def _write_archive(

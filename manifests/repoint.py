@@ -5,6 +5,7 @@ Memory does not grow with the number of rows, apart from a few integers per row.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -112,6 +113,19 @@ def rows(manifest: Manifest) -> Iterator[Row]:
         yield dict.fromkeys(COLUMNS, "") | dict(
             zip(manifest.columns, manifest.fields(row), strict=True)
         )
+
+
+def absolute(manifest: Path, cell: str) -> str:
+    """The absolute path of a manifest's cell.
+
+    ``..`` in it begins at the folder that the manifest's own is linked to, as for the kernel.
+    """
+    return os.path.normpath(os.path.join(os.path.realpath(manifest.parent), cell))
+
+
+def relative(manifest: Path, path: str | Path) -> str:
+    """The inverse of :func:`absolute`: the cell of a manifest for a path."""
+    return os.path.relpath(path, os.path.realpath(manifest.parent))
 
 
 def repoint(manifests: Iterable[Manifest], change: Callable[[Path, Row], None]) -> None:

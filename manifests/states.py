@@ -32,7 +32,7 @@ import mmpt_fairseq
 from manifests.common import atomic_path
 from manifests.errors import InputError, UnreadableClip, command_line
 from manifests.features import add_member, npy_bytes
-from manifests.repoint import open_manifests, rows
+from manifests.repoint import absolute, open_manifests, relative, rows
 from mmpt_fairseq.checkpoint import encoder_digest
 from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.data_folder import DATA_CONFIG, read_config
@@ -117,8 +117,8 @@ def _pointing(
     """Rows that point into the archive; states are stored as the rows are consumed."""
     label = f"states {manifest.path.stem}"
     for i, row in enumerate(tqdm(rows(manifest), label, len(manifest), unit="clip")):
-        recording = manifest.resolve("recording" if row["recording"] else "audio", i)
-        row["recording"] = os.path.relpath(recording, archive.parent)
+        recording = absolute(manifest.path, row["recording"] or row["audio"])
+        row["recording"] = relative(archive, recording)
         try:
             array = npy_bytes(states_of(i))
             offset, length = add_member(zipped, f"{i:09d}.npy", array)
@@ -126,7 +126,7 @@ def _pointing(
         except UnreadableClip as error:
             # Keeps its audio: training skips and counts it, evaluation stops at it.
             tqdm.write(f"{manifest.where(i)}: {error}")
-            row["audio"] = os.path.relpath(manifest.resolve("audio", i), archive.parent)
+            row["audio"] = relative(archive, absolute(manifest.path, row["audio"]))
         yield row
 
 

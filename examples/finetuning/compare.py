@@ -17,7 +17,6 @@ fresh and with an initialised decoder both start from there.
 
 import argparse
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from examples.mboshi.systems import NEVER
 from examples.stages import decode, exit_with_one_line, run_parallel, train
 from manifests.common import atomic_path
 from manifests.errors import InputError
-from manifests.repoint import rows
+from manifests.repoint import absolute, relative, rows
 from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq import average
 from mmpt_fairseq.data.data_folder import DATA_CONFIG, DICTIONARY, SENTENCEPIECE
@@ -233,8 +232,8 @@ def write_subset(data: Path, out: Path, percent: int, test: str, seed: int = 1) 
             continue
         kept = list(rows(Manifest(data / path.name)))
         for row in kept:
-            row["audio"] = os.path.relpath(data / row["audio"], out)
-            row["recording"] = row["recording"] and os.path.relpath(data / row["recording"], out)
+            for name in filter(row.get, ("audio", "recording")):
+                row[name] = relative(path, absolute(data / path.name, row[name]))
         if split == "train":
             order = np.random.default_rng(seed).permutation(len(kept))
             kept = [kept[i] for i in sorted(order[: max(1, len(kept) * percent // 100)])]

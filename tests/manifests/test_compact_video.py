@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from manifests.compact_video import compact, main, make_copy
+from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.video import read_frames
 from tests.helpers import frame_number, noise, write_audio, write_video
@@ -84,6 +85,24 @@ def test_existing_copies_are_kept(data, tmp_path):
     main([str(tmp_path / "small"), str(data), "--jobs", "1"])
     assert copy.stat().st_mtime_ns == written
     assert (data / "train.tsv").read_bytes() == manifest
+
+
+def test_copies_are_not_made_from_copies(data, tmp_path):
+    compact(tmp_path / "small", [data], small_side=32)
+    for out, side in (("small", 64), ("large", 64), ("large", 32)):
+        with pytest.raises(InputError, match=r"whole points to .*/small/.*smaller side of 32; run"):
+            compact(tmp_path / out, [data], small_side=side)
+
+
+def test_manifests_in_a_linked_folder_point_to_the_copies(data, tmp_path):
+    (tmp_path / "disk").mkdir()
+    data.rename(tmp_path / "disk/data")
+    (tmp_path / "a.mp4").rename(tmp_path / "disk/a.mp4")
+    data.symlink_to(tmp_path / "disk/data")
+    compact(tmp_path / "small", [data])
+    copy = Manifest(data / "train.tsv").resolve("video", 0)
+    assert copy.endswith("/../../small/" + "/".join(copy.split("/")[-2:]))
+    assert len(read_frames(copy, np.array([0, 1]))) == 2
 
 
 @pytest.mark.parametrize(

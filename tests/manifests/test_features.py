@@ -47,6 +47,18 @@ def test_cached_features_equal_those_of_the_recordings(folders, tmp_path, dtype,
         np.testing.assert_array_equal(get_features_or_waveform(source), read_filterbank(source))
 
 
+def test_a_linked_folder_points_to_the_archive(folders, tmp_path):
+    (tmp_path / "disk").mkdir()
+    folders[0].rename(tmp_path / "disk/asr")
+    folders[0].symlink_to(tmp_path / "disk/asr")
+    computed = [read_filterbank(source) for source in sources(folders[0] / "train.tsv")]
+    for _ in range(2):
+        cache_features(tmp_path / "features.zip", folders)
+        cached = [read_filterbank(source) for source in sources(folders[0] / "train.tsv")]
+        for features, expected in zip(cached, computed, strict=True):
+            np.testing.assert_array_equal(features, expected)
+
+
 def test_a_killed_run_resumes_after_the_last_archive(folders, tmp_path, monkeypatch):
     monkeypatch.setattr("manifests.features.IN_ARCHIVE", 3)
     archive, train = tmp_path / "features.zip", folders[0] / "train.tsv"
