@@ -6,111 +6,25 @@ again; an interrupted training resumes from its last checkpoint; a folder with r
 different command or of different files is rejected.
 """
 
-import contextlib
 import json
-import os
 import re
 import shlex
-import signal
-import subprocess
 import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from tqdm import tqdm
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from manifests.common import atomic_path
-from manifests.errors import InputError, command_line
+from examples.processes import raise_if_stopped, run_logged
+from manifests.common import atomic_path, lock
+from manifests.errors import InputError
 from mmpt_fairseq.fingerprint import fingerprint
 from mmpt_fairseq.report.scores import score
 
-BIN = Path(sys.executable).parent
-# One thread per training, as parallel trainings share the cores; small batches gain nothing from a
-# second one (examples/demo/EXPERIMENTS.md, Speed). If a user sets more, spinning OpenMP threads
-# starve the data loader's workers: with two cores, updates took up to four times as long.
-COMMAND_ENVIRONMENT = {
-    "PYTHONWARNINGS": "ignore",
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
-
-Result = TypeVar("Result")
-_running: set[subprocess.Popen] = set()
-_stopped = threading.Event()  # when set, no further command starts
-_local = threading.local()  # `start`: how this thread starts commands
-
-
-@contextlib.contextmanager
-def exit_with_one_line() -> Iterator[None]:
-    """End an example with a one-line message on bad input, Ctrl-C or SIGTERM.
-
-    SIGTERM is handled like Ctrl-C; otherwise the commands that were started would keep running.
-    """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with command_line("interrupted; run the same command again to resume"):
-            yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def popen(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
-    """Start a command of this Python environment with its output piped as text."""
-    return subprocess.Popen(
-        [_program(command[0]), *command[1:]],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=dict(environment),
-    )
-
-
-def run_parallel(
-    steps: Sequence[Callable[[], Result]],
-    jobs: int,
-    start: Callable[[Sequence[str], Mapping[str, str]], subprocess.Popen] = popen,
-) -> list[Result]:
-    """Run independent steps, ``jobs`` at a time, and return their results.
-
-    ``start`` starts their commands. When a step fails, the others are stopped; all resume from
-    their checkpoints when run again.
-    """
-    jobs = max(1, min(jobs, len(steps)))
-    failures: list[BaseException] = []
-
-    def stop() -> None:
-        _stopped.set()
-        for process in list(_running):
-            process.terminate()
-
-    def run(step: Callable[[], Result]) -> Result | None:
-        _local.start = start
-        try:
-            return step()
-        except BaseException as error:
-            failures.append(error)
-            stop()
-            return None
-
-    try:
-        with ThreadPoolExecutor(jobs) as pool:
-            try:
-                results = list(pool.map(run, steps))
-            except BaseException:  # Ctrl-C
-                stop()
-                raise
-    finally:
-        _stopped.clear()  # no step is running any more
-    if failures:
-        raise failures[0]
-    return results
+START_KEYS = ("model.init_encoder_from", "+model.init_decoder_from")
 
 
 def train(
@@ -120,25 +34,53 @@ def train(
     save_dir: Path,
     overrides: Sequence[str] = (),
     interrupt_at: int | None = None,
+    inputs: Sequence[Path] = (),
 ) -> Path:
     """Run ``fairseq-hydra-train`` with one of our configs; return the best checkpoint.
 
-    ``interrupt_at`` kills the training once after that update and restarts it, to show that it
-    resumes.
+    Args:
+        overrides: of the config; those with paths are written by :func:`path_override`.
+        interrupt_at: kill the training once after that update and restart it, to show that it
+            resumes.
+        inputs: files that it reads beside the data and the checkpoints that it starts from.
     """
     command = [
         "fairseq-hydra-train",
         *("--config-dir", str(config), "--config-name", name),
-        f"task.data={data}",
-        f"checkpoint.save_dir={save_dir}",
+        path_override("task.data", data),
+        path_override("checkpoint.save_dir", save_dir),
         "common.log_format=json",
         "common.log_interval=5",
         *overrides,
     ]
-    total = _override(overrides, "optimization.max_update")
-    recipe = config / f"{name}.yaml"
-    run_step(command, save_dir, [*data_files(data)], total, interrupt_at, recipe)
+    updates = _values(overrides, "optimization.max_update")
+    total = updates[-1] if updates else None
+    starts = (Path(v) for key in START_KEYS for v in _values(command, key) if v is not None)
+    inputs = [*data_files(data), *inputs, *dict.fromkeys(starts)]
+    run_step(command, save_dir, inputs, total, interrupt_at, config_files(config, name))
     return save_dir / "checkpoint_best.pt"
+
+
+def path_override(key: str, path: str | Path) -> str:
+    """``key=path`` for Hydra, quoted if its grammar gives a character of the path a meaning."""
+    value = str(path)
+    if not re.fullmatch(r"[\w/.:+-]+", value, re.ASCII):
+        # Backslashes are literal, but for those before a quote.
+        value = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + (m[2] and "\\'"), value)
+        value = f"'{value}'"
+    return f"{key}={value}"
+
+
+def config_files(folder: Path, name: str) -> list[Path]:
+    """The YAML files that a config is composed of, by its defaults lists."""
+    path = folder / f"{name}.yaml"
+    found = [path]
+    for entry in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("defaults", []):
+        groups = entry.items() if isinstance(entry, dict) else [("", entry)]
+        for group, option in groups:
+            if (path.parent / group / f"{option}.yaml").is_file():
+                found += config_files(path.parent / group, option)
+    return found
 
 
 def decode(
@@ -169,7 +111,7 @@ def run_step(
     inputs: Sequence[Path] = (),
     total: int | None = None,
     interrupt_at: int | None = None,
-    recipe: Path | None = None,
+    config: Sequence[Path] = (),
 ) -> None:
     """Run one command in its folder unless it has already finished there.
 
@@ -177,20 +119,25 @@ def run_step(
         inputs: files that the command reads.
         total: number of updates, for the progress bar.
         interrupt_at: kill the command once after that update, then run it again.
-        recipe: the config that the command reads.
+        config: files of the config that the command reads.
 
     Raises:
-        InputError: the command failed, or the folder is of a different command or different files.
+        InputError: the command failed; the folder is of a different command or different files, or
+            another process is running it.
     """
-    if _stopped.is_set():
-        raise InputError("not started, because another step failed")
-    inputs = [
-        *inputs,
-        *(Path(v) for v in _values(command, "model.init_encoder_from") if v != "null"),
-    ]
+    raise_if_stopped()
     identity = {"command": list(command), "inputs": fingerprint(inputs)}
-    if recipe is not None:
-        identity["recipe"] = fingerprint([recipe])
+    if config:
+        identity["config"] = fingerprint(config)
+    if not _is_finished(folder, identity):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("a") as file:
+            lock(file, folder)
+            _run(command, folder, identity, total, interrupt_at)
+
+
+def _is_finished(folder: Path, identity: dict) -> bool:
+    """Whether a step has finished; raise InputError if a different one began in its folder."""
     started, done = folder / "started.json", folder / "done.json"
     if started.is_file():
         before = json.loads(started.read_text())["identity"]
@@ -198,18 +145,27 @@ def run_step(
         if any(before.get(part, now) != now for part, now in identity.items()):
             difference = _difference(before["command"], identity["command"])
             raise InputError(f"{folder} was created {difference}; move it away to run it again")
-        if done.is_file():
-            return
-    folder.mkdir(parents=True, exist_ok=True)
+    return started.is_file() and done.is_file()
+
+
+def _run(
+    command: Sequence[str],
+    folder: Path,
+    identity: dict,
+    total: int | None,
+    interrupt_at: int | None,
+) -> None:
+    """Run a step's command, timed over all attempts."""
+    started, done = folder / "started.json", folder / "done.json"
     earlier = json.loads(started.read_text())["seconds"] if started.is_file() else 0.0
     _write(started, {"identity": identity, "seconds": earlier})
     begin = time.monotonic()
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     try:
         if interrupt_at and not list(folder.glob("checkpoint*.pt")):
-            killed = _run(command, folder, total, interrupt_at)
+            killed = run_logged(command, folder, total, interrupt_at)
             print(f"killed after update {killed}, resuming", file=sys.stderr, flush=True)
-        _run(command, folder, total)
+        run_logged(command, folder, total)
     finally:
         seconds = earlier + time.monotonic() - begin
         _write(started, {"identity": identity, "seconds": seconds})
@@ -275,74 +231,8 @@ def _write(path: Path, content: object) -> None:
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _run(
-    command: Sequence[str], folder: Path, total: int | None, interrupt_at: int | None = None
-) -> int:
-    """Run to the end, or kill after an update beyond ``interrupt_at``; return the last update."""
-    recent: deque[str] = deque(maxlen=15)
-    unit = "update" if total else "line"
-    with (
-        (folder / "log.txt").open("a", encoding="utf-8") as log,
-        tqdm(total=total, desc=folder.name, unit=unit, file=sys.stderr) as bar,
-    ):
-        process = getattr(_local, "start", popen)(command, _environment())
-        _running.add(process)
-        if _stopped.is_set():  # after this step was started
-            process.terminate()
-        try:
-            for line in process.stdout:
-                log.write(line)
-                recent.append(line)
-                _advance(bar, line, total)
-                if interrupt_at and bar.n > interrupt_at:
-                    process.kill()
-                    process.wait()
-                    return bar.n
-            code = process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        finally:
-            process.stdout.close()
-            _running.discard(process)
-        updates = bar.n
-    if interrupt_at:
-        raise InputError(f"the command above ended before update {interrupt_at} was reached")
-    if code:
-        sys.stderr.write("".join(recent))
-        log = folder / "log.txt"
-        raise InputError(f"the command above failed with exit code {code}; its output is in {log}")
-    return updates
-
-
-def _environment() -> dict[str, str]:
-    return {**COMMAND_ENVIRONMENT, **os.environ}
-
-
-def _program(name: str) -> str:
-    return sys.executable if name == "python" else str(BIN / name)
-
-
-def _advance(bar: tqdm, line: str, total: int | None) -> None:
-    """Advance the bar to the update given in a line of fairseq's JSON log."""
-    start = line.find('{"epoch"')
-    if total is None or start < 0:
-        return
-    try:
-        entry = json.loads(line[start:])
-    except json.JSONDecodeError:
-        return
-    updates = int(entry.get("num_updates") or entry.get("train_num_updates") or 0)
-    if updates > bar.n:
-        bar.update(updates - bar.n)
-        bar.set_postfix_str(f"loss {entry.get('loss') or entry.get('train_loss')}", refresh=False)
-
-
-def _values(command: Sequence[str], key: str) -> list[str]:
-    return [part.split("=", 1)[1] for part in command if part.startswith(f"{key}=")]
-
-
-def _override(overrides: Sequence[str], key: str) -> int | None:
-    values = _values(overrides, key)
-    return int(values[-1]) if values else None
+def _values(overrides: Sequence[str], key: str) -> list:
+    """The values of all overrides of a key, as Hydra reads them."""
+    parser = OverridesParser.create()
+    chosen = (word for word in overrides if word.startswith(f"{key}="))
+    return [parser.parse_override(word).value() for word in chosen]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from tqdm import tqdm
 
@@ -50,6 +51,20 @@ def remove_stale(folder: Path, deep: bool = True) -> None:
         process = partial.name.split(".")[-2]
         if process.isdigit() and not Path(f"/proc/{process}").exists():
             partial.unlink(missing_ok=True)
+
+
+def lock(file: IO, path: Path) -> None:
+    """Lock an open file until it is closed; some network file systems do not support locks.
+
+    Raises:
+        InputError: another process has locked it; the message names ``path``.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"another process is writing {path}; wait for it, or end it") from None
+    except OSError:
+        pass
 
 
 def preload(module: str) -> None:

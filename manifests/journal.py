@@ -8,15 +8,14 @@ appended, and the last line of a clip is the valid one.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO
 
 from manifests.candidate import Candidate, Measured
+from manifests.common import lock
 from manifests.errors import InputError
 from manifests.inspection import stamp_of
 
@@ -63,7 +62,7 @@ class Journal:
 
     def _begin(self) -> None:
         """Drop a truncated line; check that the settings match those of the existing lines."""
-        _lock(self._file, self.path)
+        lock(self._file, self.path)
         self._end, self._again = _readable_part(self.path)
         if next(read_entries(self.path), None) is None:
             self._end = 0  # no clip yet: other settings do no harm
@@ -213,16 +212,6 @@ def check_agreement(paths: Sequence[Path]) -> None:
             f"the corpus differed between --rank {last} and --rank {', '.join(others)}; "
             "run the latter again"
         )
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Lock the file for as long as it is open; some network file systems do not support locks."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"another process is writing {path}; wait for it, or end it") from None
-    except OSError:
-        pass
 
 
 def _readable_part(path: Path) -> tuple[int, dict[int, tuple[str, str]]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from examples.demo.systems import Demo, Recogniser, Sizes, ablations, full, stages
 from examples.demo.table import results, table
-from examples.stages import exit_with_one_line, run_parallel
+from examples.processes import exit_with_one_line, run_parallel
 from manifests.common import atomic_path
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from examples.stages import decode, run_step, train
+from examples.stages import decode, path_override, run_step, train
 
 CONFIG = Path("examples/demo/config")
 OBJECTIVES = {
@@ -192,7 +192,9 @@ class Demo:
             [
                 f"common.seed={seed}",
                 f"optimization.max_update={self.sizes.midtraining_updates}",
-                f"model.init_encoder_from={self.checkpoint(seed, recogniser.pretrained)}",
+                path_override(
+                    "model.init_encoder_from", self.checkpoint(seed, recogniser.pretrained)
+                ),
                 *CURRICULUM,
                 *(GUIDED_TRANSLATION if recogniser.ctc else ["criterion.ctc_weight=0"]),
                 *self.overrides,
@@ -213,7 +215,7 @@ class Demo:
             [
                 f"common.seed={seed}",
                 f"optimization.max_update={updates}",
-                f"model.init_encoder_from={self.checkpoint(seed, recogniser.start)}",
+                path_override("model.init_encoder_from", self.checkpoint(seed, recogniser.start)),
                 *([f"optimization.lr=[{recogniser.lr}]"] if recogniser.lr else []),
                 *(FROZEN if recogniser.frozen else FRESH_LAST_LAYER if recogniser.start else []),
                 *self.finetuning_overrides(),

@@ -30,7 +30,8 @@ from examples.finetuning import origin
 from examples.finetuning.origin import Origin
 from examples.finetuning.table import Tables
 from examples.mboshi.systems import NEVER
-from examples.stages import decode, exit_with_one_line, run_parallel, train
+from examples.processes import exit_with_one_line, run_parallel
+from examples.stages import data_files, decode, path_override, train
 from manifests.common import atomic_path
 from manifests.errors import InputError
 from manifests.repoint import absolute, relative, rows
@@ -38,6 +39,7 @@ from manifests.vocabulary import build_vocabulary
 from mmpt_fairseq import average
 from mmpt_fairseq.data.data_folder import DATA_CONFIG, DICTIONARY, SENTENCEPIECE
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
+from mmpt_fairseq.fingerprint import fingerprint
 
 VOCABULARY = (DICTIONARY, SENTENCEPIECE, DATA_CONFIG)
 CTC_WEIGHTS = (0.3, 0.5, 0.7)  # in joint decoding; the best one on the validation split is used
@@ -103,7 +105,8 @@ class Comparison:
             InputError: the existing data folders are of another corpus.
         """
         origin, record = self.origin, self.out / "corpus.txt"
-        corpus = str(origin.asr.resolve())
+        manifests = [*data_files(origin.asr), *data_files(origin.st)]
+        corpus = f"{origin.asr.resolve()}\n{fingerprint(manifests)}\n"
         if record.is_file() and record.read_text(encoding="utf-8") != corpus:
             raise InputError(
                 f"{self.out} holds a comparison on another corpus; give another folder with --out"
@@ -142,7 +145,7 @@ class Comparison:
             *self._updates(self.origin.continued),
             *self.origin.overrides,
             *self.origin.midtraining,
-            f"model.init_encoder_from={self.checkpoint(seed, 'midtrained')}",
+            path_override("model.init_encoder_from", self.checkpoint(seed, "midtrained")),
         ]
         train(
             CONFIG, "midtraining", self.out / "st_both", self.folder(seed, "continued"), overrides
@@ -158,10 +161,10 @@ class Comparison:
             *self._updates(updates),
             *self.origin.overrides,
             *(self.origin.from_encoder if system.start else self.origin.from_scratch),
-            f"model.init_encoder_from={start}",
+            path_override("model.init_encoder_from", start),
             *system.options,
             *(FROZEN if system.frozen == 1 else [frozen] if system.frozen else []),
-            *([f"+model.init_decoder_from={start}"] if system.init_decoder else []),
+            *([path_override("+model.init_decoder_from", start)] if system.init_decoder else []),
             *([f"checkpoint.keep_best_checkpoints={AVERAGED}"] if system.averaged else []),
         ]
         best = train(CONFIG, "finetuning", self.data(system), folder, overrides)
@@ -276,6 +279,7 @@ def main() -> None:
     add("--jobs", type=int, default=1, help="number of parallel trainings")
     add("--only", nargs="+", choices=[*VARIANTS, *CURVE], metavar="SYSTEM", help="systems to run")
     args = parser.parse_args()
+    seeds = list(dict.fromkeys(args.seeds))
     with exit_with_one_line():
         start = origin.mboshi(args.mboshi) if args.mboshi else origin.demo(args.demo, args.language)
         given = {"updates": args.updates, "continued": args.continued}
@@ -285,8 +289,8 @@ def main() -> None:
         chosen = {name: x for name, x in systems(start).items() if name in (args.only or [name])}
         out = args.out or Path("runs") / ("finetuning_mboshi" if args.mboshi else "finetuning")
         comparison = Comparison(start, out)
-        run(comparison, chosen, args.seeds, args.jobs)
-        print(Tables(comparison, chosen, args.seeds))
+        run(comparison, chosen, seeds, args.jobs)
+        print(Tables(comparison, chosen, seeds))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Data and trainings that a fine-tuning comparison builds on: a finished demo or real speech."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from examples.demo.systems import FRESH_LAST_LAYER, TRANSLATION_FRAMES, Demo, Sizes
 from examples.mboshi import systems as mboshi_systems
 from examples.mboshi.s2t_conformer import warmup
+from manifests.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,23 @@ class Origin:
 
 
 def demo(out: Path, language: str) -> Origin:
-    """The demo's corpus with all of its transcripts."""
-    finished = Demo(out, Sizes(), language)
+    """The demo's corpus with all of its transcripts, and its settings.
+
+    Raises:
+        InputError: the demo has not finished, or is of another version.
+    """
+    path = out / "results.json"
+    if not path.is_file():
+        raise InputError(f"there is no {path}; run make demo first")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        finished = Demo(out, Sizes(**found["sizes"]), language, found["overrides"])
+    except (KeyError, TypeError):
+        raise InputError(
+            f"{path} is of another version of the demo; move {out} away and run make demo again"
+        ) from None
     midtrained = f"midtrained_mae_{language}"
+    finetuning = [*finished.finetuning_overrides(), *finished.overrides]
     return Origin(
         asr=finished.corpus / "asr",
         st=finished.corpus / f"st_en-{language}",
@@ -70,9 +86,9 @@ def demo(out: Path, language: str) -> Origin:
         updates=finished.sizes.finetuning_updates,
         continued=500,
         search=["--beam", "5", "--max-len-b", "100"],
-        midtraining=[f"dataset.max_tokens={TRANSLATION_FRAMES}"],
-        from_scratch=finished.finetuning_overrides(),
-        from_encoder=finished.finetuning_overrides(),
+        midtraining=[f"dataset.max_tokens={TRANSLATION_FRAMES}", *finished.overrides],
+        from_scratch=finetuning,
+        from_encoder=finetuning,
         curve_from_encoder=FRESH_LAST_LAYER,
     )
 

@@ -23,7 +23,7 @@ from examples.mboshi.systems import (
     Settings,
     levels,
 )
-from examples.stages import exit_with_one_line, run_parallel
+from examples.processes import exit_with_one_line, run_parallel
 from manifests.common import atomic_path
 
 

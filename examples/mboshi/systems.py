@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from examples.mboshi.s2t_conformer import Size, decode_conformer, train_conformer, warmup
-from examples.stages import decode, effort, run_step, train
+from examples.stages import decode, effort, path_override, run_step, train
 from manifests.errors import InputError
 from mmpt_fairseq.data.manifest import Manifest
 
@@ -194,7 +194,7 @@ class Comparison:
         overrides = [
             *self.settings.size.model_overrides(),
             *self.settings.midtraining(),
-            f"model.init_encoder_from={start}",
+            path_override("model.init_encoder_from", start),
         ]
         data, folder = self.manifests / "st", self.folder(seed, "midtrained")
         checkpoint = self._run(MIDTRAINING, data, seed, folder, self.settings.updates[1], overrides)
@@ -221,7 +221,7 @@ class Comparison:
         overrides = [
             *size.model_overrides(),
             *options,
-            f"model.init_encoder_from={start}",
+            path_override("model.init_encoder_from", start),
         ]
         data, folder = self.asr(transcripts), self.folder(seed, transcripts, system)
         interval = self.interval(transcripts)

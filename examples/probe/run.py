@@ -14,7 +14,7 @@ from pathlib import Path
 
 from examples.probe.results import results, tables
 from examples.probe.systems import CORPORA, CRITERIA, Probe, Settings
-from examples.stages import exit_with_one_line, run_parallel
+from examples.processes import exit_with_one_line, run_parallel
 from manifests.common import atomic_path
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from examples.forked import Forked
-from examples.stages import exit_with_one_line, run_parallel
+from examples.processes import exit_with_one_line, run_parallel
 from examples.superb.data import prepare
 from examples.superb.results import Scores, clips, draw_weights, table
 from examples.superb.systems import KINDS, Compared, Settings, System, check
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = _parser()
     args = parser.parse_args(arguments)
     settings = Settings(
-        seeds=tuple(args.seeds),
+        seeds=tuple(dict.fromkeys(args.seeds)),
         rates=tuple(args.lrs) if args.lrs else None,
         updates=_updates(parser, args.updates),
         checkpoints=args.checkpoints,

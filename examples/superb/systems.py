@@ -1,8 +1,8 @@
 """Steps of the SUPERB comparison: store states, train heads at several rates, score the best.
 
 ``OUT/<upstream>/<task>/states1``           states of its first encoder, where they are stored
-``OUT/<upstream>/<task>/seed1/lr0.001``     one training run
-``OUT/<upstream>/<task>/seed1/test``        its score and predictions on the test split
+``OUT/<upstream>/<task>/seed1/lr0.001``     one training run; the best one has in ``test`` its score
+                                            and predictions on the test split
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from examples.stages import data_files, run_step, train
+from examples.stages import data_files, path_override, run_step, train
 from examples.superb.predictions import METRIC_OF_TASK
 from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
@@ -144,7 +144,7 @@ class System:
         """Train the head at one learning rate."""
         settings, updates = self.settings, self.settings.updates.get(self.task)
         upstream = "cached" if settings.cached else self.source
-        overrides = [f"model.upstream={upstream}", f"common.seed={self.seed}"]
+        overrides = [path_override("model.upstream", upstream), f"common.seed={self.seed}"]
         overrides.append("common.tensorboard_logdir=null")  # log.txt has the curves
         if settings.cached:
             # Reading states is faster than passing them between processes.
@@ -156,7 +156,9 @@ class System:
             overrides.append(f"optimization.max_update={updates}")
             overrides.append(f"checkpoint.save_interval_updates={interval}")
         overrides += settings.overrides
-        train(CONFIG, KINDS[self.task], self.manifests, self.training(rate), overrides)
+        inputs = [] if settings.cached else checkpoints(self.source)  # their states are in the data
+        target = self.training(rate)
+        train(CONFIG, KINDS[self.task], self.manifests, target, overrides, inputs=inputs)
 
     def validated(self, rate: float | None) -> float:
         """Best validation metric of a finished training."""
@@ -165,8 +167,8 @@ class System:
 
     def evaluate(self) -> dict:
         """Evaluate the best training on the test split; return score, weights and sweep."""
-        checkpoint = self.training(self.best_rate()) / "checkpoint_best.pt"
-        out, leader = self.folder / "test", self.leader
+        training, leader = self.training(self.best_rate()), self.leader
+        checkpoint, out = training / "checkpoint_best.pt", training / "test"
         command = ["python", "-m", "examples.superb.evaluate", str(checkpoint)]
         command += [str(self.manifests), "--out", str(out)]
         run_step(command, out, [checkpoint, *data_files(self.manifests)])

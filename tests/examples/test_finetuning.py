@@ -6,8 +6,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from examples.demo.systems import Sizes
 from examples.finetuning import origin
-from examples.finetuning.compare import VARIANTS, Comparison, systems, write_subset
+from examples.finetuning.compare import VARIANTS, VOCABULARY, Comparison, systems, write_subset
 from examples.finetuning.table import Tables
 from examples.mboshi.s2t_conformer import Size
 from manifests.errors import InputError
@@ -32,11 +33,21 @@ def test_smaller_subsets_are_nested_in_larger_ones(corpora, tmp_path):
 @pytest.fixture
 def comparison(corpora, tmp_path) -> Comparison:
     """A comparison on a demo whose test set has two rows."""
+    settings = {"sizes": asdict(Sizes(finetuning_updates=7)), "overrides": ["model.dropout=0.3"]}
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/results.json").write_text(json.dumps(settings))
     demo = origin.demo(tmp_path / "demo", "nl")
+    assert demo.updates == 7
+    assert demo.from_scratch[-1] == demo.from_encoder[-1] == demo.midtraining[-1]
+    assert demo.midtraining[-1] == "model.dropout=0.3"
     write_subset(corpora / "asr", demo.asr, 100, demo.test)
     path = demo.asr / "test.tsv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
     assert list(Manifest(path).column("tgt_text")) == TEXTS
+    write_subset(corpora / "st", demo.st, 100, demo.test)
+    for source, target in ((corpora / "asr", demo.asr), (corpora / "st", demo.st)):
+        for name in VOCABULARY:
+            shutil.copyfile(source / name, target / name)
     return Comparison(demo, tmp_path / "out")
 
 
@@ -108,3 +119,21 @@ def test_another_corpus_is_rejected_before_anything_is_written(comparison):
     with pytest.raises(InputError, match="another folder with --out"):
         comparison.prepare()
     assert [path.name for path in comparison.out.iterdir()] == ["corpus.txt"]
+
+
+def test_a_new_corpus_in_the_old_ones_place_is_rejected(comparison):
+    origin = comparison.origin
+    comparison.prepare()
+    comparison.prepare()
+    path = origin.asr / "train.tsv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match="another folder with --out"):
+        comparison.prepare()
+
+
+def test_a_demo_that_has_not_finished_is_refused(tmp_path):
+    with pytest.raises(InputError, match="make demo first"):
+        origin.demo(tmp_path, "nl")
+    (tmp_path / "results.json").write_text('{"sizes": {"clips": 3}, "overrides": []}')
+    with pytest.raises(InputError, match="another version of the demo"):
+        origin.demo(tmp_path, "nl")

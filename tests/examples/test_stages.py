@@ -2,15 +2,24 @@
 
 import contextlib
 import json
+import signal
+import subprocess
+import sys
 import time
 from functools import partial
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 
 from examples.demo.run import levels
 from examples.demo.systems import Demo, Recogniser, Sizes, ablations
-from examples.stages import run_parallel, run_step
+from examples.processes import run_parallel
+from examples.stages import config_files, path_override, run_step
 from manifests.errors import InputError
+from tests.commands import ROOT
 
 
 def python(code: str, folder, **kwargs) -> None:
@@ -70,11 +79,59 @@ def test_a_folder_of_a_different_command_or_file_is_rejected(tmp_path):
     source.write_text("b")
     with pytest.raises(InputError, match=f"{folder} was created from different files"):
         run_step([*nothing, "rate=1", "seed=1"], folder, [source])
-    recipe, trained = tmp_path / "recipe.yaml", tmp_path / "trained"
+    config, trained = tmp_path / "config.yaml", tmp_path / "trained"
     for content in ("lr: 1", "lr: 2"):
-        recipe.write_text(content)
+        config.write_text(content)
         with pytest.raises(InputError) if content == "lr: 2" else contextlib.nullcontext():
-            run_step(nothing, trained, recipe=recipe)
+            run_step(nothing, trained, config=[config])
+
+
+def test_two_processes_do_not_run_one_step(tmp_path):
+    wait = ["python", "-c", f"import time; open({str(tmp_path / 'begun')!r}, 'w'); time.sleep(60)"]
+    command = f"from examples.stages import run_step; run_step({wait!r}, Path({str(tmp_path)!r}))"
+    code = f"from pathlib import Path; {command}"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as first:
+        while not (tmp_path / "begun").exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        with pytest.raises(InputError, match=f"another process is writing {tmp_path}"):
+            run_step(wait, tmp_path)
+        first.send_signal(signal.SIGINT)  # as Ctrl-C: it ends its command
+    run_step(["python", "-c", "pass"], tmp_path / "another")
+
+
+def test_files_of_a_config_are_those_that_hydra_composes():
+    folder = ROOT / "examples/demo/config"
+    found = config_files(folder, "finetuning")
+    assert found == [folder / "finetuning.yaml", folder / "recipe/speech_to_text.yaml"]
+    with initialize_config_dir(str(ROOT / "examples/finetuning/config"), version_base=None):
+        loader = GlobalHydra.instance().config_loader()
+        composed = loader.compute_defaults_list("librispeech_100h_free", [], RunMode.RUN)
+    names = {entry.config_path for entry in composed.defaults}
+    folder = ROOT / "examples/finetuning/config"
+    files = config_files(folder, "librispeech_100h_free")
+    assert {str(path.relative_to(folder).with_suffix("")) for path in files} == {
+        name
+        for name in names
+        if name and not name.startswith("hydra") and name != "_dummy_empty_config_"
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/a/b-1.pt",
+        "/a/données (1)/x, y",
+        "/a/b's \\'/{c}=[d]",
+        "C:\\a b\\",
+        '/a/"quoted" 用户/~x#%',
+        "null",
+    ],
+)
+def test_hydra_reads_a_path_as_it_is(path):
+    word = path_override("model.init_encoder_from", path)
+    value = OverridesParser.create().parse_override(word).value()
+    assert value == (None if path == "null" else path)
 
 
 def test_every_training_runs_once_and_after_its_initial_encoder(tmp_path):

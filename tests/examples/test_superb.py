@@ -95,6 +95,26 @@ def test_a_task_trains_with_the_upstream_in_the_loop(superb, tmp_path):
     assert lines[1].split("\t")[:2] == ["ab", "a b"]
 
 
+@pytest.mark.slow
+def test_another_upstream_of_the_same_name_is_not_taken_for_the_first(
+    superb, tmp_path, monkeypatch
+):
+    """With the upstream in the loop, in a folder whose name Hydra would not parse unquoted."""
+    folder = tmp_path / "données (1), a's"
+    folder.mkdir()
+    checkpoint = upstream_checkpoint(folder / "enc")
+    options = ["--upstream", str(checkpoint), "--data", str(superb), "--out", str(folder / "run")]
+    options += ["--tasks", "ks", "--updates", "1", "--checkpoints", "1", "--no-fbank", "--no-cache"]
+    monkeypatch.chdir(ROOT)
+    main([*options, "--lrs", "1e-9"])
+    main([*options, "--lrs", "1e-9", "0.01"])  # whichever is better
+    state = torch.load(checkpoint, weights_only=False)
+    state["model"] = {name: 2 * weight for name, weight in state["model"].items()}
+    torch.save(state, checkpoint)
+    with pytest.raises(SystemExit, match="was created from different files"):
+        main([*options, "--lrs", "1e-9"])
+
+
 def test_upstreams_of_one_name_and_missing_files_are_refused(superb, tmp_path):
     first, second = (upstream_checkpoint(tmp_path / name) for name in ("one", "two"))
     names = [str(first), "x/hubert_base.pt", "fbank", f"random:{first}"]
