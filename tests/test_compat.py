@@ -1,9 +1,11 @@
-"""Differences between configs, in every form in which fairseq stores them."""
+"""Differences between configs, in every form in which fairseq stores them; optimizers."""
 
 from argparse import Namespace
 
 import pytest
 import torch
+from fairseq.dataclass.configs import FairseqConfig
+from fairseq.optim.amp_optimizer import AMPOptimizer
 from omegaconf import OmegaConf
 
 from mmpt_fairseq.compat.configs import PARTS, check_names, differences, plain, saved_config
@@ -53,3 +55,24 @@ def test_config_parts_may_be_namespaces_or_names(tmp_path):
     cfg.criterion = "cross_entropi"
     with pytest.raises(SystemExit, match="cross_entropi is not registered; did you mean"):
         check_names(cfg)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**16])
+def test_mixed_precision_does_not_change_the_steps(scale):
+    """Gradients are divided by the loss scale once, whatever it is."""
+    cfg = OmegaConf.structured(FairseqConfig)
+    cfg.optimizer = {"_name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "lr": [0.1]}
+    gradients = torch.tensor([1.0, 1e-2, 1e-4])
+    weights = torch.nn.Parameter(torch.zeros(3))
+    optimizer = AMPOptimizer.build_optimizer(cfg, [weights])
+    optimizer._grad_scaler = torch.amp.GradScaler("cpu", init_scale=scale)  # fairseq's needs a GPU
+    for _ in range(2):
+        optimizer.zero_grad()
+        optimizer.backward((weights * gradients).sum())
+        assert optimizer.clip_grad_norm(0.0).item() == pytest.approx(gradients.norm().item())
+        optimizer.step()
+    torch.testing.assert_close(weights.detach(), -0.2 * gradients)
+    optimizer.backward((weights * float("inf")).sum())
+    optimizer.clip_grad_norm(0.0)
+    optimizer.step()
+    torch.testing.assert_close(weights.detach(), -0.2 * gradients)

@@ -5,9 +5,16 @@ where they exist; the rest was found by reading fairseq-fixed 0.12.3.1 and torch
 """
 
 from mmpt_fairseq.compat import light_fairseq  # isort: skip  (before anything imports fairseq)
-from mmpt_fairseq.compat import configs
+from mmpt_fairseq.compat import configs, optimizers
 from mmpt_fairseq.compat.checkpoints import load_checkpoint_to_cpu
 from mmpt_fairseq.compat.commands import patch_commands
 from mmpt_fairseq.compat.libraries import package_paths
 
-__all__ = ["configs", "light_fairseq", "load_checkpoint_to_cpu", "package_paths", "patch_commands"]
+__all__ = [
+    "configs",
+    "light_fairseq",
+    "load_checkpoint_to_cpu",
+    "optimizers",
+    "package_paths",
+    "patch_commands",
+]

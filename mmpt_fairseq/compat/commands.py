@@ -9,10 +9,13 @@ import sys
 import traceback
 import types
 
-from manifests.errors import exit_with_message, write_to_logs
+from manifests.errors import InputError, exit_with_message, write_to_logs
 from mmpt_fairseq.compat.configs import PARTS, check_names, differences, plain, saved_config
 
 logger = logging.getLogger(__name__)
+
+# What fairseq's statistics of a validation hold beside scores.
+NO_SCORES = {"num_updates", "wps", "ups", "wpb", "bsz", "peak_rss_gb", "sample_size", "nsentences"}
 
 
 def _refusal(trainer, filename: str, error: Exception) -> str:
@@ -105,28 +108,53 @@ def _patch_resuming(train: types.ModuleType) -> None:
     train.Trainer.load_checkpoint = load_checkpoint
 
 
-def _check_registered_names(train: types.ModuleType) -> None:
-    add_defaults = train.add_defaults
+def _prepare_each_training(train: types.ModuleType) -> None:
+    """Check the names of a training's parts, and forget the previous training in this process.
 
-    def with_names(cfg) -> None:
+    Hydra runs all jobs of a sweep (``-m``) in one process, in which fairseq keeps best values,
+    early stopping and TensorBoard's files.
+    """
+    add_defaults, early_stopping = train.add_defaults, vars(train.should_stop_early)
+    writers = vars(train.progress_bar).get("_tensorboard_writers", {})
+
+    def prepare(cfg) -> None:  # the first function that fairseq calls
+        early_stopping.clear()
+        vars(train.checkpoint_utils.save_checkpoint).pop("best", None)
+        while writers:
+            writers.popitem()[1].close()
         check_names(cfg)
         add_defaults(cfg)
 
-    train.add_defaults = with_names
+    train.add_defaults = prepare
 
 
 def _patch_validation_scores(train: types.ModuleType) -> None:
     """Add the scores of a task's ``validation_scores`` method, if it has one, to the statistics.
 
-    fairseq looks up the metric of the best checkpoint before a task can add to them.
+    fairseq looks up the metric of the best checkpoint before a task can add to them. If there is no
+    such metric, the updates so far are saved.
     """
-    get_valid_stats = train.get_valid_stats
+    get_valid_stats, validate = train.get_valid_stats, train.validate
 
     def with_scores(cfg, trainer, stats: dict, tracking_best: bool) -> dict:
         stats.update(getattr(trainer.task, "validation_scores", dict)())
+        metric = cfg.checkpoint.best_checkpoint_metric
+        if metric not in stats:
+            raise InputError(
+                f"checkpoint.best_checkpoint_metric={metric} is not measured; set it to one of "
+                f"{', '.join(sorted(stats.keys() - NO_SCORES))}, and run the command again: it "
+                "resumes"
+            )
         return get_valid_stats(cfg, trainer, stats, tracking_best)
 
-    train.get_valid_stats = with_scores
+    def validate_or_save(cfg, trainer, task, epoch_itr, subsets: list[str]) -> list[float | None]:
+        try:
+            return validate(cfg, trainer, task, epoch_itr, subsets)
+        except InputError as error:
+            train.checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
+            exit_with_message(str(error))
+
+    train.get_valid_stats, train.validate = with_scores, validate_or_save
 
 
 def _patch_empty_batches(train: types.ModuleType) -> None:
@@ -276,7 +304,7 @@ def patch_commands() -> None:
             "interrupted; the same command resumes from the last checkpoint, if one was written"
         )
         train = sys.modules["fairseq_cli.train"]
-        _check_registered_names(train)
+        _prepare_each_training(train)
         _patch_resuming(train)
         _patch_validation_scores(train)
         _patch_empty_batches(train)

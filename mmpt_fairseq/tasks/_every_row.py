@@ -50,6 +50,8 @@ class EveryRowMixin:
                     "the score would not cover the whole split; raise dataset.max_tokens above the "
                     "longest row"
                 )
+            if isinstance(steps := self.cfg.max_valid_steps, int) and not self.cfg.decodes_with:
+                iterator.limit = steps + 1  # as fairseq counts them
         return iterator
 
     @exit_on_input_error()

@@ -9,14 +9,13 @@ from fairseq.dataclass import FairseqDataclass
 from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import (
     encoder_digest,
-    load_checkpoint,
     load_decoder,
     load_encoder,
     settings_of,
 )
 from mmpt_fairseq.models.freezing import Freezing
 from mmpt_fairseq.models.speech_to_text import SpeechToTextModel
-from mmpt_fairseq.tasks._start import checkpoint_to_load
+from mmpt_fairseq.tasks._start import loaded_checkpoint
 
 if TYPE_CHECKING:
     from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
@@ -38,11 +37,10 @@ def initialise(
     freezing = Freezing.from_config(cfg)
     if freezing != Freezing():
         logger.info("%s", freezing)
-    resumed = checkpoint_to_load(task.cfg)
-    if resumed is not None:
+    loaded = loaded_checkpoint(task.cfg)
+    if loaded is not None:
         # fairseq loads the weights, but does not check the vocabulary.
-        checkpoint = load_checkpoint(resumed)
-        _check_resumable(task.cfg, resumed, checkpoint)
+        resumed, checkpoint = loaded
         state = checkpoint.get("task_state", {})
         if not state.get("vocabulary"):
             raise InputError(
@@ -70,22 +68,6 @@ def initialise(
         task.states.check(encoder_digest(model.encoder.audio_encoder))
     if cfg.init_decoder_from:
         load_decoder(model, cfg.init_decoder_from, task.state_dict())
-
-
-def _check_resumable(cfg: FairseqDataclass, path: str, checkpoint: dict) -> None:
-    """Raise InputError if fairseq would restart at update 0 without being asked to.
-
-    fairseq restores the number of updates only with the optimizer state. ``finetune_from_model``
-    resets everything on purpose.
-    """
-    restarts = cfg.reset_optimizer or path == cfg.finetune_from_model
-    if checkpoint.get("last_optimizer_state") is None and not restarts:
-        raise InputError(
-            f"{path} has no optimizer state (it is an average, or was saved with "
-            "checkpoint.no_save_optimizer_state), so resuming from it would repeat warm-up "
-            "and freezing; start a run in another folder with model.init_encoder_from or "
-            "checkpoint.finetune_from_model, or only decode with it"
-        )
 
 
 def _refuse_conflicting_init(cfg: FairseqDataclass) -> None:

@@ -18,7 +18,13 @@ class DummyMarkingIterator(EpochBatchIterator):
 
     fairseq keeps processes in step with unmarked copies of ``first_batch``; their clips must not
     serve as negatives.
+
+    Attributes:
+        limit: number of batches after which it ends. If fairseq leaves an iteration earlier, a
+            thread of it waits for ever, with the batches that it has read ahead.
     """
+
+    limit: int | None = None
 
     def _get_iterator_for_epoch(self, *args, **kwargs):
         # The previous epoch's data loader is in a reference cycle. Workers forked before it is
@@ -26,7 +32,8 @@ class DummyMarkingIterator(EpochBatchIterator):
         gc.collect()
         if not gc.get_freeze_count():
             gc.freeze()  # exempt imported modules: scanning them took 0.25 s per epoch
-        return super()._get_iterator_for_epoch(*args, **kwargs)
+        iterator = super()._get_iterator_for_epoch(*args, **kwargs)
+        return iterator if self.limit is None else iterator.take(self.limit)
 
     def state_dict(self) -> dict:
         """fairseq's state, plus the size of the data."""

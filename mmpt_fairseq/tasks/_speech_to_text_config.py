@@ -87,7 +87,6 @@ class SpeechToTextConfig(TaskConfig):
     results_path: Optional[str] = II("common_eval.results_path")
     gen_subset: str = II("dataset.gen_subset")
     lm_path: Optional[str] = II("generation.lm_path")
-    reset_optimizer: bool = II("checkpoint.reset_optimizer")
 
 
 def check_metric(cfg: SpeechToTextConfig) -> None:

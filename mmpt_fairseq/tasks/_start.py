@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import MissingMandatoryValue
 
 from manifests.errors import InputError
+from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.compat import patch_commands
 
 logger = logging.getLogger(__name__)
@@ -65,17 +66,45 @@ def checkpoint_to_load(cfg: FairseqDataclass) -> str | None:
         cfg: the task's config, which includes fairseq's checkpoint settings.
 
     Raises:
-        InputError: ``restore_file`` is missing, which fairseq would silently ignore.
+        InputError: ``restore_file`` or ``continue_once`` is missing, which fairseq would silently
+            ignore.
     """
-    name, last = cfg.restore_file, os.path.join(cfg.save_dir, LAST)
+    name, last, once = cfg.restore_file, os.path.join(cfg.save_dir, LAST), cfg.continue_once
     if name == LAST:
-        return last if os.path.isfile(last) else cfg.finetune_from_model
+        if os.path.isfile(last):
+            return last
+        if once and not os.path.isfile(once):
+            raise InputError(f"there is no checkpoint {once} (checkpoint.continue_once)")
+        return once or cfg.finetune_from_model
     if not os.path.isfile(name):
         raise InputError(
             f"there is no checkpoint {name} (checkpoint.restore_file); only the default, {LAST}, "
             "is looked up in checkpoint.save_dir"
         )
     return name
+
+
+def loaded_checkpoint(cfg: FairseqDataclass) -> tuple[str, dict] | None:
+    """Path and content of :func:`checkpoint_to_load`; None if the run starts anew.
+
+    Raises:
+        InputError: it is missing, or fairseq would restart at update 0 without being asked to:
+            it restores the number of updates only with the optimizer state.
+            ``finetune_from_model`` resets everything on purpose.
+    """
+    path = checkpoint_to_load(cfg)
+    if path is None:
+        return None
+    checkpoint = load_checkpoint(path)
+    restarts = cfg.reset_optimizer or path == cfg.finetune_from_model
+    if checkpoint.get("last_optimizer_state") is None and not restarts:
+        raise InputError(
+            f"{path} has no optimizer state (it is an average, or was saved with "
+            "checkpoint.no_save_optimizer_state), so resuming from it would repeat the warm-up; "
+            "start a run in another folder with its weights (checkpoint.finetune_from_model, or "
+            "in stages 2 and 3 model.init_encoder_from), or only evaluate it"
+        )
+    return path, checkpoint
 
 
 def refuse_independent_processes(cfg: FairseqDataclass) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from manifests.errors import InputError, exit_on_input_error
-from mmpt_fairseq.checkpoint import load_checkpoint, settings_of
+from mmpt_fairseq.checkpoint import settings_of
 from mmpt_fairseq.data.audio import FRAMES_PER_SECOND
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.data.rows import prepare_validation
@@ -39,9 +39,9 @@ from mmpt_fairseq.tasks._every_row import EveryRowMixin
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
 from mmpt_fairseq.tasks._start import (
     check_start,
-    checkpoint_to_load,
     is_training_split,
     is_validation_split,
+    loaded_checkpoint,
 )
 
 logger = logging.getLogger(__name__)
@@ -158,10 +158,10 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         Raises:
             InputError: it has other labels, or its head was trained on another upstream.
         """
-        restored_from = checkpoint_to_load(self.cfg)
-        if restored_from is None:
+        loaded = loaded_checkpoint(self.cfg)
+        if loaded is None:
             return
-        checkpoint = load_checkpoint(restored_from)
+        restored_from, checkpoint = loaded
         if "inventory" not in checkpoint.get("task_state", {}):
             raise InputError(
                 f"{restored_from}, from which this run would start, is of another stage; give a "

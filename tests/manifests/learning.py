@@ -61,7 +61,11 @@ def learn_to_write(out: Path, split: str = "train") -> None:
 def learn_a_task_of_superb(out: Path, kind: str) -> None:
     """Train a SUPERB head on filterbanks."""
     cfg = {**RESOLVED, "train_subset": "train", "save_dir": "nowhere"}
-    cfg |= {"restore_file": "checkpoint_last.pt", "finetune_from_model": None}
+    cfg |= {
+        "restore_file": "checkpoint_last.pt",
+        "finetune_from_model": None,
+        "continue_once": None,
+    }
     task = SuperbTask.setup_task(SuperbConfig(data=str(out), kind=kind, **cfg))
     head = SuperbModelConfig(_name="mmpt_superb", lstm_dim=8)
     update(task, "train", task.build_model(OmegaConf.structured(head)), SuperbCriterion(task))

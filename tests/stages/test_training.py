@@ -271,6 +271,41 @@ def test_a_training_goes_on_by_another_metric(corpora, tmp_path):
     assert "instead of loss" not in succeeded(again)
 
 
+def test_a_metric_that_is_not_measured_costs_no_updates(corpora, tmp_path):
+    options = ["model.decoder_layers=0", "criterion.ctc_weight=1", "dataset.validate_interval=1"]
+    command = ["finetuning", corpora / "asr", tmp_path, *options]
+    sentence = refused(train(*command, "checkpoint.best_checkpoint_metric=nll_loss"))
+    assert "best_checkpoint_metric=nll_loss is not measured; set it to one of " in sentence
+    assert "ctc_loss, " in sentence
+    done = load_checkpoint(tmp_path / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
+    assert done == 2
+    assert "done: 2 of 2 updates" in succeeded(train(*command))
+
+
+def test_trainings_of_a_sweep_know_nothing_of_each_other(corpora, tmp_path):
+    """Hydra runs them in one process. At rate 0 each is out of patience after two validations."""
+    options = ["optimization.lr=[0.0]", "checkpoint.patience=1", "optimization.max_update=99"]
+    options += ["dataset.validate_interval=1", "common.seed=1,2"]
+    options += ["hydra.sweep.dir=${checkpoint.save_dir}", "-m"]
+    folder = f"{tmp_path}/${{common.seed}}"
+    output = succeeded(train("finetuning", corpora / "asr", folder, *options))
+    assert len(losses(output, "valid_loss")) == 2 * 2
+    for seed in "12":
+        assert (tmp_path / seed / "checkpoint_best.pt").is_file()
+        assert len(list((tmp_path / seed / "tensorboard" / "valid").iterdir())) == 1
+
+
+@pytest.mark.parametrize("stage", ["pretraining", "finetuning"])
+def test_a_missing_or_incomplete_start_is_refused(stage, corpora, tmp_path):
+    """fairseq would start at update 0 again."""
+    command = [stage, corpora / DATA[stage], tmp_path, "optimization.max_update=1"]
+    sentence = refused(train(*command, f"checkpoint.restore_file={tmp_path}/none.pt"))
+    assert "none.pt (checkpoint.restore_file)" in sentence
+    incomplete = [*command, "++checkpoint.no_save_optimizer_state=true"]
+    succeeded(train(*incomplete))
+    assert "checkpoint_last.pt has no optimizer state" in refused(train(*incomplete))
+
+
 def test_a_task_learns_where_checkpoints_are_saved(corpora, tmp_path):
     """fairseq calls ``post_save`` with what ``Trainer.save_checkpoint`` returns."""
     user_dir = tmp_path / "saving"

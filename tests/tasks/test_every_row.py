@@ -1,11 +1,15 @@
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fairseq.data import FairseqDataset
 from omegaconf import OmegaConf
 
 from manifests.errors import InputError
+from mmpt_fairseq.tasks._iterator import DummyMarkingIterator
 from mmpt_fairseq.tasks._memory import peak_memory_gb
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
 from mmpt_fairseq.tasks._start import check_start
@@ -58,6 +62,36 @@ def test_wrong_direction_of_the_checkpoint_metric_is_refused(tmp_path, metric, m
         "best_checkpoint_metric": "of_ones_own",
     }.items():
         check_start(replace(cfg, **{name: value}))
+
+
+class Numbers(FairseqDataset):
+    """Items 0 to 99."""
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def __len__(self) -> int:
+        return 100
+
+    def collater(self, samples: list[int]) -> list[int]:
+        return samples
+
+
+@pytest.mark.parametrize("limit", [4, 200])
+def test_a_limited_iteration_leaves_no_waiting_thread(limit):
+    """Nor what that thread has read ahead."""
+    before, dataset = threading.active_count(), Numbers()
+    iterator = DummyMarkingIterator(
+        dataset, dataset.collater, [[i] for i in range(100)], buffer_size=2
+    )
+    iterator.limit = limit
+    for _ in range(2):
+        batches = list(iterator.next_epoch_itr(shuffle=False))
+        assert batches == [[i] for i in range(min(limit, 100))]
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_peak_memory_grows_with_allocations_and_is_kept_after_release():

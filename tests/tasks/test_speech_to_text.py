@@ -119,10 +119,15 @@ def test_checkpoint_to_load_is_the_one_that_fairseq_loads(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     task = speech_task()
     task.cfg.save_dir, task.cfg.restore_file = "runs", "checkpoint_last.pt"
-    task.cfg.finetune_from_model = None
+    task.cfg.finetune_from_model = task.cfg.continue_once = None
     assert checkpoint_to_load(task.cfg) is None
     task.cfg.finetune_from_model = "other.pt"
     assert checkpoint_to_load(task.cfg) == "other.pt"
+    task.cfg.continue_once = "earlier.pt"
+    with pytest.raises(InputError, match=r"no checkpoint earlier\.pt .*continue_once"):
+        checkpoint_to_load(task.cfg)
+    (tmp_path / "earlier.pt").touch()
+    assert checkpoint_to_load(task.cfg) == "earlier.pt"
     (tmp_path / "runs").mkdir()
     for name in ("checkpoint_last.pt", "checkpoint_best.pt"):
         (tmp_path / "runs" / name).touch()
@@ -142,6 +147,7 @@ def test_resuming_without_optimizer_state_is_refused_unless_reset(tmp_path):
     def start(folder, restore_file="checkpoint_last.pt", finetune_from=None, reset=False):
         task.cfg.save_dir, task.cfg.restore_file = str(folder), restore_file
         task.cfg.finetune_from_model, task.cfg.reset_optimizer = finetune_from, reset
+        task.cfg.continue_once = None
         initialise(task, model, cfg)
 
     start(tmp_path, path, reset=True)
@@ -164,6 +170,7 @@ def test_resumed_run_warns_that_another_init_checkpoint_is_ignored(tmp_path, cap
     path = save_checkpoint(tmp_path / "x.pt", saved, model.state_dict(), task.state_dict())
     task.cfg.restore_file, task.cfg.reset_optimizer = path, True
     task.cfg.save_dir, task.cfg.finetune_from_model = str(tmp_path), None
+    task.cfg.continue_once = None
     for configured in (None, "old.pt", "new.pt"):
         assert not caplog.records
         cfg.init_encoder_from = configured

@@ -23,7 +23,11 @@ from tests.helpers import save_checkpoint, stage_1_checkpoint
 def set_up(data, kind: str, **options) -> SuperbTask:
     """The task as fairseq-hydra-train sets it up."""
     fixed = {"seed": 1, "train_subset": "train", "decodes_with": None, "save_dir": "nowhere"}
-    fixed |= {"restore_file": "checkpoint_last.pt", "finetune_from_model": None}
+    fixed |= {
+        "restore_file": "checkpoint_last.pt",
+        "finetune_from_model": None,
+        "continue_once": None,
+    }
     cfg = SuperbConfig(data=str(data), kind=kind, distributed_world_size=1, **{**fixed, **options})
     return SuperbTask.setup_task(cfg)
 
