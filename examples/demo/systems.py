@@ -108,10 +108,11 @@ def stages(language: str) -> dict[str, Recogniser]:
 
 
 def full(language: str) -> dict[str, Recogniser]:
-    """:func:`stages`, with frozen encoders as in the paper, and a baseline of twice the budget."""
+    """:func:`stages`, with frozen encoders as in the paper, and baselines of larger budgets."""
     return {
         **stages(language),
         "scratch, twice as long": Recogniser(update_factor=2.0),
+        "scratch, four times as long": Recogniser(update_factor=4.0),
         "pretrained, frozen": Recogniser("mae", frozen=True),
         "midtrained, frozen": Recogniser("mae", language, frozen=True),
     }
