@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,8 +48,14 @@ def exit_with_one_line() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def popen(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
-    """Start a command of this Python environment with its output piped as text."""
+def popen(
+    command: Sequence[str], environment: Mapping[str, str], inherited: Sequence[int] = ()
+) -> subprocess.Popen:
+    """Start a command of this Python environment with its output piped as text.
+
+    Args:
+        inherited: file descriptors that it inherits.
+    """
     return subprocess.Popen(
         [_program(command[0]), *command[1:]],
         stdout=subprocess.PIPE,
@@ -56,13 +63,14 @@ def popen(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.
         text=True,
         errors="replace",
         env=dict(environment),
+        pass_fds=inherited,
     )
 
 
 def run_parallel(
     steps: Sequence[Callable[[], Result]],
     jobs: int,
-    start: Callable[[Sequence[str], Mapping[str, str]], subprocess.Popen] = popen,
+    start: Callable[[Sequence[str], Mapping[str, str]], subprocess.Popen] | None = None,
 ) -> list[Result]:
     """Run independent steps, ``jobs`` at a time, and return their results.
 
@@ -107,7 +115,11 @@ def raise_if_stopped() -> None:
 
 
 def run_logged(
-    command: Sequence[str], folder: Path, total: int | None, interrupt_at: int | None = None
+    command: Sequence[str],
+    folder: Path,
+    total: int | None,
+    interrupt_at: int | None = None,
+    inherited: Sequence[int] = (),
 ) -> int:
     """Run to the end, or kill after an update beyond ``interrupt_at``; return the last update.
 
@@ -115,6 +127,7 @@ def run_logged(
 
     Args:
         total: number of updates, for the progress bar.
+        inherited: file descriptors that the command inherits.
 
     Raises:
         InputError: the command failed.
@@ -125,7 +138,8 @@ def run_logged(
         (folder / "log.txt").open("a", encoding="utf-8") as log,
         tqdm(total=total, desc=folder.name, unit=unit, file=sys.stderr) as bar,
     ):
-        process = getattr(_local, "start", popen)(command, _environment())
+        start = getattr(_local, "start", None) or partial(popen, inherited=inherited)
+        process = start(command, _environment())
         _running.add(process)
         if _stopped.is_set():  # after this step was started
             process.terminate()

@@ -6,17 +6,19 @@ again; an interrupted training resumes from its last checkpoint; a folder with r
 different command or of different files is rejected.
 """
 
+import contextlib
 import json
 import re
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from examples.processes import raise_if_stopped, run_logged
 from manifests.common import atomic_path, lock
@@ -56,19 +58,21 @@ def train(
     updates = _values(overrides, "optimization.max_update")
     total = updates[-1] if updates else None
     starts = (Path(v) for key in START_KEYS for v in _values(command, key) if v is not None)
-    inputs = [*data_files(data), *inputs, *dict.fromkeys(starts)]
-    run_step(command, save_dir, inputs, total, interrupt_at, config_files(config, name))
+    files = [*data_files(data), *dict.fromkeys(starts)]
+    others = {"config": config_files(config, name), "others": inputs}
+    run_step(command, save_dir, files, total, interrupt_at, others)
     return save_dir / "checkpoint_best.pt"
 
 
 def path_override(key: str, path: str | Path) -> str:
     """``key=path`` for Hydra, quoted if its grammar gives a character of the path a meaning."""
-    value = str(path)
-    if not re.fullmatch(r"[\w/.:+-]+", value, re.ASCII):
-        # Backslashes are literal, but for those before a quote.
-        value = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + (m[2] and "\\'"), value)
-        value = f"'{value}'"
-    return f"{key}={value}"
+    plain = f"{key}={path}"
+    with contextlib.suppress(HydraException):
+        if OverridesParser.create().parse_override(plain).value() in (str(path), None):
+            return plain
+    # Backslashes are literal, but for those before a quote.
+    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + (m[2] and "\\'"), str(path))
+    return f"{key}='{escaped}'"
 
 
 def config_files(folder: Path, name: str) -> list[Path]:
@@ -111,7 +115,7 @@ def run_step(
     inputs: Sequence[Path] = (),
     total: int | None = None,
     interrupt_at: int | None = None,
-    config: Sequence[Path] = (),
+    others: Mapping[str, Sequence[Path]] | None = None,
 ) -> None:
     """Run one command in its folder unless it has already finished there.
 
@@ -119,7 +123,7 @@ def run_step(
         inputs: files that the command reads.
         total: number of updates, for the progress bar.
         interrupt_at: kill the command once after that update, then run it again.
-        config: files of the config that the command reads.
+        others: further files that it reads, by names under which they are recorded.
 
     Raises:
         InputError: the command failed; the folder is of a different command or different files, or
@@ -127,13 +131,14 @@ def run_step(
     """
     raise_if_stopped()
     identity = {"command": list(command), "inputs": fingerprint(inputs)}
-    if config:
-        identity["config"] = fingerprint(config)
+    for name, files in (others or {}).items():
+        identity |= {name: fingerprint(files)} if files else {}
     if not _is_finished(folder, identity):
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("a") as file:
             lock(file, folder)
-            _run(command, folder, identity, total, interrupt_at)
+            # The command inherits the lock, and keeps it if this process is killed.
+            _run(command, folder, identity, total, interrupt_at, file.fileno())
 
 
 def _is_finished(folder: Path, identity: dict) -> bool:
@@ -154,8 +159,9 @@ def _run(
     identity: dict,
     total: int | None,
     interrupt_at: int | None,
+    lock_file: int,
 ) -> None:
-    """Run a step's command, timed over all attempts."""
+    """Run a step's command, timed over all attempts; it inherits ``lock_file``."""
     started, done = folder / "started.json", folder / "done.json"
     earlier = json.loads(started.read_text())["seconds"] if started.is_file() else 0.0
     _write(started, {"identity": identity, "seconds": earlier})
@@ -163,9 +169,9 @@ def _run(
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     try:
         if interrupt_at and not list(folder.glob("checkpoint*.pt")):
-            killed = run_logged(command, folder, total, interrupt_at)
+            killed = run_logged(command, folder, total, interrupt_at, inherited=[lock_file])
             print(f"killed after update {killed}, resuming", file=sys.stderr, flush=True)
-        run_logged(command, folder, total)
+        run_logged(command, folder, total, inherited=[lock_file])
     finally:
         seconds = earlier + time.monotonic() - begin
         _write(started, {"identity": identity, "seconds": seconds})

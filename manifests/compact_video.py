@@ -59,7 +59,7 @@ def compact(
             video = source(path, row)
             if not COPY.fullmatch(video):
                 yield video
-            elif not video.startswith(f"{out}{os.sep}") or _side_of(video) != small_side:
+            elif out not in Path(video).resolve().parents or _side_of(video) != small_side:
                 raise InputError(
                     f"{path}: {row['id']} points to {video}, a copy with a smaller side of "
                     f"{_side_of(video)}; run the recipe again to point to the originals"

@@ -9,15 +9,16 @@ at the same times are then the source texts of ``--source-lang en``. Alternative
 a table: a column file and any of text, split, speaker, start, end, src_text, src_lang, tgt_lang.
 If ``talk.wav`` is beside ``talk.mp4``, it provides the audio.
 
-Splits: top-level folders named train, valid, dev, test ... are splits, as is a column split. If
-none of them is for validation, one recording in twenty of ``train`` becomes ``valid``, but at least
-one; with speakers (``--speaker folder`` or a column), whole speakers, the smallest first, if these
-take at most a third; with few recordings of many clips each, their last clips. If no recording has
-a text, recordings are used for stage 1, whole or in pieces of ``--cut`` seconds. If some have,
-those without are left out, because they have no transcript to train on or score, unless
-``--without-texts`` takes all for stage 1. A video without audio is left out; if there are no texts,
-``--keep-silent`` keeps its frames, whole or in pieces. Sentences that recur in several splits are
-counted, not refused, because short phrases recur in the subtitles of any two videos.
+Splits: top-level folders named train, valid, dev, test-clean ... are splits, as is a column split
+or the name of the table. If none of them is for validation, one recording in twenty of ``train``
+becomes ``valid``, but at least one; with speakers (``--speaker folder`` or a column), whole
+speakers, the smallest first, if these take at most a third; with few recordings of many clips each,
+their last clips. If no recording has a text, recordings are used for stage 1, whole or in pieces of
+``--cut`` seconds. If some have, those without are left out, because they have no transcript to
+train on or score, unless ``--without-texts`` takes all for stage 1. A video without audio is left
+out; if there are no texts, ``--keep-silent`` keeps its frames, whole or in pieces. Sentences that
+recur in several splits are counted, not refused, because short phrases recur in the subtitles of
+any two videos.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from manifests.prepare import main
 from manifests.recipe import Recipe, add_keep_silent, add_valid_every
 from manifests.recording import inspect
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
-from manifests.splits import FOLDERS, role_of
+from manifests.splits import canonical_split, is_split, role_of
 from manifests.tables import Placed, describe, read_table, table_candidates
 from manifests.text import clean, plain, spoken
 
@@ -136,7 +137,9 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         yield from table_candidates(read, args.valid_every, rule, **columns)
         return
     _report_ignored(args.corpus)
-    sidecars = Sidecars(rule, args.source_lang, args.target_lang, args.encoding)
+    _report_splits(args.corpus)
+    target = args.target_lang or args.source_lang
+    sidecars = Sidecars(rule, args.source_lang, target, args.encoding)
     with_texts = not args.without_texts and any(map(sidecars.find, recordings(args.corpus)))
     held, splits = _held_out(args, sidecars if with_texts else None)
     for recording in recordings(args.corpus):
@@ -161,7 +164,8 @@ def _rule(args: argparse.Namespace) -> Callable[[str], str]:
 
 
 def _rows(path: Path, encoding: str, text: str | None, folder: Path) -> Iterator[Placed]:
-    return ((row, folder, "train") for row in read_table(path, encoding, text))
+    split = canonical_split(path.stem) if is_split(path.stem) else "train"
+    return ((row, folder, split) for row in read_table(path, encoding, text))
 
 
 def _held_out(
@@ -243,6 +247,13 @@ def _report_ignored(folder: Path) -> None:
         print(f"ignored: files that are not audio or video by name: {counts}", file=sys.stderr)
 
 
+def _report_splits(folder: Path) -> None:
+    """Report top-level folders whose names are only similar to a split's."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and is_split(path.name) and path.name.lower() != role_of(path.name):
+            print(f"the folder {path.name} is taken as {role_of(path.name)}", file=sys.stderr)
+
+
 def _loops(parent: str, name: str) -> bool:
     """Whether a folder is a link to one that contains it."""
     path, here = Path(parent, name), Path(parent).resolve()
@@ -252,7 +263,7 @@ def _loops(parent: str, name: str) -> bool:
 def _split(recording: Recording, corpus: Path) -> str:
     """The split given by the top-level folder; empty if it is not the name of a split."""
     top = recording.audio.relative_to(corpus).parts[0]
-    return role_of(top) if top.lower() in FOLDERS else ""
+    return role_of(top) if is_split(top) else ""
 
 
 def _name(recording: Recording, corpus: Path) -> str:

@@ -6,8 +6,9 @@
 Of a folder, every ``*cuts*.jsonl(.gz)`` is read; the split is what follows ``cuts_`` in the name.
 Lines are parsed directly, which needs no further package and little memory. A cut of a part of its
 recording becomes a segment; if a recording has one file per channel, the file of the cut's channel
-is read. Left out: one channel of a file that holds several, mixed and padded cuts, augmented
-recordings (their audio is in no file), and sources that are not files.
+is read. Left out: cuts without a text in a file where others have one, one channel of a file that
+holds several, mixed and padded cuts, augmented recordings (their audio is in no file), and sources
+that are not files.
 """
 
 from __future__ import annotations
@@ -17,9 +18,17 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from manifests.candidate import BAD_ROW, LONGEST_WITH_TEXT, NO_FILE, ONE_CHANNEL, Candidate
+from manifests.candidate import (
+    BAD_ROW,
+    LONGEST_WITH_TEXT,
+    NO_FILE,
+    NO_TEXT,
+    ONE_CHANNEL,
+    Candidate,
+)
 from manifests.errors import InputError
 from manifests.prepare import main
 from manifests.recipe import Recipe
@@ -42,9 +51,13 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         paths = [p for p in sorted(args.corpus.glob("*cuts*")) if p.name.endswith(SUFFIXES)]
     for path in paths:
         split = split_name(path)
+        with_texts = any(_texts(cut) for cut in read_lines(path))
         for number, cut in enumerate(read_lines(path), 1):
             try:
-                yield cut_candidate(cut, split, args.root.absolute())
+                clip = cut_candidate(cut, split, args.root.absolute())
+                if with_texts and clip.text is None and not clip.fault:
+                    clip = replace(clip, fault=(NO_TEXT, "no supervision has a text"))
+                yield clip
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 fault = (BAD_ROW, f"it is not a valid cut ({error!r})")
                 name = str(cut.get("id", f"{path.name}, line {number}"))
@@ -88,7 +101,7 @@ def cut_candidate(cut: dict, split: str, root: Path) -> Candidate:
         KeyError, TypeError, ValueError, AttributeError: it is not a valid cut.
     """
     supervisions = sorted(cut.get("supervisions") or (), key=lambda s: s.get("start", 0))
-    texts = [s["text"] for s in supervisions if s.get("text") is not None]
+    texts = _texts(cut)
     columns = {
         "speaker": _only(supervisions, "speaker"),
         "src_lang": _only(supervisions, "language"),
@@ -115,6 +128,15 @@ def cut_candidate(cut: dict, split: str, root: Path) -> Candidate:
         source=str(recording["id"]),
         **base,
     )
+
+
+def _texts(cut: dict) -> list[str]:
+    """The texts of a cut's supervisions, in order of time; none of a line that is not a cut."""
+    try:
+        supervisions = sorted(cut.get("supervisions") or (), key=lambda s: s.get("start", 0))
+        return [s["text"] for s in supervisions if s.get("text") is not None]
+    except (TypeError, AttributeError):
+        return []
 
 
 def _only(supervisions: list[dict], key: str) -> str:

@@ -55,10 +55,11 @@ def _warn_of_skipped(summary: dict, out: Path) -> None:
 def _report_missing_texts(summary: dict, args: argparse.Namespace) -> None:
     """Report that no clip has a text, where texts could have been found."""
     texts = any(split["words"] for split in summary["splits"].values())
-    if summary["clips"] and not texts and not getattr(args, "without_texts", True):
+    wanted = hasattr(args, "text_column") and not getattr(args, "without_texts", False)
+    if summary["clips"] and not texts and wanted:
         message = "no clip has a text: only stage 1 can train on these clips"
-        if args.csv:
-            message += f"; a column of texts in {args.csv} is called {', '.join(NAMES['text'])}"
+        if table := getattr(args, "csv", "a table"):
+            message += f"; a column of texts in {table} is called {', '.join(NAMES['text'])}"
         print(message, file=sys.stderr)
 
 

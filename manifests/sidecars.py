@@ -65,11 +65,17 @@ class Sidecars:
 
     def _none(self, recording: Recording) -> None:
         """Report texts in a language that was not asked for."""
-        stem = recording.audio.stem
+        stem, languages = recording.audio.stem, set()
         for name in recording.texts:
             language = name.removeprefix(f"{stem}.").rpartition(".")[0]
             if name.startswith(f"{stem}.") and re.fullmatch(r"[a-zA-Z]{2,3}(-\w+)?", language):
-                self._note("language", f"{name} is ignored; use it with --target-lang {language}")
+                languages.add(language)
+        if languages:
+            self._note(
+                "language",
+                f"the texts of {stem} are ignored; choose a language with --target-lang: "
+                + ", ".join(sorted(languages)),
+            )
 
     def clips(self, recording: Recording, base: dict) -> Iterator[Candidate]:
         """A clip for each subtitle cue, or one for a plain text; a fault if there is no text.
@@ -142,9 +148,15 @@ class Sidecars:
 
 
 def _beside(recording: Recording, language: str, suffixes: tuple[str, ...]) -> Path | None:
-    """The recording's text file in a language, or the one whose name has no language."""
-    name = recording.audio.stem + (f".{language}" if language else "")
-    return next((recording.texts[name + s] for s in suffixes if name + s in recording.texts), None)
+    """The recording's text file in a language, or the one whose name has no language.
+
+    ``talk.srt``, or ``talk.mp4.srt`` as whisper.cpp writes it.
+    """
+    audio, video = recording.audio, recording.video or recording.audio
+    bases = dict.fromkeys((audio.stem, audio.name, video.name))
+    ending = f".{language}" if language else ""
+    names = (base + ending + suffix for suffix in suffixes for base in bases)
+    return next((recording.texts[name] for name in names if name in recording.texts), None)
 
 
 def _nearest(cues: list[Cue], wanted: Cue) -> Cue | None:

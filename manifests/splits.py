@@ -10,8 +10,11 @@ from manifests.errors import InputError
 NAME = re.compile(r"\w[\w.+-]{0,99}")
 # fairseq's names, for any capitalisation.
 CANONICAL = {name: name for name in ("train", "valid", "dev", "test")}
-CANONICAL |= {"training": "train", "validation": "valid"}
-FOLDERS = {*CANONICAL, "val", "eval"}  # lower-case names of corpus folders that are splits
+CANONICAL |= {"training": "train", "validation": "valid", "testing": "test"}
+# Names of corpus folders and tables that are splits, such as dev or test-clean.
+SPLIT = re.compile(
+    r"(train|training|valid|validation|val|dev|test|testing|tst|eval)([-_.\d].*)?", re.IGNORECASE
+)
 USUAL = ("train", "valid", "val", "dev", "test", "tst", "eval")  # prefixes of usual split names
 
 
@@ -21,6 +24,11 @@ def role_of(split: str) -> str:
     if name.startswith(("valid", "dev", "val")):
         return "valid"
     return "test" if name.startswith(("test", "tst", "eval")) else "train"
+
+
+def is_split(name: str) -> bool:
+    """Whether a folder or table of this name is a split."""
+    return bool(SPLIT.fullmatch(name))
 
 
 def canonical_split(split: str) -> str:

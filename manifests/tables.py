@@ -34,8 +34,8 @@ NAMES = {
     "src_text": ("src_text", "source_text"),
     "src_lang": ("src_lang", "language", "locale"),
     "tgt_lang": ("tgt_lang",),
-    "start": ("start", "offset", "start_time"),
-    "end": ("end", "end_time"),
+    "start": ("start", "offset", "start_time", "begin", "begin_time"),
+    "end": ("end", "end_time", "stop", "stop_time"),
     "seconds": ("duration", "seconds"),
 }
 TIMES = tuple(chain(NAMES["start"], NAMES["end"], NAMES["seconds"]))
@@ -54,7 +54,8 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
     """Notes for the user on how a table is read.
 
     Raises:
-        InputError: it has several text columns and none is chosen, or lacks the chosen one.
+        InputError: it has several text columns and none is chosen, or lacks the chosen one; or
+            clips end but do not start.
     """
     used = encoding_of(path, encoding)
     # Undecodable bytes are reported where the rows are read.
@@ -70,6 +71,12 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
         )
     if text_column is not None and text_column.lower() not in names:
         raise InputError(f"{path} has no column {text_column}; it has {', '.join(columns)}")
+    ends = [name for name in NAMES["end"] if name in names]
+    if ends and not any(name in names for name in NAMES["start"]):
+        raise InputError(
+            f"{path} has the column {ends[0]} but none for the start; call it one of "
+            + ", ".join(NAMES["start"])
+        )
     if used == encoding:
         yield f"{path} is read as {encoding}, not UTF-8; see --encoding"
     known = {*chain(*NAMES.values()), *OF_TRANSCRIPTION, (text_column or "").lower()}
@@ -89,7 +96,7 @@ def read_table(path: Path, encoding: str = "", text_column: str | None = None) -
     Args:
         encoding: encoding of a table that is not Unicode.
         text_column: column of the target texts, if it is to be another than the first usual one;
-            of the other text columns the first then becomes the source text.
+            of the other text columns the first transcript then becomes the source text.
 
     Raises:
         InputError: no column names the file, or the file cannot be read as a table.
@@ -203,7 +210,8 @@ def _named(row: dict, text_column: str | None) -> Row:
     }
     usual, named = NAMES, {}
     if text_column is not None:
-        others = tuple(name for name in NAMES["text"] if name != text_column.lower())
+        targets = (text_column.lower(), "translation", "tgt_text")
+        others = tuple(name for name in NAMES["text"] if name not in targets)
         sources = (*NAMES["src_text"], *others)
         usual = NAMES | {"text": (text_column.lower(),), "src_text": sources}
     for ours, names in usual.items():

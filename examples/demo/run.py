@@ -78,8 +78,8 @@ def main() -> None:
         choices=["stages", "full", "ablations"],
         default="stages",
         help="stages: scratch, pre-trained, mid-trained; full: also frozen encoders and baselines "
-        "of two and four times the budget; ablations: also other learning rates, variants of stages 1 and 2, "
-        "and baselines of equal compute",
+        "of two and four times the budget; ablations: also other learning rates, variants of "
+        "stages 1 and 2, and baselines of equal compute",
     )
     for size in fields(Sizes):
         parser.add_argument(

@@ -106,8 +106,10 @@ class Comparison:
         """
         origin, record = self.origin, self.out / "corpus.txt"
         manifests = [*data_files(origin.asr), *data_files(origin.st)]
-        corpus = f"{origin.asr.resolve()}\n{fingerprint(manifests)}\n"
-        if record.is_file() and record.read_text(encoding="utf-8") != corpus:
+        place = str(origin.asr.resolve())
+        corpus = f"{place}\n{fingerprint(manifests)}\n"
+        # An earlier version recorded the place alone.
+        if record.is_file() and record.read_text(encoding="utf-8") not in (corpus, place):
             raise InputError(
                 f"{self.out} holds a comparison on another corpus; give another folder with --out"
             )

@@ -2,12 +2,15 @@
 
 import contextlib
 import logging
+import math
 import os
 import pathlib
 import re
 import sys
 import traceback
 import types
+
+import torch
 
 from manifests.errors import InputError, exit_with_message, write_to_logs
 from mmpt_fairseq.compat.configs import PARTS, check_names, differences, plain, saved_config
@@ -139,12 +142,15 @@ def _patch_validation_scores(train: types.ModuleType) -> None:
     def with_scores(cfg, trainer, stats: dict, tracking_best: bool) -> dict:
         stats.update(getattr(trainer.task, "validation_scores", dict)())
         metric = cfg.checkpoint.best_checkpoint_metric
-        if metric not in stats:
+        if tracking_best and metric not in stats:
+            finished = 0 < cfg.optimization.max_update <= trainer.get_num_updates()
             raise InputError(
                 f"checkpoint.best_checkpoint_metric={metric} is not measured; set it to one of "
-                f"{', '.join(sorted(stats.keys() - NO_SCORES))}, and run the command again: it "
-                "resumes"
+                f"{', '.join(sorted(stats.keys() - NO_SCORES))}"
+                + (", raise optimization.max_update" if finished else "")
+                + ", and run the command again: it resumes"
             )
+        stats.setdefault(metric, math.nan)  # fairseq reads that of further splits, but ignores it
         return get_valid_stats(cfg, trainer, stats, tracking_best)
 
     def validate_or_save(cfg, trainer, task, epoch_itr, subsets: list[str]) -> list[float | None]:
@@ -152,6 +158,8 @@ def _patch_validation_scores(train: types.ModuleType) -> None:
             return validate(cfg, trainer, task, epoch_itr, subsets)
         except InputError as error:
             train.checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
+            if torch.distributed.is_initialized():
+                torch.distributed.barrier()  # a process that ends first ends the one that saves
             exit_with_message(str(error))
 
     train.get_valid_stats, train.validate = with_scores, validate_or_save

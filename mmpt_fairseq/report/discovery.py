@@ -5,6 +5,7 @@ that ``fairseq-generate`` used as ``--results-path``. It does not matter how the
 ``started.json``, written by the example scripts, adds the command and the duration.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -30,6 +31,9 @@ from mmpt_fairseq.report.runs import (
     relocate,
 )
 
+# Levels of folders searched below a link, which may lead to a large corpus; enough for one to the
+# folder of a demo: seed1/asr_scratch/decoded.
+LINKED_DEPTH, ANY_DEPTH = 3, 1 << 20
 GROUPS = ("common_eval", "task", "generation")  # in a decode's JSON record
 
 
@@ -79,17 +83,25 @@ def common_folder(folders: Sequence[Path]) -> Path:
 
 def _folders(folder: Path) -> list[Path]:
     """``folder`` and all folders in it, each once, also where they are linked from elsewhere."""
-    found, visited, root = [], set(), os.path.realpath(folder)
-    for path, names, _ in os.walk(folder, followlinks=True):
-        real = os.path.realpath(path)
-        # A link to a folder below ``folder`` would only hide its real name.
-        is_alias = os.path.islink(path) and Path(real).is_relative_to(root) and path != str(folder)
-        if real in visited or is_alias:
-            names.clear()
-            continue
-        visited.add(real)
-        if Path(path).name != "tensorboard":
-            found.append(Path(path))
+    found, visited, root = [], set(), folder.resolve()
+
+    def visit(path: Path, depth: int) -> None:
+        if depth < 0 or path.resolve() in visited:
+            return
+        visited.add(path.resolve())
+        if path.name != "tensorboard":
+            found.append(path)
+        with contextlib.suppress(OSError):
+            for inner in filter(Path.is_dir, path.iterdir()):
+                if not inner.is_symlink():
+                    visit(inner, depth - 1)
+                # Not to where ``folder`` is, nor to a folder that has a name in it.
+                elif not (
+                    root.is_relative_to(target := inner.resolve()) or target.is_relative_to(root)
+                ):
+                    visit(inner, min(depth, LINKED_DEPTH))
+
+    visit(folder, ANY_DEPTH)
     return sorted(found)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -83,21 +84,25 @@ def test_a_folder_of_a_different_command_or_file_is_rejected(tmp_path):
     for content in ("lr: 1", "lr: 2"):
         config.write_text(content)
         with pytest.raises(InputError) if content == "lr: 2" else contextlib.nullcontext():
-            run_step(nothing, trained, config=[config])
+            run_step(nothing, trained, others={"config": [config]})
 
 
 def test_two_processes_do_not_run_one_step(tmp_path):
-    wait = ["python", "-c", f"import time; open({str(tmp_path / 'begun')!r}, 'w'); time.sleep(60)"]
+    begun = f"pathlib.Path({str(tmp_path / 'begun')!r}).write_text(str(os.getpid()))"
+    wait = ["python", "-c", f"import os, pathlib, time; {begun}; time.sleep(60)"]
     command = f"from examples.stages import run_step; run_step({wait!r}, Path({str(tmp_path)!r}))"
     code = f"from pathlib import Path; {command}"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as first:
-        while not (tmp_path / "begun").exists():
+        while not (tmp_path / "begun").is_file() or not (tmp_path / "begun").read_text():
             assert first.poll() is None
             time.sleep(0.05)
         with pytest.raises(InputError, match=f"another process is writing {tmp_path}"):
             run_step(wait, tmp_path)
-        first.send_signal(signal.SIGINT)  # as Ctrl-C: it ends its command
-    run_step(["python", "-c", "pass"], tmp_path / "another")
+        first.kill()  # its command goes on
+        first.wait()
+        with pytest.raises(InputError, match=f"another process is writing {tmp_path}"):
+            run_step(wait, tmp_path)
+    os.kill(int((tmp_path / "begun").read_text()), signal.SIGKILL)
 
 
 def test_files_of_a_config_are_those_that_hydra_composes():
@@ -121,6 +126,7 @@ def test_files_of_a_config_are_those_that_hydra_composes():
     "path",
     [
         "/a/b-1.pt",
+        "/user@host/a b%",
         "/a/données (1)/x, y",
         "/a/b's \\'/{c}=[d]",
         "C:\\a b\\",
@@ -132,6 +138,7 @@ def test_hydra_reads_a_path_as_it_is(path):
     word = path_override("model.init_encoder_from", path)
     value = OverridesParser.create().parse_override(word).value()
     assert value == (None if path == "null" else path)
+    assert ("'" in word) == any(character in path for character in "(),'{}用")
 
 
 def test_every_training_runs_once_and_after_its_initial_encoder(tmp_path):

@@ -82,6 +82,8 @@ def test_existing_copies_are_kept(data, tmp_path):
     compact(tmp_path / "small", [data])
     [copy] = (tmp_path / "small").rglob("*.mp4")
     written, manifest = copy.stat().st_mtime_ns, (data / "train.tsv").read_bytes()
+    (tmp_path / "small").rename(tmp_path / "moved")
+    (tmp_path / "small").symlink_to(tmp_path / "moved")
     main([str(tmp_path / "small"), str(data), "--jobs", "1"])
     assert copy.stat().st_mtime_ns == written
     assert (data / "train.tsv").read_bytes() == manifest

@@ -27,6 +27,24 @@ def test_split_folders_separate_audio_files_and_pieces(tmp_path):
     check_lengths(tmp_path / "out/train.tsv")
 
 
+def test_folders_with_similar_names_are_splits(tmp_path, capsys):
+    corpus = tmp_path / "corpus"
+    for name in ("training", "testing", "test-other", "validation_2", "devices"):
+        make_audio(corpus / name / "a.wav", 0.5)
+    run("folder", corpus, tmp_path / "out")
+    message = capsys.readouterr().err
+    assert "the folder test-other is taken as test" in message
+    assert "devices" not in message
+    ids = {
+        s: [r["id"] for r in rows(tmp_path / f"out/{s}.tsv")] for s in ("train", "valid", "test")
+    }
+    assert ids == {
+        "train": ["devices/a", "training/a"],
+        "valid": ["validation_2/a"],
+        "test": ["test-other/a", "testing/a"],
+    }
+
+
 def test_the_last_pieces_of_a_single_recording_are_held_out(tmp_path):
     make_audio(tmp_path / "corpus/a.flac", 24.0)
     run("folder", tmp_path / "corpus", tmp_path / "out", "--cut", "2", "--valid-every", "5")

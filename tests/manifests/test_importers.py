@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from manifests import huggingface
 from manifests.errors import InputError
+from manifests.prepare import main
 from tests.helpers import noise, write_audio, write_video
 from tests.manifests.corpora import make_audio, rows, run, skipped, text, truncated
 from tests.manifests.learning import learn_to_write
@@ -156,6 +158,53 @@ def test_huggingface_takes_splits_from_paths(tmp_path):
     run("huggingface", folder, tmp_path / "out")
     for split in ("train", "test", "valid"):
         assert len(rows(tmp_path / f"out/{split}.tsv")) == 1
+
+
+def test_huggingface_without_a_choice_of_the_text_is_refused(tmp_path, capsys):
+    folder = tmp_path / "hf"
+    for split in ("train", "validation"):
+        make_audio(folder / f"{split}/a.wav", 0.5)
+        text(folder / split / "metadata.csv", "file_name,transcription,translation", "a.wav,one,un")
+    with pytest.raises(InputError, match="columns translation and transcription; choose"):
+        run("huggingface", folder, tmp_path / "out")
+    run("huggingface", folder, tmp_path / "out", "--text-column", "translation")
+    [row] = rows(tmp_path / "out/train.tsv")
+    assert (row["src_text"], row["tgt_text"]) == ("one", "un")
+    for split in ("train", "validation"):
+        text(folder / split / "metadata.csv", "file_name,raw", "a.wav,one")
+    main(huggingface.RECIPE, [str(folder), str(tmp_path / "no text")])
+    message = capsys.readouterr().err
+    assert "unknown column raw is ignored" in message
+    assert "no clip has a text" in message
+
+
+def test_huggingface_takes_folders_that_are_no_splits_for_parts_of_train(tmp_path):
+    folder = tmp_path / "hf"
+    for name in ("data/english/a.wav", "data/german/a.wav", "data/test-clean/a.wav"):
+        make_audio(folder / name, 0.5)
+        text(folder / name.replace("a.wav", "metadata.csv"), "file_name,text", "a.wav,one")
+    run("huggingface", folder, tmp_path / "out", "--valid-every", "0")
+    ids = [row["id"] for row in rows(tmp_path / "out/train.tsv")]
+    assert ids == ["data/english/a", "data/german/a"]
+    assert [row["id"] for row in rows(tmp_path / "out/test-clean.tsv")] == ["a"]
+
+
+def test_lhotse_leaves_out_cuts_without_text_among_others(tmp_path):
+    wav = str(make_audio(tmp_path / "a.wav", 2.0))
+    source = {"type": "file", "channels": [0], "source": wav}
+    recording = {"id": "a", "sources": [source], "duration": 2.0}
+    cut = {"start": 0.0, "duration": 1.0, "channel": 0, "type": "MonoCut", "recording": recording}
+    cuts = [
+        {**cut, "id": name, "supervisions": texts}
+        for name, texts in (("x", [{"start": 0, "text": "one"}]), ("y", []))
+    ]
+    text(tmp_path / "cuts_train.jsonl", *map(json.dumps, cuts))
+    text(tmp_path / "cuts_dev.jsonl", json.dumps(cuts[1]))
+    run("lhotse", tmp_path / "cuts_train.jsonl", tmp_path / "out")
+    assert [row["id"] for row in rows(tmp_path / "out/train.tsv")] == ["x"]
+    assert skipped(tmp_path / "out") == {"y": "no transcript"}
+    run("lhotse", tmp_path / "cuts_dev.jsonl", tmp_path / "silent")
+    assert [row["id"] for row in rows(tmp_path / "silent/dev.tsv")] == ["y"]
 
 
 def test_huggingface_without_a_validation_split(tmp_path):

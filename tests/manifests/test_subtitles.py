@@ -5,7 +5,7 @@ import pytest
 
 from manifests.captions import Cue, read_cues
 from mmpt_fairseq.data.waveform import read_waveform
-from tests.manifests.corpora import make_video, rows, run, skipped, text
+from tests.manifests.corpora import make_audio, make_video, rows, run, skipped, text
 
 SRT = """1
 00:00:00,500 --> 00:00:01,500
@@ -155,9 +155,27 @@ def test_unusable_subtitles_are_reported(tmp_path):
 
 def test_subtitles_in_a_language_not_asked_for_are_reported(tmp_path, capsys):
     make_video(tmp_path / "c/a.mp4", 2.0)
-    text(tmp_path / "c/a.en.srt", SRT, end="")
+    for language in ("en", "de"):
+        text(tmp_path / f"c/a.{language}.srt", SRT, end="")
     run("folder", tmp_path / "c", tmp_path / "out")
-    assert "a.en.srt is ignored; use it with --target-lang en" in capsys.readouterr().err
+    assert "the texts of a are ignored; choose a language with --target-lang: de, en" in (
+        capsys.readouterr().err
+    )
+    run("folder", tmp_path / "c", tmp_path / "en", "--source-lang", "en")  # transcripts
+    assert "ignored" not in capsys.readouterr().err
+    assert rows(tmp_path / "en/train.tsv")[0]["tgt_lang"] == "en"
+
+
+def test_texts_may_be_named_after_the_file_with_its_suffix(tmp_path):
+    """As whisper.cpp writes them."""
+    make_video(tmp_path / "c/a.mp4", 2.0)
+    make_audio(tmp_path / "c/b.wav", 2.0)
+    text(tmp_path / "c/a.mp4.srt", SRT, end="")
+    text(tmp_path / "c/b.wav.txt", "hello")
+    run("folder", tmp_path / "c", tmp_path / "out", "--valid-every", "0")
+    found = rows(tmp_path / "out/train.tsv")
+    assert found[0]["id"] == "a_0000"
+    assert (found[-1]["id"], found[-1]["tgt_text"]) == ("b", "hello")
 
 
 def test_subtitles_beside_videos(tmp_path, capsys):

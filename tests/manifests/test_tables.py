@@ -14,21 +14,37 @@ from tests.manifests.corpora import make_audio, make_video, rows, run, skipped, 
 def test_one_text_column_is_chosen_and_unused_columns_are_reported(tmp_path, capsys):
     for name in "ab":
         make_audio(tmp_path / f"corpus/{name}.wav", 2.0)
-    header = "file,start,stop,transcript,translation,split"
-    lines = ["a.wav,0,1,moto,feu,train", "b.wav,0,1,mai,eau,valid"]
+    header = "file,begin,stop,transcript,translation,split,mood"
+    lines = ["a.wav,0,1,moto,feu,train,good", "b.wav,0,1,mai,eau,valid,bad"]
     table = str(text(tmp_path / "t.csv", header, *lines))
     arguments = [str(tmp_path / "corpus"), str(tmp_path / "out"), "--csv", table]
     columns = "has the columns translation and transcript.*--text-column transcript"
     with pytest.raises(SystemExit, match=columns):
         main(RECIPE, arguments)
     run("folder", *arguments, "--text-column", "transcript")
-    assert "unknown column stop is ignored; known are file" in capsys.readouterr().err
-    assert rows(tmp_path / "out/train.tsv")[0]["tgt_text"] == "moto"
+    assert "unknown column mood is ignored; known are file" in capsys.readouterr().err
+    [row] = rows(tmp_path / "out/train.tsv")
+    assert (row["src_text"], row["tgt_text"]) == ("", "moto")  # a translation is no source text
+    assert row["audio"].endswith("a.wav:0:16000")
     run("folder", *arguments, "--text-column", "translation", "--restart")
     [row] = rows(tmp_path / "out/train.tsv")
     assert (row["src_text"], row["tgt_text"]) == ("moto", "feu")
-    with pytest.raises(SystemExit, match="has no column words; it has file, start"):
+    with pytest.raises(SystemExit, match="has no column words; it has file, begin"):
         main(RECIPE, [*arguments, "--text-column", "words", "--restart"])
+
+
+def test_an_end_without_a_start_is_refused(tmp_path):
+    make_audio(tmp_path / "corpus/a.wav", 2.0)
+    table = text(tmp_path / "t.csv", "file,from,end,text", "a.wav,1,2,one")
+    with pytest.raises(SystemExit, match="has the column end but none for the start; call it"):
+        main(RECIPE, [str(tmp_path / "corpus"), str(tmp_path / "out"), "--csv", str(table)])
+
+
+def test_a_table_with_the_name_of_a_split_is_that_split(tmp_path):
+    make_audio(tmp_path / "clips/a.wav", 2.0)
+    table = text(tmp_path / "test.tsv", "path\tsentence", "a.wav\tone")
+    run("folder", tmp_path / "clips", tmp_path / "out", "--csv", str(table))
+    assert len(rows(tmp_path / "out/test.tsv")) == 1
 
 
 def test_the_encoding_of_a_table_that_is_not_utf_8_is_reported(tmp_path, capsys):

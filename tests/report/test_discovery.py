@@ -81,6 +81,7 @@ def test_linked_folders_are_found_once(data, tmp_path):
     (runs / "linked").symlink_to(elsewhere)
     (runs / "alias").symlink_to(runs / "mine")
     (elsewhere / "loop").symlink_to(runs)
+    (runs / "up").symlink_to(tmp_path)
     found, _ = find([runs])
     assert [run.name for run in found] == ["linked/seed1/theirs", "mine"]
     assert [run.name for run in find([runs / "alias"])[0]] == ["alias"]

@@ -277,9 +277,12 @@ def test_a_metric_that_is_not_measured_costs_no_updates(corpora, tmp_path):
     sentence = refused(train(*command, "checkpoint.best_checkpoint_metric=nll_loss"))
     assert "best_checkpoint_metric=nll_loss is not measured; set it to one of " in sentence
     assert "ctc_loss, " in sentence
+    assert "raise optimization.max_update, and run the command again" in sentence
     done = load_checkpoint(tmp_path / "checkpoint_last.pt")["optimizer_history"][-1]["num_updates"]
     assert done == 2
     assert "done: 2 of 2 updates" in succeeded(train(*command))
+    succeeded(train(*command, "optimization.max_update=3"))
+    assert (tmp_path / "checkpoint_best.pt").is_file()
 
 
 def test_trainings_of_a_sweep_know_nothing_of_each_other(corpora, tmp_path):
