@@ -9,6 +9,7 @@ steps are not repeated and interrupted ones resume. Writes a table, ``results.js
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -128,8 +129,9 @@ def next_steps(out: Path, recogniser: Path) -> str:
     clip = sorted((out / "corpus" / "clips" / "asr_test").iterdir())[0]
     return "\n".join(
         [
-            f"  mmpt-transcribe {recogniser} {clip}",
-            f"  mmpt-report {recogniser} {clip}   # writes {recogniser.with_suffix('.html')}",
+            f"  {shlex.join(['mmpt-transcribe', str(recogniser), str(clip)])}",
+            f"  {shlex.join(['mmpt-report', str(recogniser), str(clip)])}"
+            f"   # writes {recogniser.with_suffix('.html')}",
             "  (first: . .venv/bin/activate)",
         ]
     )
