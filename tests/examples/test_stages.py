@@ -109,7 +109,7 @@ def test_files_of_a_config_are_those_that_hydra_composes():
     folder = ROOT / "examples/demo/config"
     found = config_files(folder, "finetuning")
     assert found == [folder / "finetuning.yaml", folder / "recipe/speech_to_text.yaml"]
-    with initialize_config_dir(str(ROOT / "examples/finetuning/config"), version_base=None):
+    with initialize_config_dir(str(ROOT / "examples/finetuning/config"), version_base="1.1"):
         loader = GlobalHydra.instance().config_loader()
         composed = loader.compute_defaults_list("librispeech_100h_free", [], RunMode.RUN)
     names = {entry.config_path for entry in composed.defaults}
