@@ -13,6 +13,7 @@ from mmpt_fairseq.report.summary import bracketed, counts_of, deviation, relativ
 from mmpt_fairseq.scoring import normalise_text
 
 BASELINE = "scratch"
+LONGER = "scratch, twice as long"
 TRAINING = ("train", "valid")
 WILDCARD = "\0"  # replaces a word; occurs in no text
 
@@ -97,7 +98,7 @@ def _rates(
     unit: str,
     rows: Sequence[int],
 ) -> dict[str, dict]:
-    """Error rates of every recogniser: mean with interval, each seed, difference from scratch."""
+    """Error rates of every recogniser: mean, interval, each seed, differences from baselines."""
     test = Manifest(demo.corpus / "asr" / "test.tsv")
     counts = {
         name: [
@@ -109,11 +110,11 @@ def _rates(
         name: {
             "mean": _as_list(mean_interval(runs)),
             "seeds": [run.value for run in runs],
-            **(
-                {"against_scratch": _as_list(relative_difference(runs, counts[BASELINE]))}
-                if name != BASELINE
-                else {}
-            ),
+            **{
+                key: _as_list(relative_difference(runs, counts[baseline]))
+                for key, baseline in (("against_scratch", BASELINE), ("against_longer", LONGER))
+                if baseline in counts and name not in (BASELINE, baseline)
+            },
         }
         for name, runs in counts.items()
     }

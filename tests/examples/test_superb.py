@@ -18,6 +18,7 @@ from examples.superb.run import main
 from examples.superb.systems import KINDS, Compared, Settings, System, check, folder_name
 from manifests.errors import InputError, UnreadableClip
 from manifests.features import cache_features
+from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.audio import normalise, read_filterbank, read_states
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.segments import parse_segments
@@ -108,7 +109,7 @@ def test_another_upstream_of_the_same_name_is_not_taken_for_the_first(
     monkeypatch.chdir(ROOT)
     main([*options, "--lrs", "1e-9"])
     main([*options, "--lrs", "1e-9", "0.01"])  # whichever is better
-    state = torch.load(checkpoint, weights_only=False)
+    state = load_checkpoint(checkpoint)
     state["model"] = {name: 2 * weight for name, weight in state["model"].items()}
     torch.save(state, checkpoint)
     with pytest.raises(SystemExit, match="was created from different files"):
