@@ -7,6 +7,8 @@ of the recording, audio and video), else ``talk.txt`` (the whole recording). Wit
 de``, ``talk.de.srt`` is preferred to ``talk.srt``; cues of ``talk.en.srt``, or else ``talk.srt``,
 at the same times are then the source texts of ``--source-lang en``. Alternatively, texts come from
 a table: a column file and any of text, split, speaker, start, end, src_text, src_lang, tgt_lang.
+``--csv`` can be given several times, as for Common Voice's ``train.tsv``, ``dev.tsv`` and
+``test.tsv``.
 If ``talk.wav`` is beside ``talk.mp4``, it provides the audio.
 
 Splits: top-level folders named train, valid, dev, test-clean ... are splits, as is a column split
@@ -83,7 +85,13 @@ OTHERS |= {".jpg", ".jpeg", ".png", ".gif", ".nfo", ".yaml", ".zip"}
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--csv", type=Path, help="a table of the clips, instead of text files beside them")
+    add(
+        "--csv",
+        type=Path,
+        action="append",
+        metavar="TABLE",
+        help="a table of the clips, instead of text files beside them; again for more tables",
+    )
     add("--text-column", metavar="NAME", help="column of the target texts if several hold texts")
     add("--target-lang", default="", help="language of the texts")
     add("--source-lang", default="", help="language that is spoken")
@@ -131,8 +139,9 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     columns = {"src_lang": args.source_lang, "tgt_lang": args.target_lang or args.source_lang}
     columns = {name: value for name, value in columns.items() if value}
     if args.csv:
-        for note in describe(args.csv, args.encoding, args.text_column):
-            print(note, file=sys.stderr)
+        for table in args.csv:
+            for note in describe(table, args.encoding, args.text_column):
+                print(note, file=sys.stderr)
         read = partial(_rows, args.csv, args.encoding, args.text_column, args.corpus)
         yield from table_candidates(read, args.valid_every, rule, **columns)
         return
@@ -163,9 +172,10 @@ def _rule(args: argparse.Namespace) -> Callable[[str], str]:
     return (lambda text: plain(rule(text))) if args.plain else rule
 
 
-def _rows(path: Path, encoding: str, text: str | None, folder: Path) -> Iterator[Placed]:
-    split = canonical_split(path.stem) if is_split(path.stem) else "train"
-    return ((row, folder, split) for row in read_table(path, encoding, text))
+def _rows(tables: list[Path], encoding: str, text: str | None, folder: Path) -> Iterator[Placed]:
+    for table in tables:
+        split = canonical_split(table.stem) if is_split(table.stem) else "train"
+        yield from ((row, folder, split) for row in read_table(table, encoding, text))
 
 
 def _held_out(

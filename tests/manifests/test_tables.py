@@ -47,6 +47,30 @@ def test_a_table_with_the_name_of_a_split_is_that_split(tmp_path):
     assert len(rows(tmp_path / "out/test.tsv")) == 1
 
 
+def test_each_of_several_tables_is_a_split(tmp_path):
+    """As released by Common Voice: one table per split, all clips in one folder."""
+    options = []
+    for split in ("train", "dev", "test"):
+        make_audio(tmp_path / f"cv/clips/{split}.wav", 2.0)
+        line = f"{split}_speaker\t{split}.wav\tthe word {split}\tde"
+        table = text(tmp_path / f"cv/{split}.tsv", "client_id\tpath\tsentence\tlocale", line)
+        options += ["--csv", str(table)]
+    out = tmp_path / "out"
+    run("folder", tmp_path / "cv/clips", out, *options)
+    assert {path.name for path in out.glob("*.tsv")} == {
+        "train.tsv",
+        "dev.tsv",
+        "test.tsv",
+        "skipped.tsv",
+    }
+    for split in ("train", "dev", "test"):
+        [row] = rows(out / f"{split}.tsv")
+        assert (row["tgt_text"], row["src_lang"]) == (f"the word {split}", "de")
+        assert row["speaker"] == f"{split}_speaker"
+    with pytest.raises(SystemExit, match=r"there is no .*none\.tsv"):
+        main(RECIPE, [str(tmp_path), str(out), *options, "--csv", str(tmp_path / "none.tsv")])
+
+
 def test_the_encoding_of_a_table_that_is_not_utf_8_is_reported(tmp_path, capsys):
     make_audio(tmp_path / "corpus/a.wav", 1.0)
     (tmp_path / "t.csv").write_bytes("file,text\na.wav,привет\n".encode("cp1251"))
