@@ -9,7 +9,13 @@ from examples.demo.systems import Demo, Recogniser
 from examples.stages import seconds
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.report.intervals import Interval, mean_interval, relative_difference
-from mmpt_fairseq.report.summary import bracketed, counts_of, deviation, relative, spread
+from mmpt_fairseq.report.summary import (
+    count_decoded,
+    format_deviation,
+    format_interval,
+    format_mean,
+    format_relative,
+)
 from mmpt_fairseq.scoring import normalise_text
 
 BASELINE = "scratch"
@@ -30,7 +36,7 @@ def results(demo: Demo, recognisers: dict[str, Recogniser], seeds: Sequence[int]
         found["wer_of_novel"] = _rates(demo, recognisers, seeds, "word", rows["novel"])
     translations = {
         r.midtrained: [
-            counts_of(
+            count_decoded(
                 Manifest(demo.corpus / f"st_en-{r.midtraining}" / "test.tsv"),
                 _output(demo.folder(seed, r.midtrained)),
                 "bleu",
@@ -102,7 +108,8 @@ def _rates(
     test = Manifest(demo.corpus / "asr" / "test.tsv")
     counts = {
         name: [
-            counts_of(test, _output(demo.folder(seed, f"asr_{name}")), unit, rows) for seed in seeds
+            count_decoded(test, _output(demo.folder(seed, f"asr_{name}")), unit, rows)
+            for seed in seeds
         ]
         for name in recognisers
     }
@@ -140,7 +147,7 @@ def table(found: dict) -> str:
             "from every training sentence by more than one word:"
         )
         lines += _lines(found, "wer_of_novel")
-    lines += [f"{name}: BLEU {spread(values)}" for name, values in found["bleu"].items()]
+    lines += [f"{name}: BLEU {format_mean(values)}" for name, values in found["bleu"].items()]
     return "\n".join(lines)
 
 
@@ -149,8 +156,7 @@ def _lines(found: dict, metric: str) -> list[str]:
     for name, rate in found[metric].items():
         cer = f"{mean(found['cer'][name]['seeds']):7.1f}" if metric == "wer" else " " * 7
         against = rate.get("against_scratch")
-        lines.append(
-            f"{name:<30} {bracketed(Interval(*rate['mean']))}{deviation(rate['seeds'])}{cer}"
-            f"   {relative(Interval(*against)) if against else ''}".rstrip()
-        )
+        wer = format_interval(Interval(*rate["mean"])) + format_deviation(rate["seeds"])
+        gain = format_relative(Interval(*against)) if against else ""
+        lines.append(f"{name:<30} {wer}{cer}   {gain}".rstrip())
     return lines

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.report.intervals import Counts, mean_interval, relative_difference
-from mmpt_fairseq.report.summary import bracketed, counts_of, relative
+from mmpt_fairseq.report.summary import count_decoded, format_interval, format_relative
 
 if TYPE_CHECKING:
     from examples.finetuning.compare import Comparison, System
@@ -71,7 +71,7 @@ class Tables:
             if system.averaged:
                 best, average = (self._decodes(name, search) for search in ("ctc", "ctc_averaged"))
                 found = relative_difference(self._counts(average), self._counts(best))
-                lines.append(f"| {name} | {self._rates(average)} | {relative(found)} |")
+                lines.append(f"| {name} | {self._rates(average)} | {format_relative(found)} |")
         if not lines:
             return []
         return [
@@ -84,7 +84,7 @@ class Tables:
         return [self.comparison.folder(seed, name) / search for seed in self.seeds]
 
     def _counts(self, folders: list[Path], unit: str = "word") -> list[Counts]:
-        return [counts_of(self.test_set, self._output(folder), unit) for folder in folders]
+        return [count_decoded(self.test_set, self._output(folder), unit) for folder in folders]
 
     def _output(self, folder: Path) -> Path:
         return folder / f"generate-{self.comparison.origin.test}.txt"
@@ -92,4 +92,4 @@ class Tables:
     def _rates(self, folders: list[Path]) -> str:
         wer = mean_interval(self._counts(folders))
         cer = mean_interval(self._counts(folders, "char"))
-        return f"{bracketed(wer)} | {bracketed(cer)}"
+        return f"{format_interval(wer)} | {format_interval(cer)}"

@@ -15,7 +15,12 @@ from mmpt_fairseq.report.intervals import (
     mean_interval,
     relative_difference,
 )
-from mmpt_fairseq.report.summary import bracketed, counts_of, deviation, relative
+from mmpt_fairseq.report.summary import (
+    count_decoded,
+    format_deviation,
+    format_interval,
+    format_relative,
+)
 from mmpt_fairseq.scoring import normalise_text
 
 UNITS = {"wer": "word", "cer": "char"}
@@ -101,7 +106,7 @@ def _of_seeds(
         rows = {"dev": range(len(dev)), "unseen": unseen(comparison.manifests, dev)}
         for subset in SUBSETS:
             for metric, unit in units.items():
-                found[subset][metric].append(counts_of(dev, output, unit, rows[subset]))
+                found[subset][metric].append(count_decoded(dev, output, unit, rows[subset]))
     return found
 
 
@@ -155,7 +160,9 @@ def _verdicts(amount: str, stages: dict, others: dict[str, dict]) -> list[dict]:
         if amount == "few" and "scratch" in others:
             gain = relative_difference(ours, others["scratch"][subset]["cer"])
             claim = f"few, {subset}: CER at least {GAIN:.0f} % (relative) below scratch"
-            found.append({"claim": claim, "holds": gain.value <= -GAIN, "numbers": relative(gain)})
+            found.append(
+                {"claim": claim, "holds": gain.value <= -GAIN, "numbers": format_relative(gain)}
+            )
     return found
 
 
@@ -174,7 +181,7 @@ def table(found: dict) -> str:
         for amount, others in found[f"{what} against"].items():
             for name, subsets in others.items():
                 parts = [
-                    f"{subset} {metric.upper()} {relative(_ends(subsets[subset][metric]))}"
+                    f"{subset} {metric.upper()} {format_relative(_ends(subsets[subset][metric]))}"
                     for subset in SUBSETS
                     for metric in UNITS
                 ]
@@ -195,7 +202,7 @@ def table(found: dict) -> str:
 
 def _cell(score: dict) -> str:
     """Value, interval and, with several seeds, standard deviation."""
-    return bracketed(_ends(score)) + deviation(score["seeds"])
+    return format_interval(_ends(score)) + format_deviation(score["seeds"])
 
 
 def _ends(score: dict) -> Interval:

@@ -6,7 +6,7 @@ from examples.probe.pooling import FILTERBANK, TASKS
 from examples.probe.retrieval import ENERGY
 from examples.probe.systems import BASELINES, CONTRASTIVE, CORPORA, CRITERIA, UNTRAINED, Probe
 from examples.stages import effort
-from mmpt_fairseq.report.summary import spread
+from mmpt_fairseq.report.summary import format_mean
 
 DIRECTIONS = ("audio to video", "video to audio")
 TITLES = {
@@ -54,18 +54,18 @@ def tables(record: dict) -> str:
     """Markdown tables of accuracies and of recalls at 1 with their controls."""
     lines = ["| linear classifier on | digits % | words % |", "|---|---|---|"]
     for system, runs in record["scores"].items():
-        cells = [spread([run[task]["accuracy"] for run in runs]) for task in TASKS]
+        cells = [format_mean([run[task]["accuracy"] for run in runs]) for task in TASKS]
         lines.append(f"| {_title(system)} | {' | '.join(cells)} |")
     lines += ["", "| retrieval at 1 of 100 | audio to video % | video to audio % |"]
     lines.append("|---|---|---|")
     for corpus, systems in record["recalls"].items():
         for system, runs in systems.items():
-            cells = [spread([run[direction] for run in runs]) for direction in DIRECTIONS]
+            cells = [format_mean([run[direction] for run in runs]) for direction in DIRECTIONS]
             name = "GRID" if corpus == "real" else "drawn faces"
             lines.append(f"| {name}, {TITLES[system]} | {' | '.join(cells)} |")
             for control in runs[0].get("controls", ()):
                 cells = [
-                    spread([run["controls"][control][direction] for run in runs])
+                    format_mean([run["controls"][control][direction] for run in runs])
                     for direction in DIRECTIONS
                 ]
                 lines.append(f"| the same, {control} | {' | '.join(cells)} |")

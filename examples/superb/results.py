@@ -7,7 +7,7 @@ from statistics import mean
 from examples.superb.systems import KINDS, SPLITS
 from mmpt_fairseq.data.manifest import Manifest
 from mmpt_fairseq.report.figures import styled_figure, to_svg
-from mmpt_fairseq.report.summary import spread
+from mmpt_fairseq.report.summary import format_mean
 
 Scores = dict[str, dict[str, list[dict]]]  # upstream -> task -> scores of its seeds
 
@@ -41,7 +41,9 @@ def table(results: Scores, tasks: Sequence[str], counts: Mapping[str, Mapping[st
         "|---" * (len(tasks) + 1) + "|",
     ]
     for name, scores in results.items():
-        lines.append(_row(name, [spread([s["value"] for s in scores[task]]) for task in tasks]))
+        lines.append(
+            _row(name, [format_mean([s["value"] for s in scores[task]]) for task in tasks])
+        )
     for name, scores in PUBLISHED.items():
         values = [f"{scores[task]:.2f}" for task in tasks]
         lines.append(_row(f"published: {name} on SUPERB's own corpora", values))

@@ -10,7 +10,7 @@ from mmpt_fairseq.report.scores import read_hypotheses
 from mmpt_fairseq.scoring import Unit
 
 
-def counts_of(
+def count_decoded(
     manifest: Manifest, output: Path, unit: Unit, rows: Sequence[int] | None = None
 ) -> Counts:
     """Scoring statistics of ``fairseq-generate``'s output for a manifest, or for some of its rows.
@@ -24,21 +24,21 @@ def counts_of(
     return count([references[i] for i in rows], [hypotheses[i] for i in rows], unit)
 
 
-def spread(values: Sequence[float]) -> str:
+def format_mean(values: Sequence[float]) -> str:
     """``12.3 ± 0.4``: mean and, for several seeds, standard deviation."""
-    return f"{mean(values):.1f}{deviation(values)}"
+    return f"{mean(values):.1f}{format_deviation(values)}"
 
 
-def deviation(values: Sequence[float]) -> str:
+def format_deviation(values: Sequence[float]) -> str:
     """`` ± 0.4`` for several seeds, empty for one."""
     return f" ± {stdev(values):.1f}" if len(values) > 1 else ""
 
 
-def bracketed(interval: Interval) -> str:
+def format_interval(interval: Interval) -> str:
     """``12.3 [11.9, 12.8]``."""
     return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
-def relative(interval: Interval) -> str:
+def format_relative(interval: Interval) -> str:
     """``-12.3 % [-14.0, -10.1]``."""
     return f"{interval.value:+.1f} % [{interval.low:+.1f}, {interval.high:+.1f}]"
