@@ -36,6 +36,7 @@ from functools import partial
 from pathlib import Path
 
 from manifests.candidate import LONGEST_WITH_TEXT, Candidate
+from manifests.errors import InputError
 from manifests.headers import SOUNDFILE_SUFFIXES
 from manifests.holdout import (
     RecordingsHeldOut,
@@ -50,35 +51,14 @@ from manifests.recipe import Recipe, add_keep_silent, add_valid_every
 from manifests.recording import inspect
 from manifests.sidecars import SUFFIXES, Recording, Sidecars
 from manifests.splits import canonical_split, is_split, role_of
-from manifests.tables import Placed, describe, read_table, table_candidates
+from manifests.table_clips import Placed, table_candidates
+from manifests.tables import Row, confidence_of, describe, read_table
 from manifests.text import clean, plain, spoken
 
-AUDIO_SUFFIXES = {
-    *SOUNDFILE_SUFFIXES,
-    ".m4a",
-    ".aac",
-    ".wma",
-    ".ac3",
-    ".amr",
-    ".caf",
-    ".mka",
-    ".weba",
-}
-AUDIO_SUFFIXES |= {".mp2", ".m4b", ".au", ".w64", ".sph", ".wv", ".ape"}
-VIDEO_SUFFIXES = {
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".mpg",
-    ".mpeg",
-    ".flv",
-    ".wmv",
-    ".3gp",
-}
-VIDEO_SUFFIXES |= {".ts", ".mts", ".m2ts", ".ogv", ".vob"}
+AUDIO_SUFFIXES = {".m4a", ".aac", ".wma", ".ac3", ".amr", ".caf", ".mka", ".weba", ".mp2", ".m4b"}
+AUDIO_SUFFIXES |= {".au", ".w64", ".sph", ".wv", ".ape", *SOUNDFILE_SUFFIXES}
+VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".flv", ".wmv"}
+VIDEO_SUFFIXES |= {".3gp", ".ts", ".mts", ".m2ts", ".ogv", ".vob"}
 OTHERS = {"", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".md", ".xml", ".html", ".pdf", ".log"}
 OTHERS |= {".jpg", ".jpeg", ".png", ".gif", ".nfo", ".yaml", ".zip"}
 
@@ -93,6 +73,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a table of the clips, instead of text files beside them; again for more tables",
     )
     add("--text-column", metavar="NAME", help="column of the target texts if several hold texts")
+    add(
+        "--min-confidence",
+        type=float,
+        metavar="C",
+        help="leave out rows of a table whose confidence, as given by mmpt-transcribe, is lower",
+    )
     add("--target-lang", default="", help="language of the texts")
     add("--source-lang", default="", help="language that is spoken")
     add("--speaker", choices=["folder"], help="take a file's folder as its speaker")
@@ -142,9 +128,12 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         for table in args.csv:
             for note in describe(table, args.encoding, args.text_column):
                 print(note, file=sys.stderr)
-        read = partial(_rows, args.csv, args.encoding, args.text_column, args.corpus)
+        _report_doubtful(args)
+        read = partial(_rows, args)
         yield from table_candidates(read, args.valid_every, rule, **columns)
         return
+    if args.min_confidence is not None:
+        raise InputError("--min-confidence is for tables; give one with --csv")
     _report_ignored(args.corpus)
     _report_splits(args.corpus)
     target = args.target_lang or args.source_lang
@@ -172,10 +161,41 @@ def _rule(args: argparse.Namespace) -> Callable[[str], str]:
     return (lambda text: plain(rule(text))) if args.plain else rule
 
 
-def _rows(tables: list[Path], encoding: str, text: str | None, folder: Path) -> Iterator[Placed]:
-    for table in tables:
+def _rows(args: argparse.Namespace) -> Iterator[Placed]:
+    """The rows of all tables that are used."""
+    for table in args.csv:
         split = canonical_split(table.stem) if is_split(table.stem) else "train"
-        yield from ((row, folder, split) for row in read_table(table, encoding, text))
+        for row in read_table(table, args.encoding, args.text_column):
+            if not _is_doubtful(row, table, args.min_confidence):
+                yield row, args.corpus, split
+
+
+def _is_doubtful(row: Row, table: Path, least: float | None) -> bool:
+    confidence = None if least is None else confidence_of(row, table)
+    return confidence is not None and confidence < least
+
+
+def _report_doubtful(args: argparse.Namespace) -> None:
+    """Report how many rows are left out by ``--min-confidence``.
+
+    Raises:
+        InputError: no row has a confidence.
+    """
+    least = args.min_confidence
+    if least is None:
+        return
+    confidences = [
+        confidence_of(row, table)
+        for table in args.csv
+        for row in read_table(table, args.encoding, args.text_column)
+    ]
+    if not any(confidence is not None for confidence in confidences):
+        raise InputError("--min-confidence needs a table with a column confidence")
+    count = sum(confidence is not None and confidence < least for confidence in confidences)
+    print(
+        f"{count} of {len(confidences)} rows have a confidence under {least:g} and are left out",
+        file=sys.stderr,
+    )
 
 
 def _held_out(

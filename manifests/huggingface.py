@@ -23,7 +23,8 @@ from manifests.candidate import LONGEST_WITH_TEXT, Candidate
 from manifests.prepare import main
 from manifests.recipe import Recipe, add_valid_every
 from manifests.splits import is_split
-from manifests.tables import Placed, describe, read_table, table_candidates
+from manifests.table_clips import Placed, table_candidates
+from manifests.tables import describe, read_table
 from manifests.text import clean
 
 FILES = ("file", "video")

@@ -58,8 +58,11 @@ def _report_missing_texts(summary: dict, args: argparse.Namespace) -> None:
     wanted = hasattr(args, "text_column") and not getattr(args, "without_texts", False)
     if summary["clips"] and not texts and wanted:
         message = "no clip has a text: only stage 1 can train on these clips"
-        if table := getattr(args, "csv", "a table"):
-            message += f"; a column of texts in {table} is called {', '.join(NAMES['text'])}"
+        if tables := getattr(args, "csv", ["a table"]):
+            message += (
+                f"; a column of texts in {' or '.join(map(str, tables))} is called "
+                + ", ".join(NAMES["text"])
+            )
         print(message, file=sys.stderr)
 
 

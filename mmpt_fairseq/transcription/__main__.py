@@ -157,7 +157,10 @@ def _warn_if_truncated(path: str, transcript: Transcript) -> None:
 def _print(text: str) -> None:
     """Write to stdout and flush, without disturbing the progress bar."""
     try:
-        tqdm.write(text, file=sys.stdout, end="")
+        if sys.stdout.isatty():
+            tqdm.write(text, end="")
+        else:  # the bar, which is drawn elsewhere, need not be redrawn for every file
+            sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         raise

@@ -71,6 +71,43 @@ def test_each_of_several_tables_is_a_split(tmp_path):
         main(RECIPE, [str(tmp_path), str(out), *options, "--csv", str(tmp_path / "none.tsv")])
 
 
+def test_rows_of_low_confidence_are_left_out_and_counted(tmp_path, capsys):
+    for name in "abc":
+        make_audio(tmp_path / f"corpus/{name}.wav", 1.0)
+    lines = ["a.wav,one,0.949", "b.wav,two,0.95", "c.wav,three,"]
+    table = text(tmp_path / "t.csv", "file,text,confidence", *lines)
+    options = ["--csv", str(table), "--valid-every", "0"]
+    run("folder", tmp_path / "corpus", tmp_path / "all", *options)
+    assert [row["tgt_text"] for row in rows(tmp_path / "all/train.tsv")] == ["one", "two", "three"]
+    options += ["--min-confidence", "0.95"]
+    run("folder", tmp_path / "corpus", tmp_path / "out", *options)
+    assert [row["tgt_text"] for row in rows(tmp_path / "out/train.tsv")] == ["two", "three"]
+    message = capsys.readouterr().err
+    assert "1 of 3 rows have a confidence under 0.95 and are left out" in message
+    assert "unknown column" not in message
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "message"),
+    [
+        ("file,text", "a.wav,one", "needs a table with a column confidence"),
+        (
+            "file,text,confidence",
+            "a.wav,one,high",
+            r"the confidence 'high' of a\.wav is not a number",
+        ),
+    ],
+)
+def test_a_confidence_that_is_missing_or_no_number_is_an_error(tmp_path, header, line, message):
+    make_audio(tmp_path / "corpus/a.wav", 1.0)
+    table = text(tmp_path / "t.csv", header, line)
+    arguments = [str(tmp_path / "corpus"), str(tmp_path / "out"), "--min-confidence", "0.5"]
+    with pytest.raises(SystemExit, match=message):
+        main(RECIPE, [*arguments, "--csv", str(table)])
+    with pytest.raises(SystemExit, match="for tables; give one with --csv"):
+        main(RECIPE, arguments)
+
+
 def test_the_encoding_of_a_table_that_is_not_utf_8_is_reported(tmp_path, capsys):
     make_audio(tmp_path / "corpus/a.wav", 1.0)
     (tmp_path / "t.csv").write_bytes("file,text\na.wav,привет\n".encode("cp1251"))
