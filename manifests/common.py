@@ -33,7 +33,13 @@ Result = TypeVar("Result")
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, renamed to `path` unless the block raises an error."""
+    """Yield a temporary path beside `path`, renamed to `path` unless the block raises an error.
+
+    Raises:
+        InputError: `path` is a device or a pipe, which renaming would replace.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is not a regular file; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     # A worker outlives its killed parent by one clip: neither the next run nor another machine that
     # shares the folder may write the same file.

@@ -53,10 +53,10 @@ class Saved:
         return -self.value if self.maximise else self.value
 
 
-def find_checkpoints(run: Path, exclude: Path) -> list[Saved]:
+def find_checkpoints(run: Path) -> list[Saved]:
     """Find the checkpoints of a training, one per update count, in order of updates.
 
-    Earlier averages and ``exclude`` (the output file) are skipped.
+    Averages are skipped.
 
     Raises:
         InputError: there is no such folder, or a file in it is not a checkpoint.
@@ -64,8 +64,7 @@ def find_checkpoints(run: Path, exclude: Path) -> list[Saved]:
     if not run.is_dir():
         raise InputError(f"there is no folder {run}; give the training's checkpoint.save_dir")
     found: dict[int, Saved] = {}
-    exclude = exclude.resolve()
-    files = sorted(path for path in run.glob("checkpoint*.pt") if path.resolve() != exclude)
+    files = sorted(run.glob("checkpoint*.pt"))
     for path in tqdm(files, desc="reading", unit="checkpoint", disable=len(files) < 3):
         state = load_checkpoint(path)
         if MARK in state:
@@ -135,6 +134,19 @@ def average(paths: list[Path]) -> dict:
     return state
 
 
+def _refuse_to_replace(output: Path) -> None:
+    """Check that an existing output is an average: anything else might be needed."""
+    if output.exists():
+        try:
+            is_average = MARK in load_checkpoint(output)
+        except InputError:
+            is_average = False
+        if not is_average:
+            raise InputError(
+                f"--output {output} exists and is not an average of checkpoints; give another name"
+            )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; print which checkpoints were averaged."""
     parser = argparse.ArgumentParser(
@@ -151,7 +163,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise InputError(f"--output {args.output} is a folder; name a file in it")
         if not args.output.parent.is_dir():
             raise InputError(f"there is no folder {args.output.parent} to write to; make it")
-        paths = choose(find_checkpoints(args.run, args.output), args.last, args.best)
+        _refuse_to_replace(args.output)
+        paths = choose(find_checkpoints(args.run), args.last, args.best)
         state = average(paths)
         try:
             with atomic_path(args.output) as partial:

@@ -98,12 +98,18 @@ def test_best_checkpoints_are_compared_by_one_metric(run):
         main([str(folder), "--best", "3", "--output", str(output)])
 
 
-def test_existing_output_file_is_not_read(run, monkeypatch):
+def test_only_an_average_is_replaced(run):
     folder, weights = run
-    monkeypatch.chdir(folder)
-    (folder / "checkpoint_average.pt").write_bytes(b"cut short")
-    main([str(folder), "--last", "2", "--output", "checkpoint_average.pt"])
-    check_mean(load_checkpoint(folder / "checkpoint_average.pt"), weights, (30, 40))
+    output = folder / "checkpoint_average.pt"
+    for choice, updates in (("--best", (20, 40)), ("--last", (30, 40))):
+        main([str(folder), choice, "2", "--output", str(output)])
+        check_mean(load_checkpoint(output), weights, updates)
+    output.write_text("notes")
+    for path in (folder / "checkpoint_last.pt", output):
+        before = path.read_bytes()
+        with pytest.raises(SystemExit, match="exists and is not an average of checkpoints"):
+            main([str(folder), "--last", "2", "--output", str(path)])
+        assert path.read_bytes() == before
 
 
 def test_fairseq_loads_an_average(stages, tmp_path):

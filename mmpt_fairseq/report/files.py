@@ -27,7 +27,13 @@ from mmpt_fairseq.data.audio import (
     num_frames,
 )
 from mmpt_fairseq.data.manifest import write_manifest
-from mmpt_fairseq.data.waveform import SAMPLE_RATE, check_file, read_waveform, to_flac
+from mmpt_fairseq.data.waveform import (
+    SAMPLE_RATE,
+    check_file,
+    read_waveform,
+    split_slice,
+    to_flac,
+)
 from mmpt_fairseq.extensions import task_class, why_no_reconstruction
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.alignment import align
@@ -170,6 +176,8 @@ def manifest_row(path: Path, frames: int) -> dict[str, object]:
         UnreadableClip: the file does not exist or is damaged.
     """
     check_file(str(path))
+    if split_slice(str(path))[0] != str(path):
+        raise UnreadableClip(f"the name of {path} ends like a slice of a recording; rename it")
     recording = inspect(str(path.resolve()))
     if recording.fault or recording.cut_off:
         reason, detail = recording.fault or ("", recording.cut_off)
@@ -200,7 +208,10 @@ def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[Fil
     """
     limit = model.task.cfg.max_source_positions / FRAMES_PER_SECOND
     pieces = cut_recording(str(path), min(DEFAULT_PIECE_SECONDS, limit))
-    found = list(itertools.islice(pieces, MAX_PIECES + 1))
+    faults: list[UnreadableClip] = []
+    found = list(_before_damage(itertools.islice(pieces, MAX_PIECES + 1), faults))
+    if faults and not found:
+        raise faults[0]
     shown = found[:MAX_PIECES]
     for segment in shown:
         name = str(path)
@@ -210,7 +221,18 @@ def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[Fil
         one = aligned_piece(model, search, segment, name)
         if segment is shown[-1] and len(found) > len(shown):
             one.note = f"{one.note} The file continues; mmpt-transcribe decodes all of it.".strip()
+        if segment is shown[-1] and faults:
+            one.note = f"{one.note} {faults[0]}; this is what can be read.".strip()
         yield one
+
+
+def _before_damage(
+    segments: Iterator[AudioSegment], faults: list[UnreadableClip]
+) -> Iterator[AudioSegment]:
+    try:
+        yield from segments
+    except UnreadableClip as fault:
+        faults.append(fault)
 
 
 def aligned_piece(

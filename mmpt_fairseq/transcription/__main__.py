@@ -45,7 +45,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help=help_text)
     parser.add_argument(
-        "--output-dir", type=Path, help="write one file per FILE to this folder, not to stdout"
+        "--output-dir",
+        type=Path,
+        help="write one file per FILE to this folder, not to stdout; existing ones are replaced",
     )
     parser.add_argument(
         "--batch-size",
@@ -211,8 +213,9 @@ def main(arguments: list[str] | None = None) -> None:
     # Suppress fairseq's training logs and warnings: stderr is for the progress bar and errors.
     logging.basicConfig(level=logging.ERROR, force=True)
     warnings.simplefilter("ignore")
-    # A file name need not be UTF-8; write its bytes unchanged.
-    sys.stdout.reconfigure(errors="surrogateescape")
+    # Like files; a name in the output that is not UTF-8 is written as its bytes.
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         with command_line():
             import_user_dir(args)

@@ -54,10 +54,16 @@ def load(checkpoint: AnyPath, device: str | None = None) -> "SpeechModel":
         raise InputError(
             f"{checkpoint} is of the task {name}, which is not a task of mmpt_fairseq{remedy}"
         )
-    with input_error_on_exit():
-        [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task(
-            [str(checkpoint)], state=state
-        )
+    try:
+        with input_error_on_exit():
+            [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+                [str(checkpoint)], state=state
+            )
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the weights in {checkpoint} do not fit the model that its config describes ({reason})"
+        ) from None
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         model.to(device)

@@ -1,8 +1,8 @@
 """Decoding of features into words with times, by the searches of ``fairseq-generate``."""
 
-import contextlib
+import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ from mmpt_fairseq.decoding.ctc_alignment import token_spans
 from mmpt_fairseq.decoding.language_model import load_language_model
 from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.models.speech_to_text import ctc_log_probabilities
-from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask, SpeechToTextConfig
+from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
 from mmpt_fairseq.transcription.transcript import Word
 
 CTC_SEARCHES = tuple(CTC_GENERATORS.values())
@@ -78,7 +78,7 @@ class Search:
         # A head trained on the source cannot align the words of a translation.
         self.aligns = has_ctc and task.ctc_text == "target"
         tags = self._language_tags()
-        by_ctc = "ctc_beam" if options.lm_path else "ctc"
+        by_ctc = "ctc" if options.lm_path is None else "ctc_beam"
         by_default = by_ctc if self.aligns and len(tags) <= 1 else "attention"
         decoding = options.decoding or (by_default if model.has_decoder else by_ctc)
         if decoding not in DECODINGS:
@@ -100,12 +100,8 @@ class Search:
         self.longest = task.cfg.max_target_positions - 1
         self.language_model, self.lm_weight = self._language_model(options)
         generation = GenerationConfig(beam=options.beam, max_len_b=self.longest)
-        # Without results_path no record of the decode is written.
-        overrides = {"decoding": decoding, "results_path": None}
-        if options.ctc_weight is not None:
-            overrides["ctc_decoding_weight"] = options.ctc_weight
-        with input_error_on_exit(), _override(task.cfg, overrides):
-            self.generator = task.build_generator(
+        with input_error_on_exit():
+            self.generator = _configured(task, decoding, options.ctc_weight).build_generator(
                 [model],
                 OmegaConf.structured(generation),
                 extra_gen_cls_kwargs={
@@ -118,7 +114,7 @@ class Search:
 
     def _language_model(self, options: SearchOptions) -> tuple[nn.Module | None, float]:
         """The language model for shallow fusion, if any, and its weight."""
-        if not options.lm_path:
+        if options.lm_path is None:
             return None, options.lm_weight or 0.0
         language_model = load_language_model(options.lm_path, self.dictionary)
         language_model.to(next(self.model.parameters()).device)
@@ -285,17 +281,17 @@ def _keep_encoder_outputs(generator: nn.Module) -> list[dict[str, list[Tensor]]]
     return kept
 
 
-@contextlib.contextmanager
-def _override(cfg: SpeechToTextConfig, values: dict[str, object]) -> Iterator[None]:
-    """Override values of the task's config for a generator built in this context."""
-    configured = {key: getattr(cfg, key) for key in values}
-    for key, value in values.items():
-        setattr(cfg, key, value)
-    try:
-        yield
-    finally:
-        for key, value in configured.items():
-            setattr(cfg, key, value)
+def _configured(
+    task: ManifestSpeechToTextTask, decoding: str, ctc_weight: float | None
+) -> ManifestSpeechToTextTask:
+    """A copy of the task with other decoding options; other threads may be using the original."""
+    task = copy.copy(task)
+    task.cfg = copy.copy(task.cfg)
+    task.cfg.decoding = decoding
+    task.cfg.results_path = None  # then no record of the decode is written
+    if ctc_weight is not None:
+        task.cfg.ctc_decoding_weight = ctc_weight
+    return task
 
 
 def _language_tag(tags: dict[str, int], language: str | None, decoding: str) -> int | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from manifests.common import atomic_path, parallel_stream, remove_stale
+from manifests.errors import InputError
 
 
 def test_only_partial_files_of_dead_processes_are_removed(tmp_path):
@@ -31,6 +32,16 @@ def test_only_partial_files_of_dead_processes_are_removed(tmp_path):
         assert not left.exists()
         assert others.exists()
     assert (tmp_path / "deep" / "clip.mp4").read_text() == "half"
+
+
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        pytest.raises(InputError, match="pipe is not a regular file"),
+        atomic_path(tmp_path / "pipe") as partial,
+    ):
+        partial.touch()
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_workers_end_with_a_killed_parent(tmp_path):

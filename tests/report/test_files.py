@@ -114,6 +114,18 @@ def test_a_long_file_is_shown_in_segments(stage_3, tmp_path, monkeypatch):
     assert second.note.startswith("Silent, so nothing is decoded. The file continues")
 
 
+def test_what_precedes_damage_is_shown(stage_3, tmp_path):
+    path = tmp_path / "damaged.flac"
+    soundfile.write(path, noise(20), RATE)
+    data = bytearray(path.read_bytes())
+    data[-4000:-3000] = bytes(1000)
+    path.write_bytes(data)
+    _, page = report_files(stage_3, [path], tmp_path / "page.html")
+    [shown] = page.results
+    assert shown.figures
+    assert shown.note.endswith("; this is what can be read.")
+
+
 def test_a_bad_file_is_reported_and_the_others_are_shown(stage_3, corpora, tmp_path):
     """It is named on stderr and on the page."""
     bad = tmp_path / "text.mp4"
@@ -141,6 +153,7 @@ def test_unusable_files_and_checkpoints_are_rejected(stage_1, stage_3, corpora, 
     text.write_text("not a video")
     tab = write_audio(tmp_path / "a\tb.wav", noise(1))
     silent = write_video(tmp_path / "silent.mp4", 30)
+    like_a_slice = write_audio(tmp_path / "talk.wav", noise(1)).rename(tmp_path / "talk:10:30")
     cases = [
         (
             tmp_path / "clr.pt",
@@ -152,6 +165,7 @@ def test_unusable_files_and_checkpoints_are_rejected(stage_1, stage_3, corpora, 
         (stage_1, tmp_path / "none.mp4", r"there is no audio file .*none\.mp4"),
         (stage_1, tmp_path, r"is a folder"),
         (stage_1, tab, r"a\\tb\.wav' has a tab"),
+        (stage_1, like_a_slice, r"talk:10:30 ends like a slice of a recording; rename it"),
         (stage_3, silent, r"silent\.mp4 has no audio track"),
     ]
     out = tmp_path / "page.html"

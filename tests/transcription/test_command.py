@@ -1,5 +1,6 @@
 """``mmpt-transcribe``: stdout, stderr, output files and exit status."""
 
+import io
 import json
 import os
 import re
@@ -277,6 +278,17 @@ def test_full_disk_is_reported(checkpoint, folder):
         "mmpt_fairseq: stdout cannot be written: No space left on device\n"
     )
     assert "Traceback" not in ended.stderr
+
+
+def test_stdout_is_utf_8(checkpoint, folder, tmp_path, monkeypatch):
+    name = "日本ɛɔ.wav"
+    shutil.copy(folder / "a.wav", tmp_path / name)
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    assert run(checkpoint, tmp_path / name, "--format", "json") == 0
+    assert json.loads(written.getvalue().decode("utf-8"))["file"].endswith(name)
+    monkeypatch.setattr(sys, "stdout", None)  # of a service without one
+    assert run(checkpoint, tmp_path / name, "--output-dir", tmp_path / "out") == 0
 
 
 def test_file_name_that_is_not_utf_8_is_kept_in_the_output(checkpoint, folder, tmp_path):

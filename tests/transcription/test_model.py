@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 import mmpt_fairseq
 from manifests.errors import InputError, UnreadableClip
+from mmpt_fairseq.checkpoint import load_checkpoint
 from mmpt_fairseq.data.audio import normalise, num_frames, read_filterbank, subsampled
 from mmpt_fairseq.data.video import read_frames
 from mmpt_fairseq.data.waveform import read_waveform
@@ -337,9 +338,15 @@ def test_stage_1_extracts_features_but_does_not_transcribe(stage_1, tmp_path):
         model.transcribe(path)
 
 
-def test_load_rejects_other_files(tmp_path):
+def test_load_rejects_other_files(checkpoint, tmp_path):
     (tmp_path / "text.pt").write_text("no checkpoint")
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
     for name in ("missing.pt", "text.pt", "other.pt"):
         with pytest.raises(InputError, match=name):
             mmpt_fairseq.load(tmp_path / name)
+    state = load_checkpoint(checkpoint)
+    name = next(name for name in state["model"] if "subsample" in name)
+    del state["model"][name]
+    torch.save(state, tmp_path / "incomplete.pt")
+    with pytest.raises(InputError, match=rf"weights in .*incomplete\.pt do not fit .*{name}"):
+        mmpt_fairseq.load(tmp_path / "incomplete.pt")

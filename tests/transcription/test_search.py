@@ -1,6 +1,8 @@
 """Words, times and confidences from the frame-wise output of the CTC head."""
 
 import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -279,6 +281,26 @@ def test_options_apply_to_one_search_only():
     configured = str(task.cfg.decoding), task.cfg.results_path
     Search(model, task, SearchOptions(decoding="ctc"))
     assert (str(task.cfg.decoding), task.cfg.results_path) == configured
+
+
+def test_threads_do_not_share_options():
+    """Each search has its own weight, and the task's is unchanged afterwards."""
+    model, task = speech_model(SYMBOLS), speech_task(SYMBOLS)
+    task.build_bpe = lambda _: Pieces()
+    configured = str(task.cfg.decoding), task.cfg.ctc_decoding_weight
+
+    def weight(wanted: float) -> float:
+        options = SearchOptions(decoding="joint", ctc_weight=wanted)
+        return Search(model, task, options).generator.model.weight
+
+    interval, wanted = sys.getswitchinterval(), [i / 100 for i in range(100)]
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(weight, wanted)) == wanted
+    finally:
+        sys.setswitchinterval(interval)
+    assert (str(task.cfg.decoding), task.cfg.ctc_decoding_weight) == configured
 
 
 def test_options_that_ctc_ignores_are_warned_of(caplog):
