@@ -20,7 +20,7 @@ def fingerprint(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         if not path.is_file():
-            raise InputError(f"there is no {path}, which this step reads")
+            raise InputError(f"there is no file {path}, which this step reads")
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(CHUNK)

@@ -47,6 +47,9 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = F
             upstream or of other clips.
     """
     manifests = [Manifest(path) for path in manifests_in(data)]
+    for manifest in manifests:
+        if manifest.path.stem != "train":
+            check_lengths(manifest)
     torch.manual_seed(seed)
     upstream = open_upstream(name, data)
     description = {
@@ -79,6 +82,21 @@ def store_states(name: str, data: Path, out: Path, seed: int = 1, mean: bool = F
             copy_texts(manifest, Manifest(stored))
         else:
             store_split(manifest, out, partial(states_of_row, upstream, mean, manifest))
+
+
+def check_lengths(manifest: Manifest) -> None:
+    """Check that states of every clip can be stored, as an evaluation skips no row.
+
+    Raises:
+        InputError: a clip is longer than ``LONGEST`` frames.
+    """
+    longest = int(manifest.n_frames.argmax())
+    if manifest.n_frames[longest] > LONGEST:
+        raise InputError(
+            f"{manifest.where(longest)} has {manifest.n_frames[longest]} frames of 10 ms; states "
+            f"are stored of clips of up to {LONGEST}: cut it, or train without stored states "
+            "(examples.superb.run --no-cache --override +task.max_source_positions=N)"
+        )
 
 
 def states_of(upstream: Upstream, source: str, mean: bool = False) -> np.ndarray:

@@ -47,14 +47,17 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     settings = Settings(
         seeds=tuple(dict.fromkeys(args.seeds)),
-        rates=tuple(args.lrs) if args.lrs else None,
+        rates=tuple(dict.fromkeys(args.lrs)) if args.lrs else None,
         updates=_updates(parser, args.updates),
         checkpoints=args.checkpoints,
         cached=not args.no_cache,
         overrides=tuple(args.override),
     )
     names = args.upstream if args.no_fbank else ["fbank", *args.upstream]
+    if not names:
+        parser.error("--no-fbank leaves nothing to compare; give --upstream")
     upstreams = [Compared.parse(name) for name in dict.fromkeys(names)]
+    args.tasks = list(dict.fromkeys(args.tasks))
     systems = [
         System(upstream, task, position, args.data, args.out, settings)
         for upstream in upstreams
@@ -64,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     with exit_with_one_line():
         if args.corpora:
             prepare(args.corpora, args.data, args.tasks, args.jobs, features=True)
-        check(upstreams, args.data, args.tasks)
+        check(upstreams, args.data, args.tasks, settings)
         results = run(systems, args.jobs)
         counts = clips(args.data, args.tasks)
     with atomic_path(args.out / "results.json") as partial:
@@ -84,6 +87,12 @@ def _updates(parser: argparse.ArgumentParser, values: Sequence[str]) -> dict[str
             parser.error(f"--updates takes N or TASK=N (ks, ic, pr, sd), not {value!r}")
         updates |= dict.fromkeys([task] if equals else KINDS, int(number))
     return updates
+
+
+def _at_least_1(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a number from 1 on")
+    return int(value)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,8 +127,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="[TASK=]N",
         help="updates per training (default: s3prl's, up to 200000)",
     )
-    add("--checkpoints", type=int, default=10, help="validations per training, with --updates")
-    add("--jobs", type=int, default=1, help="trainings to run in parallel")
+    help_text = "validations per training, with --updates"
+    add("--checkpoints", type=_at_least_1, default=10, help=help_text)
+    add("--jobs", type=_at_least_1, default=1, help="trainings to run in parallel")
     add("--no-cache", action="store_true", help="run the upstream in every update")
     add("--no-fbank", action="store_true", help="omit the FBANK baseline")
     add(

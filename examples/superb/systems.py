@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from examples.stages import data_files, path_override, run_step, train
+from examples.superb.cache import check_lengths
 from examples.superb.predictions import METRIC_OF_TASK
 from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import load_checkpoint
@@ -25,6 +26,7 @@ from mmpt_fairseq.data.superb_labels import (
 from mmpt_fairseq.fingerprint import fingerprint
 
 CONFIG = Path("examples/superb/config")
+NAME = re.compile(r"\w[\w.+-]*")
 SPLITS = ("train", "valid", "test")
 KINDS = {
     "ks": "keyword_spotting",
@@ -194,14 +196,27 @@ def checkpoints(source: str) -> list[Path]:
     return [] if source in ("fbank", "random") else [Path(source.removeprefix("random:"))]
 
 
-def check(upstreams: Sequence[Compared], data: Path, tasks: Sequence[str]) -> None:
+def check(
+    upstreams: Sequence[Compared], data: Path, tasks: Sequence[str], settings: Settings
+) -> None:
     """Check the inputs before anything runs.
 
     Raises:
-        InputError: a file is missing, two upstreams share a name, or a label is invalid.
+        InputError: a file is missing, two upstreams share a name, one has more encoders than there
+            are seeds, a label is invalid, or a clip is too long.
     """
     names = [upstream.name for upstream in upstreams]
     for upstream in upstreams:
+        if not NAME.fullmatch(upstream.name):
+            raise InputError(
+                f"{upstream.name!r} is no name for an upstream: its results are in a folder of "
+                "that name"
+            )
+        if len(upstream.sources) > len(settings.seeds):
+            raise InputError(
+                f"{upstream.name} has {len(upstream.sources)} encoders, one per seed, but there "
+                f"are {len(settings.seeds)} seeds; give more with --seeds"
+            )
         fingerprint([path for source in upstream.sources for path in checkpoints(source)])
         if names.count(upstream.name) > 1:
             raise InputError(
@@ -212,5 +227,8 @@ def check(upstreams: Sequence[Compared], data: Path, tasks: Sequence[str]) -> No
         fingerprint(list(paths.values()))
         needs = [label_column(KINDS[task])]
         labels = training_labels(KINDS[task], Manifest(paths["train"], needs))
-        for path in paths.values():
-            check_rows(labels, Manifest(path, needs))
+        for split, path in paths.items():
+            manifest = Manifest(path, needs)
+            check_rows(labels, manifest)
+            if settings.cached and split != "train":
+                check_lengths(manifest)

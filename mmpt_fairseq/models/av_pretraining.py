@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from manifests.errors import InputError
 from mmpt_fairseq.data.audio import NUM_MEL_BINS, SUBSAMPLING
 from mmpt_fairseq.models.av_pretraining_config import AVPretrainingModelConfig
-from mmpt_fairseq.models.encoder_config import build_conformer, check_heads
+from mmpt_fairseq.models.encoder_config import build_conformer, check_at_least, check_heads
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.modules.masking import padding_mask
 from mmpt_fairseq.modules.pooling import AttentionPooling, masked_mean
@@ -99,6 +99,9 @@ class AVPretrainingModel(BaseFairseqModel):
 
     @classmethod
     def build_model(cls, cfg: AVPretrainingModelConfig, task) -> "AVPretrainingModel":
+        check_at_least(1, cfg, "video_patch_size", "video_patch_frames", "video_layers")
+        check_at_least(1, cfg, "decoder_layers", "contrastive_dim")
+        check_at_least(0, cfg, "decoder_audio_kernel")
         try:
             patches = VideoPatches(
                 task.cfg.video_num_frames,

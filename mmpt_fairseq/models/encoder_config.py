@@ -33,6 +33,9 @@ def build_conformer(cfg: ConformerConfig) -> ConformerEncoder:
     Raises:
         InputError: the sizes are inconsistent.
     """
+    check_at_least(1, cfg, "encoder_layers", "encoder_ffn_embed_dim")
+    if not 0 <= cfg.dropout < 1:
+        raise InputError(f"model.dropout={cfg.dropout} is not between 0 and 1")
     head_dim, positions = check_heads(cfg, "encoder"), str(cfg.encoder_positions)
     kernel = cfg.depthwise_conv_kernel_size
     if kernel < 1 or kernel % 2 == 0:
@@ -63,9 +66,20 @@ def check_heads(cfg: FairseqDataclass, part: str) -> int:
         InputError: the width is not a multiple of the number of heads.
     """
     width, heads = (getattr(cfg, f"{part}_{name}") for name in ("embed_dim", "attention_heads"))
-    if heads < 1 or width % heads:
+    if heads < 1 or width < 1 or width % heads:
         raise InputError(
             f"model.{part}_embed_dim={width} is not a multiple of "
             f"model.{part}_attention_heads={heads}; change one of them"
         )
     return width // heads
+
+
+def check_at_least(least: int, cfg: FairseqDataclass, *names: str) -> None:
+    """Check sizes in the config of a model.
+
+    Raises:
+        InputError: one is less than ``least``.
+    """
+    for name in names:
+        if getattr(cfg, name) < least:
+            raise InputError(f"model.{name}={getattr(cfg, name)} must be at least {least}")

@@ -8,6 +8,7 @@ from fairseq.optim import FairseqOptimizer
 from torch import nn
 
 from manifests.errors import InputError
+from mmpt_fairseq.models.encoder_config import check_at_least
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 # Value of fairseq's ``param_group``, which its 16-bit optimizers pass on to their 32-bit copies.
@@ -77,6 +78,7 @@ def _first_layers(encoder: ConformerEncoder, layers: int) -> list[nn.Module]:
 
 def _check(cfg) -> None:
     layers, fresh = cfg.encoder_layers, cfg.fresh_encoder_layers
+    check_at_least(0, cfg, "fresh_encoder_layers")
     if cfg.freeze_encoder_updates < 0 or not 0 <= cfg.freeze_encoder_layers <= layers:
         raise InputError(
             f"model.freeze_encoder_updates={cfg.freeze_encoder_updates} and "
@@ -89,7 +91,7 @@ def _check(cfg) -> None:
             f"model.{name}={str(getattr(cfg, name)).lower()} would freeze some of the {fresh} "
             "layers that were never trained; set model.fresh_encoder_layers=0"
         )
-    if cfg.encoder_lr_scale <= 0:
+    if not cfg.encoder_lr_scale > 0:  # nor not a number
         raise InputError(
             f"model.encoder_lr_scale={cfg.encoder_lr_scale} is not above 0; to freeze the encoder "
             "set model.freeze_encoder=true"

@@ -10,7 +10,12 @@ from fairseq.models.transformer import Embedding, TransformerConfig, Transformer
 from torch import Tensor, nn
 
 from manifests.errors import InputError
-from mmpt_fairseq.models.encoder_config import ConformerConfig, build_conformer, check_heads
+from mmpt_fairseq.models.encoder_config import (
+    ConformerConfig,
+    build_conformer,
+    check_at_least,
+    check_heads,
+)
 from mmpt_fairseq.models.freezing import (
     AFTER_LAST_UPDATE,
     Freezing,
@@ -163,6 +168,8 @@ class SpeechToTextModel(FairseqEncoderDecoderModel):
 
     @classmethod
     def build_model(cls, cfg: SpeechToTextModelConfig, task) -> "SpeechToTextModel":
+        check_at_least(0, cfg, "decoder_layers")
+        check_at_least(1, cfg, "decoder_ffn_embed_dim", "max_target_positions")
         if not cfg.ctc and not cfg.decoder_layers:
             raise InputError(
                 "model.ctc=false and model.decoder_layers=0 leave no output layer; set one of them"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from manifests.errors import InputError
 from mmpt_fairseq.data.superb_labels import UTTERANCE_KINDS
+from mmpt_fairseq.models.encoder_config import check_at_least
 from mmpt_fairseq.models.upstreams import UpstreamConfig, build_upstream
 from mmpt_fairseq.modules.superb_heads import (
     DiarizationHead,
@@ -57,6 +58,7 @@ class SuperbModel(BaseFairseqModel):
                 f"the states in {task.cfg.data} are means over time, and {task.kind} needs every "
                 "frame; store them again without --mean"
             )
+        check_at_least(1, cfg, "projector_dim", "lstm_dim")
         upstream, size = build_upstream(cfg), task.labels.size
         if task.kind == "speaker_diarization":
             head = DiarizationHead(upstream.dim, size, cfg.lstm_dim)

@@ -51,7 +51,15 @@ class EveryRowMixin:
                     "longest row"
                 )
             if isinstance(steps := self.cfg.max_valid_steps, int) and not self.cfg.decodes_with:
-                iterator.limit = steps + 1  # as fairseq counts them
+                iterator.keep(steps + 1)  # as fairseq counts them
+                kept = sum(map(len, iterator.frozen_batches))
+                if kept < len(dataset):
+                    logger.info(
+                        "validating on %d of %d rows (dataset.max_valid_steps=%d)",
+                        kept,
+                        len(dataset),
+                        steps,
+                    )
         return iterator
 
     @exit_on_input_error()

@@ -3,6 +3,7 @@
 import gc
 import logging
 
+import numpy as np
 from fairseq.data import FairseqDataset
 from fairseq.data.iterators import EpochBatchIterator
 
@@ -18,13 +19,7 @@ class DummyMarkingIterator(EpochBatchIterator):
 
     fairseq keeps processes in step with unmarked copies of ``first_batch``; their clips must not
     serve as negatives.
-
-    Attributes:
-        limit: number of batches after which it ends. If fairseq leaves an iteration earlier, a
-            thread of it waits for ever, with the batches that it has read ahead.
     """
-
-    limit: int | None = None
 
     def _get_iterator_for_epoch(self, *args, **kwargs):
         # The previous epoch's data loader is in a reference cycle. Workers forked before it is
@@ -32,16 +27,30 @@ class DummyMarkingIterator(EpochBatchIterator):
         gc.collect()
         if not gc.get_freeze_count():
             gc.freeze()  # exempt imported modules: scanning them took 0.25 s per epoch
-        iterator = super()._get_iterator_for_epoch(*args, **kwargs)
-        return iterator if self.limit is None else iterator.take(self.limit)
+        return super()._get_iterator_for_epoch(*args, **kwargs)
+
+    def keep(self, batches: int) -> None:
+        """Keep this many batches of each process, evenly spaced: of all kinds and lengths of clip.
+
+        If fairseq itself left an iteration early, a thread of it would wait for ever, with the
+        batches that it has read ahead.
+        """
+        every, wanted = self.frozen_batches, batches * self.num_shards
+        if wanted < len(every):
+            chosen = np.linspace(0, len(every) - 1, wanted).round().astype(int)
+            self._frozen_batches = tuple(every[i] for i in chosen)
 
     def state_dict(self) -> dict:
-        """fairseq's state, plus the size of the data."""
-        return {**super().state_dict(), "data": data_size(self.dataset)}
+        """fairseq's state, plus the size of the data and the number of processes."""
+        own = {"data": data_size(self.dataset), "processes": self.num_shards}
+        return {**super().state_dict(), **own}
 
     @exit_on_input_error()
     def load_state_dict(self, state_dict: dict) -> None:
         """Restore fairseq's state; warn if the size of the data has changed.
+
+        With another number of processes, those batches of the epoch are continued with that none
+        of them has processed; up to one batch for each process is processed again.
 
         Raises:
             InputError: the epoch now has fewer batches than were already processed.
@@ -50,6 +59,9 @@ class DummyMarkingIterator(EpochBatchIterator):
         if (previous := state_dict.get("data", current)) != current:
             message = "this run resumes with different data: %s; previously %s"
             logger.warning(message, _describe(current), _describe(previous))
+        # Process i of n reads every n-th batch, and fairseq counts those of one process.
+        done = state_dict["iterations_in_epoch"] * state_dict.get("processes", self.num_shards)
+        state_dict = {**state_dict, "iterations_in_epoch": done // self.num_shards}
         try:
             super().load_state_dict(state_dict)
         except RuntimeError as error:

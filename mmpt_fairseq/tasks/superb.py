@@ -104,6 +104,7 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
     @classmethod
     def setup_task(cls, cfg: SuperbConfig, **kwargs) -> "SuperbTask":
         with exit_on_input_error():
+            _check_scoring(cfg)
             from_checkpoint = kwargs.get("from_checkpoint", False)
             check_start(cfg, from_checkpoint)
             if cfg.balance_classes and str(cfg.kind) not in UTTERANCE_KINDS:
@@ -221,6 +222,22 @@ class SuperbTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
 
     def max_positions(self) -> tuple[int, int]:
         return self.cfg.max_source_positions, 1
+
+
+def _check_scoring(cfg: SuperbConfig) -> None:
+    """Check how diarization is scored.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+    ranges = {
+        "der_threshold": (0 < cfg.der_threshold < 1, "between 0 and 1"),
+        "der_median": (cfg.der_median > 0 and cfg.der_median % 2, "an odd number of frames"),
+        "der_collar": (cfg.der_collar >= 0, "0 seconds or more"),
+    }
+    for name, (allowed, meaning) in ranges.items():
+        if not allowed:
+            raise InputError(f"task.{name}={getattr(cfg, name)} must be {meaning}")
 
 
 def _training_precision(common: dict) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -125,7 +126,8 @@ def test_upstreams_of_one_name_and_missing_files_are_refused(superb, tmp_path):
     assert pair == Compared("stage1", (str(first), str(second)))
 
     def check_all(*upstreams: str) -> None:
-        check([Compared.parse(name) for name in upstreams], superb, list(KINDS))
+        compared = [Compared.parse(name) for name in upstreams]
+        check(compared, superb, list(KINDS), Settings(seeds=(1, 2)))
 
     check_all(str(first), str(second), f"again={first}")
     with pytest.raises(InputError, match=r"two upstreams are called 'one'; name one: NAME=.*one"):
@@ -133,7 +135,37 @@ def test_upstreams_of_one_name_and_missing_files_are_refused(superb, tmp_path):
     with pytest.raises(InputError, match=r"there is no .*gone.pt"):
         check_all(f"a={first},{tmp_path / 'gone.pt'}")
     with pytest.raises(InputError, match=r"there is no .*train.tsv"):
-        check([Compared.parse("fbank")], tmp_path, ["ks"])
+        check([Compared.parse("fbank")], tmp_path, ["ks"], Settings())
+    with pytest.raises(InputError, match="a has 3 encoders, one per seed, but there are 2 seeds"):
+        check_all(f"a={first},{second},{first}")
+    with pytest.raises(InputError, match=r"'\.\.' is no name for an upstream"):
+        check_all(f"..={first}")
+
+
+def test_clips_too_long_for_stored_states_are_refused(superb, tmp_path):
+    shutil.copytree(superb / "ks", tmp_path / "ks")
+    path = tmp_path / "ks/test.tsv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    place = lines[0].split("\t").index("n_frames")
+    cells = lines[1].split("\t")
+    cells[place] = "6001"
+    path.write_text("\n".join([lines[0], "\t".join(cells), *lines[2:]]) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"has 6001 frames .*--no-cache"):
+        check([], tmp_path, ["ks"], Settings())
+    check([], tmp_path, ["ks"], Settings(cached=False))
+    with pytest.raises(InputError, match="has 6001 frames"):
+        store_states("fbank", tmp_path / "ks", tmp_path / "states")
+
+
+def test_unusable_options_are_refused(superb, tmp_path, capsys):
+    options = ["--data", str(superb), "--out", str(tmp_path)]
+    for wrong, message in [
+        (["--no-fbank"], "leaves nothing to compare"),
+        (["--checkpoints", "0"], "0 is not a number from 1 on"),
+    ]:
+        with pytest.raises(SystemExit):
+            main([*options, *wrong])
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -151,7 +183,7 @@ def test_manifests_of_another_task_are_refused_before_training(
 ):
     (tmp_path / task).symlink_to(superb / given)
     with pytest.raises(InputError, match=message):
-        check([], tmp_path, [task])
+        check([], tmp_path, [task], Settings())
 
 
 def test_encoders_of_one_upstream_are_assigned_to_seeds_in_turn(tmp_path):

@@ -1,3 +1,4 @@
+import math
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -249,6 +250,8 @@ def test_the_encoder_unfreezes_at_one_update_unless_it_is_always_frozen():
         ({"freeze_encoder_layers": 3}, "at most the encoder's 2 layers"),
         ({"freeze_encoder_updates": -1}, "0 or more"),
         ({"encoder_lr_scale": 0.0}, "not above 0"),
+        ({"encoder_lr_scale": math.nan}, "not above 0"),
+        ({"fresh_encoder_layers": -1}, "must be at least 0"),
         ({"encoder_lr_scale": 0.1, "freeze_encoder": True}, "no effect"),
     ],
 )

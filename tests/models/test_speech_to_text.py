@@ -82,6 +82,11 @@ def test_model_without_ctc_and_decoder_is_refused():
     [
         ({"decoder_attention_heads": 3}, r"not a multiple of model\.decoder_attention_heads=3"),
         ({"encoder_attention_heads": 3}, r"not a multiple of model\.encoder_attention_heads=3"),
+        ({"decoder_embed_dim": 0}, r"model\.decoder_embed_dim=0 is not a multiple"),
+        ({"encoder_layers": 0}, r"model\.encoder_layers=0 must be at least 1"),
+        ({"decoder_layers": -1}, r"model\.decoder_layers=-1 must be at least 0"),
+        ({"max_target_positions": -5}, r"model\.max_target_positions=-5 must be at least 1"),
+        ({"dropout": 1.5}, r"model\.dropout=1\.5 is not between 0 and 1"),
         ({"depthwise_conv_kernel_size": 30}, r"model\.depthwise_conv_kernel_size=30 must be odd"),
         (
             {"encoder_embed_dim": 12, "encoder_positions": "rotary"},

@@ -9,6 +9,7 @@ from fairseq.data import FairseqDataset
 from omegaconf import OmegaConf
 
 from manifests.errors import InputError
+from mmpt_fairseq.tasks import _iterator
 from mmpt_fairseq.tasks._iterator import DummyMarkingIterator
 from mmpt_fairseq.tasks._memory import peak_memory_gb
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
@@ -77,21 +78,47 @@ class Numbers(FairseqDataset):
         return samples
 
 
-@pytest.mark.parametrize("limit", [4, 200])
-def test_a_limited_iteration_leaves_no_waiting_thread(limit):
+@pytest.mark.parametrize(("limit", "kept"), [(4, [0, 33, 66, 99]), (200, list(range(100)))])
+def test_a_limited_iteration_leaves_no_waiting_thread(limit, kept):
     """Nor what that thread has read ahead."""
     before, dataset = threading.active_count(), Numbers()
     iterator = DummyMarkingIterator(
         dataset, dataset.collater, [[i] for i in range(100)], buffer_size=2
     )
-    iterator.limit = limit
+    iterator.keep(limit)
     for _ in range(2):
         batches = list(iterator.next_epoch_itr(shuffle=False))
-        assert batches == [[i] for i in range(min(limit, 100))]
+        assert batches == [[i] for i in kept]
     deadline = time.monotonic() + 10
     while threading.active_count() > before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def iterator_of(processes: int, rank: int) -> DummyMarkingIterator:
+    dataset = Numbers()
+    batches = [[i] for i in range(len(dataset))]
+    return DummyMarkingIterator(
+        dataset, dataset.collater, batches, num_shards=processes, shard_id=rank
+    )
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 3)])
+def test_an_epoch_is_continued_by_another_number_of_processes(before, after, monkeypatch):
+    """Each batch is seen, and as few as possible twice."""
+    monkeypatch.setattr(_iterator, "data_size", lambda _: [100, 1000])
+    seen, state = [], {}
+    for rank in range(before):
+        iterator = iterator_of(before, rank)
+        epoch = iterator.next_epoch_itr()
+        seen += [next(epoch)[0] for _ in range(7)]
+        state = iterator.state_dict()
+    for rank in range(after):
+        iterator = iterator_of(after, rank)
+        iterator.load_state_dict(state)
+        seen += [batch[0] for batch in iterator.next_epoch_itr() if batch]
+    assert set(seen) == set(range(100))
+    assert len(seen) - 100 == 7 * before % after
 
 
 def test_peak_memory_grows_with_allocations_and_is_kept_after_release():

@@ -243,3 +243,17 @@ def test_input_errors_give_one_sentence(superb, tmp_path):
         task.load_state_dict({"kind": "intent_classification", "inventory": []})
     with pytest.raises(SystemExit, match="are not the checkpoint's"):
         task.load_state_dict({"kind": KINDS["ks"], "inventory": [["no"]]})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "meaning"),
+    [
+        ("der_threshold", 50.0, "between 0 and 1"),
+        ("der_median", 2, "an odd number of frames"),
+        ("der_median", -3, "an odd number of frames"),
+        ("der_collar", -1.0, "0 seconds or more"),
+    ],
+)
+def test_scoring_out_of_range_is_refused(superb, option, value, meaning):
+    with pytest.raises(SystemExit, match=f"task.{option}={value} must be {meaning}"):
+        set_up(superb / "sd", "speaker_diarization", **{option: value})
