@@ -26,8 +26,10 @@ DECODINGS = ("attention", "joint", *CTC_GENERATORS)
 Decoding = ChoiceEnum(list(DECODINGS))
 IGNORED_BY_CTC = (
     *("lenpen", "unkpen", "temperature", "min_len", "no_repeat_ngram_size", "sampling"),
-    *("diverse_beam_groups", "diversity_rate", "constraints", "match_source_len", "unnormalized"),
+    *("diverse_beam_groups", "diversity_rate", "match_source_len", "unnormalized", "prefix_size"),
 )
+# Options of fairseq's that need text as the source, or another kind of generator.
+UNSUPPORTED = ("constraints", "print_alignment", "print_step", "replace_unk", "retain_iter_history")
 NO_DECODER = (
     "this model has no decoder (model.decoder_layers=0); use --decoding ctc, or ctc_beam, which "
     "supports a language model (task.decoding in training)"
@@ -46,6 +48,8 @@ def ctc_generator(
     # Greedy decoding keeps only the best path.
     ignored = (*IGNORED_BY_CTC, "nbest", "beam") if decoding == "ctc" else IGNORED_BY_CTC
     given = [n for n in ignored if getattr(args, n, fields[n].default) != fields[n].default]
+    if tags and "prefix_size" in given:
+        given.remove("prefix_size")  # set by the task
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         logger.warning("--decoding %s ignores %s", decoding, names)
@@ -95,6 +99,13 @@ def check_search(
             "the CTC head of this model was not trained (criterion.ctc_weight=0); use "
             "--decoding attention"
         )
+    for name in UNSUPPORTED:
+        if getattr(args, name, None) not in (None, False):
+            raise InputError(f"--{name.replace('_', '-')} is not supported; leave it out")
+    if getattr(args, "score_reference", False) and decoding != "attention":
+        raise InputError(f"--score-reference needs --decoding attention, not {decoding}")
+    if getattr(args, "sampling", False) and decoding == "joint":
+        raise InputError("--sampling needs --decoding attention, not joint")
     if getattr(args, "max_len_a", 0):
         raise InputError(
             "--max-len-a makes the length limit depend on the longest clip of the batch; "

@@ -170,7 +170,8 @@ def scaled_encoder_lr(optimizer: FairseqOptimizer, scale: float) -> Iterator[Non
     so the split, over the same optimizer states, only exists during a step.
 
     Raises:
-        InputError: the parameters were flattened into one, so that the encoder's are not separable.
+        InputError: the parameters were flattened into one, so that the encoder's are not
+            separable; or the optimizer derives its state from the rate.
     """
     if scale == 1.0:
         yield
@@ -197,3 +198,10 @@ def scaled_encoder_lr(optimizer: FairseqOptimizer, scale: float) -> Iterator[Non
         for group, part in zip(groups, parts[1::2], strict=True):
             # Some optimizers store the step count in the group.
             group.update({k: v for k, v in part.items() if k not in ("params", "lr")})
+    for encoder, part in zip(parts[::2], parts[1::2], strict=True):
+        for name, value in part.items():
+            if name != "lr" and isinstance(value, float) and value != encoder[name]:
+                raise InputError(
+                    f"model.encoder_lr_scale does not work with {type(inner).__name__}, whose "
+                    f"{name} depends on the rate; use another optimizer, such as adam"
+                )

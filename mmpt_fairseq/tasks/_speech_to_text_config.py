@@ -85,6 +85,7 @@ class SpeechToTextConfig(TaskConfig):
     eval_lenpen: float = II("generation.lenpen")
     eval_max_len_b: int = II("generation.max_len_b")
     results_path: Optional[str] = II("common_eval.results_path")
+    post_process: Optional[str] = II("common_eval.post_process")
     gen_subset: str = II("dataset.gen_subset")
     lm_path: Optional[str] = II("generation.lm_path")
 

@@ -310,6 +310,13 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         if self.cfg.decodes_with and decoding != "joint" and given:
             logger.warning("--decoding %s ignores --ctc-decoding-weight", decoding)
 
+    @exit_on_input_error()
+    def get_interactive_tokens_and_lengths(self, lines, encode_fn):
+        raise InputError(
+            "fairseq-interactive does not read audio as this task does; use mmpt-transcribe "
+            "CHECKPOINT FILE..."
+        )
+
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
         if self.data_cfg.prepend_tgt_lang_tag:
             args.prefix_size = 1  # every search starts with the row's language tag
@@ -318,6 +325,11 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
         is_tag = ManifestSpeechToTextDataset.is_lang_tag
         tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
         with exit_on_input_error():
+            if self.cfg.decodes_with and self.cfg.post_process:
+                raise InputError(
+                    f"--post-process {self.cfg.post_process} would remove the spaces of texts that "
+                    "are already put together; leave it out"
+                )
             check_search(decoding, models, self.ctc_text, self.ctc_learnt, args)
             self._warn_of_ignored_weight()
             if self.states is not None and self.cfg.decodes_with:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from fairseq.optim import FP16Optimizer
 from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
+from fairseq.optim.nag import FairseqNAG, FairseqNAGConfig
 from omegaconf import OmegaConf
 
 from manifests.errors import InputError
@@ -171,6 +172,18 @@ def test_step_counts_in_parameter_groups_are_kept():
     assert steps == [1, 1, 2, 2, 3, 3]
     assert optimizer.get_lr() == 0.01
     assert len(optimizer.param_groups[0]["params"]) == sum(1 for _ in model.parameters())
+
+
+def test_an_optimizer_whose_state_depends_on_the_rate_is_refused():
+    """Nesterov's momentum is scaled by the ratio of successive rates."""
+    model = speech_model(encoder_lr_scale=0.1)
+    cfg = FairseqNAGConfig(lr=[0.1])
+    optimizer = FairseqNAG(OmegaConf.structured(cfg), list(model.parameters()))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    message = "does not work with NAG, whose lr_old depends on the rate"
+    with pytest.raises(InputError, match=message), scaled_encoder_lr(optimizer, 0.1):
+        optimizer.step()
 
 
 def test_flattened_gradients_are_refused():

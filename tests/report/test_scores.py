@@ -168,3 +168,14 @@ def test_the_output_of_another_split_is_rejected(tmp_path):
     output.write_text("T-0\tthree\nD-0\t-1.0\tone too\n")
     with pytest.raises(InputError, match="another manifest"):
         score(tmp_path / "test.tsv", output, "wer")
+
+
+def test_a_reordered_manifest_is_rejected_although_a_row_is_in_its_place(tmp_path):
+    texts = ["one", "two", "three"]
+    rows = [{"id": t, "audio": "a.wav", "n_frames": 9, "tgt_text": t} for t in texts]
+    write_manifest(tmp_path / "test.tsv", rows)
+    output = tmp_path / "generate-test.txt"
+    written = enumerate(["one", "three", "two"])
+    output.write_text("".join(f"T-{i}\t{text}\nD-{i}\t0\t{text}\n" for i, text in written))
+    with pytest.raises(InputError, match="only 1 of 3 texts are those of its rows"):
+        score(tmp_path / "test.tsv", output, "wer")

@@ -74,6 +74,33 @@ def test_max_len_a_depends_on_the_batch_and_is_refused():
         joint_task().build_generator([speech_model()], Namespace(**SEARCH, max_len_a=0.1))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"score_reference": True}, "--score-reference needs --decoding attention, not joint"),
+        ({"sampling": True}, "--sampling needs --decoding attention, not joint"),
+        ({"print_alignment": "hard"}, "--print-alignment is not supported"),
+        ({"constraints": "ordered"}, "--constraints is not supported"),
+    ],
+)
+def test_search_options_without_effect_are_refused(options, message):
+    with pytest.raises(SystemExit, match=message):
+        joint_task().build_generator([speech_model()], Namespace(**{**SEARCH, **options}))
+
+
+def test_texts_are_not_put_together_twice():
+    """fairseq would remove the pieces, and the task then the spaces between words."""
+    task = joint_task()
+    task.cfg.decodes_with, task.cfg.post_process = "some.pt", "sentencepiece"
+    with pytest.raises(SystemExit, match="--post-process sentencepiece would remove the spaces"):
+        task.build_generator([speech_model()], Namespace(**SEARCH))
+
+
+def test_fairseq_interactive_is_refused_in_one_sentence():
+    with pytest.raises(SystemExit, match="use mmpt-transcribe"):
+        joint_task().get_interactive_tokens_and_lengths(["a.wav"], None)
+
+
 def test_decoding_warns_of_unknown_tokens_in_references(tmp_path, caplog):
     for name, text in [("known", "ab c"), ("new", "ab d")]:
         (tmp_path / name).mkdir()
