@@ -20,7 +20,9 @@ from manifests.errors import InputError
 from manifests.inspection import stamp_of
 
 FOLDER = ".journal"
-RESTART = "use --restart to inspect the whole corpus again"
+RESTART = (
+    "give another output folder, or --restart to inspect the corpus again and replace its manifests"
+)
 
 
 def journal_path(out: Path, rank: int, shards: int) -> Path:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -53,7 +54,12 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
 
 
 def directory_candidates(folder: Path, args: argparse.Namespace) -> Iterator[Candidate]:
-    """Utterances of one data directory."""
+    """Utterances of one data directory.
+
+    Raises:
+        InputError: a table is not sorted; possibly after the last utterance.
+    """
+    unknown = 0
     texts = Sorted(folder / "text") if (folder / "text").is_file() else None
     speakers = Sorted(folder / "utt2spk") if (folder / "utt2spk").is_file() else None
     languages = {"src_lang": args.source_lang, "tgt_lang": args.target_lang or args.source_lang}
@@ -63,6 +69,7 @@ def directory_candidates(folder: Path, args: argparse.Namespace) -> Iterator[Can
         if texts and text is None:
             fault = fault or (NO_TEXT, f"not in {folder / 'text'}")
         speaker = speakers.get(part.utterance) if speakers else None
+        unknown += bool(speakers) and speaker is None
         columns = {**languages, "speaker": speaker or ""}
         yield Candidate(
             id=part.utterance,
@@ -75,6 +82,11 @@ def directory_candidates(folder: Path, args: argparse.Namespace) -> Iterator[Can
             columns={name: value for name, value in columns.items() if value},
             fault=fault,
         )
+    for table in (texts, speakers):
+        if table:
+            table.check_rest()
+    if unknown:
+        print(f"{folder / 'utt2spk'} lacks {unknown} utterances: no speaker", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -178,6 +190,15 @@ class Sorted:
         while self._key is not None and _bytes(self._key) < _bytes(wanted):
             self._advance()
         return self._value if self._key == wanted else None
+
+    def check_rest(self) -> None:
+        """Check the order of what has not been read; a key that is too early hides others.
+
+        Raises:
+            InputError: the table is not sorted.
+        """
+        while self._key is not None:
+            self._advance()
 
 
 def _bytes(key: str) -> bytes:

@@ -4,14 +4,14 @@
 
 As left by github.com/cvdfoundation/kinetics-dataset (``k600_downloader.sh``,
 ``arrange_by_classes.py``) and DeepMind's archive of lists. Lists: ``annotations/{train,val,test}``
-or ``{train,val,test}`` (``validate`` for ``val``), ``.csv`` or ``.txt``, with the columns
+or ``{train,val,test}`` (or ``validate``, ``validation``), ``.csv`` or ``.txt``, with the columns
 youtube_id, time_start, time_end and, in some, label; or lines that name clips. Clips:
 ``<split>/<youtube_id>_<start>_<end>.mp4`` (six digits each), in class folders ``<split>/<label>/``,
 or in ``videos/<split>/<label>/``; labels have spaces or underscores. Some clips are no longer on
 YouTube and some have no audio: both are normal, named in ``skipped.tsv`` and counted; with
-``--keep-silent`` the latter are kept as video alone. Clips missing from a list are not used.
-Without a list, all clips in the folders are used. ``val`` serves as the validation split. No
-texts.
+``--keep-silent`` the latter are kept as video alone. Clips missing from a list are counted, not
+used. Without a list, all clips in the folders are used. ``val`` serves as the validation split.
+No texts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import re
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -29,8 +30,8 @@ from manifests.prepare import main
 from manifests.recipe import Recipe, add_keep_silent
 from manifests.text import read_lines
 
-SPLITS = {"train": ("train",), "val": ("val", "validate"), "test": ("test",)}
-SUFFIXES = (".mp4", ".mkv", ".webm")
+SPLITS = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
+SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 LISTS = ("annotations/{}.csv", "annotations/{}.txt", "{}.csv", "{}.txt", "kinetics600/{}.csv")
 LISTS += ("kinetics600_{}.csv", "kinetics_600_{}.csv")
 COLUMNS = {"youtube_id", "time_start", "time_end"}
@@ -42,16 +43,25 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     for split, names in SPLITS.items():
         lists = (args.corpus / form.format(name) for form in LISTS for name in names)
         listed = next((path for path in lists if path.is_file()), None)
-        folders = [args.corpus / split, args.corpus / "videos" / split]
+        folders = [
+            place / name for place in (args.corpus, args.corpus / "videos") for name in names
+        ]
+        # Where none exists, the split is missing, and its clips are looked for in the usual one.
+        folders = [folder for folder in folders if folder.is_dir()] or folders[:1]
         if listed is None:
             yield from (_candidate(path, split) for path in _all(folders))
             continue
-        places = Places(folders)
+        places, found = Places(folders), 0
         for name, label in read_list(listed):
             if _CLIP.fullmatch(name):
-                yield _candidate(places.find(name, label), split)
+                path = places.find(name, label)
+                found += path.is_file()
+                yield _candidate(path, split)
             else:
                 yield Candidate(name, split, audio="", fault=(BAD_ROW, "it names no clip"))
+        unlisted = sum(1 for _ in _all(folders)) - found
+        if unlisted > 0:
+            print(f"{unlisted} clips in {folders[0]} are not in {listed}: unused", file=sys.stderr)
 
 
 def _candidate(path: Path, split: str) -> Candidate:
@@ -65,12 +75,11 @@ def _candidate(path: Path, split: str) -> Candidate:
 
 
 def _all(folders: list[Path]) -> Iterator[Path]:
-    """Every clip of the first folder that exists."""
-    folder = next((folder for folder in folders if folder.is_dir()), None)
-    for path in sorted(folder.iterdir()) if folder else ():
+    """Every clip of the first folder, if it exists."""
+    for path in sorted(folders[0].iterdir()) if folders[0].is_dir() else ():
         if path.is_dir():
-            yield from (p for p in sorted(path.iterdir()) if p.suffix in SUFFIXES)
-        elif path.suffix in SUFFIXES:
+            yield from (p for p in sorted(path.iterdir()) if p.suffix.lower() in SUFFIXES)
+        elif path.suffix.lower() in SUFFIXES:
             yield path
 
 
@@ -111,7 +120,8 @@ class Places:
 
     def __init__(self, folders: list[Path]) -> None:
         forms = ("{label}", "{label_}", "")
-        self._places = [(f, form, s) for f in folders for form in forms for s in SUFFIXES]
+        suffixes = (*SUFFIXES, *map(str.upper, SUFFIXES))
+        self._places = [(f, form, s) for f in folders for form in forms for s in suffixes]
 
     def find(self, name: str, label: str) -> Path:
         """A clip's path; if the clip is missing, the path that it would have."""

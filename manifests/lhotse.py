@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -65,8 +66,11 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
 
 
 def split_name(path: Path) -> str:
-    """``train-clean-100`` of ``librispeech_cuts_train-clean-100.jsonl.gz``."""
-    stem = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    """``train-clean-100`` of ``librispeech_cuts_train-clean-100.jsonl.gz``.
+
+    Parts of a split, ``cuts_train.000000.jsonl.gz`` ..., belong together.
+    """
+    stem = re.sub(r"\.\d+$", "", path.name.removesuffix(".gz").removesuffix(".jsonl"))
     return stem.rpartition("cuts_")[2].removesuffix("_cuts") or stem
 
 
@@ -100,6 +104,9 @@ def cut_candidate(cut: dict, split: str, root: Path) -> Candidate:
     Raises:
         KeyError, TypeError, ValueError, AttributeError: it is not a valid cut.
     """
+    if "sources" in cut:
+        fault = (BAD_ROW, "a recording, not a cut; make cuts with lhotse cut simple")
+        return Candidate(str(cut["id"]), split, audio="", fault=fault)
     supervisions = sorted(cut.get("supervisions") or (), key=lambda s: s.get("start", 0))
     texts = _texts(cut)
     columns = {

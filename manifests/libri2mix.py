@@ -13,6 +13,7 @@ written as ``valid``. The column ``segments`` holds ``speaker:start-end``, in se
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,10 +51,12 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
             raise InputError(f"there is no {labels}; SUPERB's preparation writes it")
         recordings = labels.with_name("wav.scp")
         paths = dict(read_pairs(recordings)) if recordings.is_file() else {}
-        for name, turns in sorted(read_rttm(labels).items()):
-            path = Path(paths.get(name, f"{name}.wav"))
+        moved, labelled = 0, read_rttm(labels)
+        for name in sorted({*labelled, *paths}):
+            turns, path = labelled.get(name, []), Path(paths.get(name, f"{name}.wav"))
             if args.mixtures and not path.is_file():
                 path = args.mixtures.absolute() / official / "mix_both" / f"{name}.wav"
+            moved += not path.is_file()
             speakers = {speaker for speaker, _, _ in turns}
             fault = (
                 None if len(speakers) == 2 else (NOT_TWO_SPEAKERS, f"{len(speakers)} in its rttm")
@@ -64,6 +67,12 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
                 audio=str(path.absolute()),
                 columns={"segments": format_segments(turns)},
                 fault=fault,
+            )
+        if moved:
+            print(
+                f"{moved} mixtures of {split} are not where {recordings} says"
+                + (f" nor in {args.mixtures}" if args.mixtures else "; see --mixtures"),
+                file=sys.stderr,
             )
 
 

@@ -37,16 +37,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     """Every segment, in the order of the lists."""
-    language = target_language(args.corpus)
-    for split in SPLITS:
-        folder = args.corpus / "data" / split
-        if not folder.is_dir():
-            continue
-        seen: dict[str, int] = {}
-        english = _lines(folder / "txt" / f"{split}.en")
-        target = _lines(folder / "txt" / f"{split}.{language}")
-        segments = read_segments(folder / "txt" / f"{split}.yaml")
-        for segment, source, translation in _zip_strict(segments, english, target, folder):
+    language, data = target_language(args.corpus), args.corpus / "data"
+    lists = {
+        split: [data / split / "txt" / f"{split}.{kind}" for kind in ("yaml", "en", language)]
+        for split in SPLITS
+        if (data / split).is_dir()
+    }
+    for paths in lists.values():  # before hours of inspection
+        check_lists(paths)
+    for split, (listed, english, target) in lists.items():
+        folder, seen = data / split, {}
+        lines = zip(read_segments(listed), read_lines(english), read_lines(target), strict=True)
+        for segment, source, translation in lines:
             if "fault" in segment:
                 yield Candidate(segment["line"], split, audio="", fault=segment["fault"])
                 continue
@@ -79,8 +81,6 @@ def target_language(corpus: Path) -> str:
 
 def read_segments(path: Path) -> Iterator[dict]:
     """The segments of a YAML list; ``line`` and ``fault`` for a line that holds none."""
-    if not path.is_file():
-        raise InputError(f"there is no {path}, which lists the segments of its split")
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
@@ -93,21 +93,25 @@ def read_segments(path: Path) -> Iterator[dict]:
             yield {"line": f"{path.name}, line {number}", "fault": fault}
 
 
-def _lines(path: Path) -> Iterator[str]:
-    if not path.is_file():
-        raise InputError(f"there is no {path}; unpack the release completely")
-    return read_lines(path)
+def check_lists(paths: list[Path]) -> None:
+    """Check that a split's three lists exist and have a line for each segment.
 
-
-def _zip_strict(
-    segments: Iterator[dict], english: Iterator[str], target: Iterator[str], folder: Path
-) -> Iterator[tuple[dict, str, str]]:
-    try:
-        yield from zip(segments, english, target, strict=True)
-    except InputError:
-        raise
-    except ValueError:
-        raise InputError(f"the lists in {folder / 'txt'} differ in length") from None
+    Raises:
+        InputError: they do not.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"there is no {path}; unpack the release completely")
+    lengths = [sum(1 for line in read_lines(path) if line.strip()) for path in paths[:1]]
+    lengths += [sum(1 for _ in read_lines(path)) for path in paths[1:]]
+    if len(set(lengths)) > 1:
+        counts = ", ".join(
+            f"{path.name} {length}" for path, length in zip(paths, lengths, strict=True)
+        )
+        raise InputError(
+            f"the lists in {paths[0].parent} differ in length ({counts} lines); each has one line "
+            "per segment, as released"
+        )
 
 
 RECIPE = Recipe(

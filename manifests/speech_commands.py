@@ -37,6 +37,8 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     lists = {name: _list(args.corpus / f"{name}_list.txt") for name in ("validation", "testing")}
     if not test.is_dir():
         raise InputError(f"there is no {test}, SUPERB's test set; give its folder with --test-set")
+    if not {*WORDS, UNKNOWN, SILENCE} & {folder.name for folder in test.glob("*/")}:
+        raise InputError(f"{test} has no folder of a class; give the unpacked {TEST_SET}")
     for folder in sorted(args.corpus.glob("*/")):
         if folder.name == NOISE:
             yield from _silences(folder)

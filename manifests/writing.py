@@ -81,8 +81,10 @@ def _remove_earlier(out: Path, splits: list[str]) -> None:
     """Remove manifests that an earlier run wrote and this one does not, such as a valid.tsv."""
     summary = out / "summary.json"
     written = json.loads(summary.read_text(encoding="utf-8"))["splits"] if summary.is_file() else ()
-    for split in set(written) - set(splits):
-        (out / f"{split}.tsv").unlink(missing_ok=True)
+    for path in sorted(out / f"{split}.tsv" for split in set(written) - set(splits)):
+        if path.is_file():
+            path.unlink()
+            print(f"removed {path}, which an earlier run wrote", file=sys.stderr)
 
 
 def _write_skipped(path: Path, catalogue: Catalogue) -> None:

@@ -70,6 +70,31 @@ def test_kaldi(tmp_path):
     learn_to_write(tmp_path / "out")
 
 
+@pytest.mark.parametrize("table", ["text", "utt2spk"])
+def test_kaldi_tables_with_their_last_line_first_are_refused(tmp_path, table):
+    """Every later line would seem to be missing: all lookups end before the first one."""
+    data, names = tmp_path / "train", ["ann-1", "ben-1", "cem-1"]
+    text(data / "wav.scp", *(f"{n} {make_audio(tmp_path / f'{n}.wav', 0.5)}" for n in names))
+    lines = [f"{name} {name[:3]}" for name in names]
+    text(data / "text", *lines)
+    text(data / "utt2spk", *lines)
+    text(data / table, lines[-1], *lines[:-1])
+    with pytest.raises(InputError, match=f"{table} is not sorted at ann-1"):
+        run("kaldi", data, tmp_path / "out")
+    assert not (tmp_path / "out/train.tsv").exists()
+
+
+def test_kaldi_utterances_without_a_speaker_are_counted(tmp_path, capsys):
+    data = tmp_path / "train"
+    for name in ("ann-1", "ben-1"):
+        make_audio(tmp_path / f"{name}.wav", 0.5)
+    text(data / "wav.scp", f"ann-1 {tmp_path}/ann-1.wav", f"ben-1 {tmp_path}/ben-1.wav")
+    text(data / "utt2spk", "ben-1 ben")
+    run("kaldi", data, tmp_path / "out")
+    assert [row["speaker"] for row in rows(tmp_path / "out/train.tsv")] == ["", "ben"]
+    assert "utt2spk lacks 1 utterances" in capsys.readouterr().err
+
+
 AND = ["eve-1 z", "fay-1 z", "gus-1 z", "hal-1 z", "ida-1 z"]
 
 
@@ -132,6 +157,23 @@ def test_lhotse(tmp_path):
     with pytest.raises(InputError, match=r"jsonl.gz is truncated or damaged .*copy it again"):
         run("lhotse", folder, tmp_path / "cut off")
     learn_to_write(tmp_path / "out", "train-clean")
+
+
+def test_parts_of_a_split_in_lhotse_belong_together(tmp_path):
+    """Whereas a manifest of recordings holds no cuts."""
+    folder = tmp_path / "cuts"
+    folder.mkdir()
+    for part, name in enumerate("ab"):
+        path = make_audio(tmp_path / f"{name}.wav", 2.0)
+        one = cut(name, path)
+        (folder / f"cuts_train.{part:06d}.jsonl").write_text(json.dumps(one) + "\n")
+    recording = tmp_path / "recordings.jsonl"
+    recording.write_text(json.dumps(one["recording"]) + "\n")
+    run("lhotse", folder, tmp_path / "out")
+    assert [row["id"] for row in rows(tmp_path / "out/train.tsv")] == ["a", "b"]
+    with pytest.raises(InputError, match="not one clip"):
+        run("lhotse", recording, tmp_path / "none")
+    assert "make cuts with lhotse cut simple" in (tmp_path / "none/skipped.tsv").read_text()
 
 
 def test_huggingface(tmp_path):

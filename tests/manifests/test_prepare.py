@@ -82,7 +82,7 @@ def test_a_duplicate_of_an_unusable_clip_is_kept(wav, tmp_path):
         ("sentence", {"text": "the same four words"}),
     ],
 )
-def test_leaks_between_splits_are_refused_unless_allowed(wav, tmp_path, kind, shared):
+def test_leaks_between_splits_are_refused_unless_allowed(wav, tmp_path, kind, shared, capsys):
     clips = [Candidate(s, s, wav, **shared) for s in ("train", "train-other", "test-clean")]
     with pytest.raises(InputError, match=rf"share a {kind} \(1 in all\).*--allow-leaks {kind}"):
         run_candidates(clips, tmp_path)
@@ -92,6 +92,9 @@ def test_leaks_between_splits_are_refused_unless_allowed(wav, tmp_path, kind, sh
     assert run_candidates(clips, tmp_path, allowed=(kind,))["clips"] == 3
     # Training splits may share anything.
     run_candidates(clips[:2], tmp_path, "--restart")
+    removed = f"removed {tmp_path / 'out/test-clean.tsv'}, which an earlier run wrote"
+    assert removed in capsys.readouterr().err
+    assert not (tmp_path / "out/test-clean.tsv").exists()
 
 
 def test_sentences_that_differ_in_punctuation_are_the_same(wav, tmp_path):

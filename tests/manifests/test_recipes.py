@@ -127,7 +127,8 @@ def test_invalid_mustc_segments_are_left_out(mustc, tmp_path):
 def test_mustc_lists_of_different_lengths_are_refused(mustc, tmp_path):
     path = mustc / "data/train/txt/train.de"
     path.write_text(path.read_text() + "one more\n")
-    with pytest.raises(InputError, match="differ in length"):
+    lengths = r"differ in length \(train.yaml 4, train.en 4, train.de 5 lines\)"
+    with pytest.raises(InputError, match=lengths):
         run("mustc", mustc, tmp_path / "out")
     with pytest.raises(InputError, match="give a folder such as"):
         run("mustc", mustc.parent, tmp_path / "out2")
@@ -301,6 +302,23 @@ def test_kinetics600_lists_as_text(tmp_path, name, lines):
     missing, *damaged = skipped(tmp_path / "out").items()
     assert missing == ("eeeeeeeeeee_000003_000013", "missing file")
     assert [reason for _, reason in damaged] == ["unusable row"]
+
+
+def test_kinetics600_clips_under_other_names_are_used_or_counted(tmp_path, capsys):
+    corpus = tmp_path / "k600"
+    make_video(corpus / "train/chess/aaaaaaaaaaa_000001_000011.mp4", 0.5).rename(
+        corpus / "train/chess/aaaaaaaaaaa_000001_000011.MP4"
+    )
+    make_video(corpus / "validation/chess/bbbbbbbbbbb_000001_000011.mp4", 0.5)
+    run("kinetics600", corpus, tmp_path / "all")
+    assert len(rows(tmp_path / "all/train.tsv")) == len(rows(tmp_path / "all/val.tsv")) == 1
+    make_video(corpus / "train/chess/ccccccccccc_000001_000011.mp4", 0.5)
+    text(corpus / "train.csv", HEADER, "chess,aaaaaaaaaaa,1,11,train,0")
+    run("kinetics600", corpus, tmp_path / "listed")
+    [row] = rows(tmp_path / "listed/train.tsv")
+    assert row["id"] == "aaaaaaaaaaa_000001_000011"
+    assert "1 clips in" in (shown := capsys.readouterr().err)
+    assert "train.csv: unused" in shown
 
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc"

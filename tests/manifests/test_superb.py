@@ -19,6 +19,8 @@ def test_speech_commands(tmp_path):
         run("speech_commands", corpus, tmp_path / "out")
     for label in ("yes", "_unknown_", "_silence_"):
         make_audio(tmp_path / f"speech_commands_test_set_v0.01/{label}/ee_nohash_0.wav", 1.0)
+    with pytest.raises(InputError, match="has no folder of a class; give the unpacked speech_comm"):
+        run("speech_commands", corpus, tmp_path / "out", "--test-set", str(tmp_path))
     run("speech_commands", corpus, tmp_path / "out")
     found = {s: rows(tmp_path / f"out/{s}.tsv") for s in ("train", "valid", "test")}
     labels = {s: [r["tgt_text"] for r in table] for s, table in found.items()}
@@ -80,7 +82,7 @@ def test_librispeech_phones(tmp_path, capsys):
     learn_a_task_of_superb(tmp_path / "out", "phoneme_recognition")
 
 
-def test_libri2mix(tmp_path):
+def test_libri2mix(tmp_path, capsys):
     # As written by SUPERB's preparation, including ``dev2`` of its later version.
     splits = {"train": "train-100", "dev2": "dev", "test": "test"}
     for split, official in splits.items():
@@ -98,13 +100,23 @@ def test_libri2mix(tmp_path):
             f"SPEAKER\t{mixture}\t1\t-0.002\t0.05\t<NA>\t<NA>\tann{split}\t<NA>",
             f"SPEAKER lonely 1 0 1 <NA> <NA> ann{split} <NA> <NA>",
         )
-        text(labels / "wav.scp", f"{mixture} /moved/away/{mixture}.wav")
+        text(
+            labels / "wav.scp",
+            f"{mixture} /moved/away/{mixture}.wav",
+            f"unlabelled {path.with_name('lonely.wav')}",
+        )
     mixtures = ("--mixtures", str(tmp_path / "max"))
     run("libri2mix", tmp_path / "labels", tmp_path / "out", *mixtures)
     [row] = rows(tmp_path / "out/train.tsv")
     assert row["segments"] == "anntrain:0.00-0.05;anntrain:0.10-0.70;bentrain:0.50-1.50"
     assert row["audio"].endswith("max/train-100/mix_both/train-1_train-2.wav")
-    assert skipped(tmp_path / "out") == {"lonely": "not two speakers"}
+    left_out = {"lonely": "not two speakers", "unlabelled": "not two speakers"}
+    assert skipped(tmp_path / "out") == left_out
+    assert "--mixtures" not in capsys.readouterr().err
+    with pytest.raises(InputError, match="not one clip"):
+        run("libri2mix", tmp_path / "labels", tmp_path / "moved")
+    assert "2 mixtures of train are not where" in (shown := capsys.readouterr().err)
+    assert "; see --mixtures" in shown
     # A LibriSpeech speaker, by the beginning of an utterance id.
     for split, who in (("train", "84-1-2"), ("test", "84")):
         with (tmp_path / f"labels/{split}/rttm").open("a") as file:
