@@ -25,9 +25,11 @@ CURRICULUM = [
 # two trainings in parallel.
 PRETRAINING_FRAMES = 17_500
 GUIDED_TRANSLATION = ["+criterion.ctc_guide_updates=1000"]
-# The last layer is specific to the text of the translations, which hinders stage 3.
-FRESH_LAST_LAYER = ["+model.fresh_encoder_layers=1"]
 FROZEN = ["+model.freeze_encoder=true"]
+# A mid-trained encoder is frozen while the new CTC head and decoder learn; that would only delay
+# an encoder of a hundred updates of stage 1, whose last layer is reinitialised (EXPERIMENTS.md).
+FROZEN_AT_FIRST = 1 / 3  # of the updates
+FRESH_LAST_LAYER = ["+model.fresh_encoder_layers=1"]
 # Select the checkpoint by validation WER with the decoding that is used for the test split.
 CHECKPOINT_SELECTION = [
     "+task.eval_wer=true",
@@ -137,6 +139,15 @@ def ablations(language: str, sizes: Sizes) -> dict[str, Recogniser]:
     }
 
 
+def encoder_overrides(recogniser: Recogniser, updates: int) -> list[str]:
+    """How stage 3 of this many updates treats its initial encoder."""
+    if recogniser.frozen:
+        return FROZEN
+    if recogniser.midtraining:
+        return [f"+model.freeze_encoder_updates={round(FROZEN_AT_FIRST * updates)}"]
+    return FRESH_LAST_LAYER if recogniser.pretraining else []
+
+
 class Demo:
     """The steps in ``out``, where the folder of a training is ``seed{seed}/{name}``.
 
@@ -218,7 +229,7 @@ class Demo:
                 f"optimization.max_update={updates}",
                 path_override("model.init_encoder_from", self.checkpoint(seed, recogniser.start)),
                 *([f"optimization.lr=[{recogniser.lr}]"] if recogniser.lr else []),
-                *(FROZEN if recogniser.frozen else FRESH_LAST_LAYER if recogniser.start else []),
+                *encoder_overrides(recogniser, updates),
                 *self.finetuning_overrides(),
                 *self.overrides,
             ],

@@ -5,10 +5,10 @@ After ``make demo``, or after ``python -m examples.mboshi.run``:
     python -m examples.finetuning.compare [--demo runs/demo] [--out runs/finetuning] [--seeds 1]
     python -m examples.finetuning.compare --mboshi runs/mboshi --out runs/finetuning_mboshi
 
-Encoder frozen, frozen at first or free; decoder fresh or initialised from stage 2; decoding by
-attention, CTC or both; 10, 30 and 100 % of the transcripts with and without mid-training; the best
-checkpoint or the average of the best five. Finished steps are not repeated and interrupted ones
-resume. Prints tables in Markdown.
+Encoder random, or mid-trained and frozen, frozen at first or free; decoder fresh or initialised
+from stage 2; decoding by attention, CTC or both; 10, 30 and 100 % of the transcripts with and
+without mid-training; the best checkpoint or the average of the best five. Finished steps are not
+repeated and interrupted ones resume. Prints tables in Markdown.
 
 Initialising the decoder requires that both stages share a vocabulary, which they do not: stage 2 is
 therefore continued for some updates with the characters of both languages, and the systems with a
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from examples.demo.systems import CONFIG, FROZEN
+from examples.demo.systems import CONFIG, FROZEN, FROZEN_AT_FIRST
 from examples.finetuning import origin
 from examples.finetuning.origin import Origin
 from examples.finetuning.table import Tables
@@ -72,8 +72,9 @@ class System:
 
 
 VARIANTS = {
+    "scratch": System(None),
     "encoder frozen": System(frozen=1.0, averaged=True),
-    "encoder frozen at first": System(frozen=1 / 3, averaged=True),
+    "encoder frozen at first": System(frozen=FROZEN_AT_FIRST, averaged=True),
     "encoder free": System(averaged=True),
     "decoder fresh": System("continued"),
     "decoder carried over": System("continued", init_decoder=True),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from examples.demo.systems import FRESH_LAST_LAYER, TRANSLATION_FRAMES, Demo, Sizes
+from examples.demo.systems import FROZEN_AT_FIRST, TRANSLATION_FRAMES, Demo, Sizes
 from examples.mboshi import systems as mboshi_systems
 from examples.mboshi.s2t_conformer import warmup
 from manifests.errors import InputError
@@ -89,7 +89,7 @@ def demo(out: Path, language: str) -> Origin:
         midtraining=[f"dataset.max_tokens={TRANSLATION_FRAMES}", *finished.overrides],
         from_scratch=finetuning,
         from_encoder=finetuning,
-        curve_from_encoder=FRESH_LAST_LAYER,
+        curve_frozen=FROZEN_AT_FIRST,
     )
 
 
