@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from mmpt_fairseq.data.waveform import (
 BLOCK_SECONDS = 10
 READ_SECONDS = 1  # per read: a read that hits damage is lost completely
 FULL_SCALE = 32768  # of 16-bit integer samples
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,13 @@ def resampled_blocks(blocks: Iterable[tuple[Waveform, int]]) -> Iterator[Wavefor
     scipy's ``resample_poly`` filters with ``10 * max(up, down)`` taps on each side at the
     intermediate rate. Each block is resampled with that much context, which is then cut off; all
     cuts are at multiples of ``down`` samples, where an output sample coincides with an input one.
+
+    Raises:
+        UnreadableClip: as ``blocks`` does, after all samples before it.
     """
     held, left, up, down = np.zeros(0, np.float32), 0, 1, 1
-    for block, rate in blocks:
+    faults: list[UnreadableClip] = []
+    for block, rate in until_fault(blocks, faults):
         if rate == SAMPLE_RATE:
             yield block
             continue
@@ -177,3 +183,13 @@ def resampled_blocks(blocks: Iterable[tuple[Waveform, int]]) -> Iterator[Wavefor
         held = held[done - left :]
     if len(held) > left:
         yield resample(held, up, down)[left * up // down :]
+    if faults:
+        raise faults[0]
+
+
+def until_fault(blocks: Iterable[Item], faults: list[UnreadableClip]) -> Iterator[Item]:
+    """Yield ``blocks``; an UnreadableClip ends them and is appended to ``faults``."""
+    try:
+        yield from blocks
+    except UnreadableClip as fault:
+        faults.append(fault)

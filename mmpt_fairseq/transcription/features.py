@@ -13,8 +13,8 @@ from mmpt_fairseq.data.audio import (
     floored_filterbank,
     normalise,
 )
-from mmpt_fairseq.data.waveform import SAMPLE_RATE, Waveform, check_file
-from mmpt_fairseq.data.waveform_stream import Samples, Source, waveform_blocks
+from mmpt_fairseq.data.waveform import SAMPLE_RATE, check_file
+from mmpt_fairseq.data.waveform_stream import Samples, Source, until_fault, waveform_blocks
 from mmpt_fairseq.transcription.segments import AudioSegment, segments
 
 
@@ -56,19 +56,12 @@ def cut_recording(source: Source, longest: float) -> Iterator[AudioSegment]:
         UnreadableClip: part of it cannot be read (raised after the readable pieces).
     """
     faults: list[UnreadableClip] = []
-    readable = _readable(source, faults)
+    readable = until_fault(waveform_blocks(source, skip_damaged=True), faults)
     for segment in segments(readable, longest, shortest=longest / 4):
         if not faults or len(segment.waveform) >= FRAME_LENGTH:
             yield segment
     if faults:
         raise faults[0]
-
-
-def _readable(source: Source, faults: list[UnreadableClip]) -> Iterator[Waveform]:
-    try:
-        yield from waveform_blocks(source, skip_damaged=True)
-    except UnreadableClip as fault:
-        faults.append(fault)
 
 
 def audio_start(path: str) -> float:

@@ -76,6 +76,20 @@ def test_resampling_in_blocks_equals_resampling_at_once(rate, sizes):
     np.testing.assert_allclose(found, whole, atol=1e-6)
 
 
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
+def test_all_samples_before_damage_are_returned(tmp_path, rate):
+    path = write_audio(tmp_path / "a.flac", noise(6.0, rate=rate), rate)
+    whole = read_waveform(str(path))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 5])
+    blocks = []
+    with pytest.raises(UnreadableClip, match="lost sync"):
+        blocks.extend(waveform_blocks(str(path)))
+    # The read of one second that meets the damage is lost.
+    found = np.concatenate(blocks)
+    assert len(found) == 3 * 16_000
+    np.testing.assert_allclose(found[:-100], whole[: len(found) - 100], atol=1e-6)
+
+
 def test_unusable_files_raise_errors_with_the_reason(tmp_path):
     (tmp_path / "text.wav").write_text("this is no audio")
     (tmp_path / "empty.wav").write_bytes(b"")
