@@ -148,6 +148,9 @@ def _soundfile_blocks(path: str) -> Iterator[tuple[Waveform, int]]:
     import soundfile
 
     with soundfile_errors(path), soundfile.SoundFile(os.fsencode(path)) as file:
+        if file.seekable():
+            # As soundfile.read does; without it, an Ogg whose timestamps start late differs.
+            file.seek(0)
         size = READ_SECONDS * file.samplerate
         while len(block := file.read(size, dtype="float32", always_2d=True)):
             yield block.mean(axis=1), file.samplerate

@@ -1,5 +1,6 @@
 """Concatenated blocks equal the waveform read at once, for any format, rate and length."""
 
+import av
 import numpy as np
 import pytest
 
@@ -47,8 +48,6 @@ def test_blocks_of_video_audio_equal_the_whole(tmp_path, codec):
 
 def _write_mpg(path: str) -> None:
     """Write an MPEG program stream with MP2 audio at 44.1 kHz, the format of GRID."""
-    import av
-
     rate = 44_100
     with av.open(path, "w") as container:
         stream = container.add_stream("mp2", rate=rate, layout="stereo")
@@ -60,6 +59,20 @@ def _write_mpg(path: str) -> None:
         for packet in stream.encode(frame):
             container.mux(packet)
         container.mux(stream.encode(None))
+
+
+def test_blocks_of_an_ogg_that_starts_late_equal_the_whole(tmp_path):
+    """As cut from a stream; libsndfile decodes its first second differently after a seek."""
+    path, rate = str(tmp_path / "a.ogg"), 48_000
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libopus", rate=rate, layout="mono")
+        for i, part in enumerate(np.split(noise(3.0, rate=rate)[None], 150, axis=1)):
+            frame = av.AudioFrame.from_ndarray(part, "flt", "mono")
+            frame.sample_rate, frame.pts = rate, rate + i * part.shape[1]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    blocks = np.concatenate(list(waveform_blocks(path)))
+    np.testing.assert_allclose(blocks, read_waveform(path), atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 44_100, 48_000, 7_919])
