@@ -5,13 +5,17 @@ Shared by manifests and training: what manifests count must be what training dec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
+
+from manifests.headers import MP3_LENGTH
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, VideoFrame, VideoStream
     from av.container import InputContainer
+    from av.frame import Frame
+    from av.stream import Stream
 
 # FFmpeg's format names.
 MP4, MATROSKA, MPEG_TS = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts"
@@ -64,6 +68,28 @@ def find_audio_start(container: InputContainer, audio: AudioStream | None) -> fl
     if not audio:
         return 0.0
     return max(0.0, float((audio.start_time or 0) * audio.time_base) - beginning(container))
+
+
+def decoded_frames(
+    container: InputContainer, streams: list[Stream], damaged: list[int] | None = None
+) -> Iterator[Frame]:
+    """Decode streams to their frames, across the seams of concatenated mp3s.
+
+    Args:
+        damaged: receives the timestamps of undecodable packets, which otherwise end the decoding.
+    """
+    import av
+
+    for packet in container.demux(streams):
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError:
+            # FFmpeg's decoder refuses the tags and the length that an appended mp3 begins with.
+            if packet.stream.name.startswith("mp3") and MP3_LENGTH.search(bytes(packet)):
+                continue
+            if damaged is None:
+                raise
+            damaged.append(packet.pts)
 
 
 class AudioClock:

@@ -27,6 +27,7 @@ from manifests.container import (
     TOLERANCE,
     AudioClock,
     beginning,
+    decoded_frames,
     find_audio_start,
     open_container,
     video_stream,
@@ -234,7 +235,7 @@ def _by_decoding(container, audio, video) -> Recording:
             stream.thread_type = "NONE"  # the workers already run in parallel
     clock = AudioClock(audio.rate if audio else 0)  # the rate of its first frame
     zero = beginning(container)
-    for frame in container.decode([s for s in (audio, video) if s]):
+    for frame in decoded_frames(container, [s for s in (audio, video) if s]):
         if hasattr(frame, "samples"):
             clock.silence_before(frame)
             continue

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.common import SAMPLE_RATE
-from manifests.container import MATROSKA, MPEG_TS, TOLERANCE, AudioClock, open_container
+from manifests.container import (
+    MATROSKA,
+    MPEG_TS,
+    TOLERANCE,
+    AudioClock,
+    decoded_frames,
+    open_container,
+)
 from manifests.errors import UnreadableClip, reason_of
 from manifests.headers import is_soundfile
 
@@ -170,7 +177,7 @@ def container_blocks(
             stream = container.streams.audio[0]
             rate = stream.rate  # may change later in concatenated files
             if skip_damaged:
-                decoded, position = _decode_undamaged(container, stream, damaged), 0
+                decoded, position = decoded_frames(container, [stream], damaged), 0
             else:
                 decoded, position = _decode_from(container, stream, start)
             end = start + length if length >= 0 else sys.maxsize
@@ -187,17 +194,6 @@ def container_blocks(
         raise UnreadableClip(f"{name} cannot be read as audio: {reason_of(error)}") from None
     if damaged:
         raise UnreadableClip(f"{name} is damaged: {len(damaged)} audio packets cannot be decoded")
-
-
-def _decode_undamaged(container, stream, damaged: list[int]) -> Iterator:
-    """Yield decoded frames; append the timestamps of undecodable packets to ``damaged``."""
-    import av
-
-    for packet in container.demux(stream):
-        try:
-            yield from packet.decode()
-        except av.error.InvalidDataError:
-            damaged.append(packet.pts)
 
 
 def _fill_gaps(frames: Iterable, rate: int) -> Iterator[Waveform]:
@@ -236,19 +232,19 @@ def _decode_from(container, stream, start: int) -> tuple[Iterator, int]:
     early = start - round(PREROLL * stream.rate)
     counts_samples = stream.time_base * stream.rate == 1
     if early <= 0 or not (counts_samples or container.format.name in TIMESTAMPED):
-        return container.decode(stream), 0
+        return decoded_frames(container, [stream]), 0
     origin = stream.start_time or 0
     to_position = (
         (lambda pts: pts - origin) if counts_samples else _position_function(container, stream)
     )
     if to_position is not None:
         container.seek(origin + int(early / stream.rate / stream.time_base), stream=stream)
-        decoded = container.decode(stream)
+        decoded = decoded_frames(container, [stream])
         first = next(decoded, None)
         if first is not None and first.pts is not None and to_position(first.pts) <= early:
             return chain([first], decoded), to_position(first.pts)
     container.seek(origin, stream=stream)
-    return container.decode(stream), 0
+    return decoded_frames(container, [stream]), 0
 
 
 def _position_function(container, stream) -> Callable[[int], int] | None:

@@ -260,6 +260,25 @@ def test_concatenated_mp3s_are_read_to_the_end(tmp_path):
     assert np.array_equal(part, read[80_000:96_000])
 
 
+def test_seam_of_mp3s_that_ffmpeg_wrote_is_not_damage(tmp_path):
+    """FFmpeg cannot decode the tags and the length that the second part begins with."""
+    with av.open(str(tmp_path / "part.mp3"), "w") as container:
+        stream = container.add_stream("libmp3lame", rate=44_100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(noise(3.0, rate=44_100)[None], "fltp", "mono")
+        frame.sample_rate = 44_100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    path = tmp_path / "joined.mp3"
+    path.write_bytes((tmp_path / "part.mp3").read_bytes() * 2)
+    read = read_waveform(str(path))
+    assert len(read) == pytest.approx(6.0 * 16_000, abs=4000)
+    blocks = np.concatenate(list(waveform_blocks(str(path), skip_damaged=True)))
+    np.testing.assert_allclose(blocks, read, atol=1e-6)
+    found = inspect(str(path))
+    assert found.fault is None
+    assert found.samples / found.rate == pytest.approx(len(read) / 16_000, abs=0.1)
+
+
 def test_concatenated_mp3s_of_two_sample_rates(tmp_path):
     rates = (24_000, 16_000)
     parts = [write_audio(tmp_path / f"{r}.mp3", noise(3.0, rate=r), r).read_bytes() for r in rates]
