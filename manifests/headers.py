@@ -13,6 +13,9 @@ import struct
 from functools import lru_cache
 from stat import S_ISREG
 
+from manifests.errors import UnreadableClip
+
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz
 COMPRESSED_SUFFIXES = {".flac", ".ogg", ".oga", ".opus", ".mp3"}
 SOUNDFILE_SUFFIXES = {".wav", ".aif", ".aiff"} | COMPRESSED_SUFFIXES
 # A WAV's stated size if it was written to a pipe (FFmpeg, SoX) or is too large for the field is at
@@ -63,6 +66,18 @@ def _reads_all(path: str, changed: int) -> bool:
             return seconds * audio.time_base <= info.frames / info.samplerate + MP3_PADDING
     except (soundfile.LibsndfileError, RuntimeError, ValueError, OSError, av.error.FFmpegError):
         return True
+
+
+def check_rate(rate: int, name: str) -> None:
+    """Raise UnreadableClip for a sample rate that only a corrupt header states.
+
+    The filter that converts it to 16 kHz could take gigabytes.
+    """
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise UnreadableClip(
+            f"{name} cannot be read as audio: a sample rate of {rate} Hz is not between "
+            f"{LOWEST_RATE} and {HIGHEST_RATE}"
+        )
 
 
 def data_promised(path: str) -> float:

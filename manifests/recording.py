@@ -32,7 +32,7 @@ from manifests.container import (
     open_container,
     video_stream,
 )
-from manifests.headers import data_promised, is_chained, is_soundfile, mp3_states_length
+from manifests.headers import check_rate, data_promised, is_chained, is_soundfile, mp3_states_length
 
 BLOCK = 1 << 20
 
@@ -84,6 +84,7 @@ def _soundfile(path: str, decode: bool) -> Recording:
 
     try:
         with soundfile.SoundFile(path) as file:
+            check_rate(file.samplerate, path)
             # Only float samples can be infinite or NaN.
             is_float = file.subtype in ("FLOAT", "DOUBLE")
             # By the file's format, not by its name.
@@ -148,6 +149,8 @@ def _container(path: str, decode: bool, timed: bool) -> Recording:
             video = video_stream(container)
             if audio is None and video is None:
                 return Recording(fault=(NO_AUDIO, "neither audio nor video"))
+            if audio:
+                check_rate(audio.rate, path)
             found = None
             if container.format.name == MP4:
                 found = _from_index(container, audio, video, timed and not decode)

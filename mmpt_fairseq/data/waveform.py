@@ -21,7 +21,7 @@ from manifests.container import (
     open_container,
 )
 from manifests.errors import UnreadableClip, reason_of
-from manifests.headers import is_soundfile
+from manifests.headers import check_rate, is_soundfile
 
 # Decoders of compressed audio need some audio before the requested part.
 PREROLL = 0.5  # seconds
@@ -42,7 +42,7 @@ def read_waveform(source: str) -> Waveform:
 
     Raises:
         UnreadableClip: no such file, not audio, no audio track, no samples, samples that are not
-            finite, or a slice that reaches past the end of its recording.
+            finite, an implausible rate, or a slice that reaches past the end of its recording.
     """
     path, offset, length = split_slice(source)
     check_file(path)
@@ -128,6 +128,7 @@ def _decode(file: str | bytes, name: str, start: int, frames: int) -> tuple[Wave
                 start=start,
                 frames=frames,
             )
+        check_rate(rate, name)
         return data.mean(axis=1), rate
     decoded = list(container_blocks(file, name, start, frames))
     rate = decoded[0][1] if decoded else SAMPLE_RATE
@@ -176,6 +177,7 @@ def container_blocks(
                 raise UnreadableClip(f"{name} has no audio track")
             stream = container.streams.audio[0]
             rate = stream.rate  # may change later in concatenated files
+            check_rate(rate, name)
             if skip_damaged:
                 decoded, position = decoded_frames(container, [stream], damaged), 0
             else:

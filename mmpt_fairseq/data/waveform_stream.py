@@ -12,7 +12,7 @@ import numpy as np
 
 from manifests.container import open_container
 from manifests.errors import InputError, UnreadableClip, reason_of
-from manifests.headers import data_promised, is_soundfile
+from manifests.headers import check_rate, data_promised, is_soundfile
 from mmpt_fairseq.data.waveform import (
     SAMPLE_RATE,
     Waveform,
@@ -63,7 +63,7 @@ def as_source(audio: object, rate: int | None, name: str) -> Source:
         name: of an array, for messages.
 
     Raises:
-        InputError: the source is neither, or ``rate`` is missing.
+        InputError: the source is neither, or ``rate`` is missing or implausible.
     """
     if isinstance(audio, (str, Path)):
         return str(audio)
@@ -81,6 +81,7 @@ def as_source(audio: object, rate: int | None, name: str) -> Source:
         )
     if not isinstance(rate, numbers.Real) or not math.isfinite(rate) or rate < 1 or rate % 1:
         raise InputError(f"{name} need their rate in Hz, a whole number, as in rate=16000")
+    check_rate(int(rate), name)
     kind, size = waveform.dtype.kind, waveform.dtype.itemsize
     if kind != "f" and (kind, size) != ("i", 2):
         raise InputError(f"{name} are {waveform.dtype}; give floats in [-1, 1], or int16")
@@ -148,6 +149,7 @@ def _soundfile_blocks(path: str) -> Iterator[tuple[Waveform, int]]:
     import soundfile
 
     with soundfile_errors(path), soundfile.SoundFile(os.fsencode(path)) as file:
+        check_rate(file.samplerate, path)
         if file.seekable():
             # As soundfile.read does; without it, an Ogg whose timestamps start late differs.
             file.seek(0)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from manifests.errors import UnreadableClip
+from manifests.recording import inspect
 from mmpt_fairseq.data import waveform_stream
 from mmpt_fairseq.data.waveform import read_waveform
-from mmpt_fairseq.data.waveform_stream import duration, resampled_blocks, waveform_blocks
+from mmpt_fairseq.data.waveform_stream import as_source, duration, resampled_blocks, waveform_blocks
 from tests.helpers import noise, write_audio, write_video
 
 SECONDS = 2.3
@@ -101,6 +102,26 @@ def test_all_samples_before_damage_are_returned(tmp_path, rate):
     found = np.concatenate(blocks)
     assert len(found) == 3 * 16_000
     np.testing.assert_allclose(found[:-100], whole[: len(found) - 100], atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "au"])  # read by libsndfile and by FFmpeg
+def test_implausible_rates_are_refused(tmp_path, suffix):
+    """As in a corrupt header: converting them could take gigabytes."""
+    for rate in (1, 999, 768_001, 2**31 - 1):
+        path = str(write_audio(tmp_path / f"a.{suffix}", noise(0.1), rate))
+        reason = f"a sample rate of {rate} Hz is not between 1000 and 768000"
+        for read in (read_waveform, lambda path: list(waveform_blocks(path))):
+            with pytest.raises(UnreadableClip, match=rf"a\.{suffix} cannot .*: {reason}"):
+                read(path)
+        assert inspect(path).fault == ("unreadable", reason)
+        inspect.cache_clear()
+        with pytest.raises(UnreadableClip, match=f"samples cannot .*: {reason}"):
+            as_source(noise(0.1), rate, "samples")
+    for rate in (1000, 22_257, 768_000):
+        path = str(write_audio(tmp_path / f"a.{suffix}", noise(0.1), rate))
+        assert len(read_waveform(path)) == -(-1600 * 16_000 // rate)
+        assert (inspect(path).rate, inspect(path).samples) == (rate, 1600)
+        inspect.cache_clear()
 
 
 def test_unusable_files_raise_errors_with_the_reason(tmp_path):
