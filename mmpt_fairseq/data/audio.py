@@ -73,13 +73,19 @@ def floored_filterbank(waveform: Waveform, name: str) -> Features:
     """Log-mel energies ``(T, 80)`` of a waveform, floored at 16-bit rounding noise.
 
     Raises:
-        UnreadableClip: the waveform is shorter than one 25 ms window.
+        UnreadableClip: the waveform is shorter than one 25 ms window, or its samples are so large
+            that energies are not finite, as in corrupt float WAVs.
     """
     if len(waveform) < FRAME_LENGTH:
         raise UnreadableClip(
             f"{name} lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than one 25 ms frame"
         )
-    return np.maximum(filterbank(waveform), ROUNDING_NOISE)
+    energies = np.maximum(filterbank(waveform), ROUNDING_NOISE)
+    if not np.isfinite(energies).all():
+        raise UnreadableClip(
+            f"{name} holds samples as large as {np.abs(waveform).max():.0e}; full scale is 1"
+        )
+    return energies
 
 
 def filterbank(waveform: Waveform) -> Features:

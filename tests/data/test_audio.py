@@ -9,6 +9,7 @@ from manifests.errors import UnreadableClip
 from mmpt_fairseq.data.audio import (
     ROUNDING_NOISE,
     filterbank,
+    floored_filterbank,
     normalise,
     num_frames,
     read_filterbank,
@@ -226,6 +227,20 @@ def test_unusable_files_raise_errors_with_the_reason(tmp_path):
             read_filterbank(f"{tmp_path}/{name}")
         assert name.split(":")[0] in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e30])
+def test_samples_without_finite_energies_are_refused(tmp_path, scale):
+    """As in a corrupt float WAV, or of an array that was scaled by mistake."""
+    waveform = noise(1.0)
+    waveform[700] = scale
+    path = write_audio(tmp_path / "a.wav", waveform, subtype="FLOAT")
+    with pytest.raises(UnreadableClip, match=r"a\.wav holds samples as large as"):
+        read_filterbank(str(path))
+    with pytest.raises(UnreadableClip, match="the array holds samples as large as"):
+        floored_filterbank(noise(1.0) * np.float32(scale), "the array")
+    loud = floored_filterbank(noise(1.0) * np.float32(1e6), "the array")
+    assert np.isfinite(loud).all()
 
 
 def test_mp3_with_an_absurd_declared_length_is_refused(tmp_path):
