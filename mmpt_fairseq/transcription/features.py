@@ -3,19 +3,24 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from manifests.container import find_audio_start, open_container
 from manifests.errors import UnreadableClip
 from manifests.headers import is_soundfile
-from mmpt_fairseq.data.audio import (
-    FRAME_LENGTH,
-    ROUNDING_NOISE,
-    Features,
-    floored_filterbank,
-    normalise,
-)
+from mmpt_fairseq.data.audio import FRAME_LENGTH, Features, floored_filterbank, normalise
 from mmpt_fairseq.data.waveform import SAMPLE_RATE, check_file
-from mmpt_fairseq.data.waveform_stream import Samples, Source, until_fault, waveform_blocks
+from mmpt_fairseq.data.waveform_stream import (
+    FULL_SCALE,
+    Samples,
+    Source,
+    until_fault,
+    waveform_blocks,
+)
 from mmpt_fairseq.transcription.segments import AudioSegment, segments
+
+# Peak to peak. Energies do not tell: those of dither exceed their floor in some mel bins.
+SILENT_RANGE = 4 / FULL_SCALE
 
 
 @dataclass
@@ -25,7 +30,7 @@ class Piece:
     Attributes:
         start, end: seconds in the recording.
         features: ``(T, F)``, normalised over the piece as over a clip in training.
-        silent: nothing in it exceeds 16-bit rounding noise.
+        silent: it varies by no more than rounding and dither to 16 bits do, about any offset.
     """
 
     start: float
@@ -86,5 +91,5 @@ def to_piece(segment: AudioSegment, name: str, offset: float = 0.0) -> Piece:
         start=offset + segment.start / SAMPLE_RATE,
         end=offset + (segment.start + len(segment.waveform)) / SAMPLE_RATE,
         features=normalise(energies),
-        silent=bool((energies <= ROUNDING_NOISE).all()),
+        silent=bool(np.ptp(segment.waveform) <= SILENT_RANGE),
     )
