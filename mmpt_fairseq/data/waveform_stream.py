@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from manifests.container import open_container
+from manifests.container import MATROSKA, MP4, find_audio_start, open_container
 from manifests.errors import InputError, UnreadableClip, reason_of
 from manifests.headers import check_rate, data_promised, is_soundfile
 from mmpt_fairseq.data.waveform import (
@@ -27,6 +27,8 @@ from mmpt_fairseq.data.waveform import (
 BLOCK_SECONDS = 10
 READ_SECONDS = 1  # per read: a read that hits damage is lost completely
 FULL_SCALE = 32768  # of 16-bit integer samples
+# Of other formats, FFmpeg estimates the length by the bit rate, or finds it at the end of the file.
+STATE_LENGTH = {MP4, MATROSKA, "au"}
 Item = TypeVar("Item")
 
 
@@ -141,6 +143,33 @@ def duration(source: Source) -> float | None:
     try:
         with open_container(source) as container:
             return container.duration and container.duration / av.time_base
+    except (av.error.FFmpegError, OSError):
+        return None
+
+
+def stated_audio_end(path: str) -> float | None:
+    """End of a container's audio in seconds by its header; None if that does not tell.
+
+    Matroska states only the length of the whole file, whose picture may be longer than its audio:
+    that counts as the audio's if all streams end before it, as in a truncated file.
+    """
+    import av
+
+    try:
+        with open_container(path) as container:
+            audio = container.streams.audio[0]
+            if container.format.name not in STATE_LENGTH or not container.duration:
+                return None
+            stated = container.duration / av.time_base
+            if audio.duration:
+                length = float(audio.duration * audio.time_base)
+                return min(stated, find_audio_start(container, audio) + length)
+            ends = (
+                float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                for packet in container.demux()
+                if packet.pts is not None
+            )
+            return stated if max(ends, default=0.0) < stated - 1.0 else None
     except (av.error.FFmpegError, OSError):
         return None
 

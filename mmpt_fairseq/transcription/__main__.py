@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from manifests.errors import InputError, UnreadableClip, command_line
 from manifests.headers import is_soundfile
-from mmpt_fairseq.data.waveform_stream import duration
+from mmpt_fairseq.data.waveform_stream import duration, stated_audio_end
 from mmpt_fairseq.decoding.choice import DECODINGS
 from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.transcription.formats import (
@@ -142,18 +142,20 @@ def _write_transcript(
 
 
 def _warn_if_truncated(path: str, transcript: Transcript) -> None:
-    """Warn if a file has less audio than its header states, as a truncated download has.
-
-    Not for containers: their duration includes video, which may be longer than the audio.
-    """
-    stated = duration(path) if is_soundfile(path) else None
-    read = sum(segment.end - segment.start for segment in transcript.segments)
-    if stated and stated - read > max(1.0, 0.05 * stated):
+    """Warn if a file has less audio than its header states, as a truncated download has."""
+    stated, read = duration(path), transcript.duration
+    if _is_short(read, stated) and not is_soundfile(path):
+        stated = stated_audio_end(path)  # the duration includes video, which may be longer
+    if _is_short(read, stated):
         tqdm.write(
             f"mmpt-transcribe: {path} ends after {read:.1f} s, but its header states {stated:.1f} "
             "s; it may be truncated",
             file=sys.stderr,
         )
+
+
+def _is_short(read: float, stated: float | None) -> bool:
+    return stated is not None and stated - read > max(1.0, 0.05 * stated)
 
 
 def _print(text: str) -> None:

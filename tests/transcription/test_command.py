@@ -121,17 +121,21 @@ def test_file_name_that_is_not_utf_8_is_transcribed(checkpoint, folder, tmp_path
     assert capsys.readouterr().out == expected
 
 
-@pytest.mark.parametrize("kind", ["mp3", "wav", "aiff"])
+@pytest.mark.parametrize("kind", ["mp3", "wav", "aiff", "au", "mkv"])
 def test_truncated_file_is_reported(checkpoint, tmp_path, capsys, kind):
     whole, half = tmp_path / f"whole.{kind}", tmp_path / f"half.{kind}"
-    soundfile.write(whole, noise(8), RATE)
+    if kind == "mkv":
+        write_video(whole, 200, audio=noise(8))
+    else:
+        soundfile.write(whole, noise(8), RATE)
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    video = write_video(tmp_path / "video.mp4", 100, audio=noise(1))  # four seconds of video
+    video = tmp_path / f"video.{'mkv' if kind == 'mkv' else 'mp4'}"
+    write_video(video, 100, audio=noise(1))  # four seconds of video
     assert run(checkpoint, whole, half, video) == 0
     printed = capsys.readouterr()
     assert f"whole.{kind} ends" not in printed.err
-    assert "video.mp4 ends" not in printed.err
-    message = rf"half\.{kind} ends after [34]\.\d s, but its header states 8\.\d s"
+    assert f"{video.name} ends" not in printed.err
+    message = rf"half\.{kind} ends after [345]\.\d s, but its header states 8\.\d s"
     assert re.search(message, printed.err)
     assert len(printed.out.splitlines()) == 3
 
