@@ -34,6 +34,7 @@ from mmpt_fairseq.data.waveform import (
     split_slice,
     to_flac,
 )
+from mmpt_fairseq.data.waveform_stream import until_fault
 from mmpt_fairseq.extensions import task_class, why_no_reconstruction
 from mmpt_fairseq.report import configs
 from mmpt_fairseq.report.alignment import align
@@ -209,7 +210,7 @@ def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[Fil
     limit = model.task.cfg.max_source_positions / FRAMES_PER_SECOND
     pieces = cut_recording(str(path), min(DEFAULT_PIECE_SECONDS, limit))
     faults: list[UnreadableClip] = []
-    found = list(_before_damage(itertools.islice(pieces, MAX_PIECES + 1), faults))
+    found = list(until_fault(itertools.islice(pieces, MAX_PIECES + 1), faults))
     if faults and not found:
         raise faults[0]
     shown = found[:MAX_PIECES]
@@ -224,15 +225,6 @@ def aligned_file(model: SpeechModel, search: Search, path: Path) -> Iterator[Fil
         if segment is shown[-1] and faults:
             one.note = f"{one.note} {faults[0]}; this is what can be read.".strip()
         yield one
-
-
-def _before_damage(
-    segments: Iterator[AudioSegment], faults: list[UnreadableClip]
-) -> Iterator[AudioSegment]:
-    try:
-        yield from segments
-    except UnreadableClip as fault:
-        faults.append(fault)
 
 
 def aligned_piece(
