@@ -75,7 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--text-column", metavar="NAME", help="column of the target texts if several hold texts")
     add(
         "--min-confidence",
-        type=float,
+        type=_fraction,
         metavar="C",
         help="leave out rows of a table whose confidence, as given by mmpt-transcribe, is lower",
     )
@@ -107,6 +107,16 @@ def _encoding(name: str) -> str:
         return codecs.lookup(name).name
     except LookupError:
         raise argparse.ArgumentTypeError(f"there is no encoding {name!r}") from None
+
+
+def _fraction(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a number from 0 to 1")
+    return number
 
 
 def _positive_seconds(value: str) -> float:

@@ -245,8 +245,13 @@ def compare_settings(path: Path, stored: dict, settings: dict, remedy: str = RES
     Raises:
         InputError: it was not.
     """
-    both = ((k, stored.get(k) or None, settings.get(k) or None) for k in stored | settings)
+    both = ((k, _scalar(stored.get(k)), _scalar(settings.get(k))) for k in stored | settings)
     names = sorted(k for k, there, here in both if there != here)
     if names:
         differ = ", ".join(f"{k} {stored.get(k)} there, {settings.get(k)} here" for k in names)
         raise InputError(f"{path} was started with other settings ({differ}); {remedy}")
+
+
+def _scalar(value: object) -> object:
+    """A setting as earlier versions stored it: one value instead of a list of one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value or None

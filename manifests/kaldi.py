@@ -57,7 +57,7 @@ def directory_candidates(folder: Path, args: argparse.Namespace) -> Iterator[Can
     """Utterances of one data directory.
 
     Raises:
-        InputError: a table is not sorted; possibly after the last utterance.
+        InputError: a table is not sorted.
     """
     unknown = 0
     texts = Sorted(folder / "text") if (folder / "text").is_file() else None
@@ -82,9 +82,6 @@ def directory_candidates(folder: Path, args: argparse.Namespace) -> Iterator[Can
             columns={name: value for name, value in columns.items() if value},
             fault=fault,
         )
-    for table in (texts, speakers):
-        if table:
-            table.check_rest()
     if unknown:
         print(f"{folder / 'utt2spk'} lacks {unknown} utterances: no speaker", file=sys.stderr)
 
@@ -157,29 +154,31 @@ def read_pairs(path: Path) -> Iterator[tuple[str, str]]:
 
 
 class Sorted:
-    """Lookup in a sorted table by sorted keys: it is read in step and not kept in memory."""
+    """Lookup in a sorted table by sorted keys: it is read in step and not kept in memory.
+
+    Raises:
+        InputError: the table is not sorted; a key that is too early would hide all others.
+    """
 
     def __init__(self, path: Path) -> None:
+        before = b""
+        for key, _ in read_pairs(path):
+            if _bytes(key) < before:
+                raise InputError(f"{path} is not sorted at {key}; use LC_ALL=C sort")
+            before = _bytes(key)
         self._path, self._pairs = path, read_pairs(path)
-        self._wanted = self._key = self._value = ""
+        self._wanted = ""
         self._advance()
 
     def _advance(self) -> None:
-        """Go to the next line; after the last one the key is None.
-
-        Raises:
-            InputError: the table is not sorted.
-        """
-        before = self._key
+        """Go to the next line; after the last one the key is None."""
         self._key, self._value = next(self._pairs, (None, ""))
-        if self._key is not None and _bytes(self._key) < _bytes(before):
-            raise InputError(f"{self._path} is not sorted at {self._key}; use LC_ALL=C sort")
 
     def get(self, wanted: str) -> str | None:
         """The value of a key; None if the table lacks it.
 
         Raises:
-            InputError: the table or the keys asked for are not sorted.
+            InputError: the keys asked for are not sorted.
         """
         if _bytes(wanted) < _bytes(self._wanted):
             raise InputError(
@@ -190,15 +189,6 @@ class Sorted:
         while self._key is not None and _bytes(self._key) < _bytes(wanted):
             self._advance()
         return self._value if self._key == wanted else None
-
-    def check_rest(self) -> None:
-        """Check the order of what has not been read; a key that is too early hides others.
-
-        Raises:
-            InputError: the table is not sorted.
-        """
-        while self._key is not None:
-            self._advance()
 
 
 def _bytes(key: str) -> bytes:

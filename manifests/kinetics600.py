@@ -49,19 +49,20 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         # Where none exists, the split is missing, and its clips are looked for in the usual one.
         folders = [folder for folder in folders if folder.is_dir()] or folders[:1]
         if listed is None:
-            yield from (_candidate(path, split) for path in _all(folders))
+            yield from (_candidate(path, split) for path in _all(folders[:1]))
+            if len(folders) > 1:
+                print(f"{folders[0]} is read, not {folders[1]}", file=sys.stderr)
             continue
-        places, found = Places(folders), 0
+        places, used = Places(folders), set()
         for name, label in read_list(listed):
             if _CLIP.fullmatch(name):
-                path = places.find(name, label)
-                found += path.is_file()
-                yield _candidate(path, split)
+                used.add(name)
+                yield _candidate(places.find(name, label), split)
             else:
                 yield Candidate(name, split, audio="", fault=(BAD_ROW, "it names no clip"))
-        unlisted = sum(1 for _ in _all(folders)) - found
-        if unlisted > 0:
-            print(f"{unlisted} clips in {folders[0]} are not in {listed}: unused", file=sys.stderr)
+        unlisted = {path.stem for path in _all(folders)} - used
+        if unlisted:
+            print(f"{len(unlisted)} clips of {split} are not in {listed}: unused", file=sys.stderr)
 
 
 def _candidate(path: Path, split: str) -> Candidate:
@@ -75,8 +76,8 @@ def _candidate(path: Path, split: str) -> Candidate:
 
 
 def _all(folders: list[Path]) -> Iterator[Path]:
-    """Every clip of the first folder, if it exists."""
-    for path in sorted(folders[0].iterdir()) if folders[0].is_dir() else ():
+    """Every clip of the folders that exist."""
+    for path in (p for folder in folders if folder.is_dir() for p in sorted(folder.iterdir())):
         if path.is_dir():
             yield from (p for p in sorted(path.iterdir()) if p.suffix.lower() in SUFFIXES)
         elif path.suffix.lower() in SUFFIXES:

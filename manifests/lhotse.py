@@ -70,7 +70,7 @@ def split_name(path: Path) -> str:
 
     Parts of a split, ``cuts_train.000000.jsonl.gz`` ..., belong together.
     """
-    stem = re.sub(r"\.\d+$", "", path.name.removesuffix(".gz").removesuffix(".jsonl"))
+    stem = re.sub(r"\.\d{4,}$", "", path.name.removesuffix(".gz").removesuffix(".jsonl"))
     return stem.rpartition("cuts_")[2].removesuffix("_cuts") or stem
 
 

@@ -29,7 +29,7 @@ NAMES = {
     "seconds": ("duration", "seconds"),
     "confidence": ("confidence",),
 }
-TIMES = tuple(chain(NAMES["start"], NAMES["end"], NAMES["seconds"]))
+NUMBERS = tuple(chain(NAMES["start"], NAMES["end"], NAMES["seconds"], NAMES["confidence"]))
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 DELIMITER = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # first line of some spreadsheet exports
 EMPTY = ("file", "text")  # kept in a row even if the cell is empty
@@ -135,7 +135,8 @@ def _fault(row: dict, named: Row) -> str:
     if any(cell.strip() for cell in row.get(None, ())):
         return "it has more cells than the header; quote a text that contains the delimiter"
     for key, value in row.items():
-        if key and isinstance(value, (list, dict)) and key.lower() in chain(*NAMES.values()):
+        several = key and isinstance(value, (list, dict)) and key.lower() in chain(*NAMES.values())
+        if several and key.lower() not in NAMES["confidence"]:  # it may be one per word
             return f"its {key} holds several values"
     return ""
 
@@ -176,11 +177,14 @@ def _is_quoted(header: str, lines: Iterable[str]) -> bool:
 
 
 def _with_decimal_points(row: dict) -> dict:
-    """Replace decimal commas in times, as used in much of Europe, by points."""
+    """Replace decimal commas in numbers, as used in much of Europe, by points."""
     commas = {
         key: value.replace(",", ".")
         for key, value in row.items()
-        if key and value and key.strip().lower() in TIMES and DECIMAL_COMMA.fullmatch(value.strip())
+        if key
+        and value
+        and key.strip().lower() in NUMBERS
+        and DECIMAL_COMMA.fullmatch(value.strip())
     }
     return row | commas
 

@@ -26,7 +26,6 @@ from mmpt_fairseq.data.superb_labels import (
 from mmpt_fairseq.fingerprint import fingerprint
 
 CONFIG = Path("examples/superb/config")
-NAME = re.compile(r"\w[\w.+-]*")
 SPLITS = ("train", "valid", "test")
 KINDS = {
     "ks": "keyword_spotting",
@@ -207,7 +206,7 @@ def check(
     """
     names = [upstream.name for upstream in upstreams]
     for upstream in upstreams:
-        if not NAME.fullmatch(upstream.name):
+        if upstream.name in ("", ".", "..") or "/" in upstream.name:
             raise InputError(
                 f"{upstream.name!r} is no name for an upstream: its results are in a folder of "
                 "that name"

@@ -104,8 +104,9 @@ def check_search(
             raise InputError(f"--{name.replace('_', '-')} is not supported; leave it out")
     if getattr(args, "score_reference", False) and decoding != "attention":
         raise InputError(f"--score-reference needs --decoding attention, not {decoding}")
-    if getattr(args, "sampling", False) and decoding == "joint":
-        raise InputError("--sampling needs --decoding attention, not joint")
+    prefix_scored = decoding == "joint" or (decoding == "ctc_beam" and getattr(args, "lm_path", ""))
+    if getattr(args, "sampling", False) and prefix_scored:
+        raise InputError(f"--sampling needs --decoding attention, not {decoding}")
     if getattr(args, "max_len_a", 0):
         raise InputError(
             "--max-len-a makes the length limit depend on the longest clip of the batch; "

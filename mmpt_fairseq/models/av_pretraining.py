@@ -99,9 +99,8 @@ class AVPretrainingModel(BaseFairseqModel):
 
     @classmethod
     def build_model(cls, cfg: AVPretrainingModelConfig, task) -> "AVPretrainingModel":
-        check_at_least(1, cfg, "video_patch_size", "video_patch_frames", "video_layers")
-        check_at_least(1, cfg, "decoder_layers", "contrastive_dim")
-        check_at_least(0, cfg, "decoder_audio_kernel")
+        check_at_least(1, cfg, "video_patch_size", "video_patch_frames", "contrastive_dim")
+        check_at_least(0, cfg, "video_layers", "decoder_layers", "decoder_audio_kernel")
         try:
             patches = VideoPatches(
                 task.cfg.video_num_frames,

@@ -1,7 +1,7 @@
 """Options common to the configs of all tasks."""
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import List, Optional  # noqa: UP035 (what fairseq's argument parser understands)
 
 from fairseq.dataclass import FairseqDataclass
 from omegaconf import II
@@ -30,6 +30,7 @@ class TaskConfig(FairseqDataclass):
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
     ddp_backend: str = II("distributed_training.ddp_backend")
+    update_freq: List[int] = II("optimization.update_freq")  # noqa: RUF009, UP006
     disable_validation: bool = II("dataset.disable_validation")
     max_valid_steps: Optional[int] = II("dataset.max_valid_steps")
     best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")

@@ -50,17 +50,19 @@ class EveryRowMixin:
                     "the score would not cover the whole split; raise dataset.max_tokens above the "
                     "longest row"
                 )
-            if isinstance(steps := self.cfg.max_valid_steps, int) and not self.cfg.decodes_with:
-                iterator.keep(steps + 1)  # as fairseq counts them
-                kept = sum(map(len, iterator.frozen_batches))
-                if kept < len(dataset):
-                    logger.info(
-                        "validating on %d of %d rows (dataset.max_valid_steps=%d)",
-                        kept,
-                        len(dataset),
-                        steps,
-                    )
+            self._limit_validation(iterator)
+        elif not isinstance(self.cfg.update_freq, str):  # as where no training sets it
+            iterator.update_freq = list(self.cfg.update_freq)
         return iterator
+
+    def _limit_validation(self, iterator: DummyMarkingIterator) -> None:
+        """Apply ``dataset.max_valid_steps``; fairseq requests the same iterator again each time."""
+        steps = self.cfg.max_valid_steps
+        if isinstance(steps, int) and not self.cfg.decodes_with and iterator.limit is None:
+            iterator.limit = steps + 1  # as fairseq counts them
+            if iterator.limit < len(iterator):
+                message = "validating on %d of %d batches (dataset.max_valid_steps=%d)"
+                logger.info(message, iterator.limit, len(iterator), steps)
 
     @exit_on_input_error()
     def filter_indices_by_size(

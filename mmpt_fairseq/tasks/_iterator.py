@@ -2,6 +2,7 @@
 
 import gc
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from fairseq.data import FairseqDataset
@@ -19,7 +20,16 @@ class DummyMarkingIterator(EpochBatchIterator):
 
     fairseq keeps processes in step with unmarked copies of ``first_batch``; their clips must not
     serve as negatives.
+
+    Attributes:
+        limit: number of batches of each process, evenly spaced over all: of all kinds and lengths
+            of clip. If fairseq itself left an iteration early, a thread of it would wait for ever,
+            with the batches that it has read ahead.
+        update_freq: batches per update, for each epoch and from the last one on.
     """
+
+    limit: int | None = None
+    update_freq: Sequence[int] = (1,)
 
     def _get_iterator_for_epoch(self, *args, **kwargs):
         # The previous epoch's data loader is in a reference cycle. Workers forked before it is
@@ -29,16 +39,13 @@ class DummyMarkingIterator(EpochBatchIterator):
             gc.freeze()  # exempt imported modules: scanning them took 0.25 s per epoch
         return super()._get_iterator_for_epoch(*args, **kwargs)
 
-    def keep(self, batches: int) -> None:
-        """Keep this many batches of each process, evenly spaced: of all kinds and lengths of clip.
-
-        If fairseq itself left an iteration early, a thread of it would wait for ever, with the
-        batches that it has read ahead.
-        """
-        every, wanted = self.frozen_batches, batches * self.num_shards
-        if wanted < len(every):
-            chosen = np.linspace(0, len(every) - 1, wanted).round().astype(int)
-            self._frozen_batches = tuple(every[i] for i in chosen)
+    def ordered_batches(self, *args) -> list:
+        batches = super().ordered_batches(*args)
+        if self.limit is None or self.limit >= len(batches):
+            return batches
+        return [
+            batches[i] for i in np.linspace(0, len(batches) - 1, self.limit).round().astype(int)
+        ]
 
     def state_dict(self) -> dict:
         """fairseq's state, plus the size of the data and the number of processes."""
@@ -49,8 +56,8 @@ class DummyMarkingIterator(EpochBatchIterator):
     def load_state_dict(self, state_dict: dict) -> None:
         """Restore fairseq's state; warn if the size of the data has changed.
 
-        With another number of processes, those batches of the epoch are continued with that none
-        of them has processed; up to one batch for each process is processed again.
+        With another number of processes, the epoch is continued with the batches that none of them
+        has processed; up to the batches of one update are processed again.
 
         Raises:
             InputError: the epoch now has fewer batches than were already processed.
@@ -59,9 +66,12 @@ class DummyMarkingIterator(EpochBatchIterator):
         if (previous := state_dict.get("data", current)) != current:
             message = "this run resumes with different data: %s; previously %s"
             logger.warning(message, _describe(current), _describe(previous))
-        # Process i of n reads every n-th batch, and fairseq counts those of one process.
+        # Process i of n reads every n-th batch, and fairseq counts those of one process. It starts
+        # at whole updates only.
         done = state_dict["iterations_in_epoch"] * state_dict.get("processes", self.num_shards)
-        state_dict = {**state_dict, "iterations_in_epoch": done // self.num_shards}
+        each = self.update_freq[min(state_dict["epoch"], len(self.update_freq)) - 1]
+        position = done // self.num_shards // each * each
+        state_dict = {**state_dict, "iterations_in_epoch": position}
         try:
             super().load_state_dict(state_dict)
         except RuntimeError as error:

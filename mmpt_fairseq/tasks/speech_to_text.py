@@ -320,7 +320,6 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
     def build_generator(self, models, args, seq_gen_cls=None, extra_gen_cls_kwargs=None):
         if self.data_cfg.prepend_tgt_lang_tag:
             args.prefix_size = 1  # every search starts with the row's language tag
-        write_record(self.cfg, args)
         decoding = str(self.cfg.decoding)
         is_tag = ManifestSpeechToTextDataset.is_lang_tag
         tags = {i for symbol, i in self.tgt_dict.indices.items() if is_tag(symbol)}
@@ -331,6 +330,7 @@ class ManifestSpeechToTextTask(LargestBatchFirstMixin, RowsWithTextMixin, Speech
                     "are already put together; leave it out"
                 )
             check_search(decoding, models, self.ctc_text, self.ctc_learnt, args)
+            write_record(self.cfg, args)
             self._warn_of_ignored_weight()
             if self.states is not None and self.cfg.decodes_with:
                 self._check_states(models)

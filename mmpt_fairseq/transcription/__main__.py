@@ -161,9 +161,9 @@ def _is_short(read: float, stated: float | None) -> bool:
 def _print(text: str) -> None:
     """Write to stdout and flush, without disturbing the progress bar."""
     try:
-        if sys.stdout.isatty():
+        if sys.stderr.isatty():
             tqdm.write(text, end="")
-        else:  # the bar, which is drawn elsewhere, need not be redrawn for every file
+        else:  # in a log file the bar would be repeated for every file
             sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:

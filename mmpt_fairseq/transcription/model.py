@@ -60,6 +60,8 @@ def load(checkpoint: AnyPath, device: str | None = None) -> "SpeechModel":
                 [str(checkpoint)], state=state
             )
     except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
         reason = " ".join(str(error).split())
         raise InputError(
             f"the weights in {checkpoint} do not fit the model that its config describes ({reason})"

@@ -15,7 +15,7 @@ from manifests import folder
 from manifests.candidate import Candidate, Limits
 from manifests.catalogue import Catalogue
 from manifests.errors import InputError
-from manifests.journal import Journal, journal_path
+from manifests.journal import Journal, compare_settings, journal_path
 from manifests.prepare import inspect_clips, prepare
 from manifests.recipe import Recipe, parse
 from tests.manifests.corpora import candidates, make_audio, rows, run, run_candidates, text
@@ -212,3 +212,10 @@ def test_one_machine_can_restart_after_several(corpus, tmp_path):
     shard(corpus, tmp_path / "out", 0)
     assert run("folder", corpus, tmp_path / "out", "--restart")["clips"] == 38
     assert [p.name for p in (tmp_path / "out/.journal").iterdir()] == ["0-of-1.jsonl"]
+
+
+def test_a_setting_is_the_same_as_a_list_of_one(tmp_path):
+    """As earlier versions stored ``--csv``, which could be given once."""
+    compare_settings(tmp_path, {"csv": "a.csv"}, {"csv": ["a.csv"], "min_confidence": None})
+    with pytest.raises(InputError, match="started with other settings"):
+        compare_settings(tmp_path, {"csv": "a.csv"}, {"csv": ["a.csv", "b.csv"]})

@@ -214,6 +214,21 @@ def test_voxceleb2(tmp_path):
     learn_to_reconstruct(tmp_path / "out", "dev")
 
 
+def test_voxceleb2_audio_under_other_suffixes(tmp_path):
+    for number, suffix in enumerate((".m4a", ".M4A", ".wav")):
+        name = f"id00001/video{number}/00001"
+        video = make_video(tmp_path / f"vox2/dev/mp4/{name}.mp4", 0.5, silent=True)
+        audio = tmp_path / f"vox2/dev/aac/{name}{suffix}"
+        if suffix == ".wav":
+            make_audio(audio, 0.5)
+        else:
+            m4a(audio.with_suffix(".m4a"), 0.5).rename(audio)
+    video.rename(video.with_suffix(".MP4"))
+    run("voxceleb2", tmp_path / "vox2", tmp_path / "out", "--valid-every", "0")
+    found = [row["audio"].rpartition(".")[2] for row in rows(tmp_path / "out/dev.tsv")]
+    assert found == ["m4a", "M4A", "wav"]
+
+
 def test_voxceleb2_shares_no_video_between_dev_and_valid(tmp_path):
     dev = tmp_path / "vox2/dev/mp4"
     names = [f"id{i:05d}" for i in range(40)]
@@ -317,8 +332,11 @@ def test_kinetics600_clips_under_other_names_are_used_or_counted(tmp_path, capsy
     run("kinetics600", corpus, tmp_path / "listed")
     [row] = rows(tmp_path / "listed/train.tsv")
     assert row["id"] == "aaaaaaaaaaa_000001_000011"
-    assert "1 clips in" in (shown := capsys.readouterr().err)
-    assert "train.csv: unused" in shown
+    make_video(corpus / "videos/train/ddddddddddd_000001_000011.mp4", 0.5)
+    run("kinetics600", corpus, tmp_path / "again")
+    shown = capsys.readouterr().err
+    assert f"1 clips of train are not in {corpus / 'train.csv'}: unused" in shown
+    assert f"2 clips of train are not in {corpus / 'train.csv'}: unused" in shown
 
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc"

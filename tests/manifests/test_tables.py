@@ -71,6 +71,25 @@ def test_each_of_several_tables_is_a_split(tmp_path):
         main(RECIPE, [str(tmp_path), str(out), *options, "--csv", str(tmp_path / "none.tsv")])
 
 
+def test_confidences_of_words_and_with_decimal_commas(tmp_path):
+    for name in "ab":
+        make_audio(tmp_path / f"corpus/{name}.wav", 1.0)
+    row = {"file": "a.wav", "text": "one two", "confidence": [0.9, 0.2]}
+    (tmp_path / "t.jsonl").write_text(json.dumps(row) + "\n")
+    text(tmp_path / "t.csv", "file;text;confidence", "b.wav;three;0,95")
+    options = ["--csv", str(tmp_path / "t.jsonl"), "--csv", str(tmp_path / "t.csv")]
+    options += ["--valid-every", "0", "--min-confidence", "0.9"]
+    run("folder", tmp_path / "corpus", tmp_path / "out", *options)
+    assert [row["id"] for row in rows(tmp_path / "out/train.tsv")] == ["a", "b"]
+
+
+@pytest.mark.parametrize("value", ["nan", "90", "-0.1", "high"])
+def test_a_lowest_confidence_that_is_none_is_refused(tmp_path, value, capsys):
+    with pytest.raises(SystemExit):
+        main(RECIPE, [str(tmp_path), str(tmp_path / "out"), f"--min-confidence={value}"])
+    assert f"{value} is not a number from 0 to 1" in capsys.readouterr().err
+
+
 def test_rows_of_low_confidence_are_left_out_and_counted(tmp_path, capsys):
     for name in "abc":
         make_audio(tmp_path / f"corpus/{name}.wav", 1.0)

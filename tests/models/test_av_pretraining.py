@@ -222,7 +222,7 @@ def test_reconstruction_error_falls_in_training(options):
         ({"decoder_audio_kernel": 4}, "decoder_audio_kernel=4 must be odd"),
         ({"decoder_audio_kernel": -3}, "decoder_audio_kernel=-3 must be at least 0"),
         ({"video_patch_size": 0}, "video_patch_size=0 must be at least 1"),
-        ({"decoder_layers": 0}, "decoder_layers=0 must be at least 1"),
+        ({"decoder_layers": -1}, "decoder_layers=-1 must be at least 0"),
         ({"encoder_embed_dim": 0}, "encoder_embed_dim=0 is not a multiple"),
         (
             {"normalise_slices": True, "contrast_masked": True},

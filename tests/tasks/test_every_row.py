@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fairseq.data import FairseqDataset
+from fairseq.data.iterators import GroupedIterator
 from omegaconf import OmegaConf
 
 from manifests.errors import InputError
@@ -85,8 +86,8 @@ def test_a_limited_iteration_leaves_no_waiting_thread(limit, kept):
     iterator = DummyMarkingIterator(
         dataset, dataset.collater, [[i] for i in range(100)], buffer_size=2
     )
-    iterator.keep(limit)
-    for _ in range(2):
+    iterator.limit = limit
+    for _ in range(3):
         batches = list(iterator.next_epoch_itr(shuffle=False))
         assert batches == [[i] for i in kept]
     deadline = time.monotonic() + 10
@@ -103,22 +104,29 @@ def iterator_of(processes: int, rank: int) -> DummyMarkingIterator:
     )
 
 
+@pytest.mark.parametrize("update_freq", [1, 2])
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 3)])
-def test_an_epoch_is_continued_by_another_number_of_processes(before, after, monkeypatch):
-    """Each batch is seen, and as few as possible twice."""
+def test_an_epoch_is_continued_by_another_number_of_processes(
+    before, after, update_freq, monkeypatch
+):
+    """Each batch is seen, few of them twice, and the epoch ends."""
     monkeypatch.setattr(_iterator, "data_size", lambda _: [100, 1000])
     seen, state = [], {}
     for rank in range(before):
         iterator = iterator_of(before, rank)
-        epoch = iterator.next_epoch_itr()
-        seen += [next(epoch)[0] for _ in range(7)]
+        updates = GroupedIterator(iterator.next_epoch_itr(), update_freq)
+        seen += [batch[0] for _ in range(7) for batch in next(updates)]
         state = iterator.state_dict()
     for rank in range(after):
         iterator = iterator_of(after, rank)
+        iterator.update_freq = [5, update_freq][-1:]
         iterator.load_state_dict(state)
-        seen += [batch[0] for batch in iterator.next_epoch_itr() if batch]
+        updates = GroupedIterator(iterator.next_epoch_itr(), update_freq)
+        seen += [batch[0] for update in updates for batch in update if batch]
+        assert iterator.end_of_epoch()
+        assert iterator.next_epoch_idx == 2
     assert set(seen) == set(range(100))
-    assert len(seen) - 100 == 7 * before % after
+    assert len(seen) - 100 == 7 * update_freq * before % (update_freq * after)
 
 
 def test_peak_memory_grows_with_allocations_and_is_kept_after_release():

@@ -257,3 +257,23 @@ def test_input_errors_give_one_sentence(superb, tmp_path):
 def test_scoring_out_of_range_is_refused(superb, option, value, meaning):
     with pytest.raises(SystemExit, match=f"task.{option}={value} must be {meaning}"):
         set_up(superb / "sd", "speaker_diarization", **{option: value})
+
+
+@pytest.mark.parametrize("rebuild_batches", [True, False])
+def test_validation_stays_limited(superb, rebuild_batches, caplog):
+    """fairseq requests its cached iterator again for each validation."""
+    caplog.set_level("INFO")
+    options = {"max_valid_steps": 1, "rebuild_batches": rebuild_batches}
+    task = set_up(superb / "ks", "keyword_spotting", **options)
+    task.build_model(model_config())
+    task.load_dataset("valid")
+    rows = len(task.dataset("valid"))
+    assert rows > 2
+    for _ in range(3):
+        iterator = task.get_batch_iterator(
+            task.dataset("valid"), max_sentences=1, disable_iterator_cache=False
+        )
+        batches = list(iterator.next_epoch_itr(shuffle=False))
+        ids = [int(batch["id"]) for batch in batches]
+        assert len(ids) == len(set(ids)) == 2
+    assert caplog.text.count(f"validating on 2 of {rows} batches") == 1
