@@ -170,7 +170,8 @@ def av_batch() -> dict[str, torch.Tensor]:
 
 def speech_task(symbols: tuple[str, ...] = ("a", "b", "c")) -> ManifestSpeechToTextTask:
     """The task of stages 2 and 3 with a vocabulary and no data."""
-    task = ManifestSpeechToTextTask(SpeechToTextConfig(data="nowhere", post_process=None))
+    unset = {"post_process": None, "checkpoint_suffix": ""}
+    task = ManifestSpeechToTextTask(SpeechToTextConfig(data="nowhere", **unset))
     task.tgt_dict = words(*symbols)
     return task
 

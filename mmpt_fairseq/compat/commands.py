@@ -1,6 +1,7 @@
 """Patches for fairseq's commands, applied once a command has been imported."""
 
 import contextlib
+import importlib.util
 import logging
 import math
 import os
@@ -126,9 +127,23 @@ def _prepare_each_training(train: types.ModuleType) -> None:
         while writers:
             writers.popitem()[1].close()
         check_names(cfg)
+        _check_machine(cfg)
         add_defaults(cfg)
 
     train.add_defaults = prepare
+
+
+def _check_machine(cfg) -> None:
+    """End a training that lacks something here, where fairseq fails later or not at all."""
+    common = cfg.common
+    if (common.fp16 or common.memory_efficient_fp16) and not torch.cuda.is_available():
+        exit_with_message("common.fp16=true needs a GPU; on a CPU set common.bf16=true")
+    asynchronous = cfg.checkpoint.write_checkpoints_asynchronously
+    if asynchronous and importlib.util.find_spec("iopath") is None:
+        exit_with_message(
+            "checkpoint.write_checkpoints_asynchronously=true needs the package iopath; install "
+            "it, or leave the option out"
+        )
 
 
 def _patch_validation_scores(train: types.ModuleType) -> None:
@@ -268,6 +283,11 @@ def _stop_when_finished(train: types.ModuleType) -> None:
         if 0 < max_update <= done:
             message = "done: %d of %d updates; raise optimization.max_update to continue"
             logger.info(message, done, max_update)
+            return [None], True
+        spent, limit = trainer.cumulative_training_time() / 3600, cfg.optimization.stop_time_hours
+        if 0 < limit <= spent:
+            message = "done: %.2f of %.2f hours; raise optimization.stop_time_hours to continue"
+            logger.info(message, spent, limit)
             return [None], True
         not_improved, patience = early_stopping.get("num_runs", 0), cfg.checkpoint.patience
         if 0 < patience <= not_improved:

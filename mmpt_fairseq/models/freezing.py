@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fairseq.optim import FairseqOptimizer
 from torch import nn
+from torch.optim import Optimizer
 
 from manifests.errors import InputError
 from mmpt_fairseq.models.encoder_config import check_at_least
@@ -126,6 +127,13 @@ def mark_encoder(encoder: nn.Module) -> None:
         parameter.param_group = ENCODER_GROUP
 
 
+def torch_optimizers(optimizer: FairseqOptimizer) -> list[Optimizer]:
+    """The optimizers of torch's in one of fairseq's: several in ``composite``."""
+    inner = optimizer.optimizer
+    parts = getattr(inner, "optimizers", None)
+    return [inner] if parts is None else [part.optimizer for part in parts.values()]
+
+
 def refuse_weight_decay(optimizer: FairseqOptimizer) -> None:
     """Check that weight decay cannot change parameters without gradients.
 
@@ -135,7 +143,8 @@ def refuse_weight_decay(optimizer: FairseqOptimizer) -> None:
         InputError: this is such an optimizer, with weight decay.
     """
     copies = hasattr(optimizer, "fp32_params")
-    if copies and any(group.get("weight_decay") for group in optimizer.param_groups):
+    groups = [group for part in torch_optimizers(optimizer) for group in part.param_groups]
+    if copies and any(group.get("weight_decay") for group in groups):
         raise InputError(
             "model.freeze_encoder_updates would not protect the encoder from weight decay in 16 "
             "bits; set common.amp=true instead of common.fp16 or common.bf16, or "
@@ -153,8 +162,8 @@ def restart_encoder_moments(optimizer: FairseqOptimizer) -> None:
     """
     if not hasattr(optimizer, "fp32_params"):
         return
-    inner = optimizer.optimizer
-    for group in inner.param_groups:
+    parts = torch_optimizers(optimizer)
+    for inner, group in ((part, group) for part in parts for group in part.param_groups):
         marked = [p for p in group["params"] if getattr(p, "param_group", None) == ENCODER_GROUP]
         per_group = group.pop("step", None) is not None  # apex
         for parameter in group["params"] if per_group or not marked else marked:
@@ -176,7 +185,12 @@ def scaled_encoder_lr(optimizer: FairseqOptimizer, scale: float) -> Iterator[Non
     if scale == 1.0:
         yield
         return
-    inner = optimizer.optimizer
+    [inner, *others] = torch_optimizers(optimizer)
+    if others:
+        raise InputError(
+            "model.encoder_lr_scale has no effect on optimizer=composite; give its group encoder "
+            "a learning rate of its own"
+        )
     groups, parts = inner.param_groups, []
     for group in groups:
         split: dict[bool, list] = {True: [], False: []}

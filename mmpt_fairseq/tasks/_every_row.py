@@ -42,6 +42,7 @@ class EveryRowMixin:
                 f"{kwargs.get('max_tokens')} is less; raise it"
             ) from None
         iterator.__class__ = DummyMarkingIterator
+        iterator.seed = kwargs.get("seed", iterator.seed)  # fairseq's cached one keeps the first
         if not is_training_set(dataset):
             batched = sorted(int(row) for batch in batches for row in batch)
             if batched != list(range(len(dataset))):

@@ -31,13 +31,19 @@ class DummyMarkingIterator(EpochBatchIterator):
     limit: int | None = None
     update_freq: Sequence[int] = (1,)
 
-    def _get_iterator_for_epoch(self, *args, **kwargs):
+    def _get_iterator_for_epoch(self, epoch, shuffle, *args, **kwargs):
         # The previous epoch's data loader is in a reference cycle. Workers forked before it is
         # collected would try to shut it down themselves and fill the log with tracebacks.
         gc.collect()
         if not gc.get_freeze_count():
             gc.freeze()  # exempt imported modules: scanning them took 0.25 s per epoch
-        return super()._get_iterator_for_epoch(*args, **kwargs)
+        if self.dataloader is not None:  # it is used again, with the first epoch's choice
+            self.epoch_batch_sampler.shuffle = shuffle
+        lost = len(self.frozen_batches) % self.num_shards
+        if self.grouped_shuffling and shuffle and lost:
+            message = "dataset.grouped_shuffling leaves %d batches out of epoch %d"
+            logger.warning(message, lost, epoch)
+        return super()._get_iterator_for_epoch(epoch, shuffle, *args, **kwargs)
 
     def ordered_batches(self, *args) -> list:
         batches = super().ordered_batches(*args)

@@ -69,13 +69,15 @@ def checkpoint_to_load(cfg: FairseqDataclass) -> str | None:
         InputError: ``restore_file`` or ``continue_once`` is missing, which fairseq would silently
             ignore.
     """
-    name, last, once = cfg.restore_file, os.path.join(cfg.save_dir, LAST), cfg.continue_once
+    name, once, suffix = cfg.restore_file, cfg.continue_once, cfg.checkpoint_suffix
     if name == LAST:
+        last = os.path.join(cfg.save_dir, LAST.replace(".pt", f"{suffix}.pt"))
         if os.path.isfile(last):
             return last
         if once and not os.path.isfile(once):
             raise InputError(f"there is no checkpoint {once} (checkpoint.continue_once)")
         return once or cfg.finetune_from_model
+    name = name.replace(".pt", f"{suffix}.pt")
     if not os.path.isfile(name):
         raise InputError(
             f"there is no checkpoint {name} (checkpoint.restore_file); only the default, {LAST}, "

@@ -17,6 +17,7 @@ from mmpt_fairseq.data.joined_manifest import JoinedManifest
 from mmpt_fairseq.data.manifest import Manifest, splits_with_prefix
 from mmpt_fairseq.data.rows import is_training_set, prepare_validation
 from mmpt_fairseq.extensions import contrasts, reconstructs
+from mmpt_fairseq.models.freezing import torch_optimizers
 from mmpt_fairseq.tasks._av_pretraining_config import AVPretrainingConfig, check_clips
 from mmpt_fairseq.tasks._every_row import EveryRowMixin
 from mmpt_fairseq.tasks._largest_batch import LargestBatchFirstMixin
@@ -119,9 +120,9 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         bits the ViT's momentum would not decay in audio-only updates, so that the weights would
         depend on the number of processes. Parameters never trained so far are left alone.
         """
-        trained = optimizer.optimizer.state
+        trained = [part.state for part in torch_optimizers(optimizer)]
         for parameter in model.parameters():
-            if parameter.grad is None and parameter in trained:
+            if parameter.grad is None and any(parameter in states for states in trained):
                 parameter.grad = torch.zeros_like(parameter)
         super().optimizer_step(optimizer, model, update_num)
 

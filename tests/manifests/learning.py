@@ -65,6 +65,7 @@ def learn_a_task_of_superb(out: Path, kind: str) -> None:
         "restore_file": "checkpoint_last.pt",
         "finetune_from_model": None,
         "continue_once": None,
+        "checkpoint_suffix": "",
     }
     task = SuperbTask.setup_task(SuperbConfig(data=str(out), kind=kind, **cfg))
     head = SuperbModelConfig(_name="mmpt_superb", lstm_dim=8)

@@ -16,6 +16,7 @@ from mmpt_fairseq.models.freezing import (
     refuse_weight_decay,
     restart_encoder_moments,
     scaled_encoder_lr,
+    torch_optimizers,
 )
 from tests.helpers import speech_batch, speech_model, speech_task
 
@@ -184,6 +185,24 @@ def test_an_optimizer_whose_state_depends_on_the_rate_is_refused():
     message = "does not work with NAG, whose lr_old depends on the rate"
     with pytest.raises(InputError, match=message), scaled_encoder_lr(optimizer, 0.1):
         optimizer.step()
+
+
+def test_composite_optimizers_are_supported_or_refused():
+    parts = {name: adam([torch.nn.Parameter(torch.ones(2))]) for name in ("default", "encoder")}
+    composite = SimpleNamespace(optimizer=SimpleNamespace(optimizers=parts), fp32_params=[])
+    assert torch_optimizers(composite) == [part.optimizer for part in parts.values()]
+    encoder = parts["encoder"].optimizer
+    [parameter] = encoder.param_groups[0]["params"]
+    parameter.grad = torch.ones(2)
+    encoder.step()
+    restart_encoder_moments(composite)
+    assert parameter not in encoder.state
+    encoder.param_groups[0]["weight_decay"] = 0.1
+    with pytest.raises(InputError, match="would not protect the encoder from weight decay"):
+        refuse_weight_decay(composite)
+    message = "give its group encoder a learning rate of its own"
+    with pytest.raises(InputError, match=message), scaled_encoder_lr(composite, 0.1):
+        pass
 
 
 def test_flattened_gradients_are_refused():

@@ -2,6 +2,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from mmpt_fairseq.tasks import _iterator
 from mmpt_fairseq.tasks._iterator import DummyMarkingIterator
 from mmpt_fairseq.tasks._memory import peak_memory_gb
 from mmpt_fairseq.tasks._speech_to_text_config import SpeechToTextConfig
-from mmpt_fairseq.tasks._start import check_start
+from mmpt_fairseq.tasks._start import check_start, checkpoint_to_load
 
 
 def test_missing_data_folder_is_refused(tmp_path):
@@ -127,6 +128,44 @@ def test_an_epoch_is_continued_by_another_number_of_processes(
         assert iterator.next_epoch_idx == 2
     assert set(seen) == set(range(100))
     assert len(seen) - 100 == 7 * update_freq * before % (update_freq * after)
+
+
+def test_epochs_of_a_curriculum_are_shuffled_after_it(monkeypatch):
+    """``dataset.curriculum=1``: in order in epoch 1, and then as in a run that resumes there."""
+    monkeypatch.setattr(_iterator, "data_size", lambda _: [100, 1000])
+    dataset, orders = Numbers(), []
+    for first_shuffled in (False, True):
+        batches = [[i] for i in range(100)]
+        iterator = DummyMarkingIterator(
+            dataset, dataset.collater, batches, seed=1, reuse_dataloader=True
+        )
+        list(iterator.next_epoch_itr(shuffle=first_shuffled))
+        orders.append(list(iterator.next_epoch_itr(shuffle=True)))
+    assert orders[0] == orders[1] != batches
+
+
+def test_batches_that_grouped_shuffling_leaves_out_are_counted(caplog):
+    dataset = Numbers()
+    iterator = DummyMarkingIterator(
+        dataset, dataset.collater, [[i] for i in range(100)], num_shards=3, grouped_shuffling=True
+    )
+    iterator.next_epoch_itr()
+    assert "grouped_shuffling leaves 1 batches out of epoch 1" in caplog.text
+
+
+def test_a_checkpoint_with_a_suffix_is_found(tmp_path):
+    (tmp_path / "checkpoint_last_x.pt").touch()
+    (tmp_path / "other_x.pt").touch()
+    cfg = SimpleNamespace(
+        save_dir=str(tmp_path),
+        restore_file="checkpoint_last.pt",
+        checkpoint_suffix="_x",
+        continue_once=None,
+        finetune_from_model=None,
+    )
+    assert checkpoint_to_load(cfg) == str(tmp_path / "checkpoint_last_x.pt")
+    cfg.restore_file = str(tmp_path / "other.pt")
+    assert checkpoint_to_load(cfg) == str(tmp_path / "other_x.pt")
 
 
 def test_peak_memory_grows_with_allocations_and_is_kept_after_release():

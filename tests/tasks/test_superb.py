@@ -27,6 +27,7 @@ def set_up(data, kind: str, **options) -> SuperbTask:
         "restore_file": "checkpoint_last.pt",
         "finetune_from_model": None,
         "continue_once": None,
+        "checkpoint_suffix": "",
     }
     cfg = SuperbConfig(data=str(data), kind=kind, distributed_world_size=1, **{**fixed, **options})
     return SuperbTask.setup_task(cfg)
