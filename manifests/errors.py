@@ -65,6 +65,8 @@ def command_line(interrupted: str = "interrupted") -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         exit_with_message(f"{where}{reason_of(error)}")
     except KeyboardInterrupt:
+        # The finaliser of an object that was being made may fail, after the message.
+        sys.unraisablehook = lambda _: None
         print(f"\nmmpt_fairseq: {interrupted}", file=sys.stderr)
         raise SystemExit(130) from None
 
