@@ -8,8 +8,7 @@ de``, ``talk.de.srt`` is preferred to ``talk.srt``; cues of ``talk.en.srt``, or 
 at the same times are then the source texts of ``--source-lang en``. Alternatively, texts come from
 a table: a column file and any of text, split, speaker, start, end, src_text, src_lang, tgt_lang.
 ``--csv`` can be given several times, as for Common Voice's ``train.tsv``, ``dev.tsv`` and
-``test.tsv``.
-If ``talk.wav`` is beside ``talk.mp4``, it provides the audio.
+``test.tsv``. If ``talk.wav`` is beside ``talk.mp4``, it provides the audio.
 
 Splits: top-level folders named train, valid, dev, test-clean ... are splits, as is a column split
 or the name of the table. If none of them is for validation, one recording in twenty of ``train``

@@ -102,12 +102,13 @@ def check_lists(paths: list[Path]) -> None:
     for path in paths:
         if not path.is_file():
             raise InputError(f"there is no {path}; unpack the release completely")
-    lengths = [sum(1 for line in read_lines(path) if line.strip()) for path in paths[:1]]
-    lengths += [sum(1 for _ in read_lines(path)) for path in paths[1:]]
-    if len(set(lengths)) > 1:
-        counts = ", ".join(
-            f"{path.name} {length}" for path, length in zip(paths, lengths, strict=True)
-        )
+    # As read_segments does, without blank lines of the YAML list; a text may be one.
+    lengths = {
+        path.name: sum(path.suffix != ".yaml" or bool(line.strip()) for line in read_lines(path))
+        for path in paths
+    }
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise InputError(
             f"the lists in {paths[0].parent} differ in length ({counts} lines); each has one line "
             "per segment, as released"

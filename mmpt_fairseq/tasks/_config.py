@@ -31,7 +31,7 @@ class TaskConfig(FairseqDataclass):
     reset_optimizer: bool = II("checkpoint.reset_optimizer")
     distributed_world_size: int = II("distributed_training.distributed_world_size")
     ddp_backend: str = II("distributed_training.ddp_backend")
-    update_freq: List[int] = II("optimization.update_freq")  # noqa: RUF009, UP006
+    update_freq: List[int] = field(default=II("optimization.update_freq"))  # noqa: UP006 (as above)
     disable_validation: bool = II("dataset.disable_validation")
     max_valid_steps: Optional[int] = II("dataset.max_valid_steps")
     best_checkpoint_metric: str = II("checkpoint.best_checkpoint_metric")

@@ -39,10 +39,11 @@ class DummyMarkingIterator(EpochBatchIterator):
             gc.freeze()  # exempt imported modules: scanning them took 0.25 s per epoch
         if self.dataloader is not None:  # it is used again, with the first epoch's choice
             self.epoch_batch_sampler.shuffle = shuffle
-        lost = len(self.frozen_batches) % self.num_shards
-        if self.grouped_shuffling and shuffle and lost:
-            message = "dataset.grouped_shuffling leaves %d batches out of epoch %d"
-            logger.warning(message, lost, epoch)
+        if self.grouped_shuffling and shuffle:
+            lost = len(self.frozen_batches) % self.num_shards
+            if lost:
+                message = "dataset.grouped_shuffling leaves %d batches out of epoch %d"
+                logger.warning(message, lost, epoch)
         return super()._get_iterator_for_epoch(epoch, shuffle, *args, **kwargs)
 
     def ordered_batches(self, *args) -> list:
