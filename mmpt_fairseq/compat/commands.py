@@ -284,7 +284,9 @@ def _stop_when_finished(train: types.ModuleType) -> None:
             message = "done: %d of %d updates; raise optimization.max_update to continue"
             logger.info(message, done, max_update)
             return [None], True
-        spent, limit = trainer.cumulative_training_time() / 3600, cfg.optimization.stop_time_hours
+        # That of the loaded checkpoint: what this process adds, fairseq itself stops and saves.
+        spent = trainer._previous_training_time / 3600
+        limit = cfg.optimization.stop_time_hours
         if 0 < limit <= spent:
             message = "done: %.2f of %.2f hours; raise optimization.stop_time_hours to continue"
             logger.info(message, spent, limit)
