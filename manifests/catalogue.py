@@ -7,6 +7,7 @@ clips.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
@@ -14,6 +15,7 @@ from operator import eq
 from pathlib import Path
 
 from manifests.candidate import DUPLICATE, piece_id
+from manifests.common import SAMPLE_RATE
 from manifests.holdout import end_size, hold_out
 from manifests.journal import read_entries
 from manifests.splits import role_of
@@ -49,6 +51,7 @@ class Catalogue:
         self._database.create_function(
             "role", 1, lambda split: roles.get(split) or role_of(split), deterministic=True
         )
+        self._extend_ids()
         self._drop_duplicates()
         if every and self._held_out_unusable():
             self._hold_out_again(every)
@@ -66,6 +69,20 @@ class Catalogue:
     def close(self) -> None:
         """Delete the temporary file."""
         self._database.close()
+
+    def _extend_ids(self) -> None:
+        """Append the end to ids of table rows that begin with an earlier row but end elsewhere.
+
+        Speakers who start together have such rows. Their ids, of file and start, are as in
+        journals of earlier versions.
+        """
+        self._database.create_function("with_end", 2, _with_end)
+        self._database.execute(
+            """UPDATE clips SET id = with_end(id, samples)
+            WHERE reason = '' AND id GLOB '*@*.[0-9][0-9]' AND EXISTS (
+            SELECT 1 FROM clips AS other WHERE other.split = clips.split AND other.id = clips.id
+            AND other.n < clips.n AND other.reason = '' AND other.samples != clips.samples)"""
+        )
 
     def _drop_duplicates(self) -> None:
         """Keep the first usable clip of each id."""
@@ -188,6 +205,12 @@ def leak_key(text: str) -> str:
     words = sentence_key(text).split()
     long = len(words) >= 4 or (len(words) == 1 and len(words[0]) >= 8)
     return " ".join(words) if long else ""
+
+
+def _with_end(name: str, samples: int) -> str:
+    """The id of a clip that starts at the time in ``name``, with its end as well."""
+    start = re.search(r"@(\d+\.\d\d)$", name)
+    return f"{name}-{float(start[1]) + samples / SAMPLE_RATE:.2f}" if start else name
 
 
 def _printable(name: str) -> str:

@@ -164,6 +164,23 @@ def test_a_file_under_two_paths_is_a_duplicate(tmp_path):
     assert skipped(tmp_path / "out") == {"wav/a": "duplicate id"}
 
 
+def test_rows_that_start_together_are_kept_if_they_end_apart(tmp_path):
+    """Speakers may talk at once; ids of table rows are of file and start."""
+    make_audio(tmp_path / "c/a.wav", 8.0)
+    lines = ["1,2,yes", "1.00,6.31,a long answer", "1,2,yes again", "1,7,x", "1,6.31,x", "3,4,no"]
+    path = table(tmp_path / "t.csv", "file,start,end,text", *(f"a.wav,{row}" for row in lines))
+    run("folder", tmp_path / "c", tmp_path / "out", "--csv", path, "--valid-every", "0")
+    found = {r["id"]: r["tgt_text"] for r in rows(tmp_path / "out/train.tsv")}
+    assert found == {
+        "a@1.00": "yes",
+        "a@1.00-6.31": "a long answer",
+        "a@1.00-7.00": "x",
+        "a@3.00": "no",
+    }
+    duplicates = {"a@1.00": "duplicate id", "a@1.00-6.31": "duplicate id"}
+    assert skipped(tmp_path / "out") == duplicates
+
+
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
