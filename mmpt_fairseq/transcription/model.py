@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +141,8 @@ class SpeechModel:
 
         Args:
             inputs: as for :meth:`transcribe`; the ``path`` of an array's transcript is ``samples``
-                and its number in ``inputs``, from 1.
+                and its number in ``inputs``, from 1. An iterator is read as the work proceeds,
+                unless ``progress`` needs the total.
             batch_size: pieces decoded at once; affects speed and memory, not the result.
             longest: seconds; longer recordings are cut at their quietest points. By default
                 20, or the model's limit if that is less.
@@ -172,14 +173,21 @@ class SpeechModel:
                 f"pieces of {longest:g} s are not between 1 s and the model's {limit:g} s"
             )
         decoder = Search(self.model, self.task, SearchOptions(**search))
-        sources = [
+        sources = (
             as_source(audio, rate, f"samples {number}")
             for number, audio in enumerate(inputs, start=1)
-        ]
+        )
+        if progress or isinstance(inputs, Sequence):
+            sources = list(sources)  # a wrong one among many is rejected at once
         return self._transcribe_each(sources, batch_size, longest, decoder, progress)
 
     def _transcribe_each(
-        self, sources: list[Source], batch_size: int, longest: float, search: Search, progress: bool
+        self,
+        sources: Iterable[Source],
+        batch_size: int,
+        longest: float,
+        search: Search,
+        progress: bool,
     ) -> Iterator[Transcript | UnreadableClip]:
         events, segments = _events(sources, longest), []
         with _bar(sources, progress) as bar:
@@ -245,7 +253,7 @@ class End:
     fault: UnreadableClip | None = None
 
 
-def _events(sources: list[Source], longest: float) -> Iterator[Piece | End]:
+def _events(sources: Iterable[Source], longest: float) -> Iterator[Piece | End]:
     """Yield the pieces of each recording, then its end."""
     for source in sources:
         try:
@@ -278,7 +286,7 @@ def _advance(bar: tqdm, piece: Piece) -> None:
     bar.update(seconds if bar.total is None else min(seconds, bar.total - bar.n))
 
 
-def _bar(sources: list[Source], shown: bool) -> tqdm:
+def _bar(sources: Iterable[Source], shown: bool) -> tqdm:
     """A progress bar in seconds of audio, without a total if a header lacks the duration."""
     lengths = [duration(source) for source in sources] if shown else []
     known = bool(lengths) and None not in lengths

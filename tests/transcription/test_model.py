@@ -217,6 +217,15 @@ def test_samples_give_the_same_result_as_their_file(recogniser, tmp_path, rate):
     assert each == transcript
 
 
+def test_an_iterator_is_read_as_the_work_proceeds(recogniser):
+    taken = []
+    waves = (taken.append(i) or noise(1) for i in range(40))
+    transcripts = recogniser.transcribe_each(waves, batch_size=2, rate=RATE)
+    assert next(transcripts).path == "samples 1"
+    assert len(taken) < 10
+    assert len(list(transcripts)) == 39
+
+
 def test_invalid_audio_input_is_rejected(recogniser):
     wave = noise(1)
     for given, options, fault in (
