@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PRELOADED = ("fairseq", "hydra", "tensorboardX", "torch._dynamo")
 ANSWER = 64  # bytes; no answer is longer
+MOST_FILES = 8  # file descriptors per request
 
 _idle: list["_Server"] = []  # servers without a command; each runs one at a time
 
@@ -36,13 +37,18 @@ class Forked:
             and its arguments.
         environment: environment variables; ``OMP_NUM_THREADS`` is also applied to torch.
         cwd: working directory; default: that of this process.
+        inherited: file descriptors that it keeps open, at most ``MOST_FILES - 2``.
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], cwd: Path | None = None
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        cwd: Path | None = None,
+        inherited: Sequence[int] = (),
     ) -> None:
         request = [list(command), dict(environment), str(cwd or Path.cwd())]
-        self._server, self.pid, output = _start(request)
+        self._server, self.pid, output = _start(request, inherited)
         # Once the process has been waited for, its pid may be reused; the pidfd stays valid.
         self._process = os.pidfd_open(self.pid)
         self.stdout = os.fdopen(output, encoding="utf-8", errors="replace")
@@ -69,13 +75,13 @@ class Forked:
             os.close(self._process)
 
 
-def _start(request: list) -> tuple["_Server", int, int]:
+def _start(request: list, inherited: Sequence[int]) -> tuple["_Server", int, int]:
     """Start a command; return its server, its pid and the file descriptor of its output."""
     while True:
         server = _idle.pop() if _idle else None
         try:
             new = server or _Server(request[1])
-            return new, *new.start(request)
+            return new, *new.start(request, inherited)
         except (ConnectionError, ChildProcessError):
             if server is None:
                 raise
@@ -98,7 +104,7 @@ class _Server:
                 pass_fds=[remote.fileno()],
             )
 
-    def start(self, request: list) -> tuple[int, int]:
+    def start(self, request: list, inherited: Sequence[int]) -> tuple[int, int]:
         """Return the pid and the output of a new command.
 
         The request is passed as a file because it may exceed the maximum message size.
@@ -108,7 +114,8 @@ class _Server:
             with tempfile.TemporaryFile() as file, os.fdopen(write, "wb"):
                 file.write(json.dumps(request).encode())
                 file.flush()
-                socket.send_fds(self._socket, [b"start"], [file.fileno(), write])
+                files = [file.fileno(), write, *inherited]
+                socket.send_fds(self._socket, [b"start"], files)
                 return self._answer(), read
         except BaseException:
             os.close(read)
@@ -137,18 +144,18 @@ def serve(requests: socket.socket) -> list[str]:
     gc.freeze()  # exclude the imported modules from garbage collection
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the commands
     while True:
-        message, files, _, _ = socket.recv_fds(requests, ANSWER, 2)
+        message, files, _, _ = socket.recv_fds(requests, ANSWER, MOST_FILES)
         if not message:
             sys.exit()
-        request, output = files
+        request, output, *_ = files
         child = os.fork()
         if not child:
             requests.close()
             with os.fdopen(request) as file:
                 file.seek(0)
                 return _become(*json.load(file), output)
-        os.close(request)
-        os.close(output)
+        for file in files:
+            os.close(file)
         requests.send(str(child).encode())
         requests.recv(ANSWER)  # "wait", or empty if the client has exited
         _, status = os.waitpid(child, 0)

@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,12 +69,12 @@ def popen(
 def run_parallel(
     steps: Sequence[Callable[[], Result]],
     jobs: int,
-    start: Callable[[Sequence[str], Mapping[str, str]], subprocess.Popen] | None = None,
+    start: Callable[..., subprocess.Popen] | None = None,
 ) -> list[Result]:
     """Run independent steps, ``jobs`` at a time, and return their results.
 
-    ``start`` starts their commands. When a step fails, the others are stopped; all resume from
-    their checkpoints when run again.
+    ``start`` starts their commands, with the arguments of :func:`popen`. When a step fails, the
+    others are stopped; all resume from their checkpoints when run again.
     """
     jobs = max(1, min(jobs, len(steps)))
     failures: list[BaseException] = []
@@ -138,8 +137,8 @@ def run_logged(
         (folder / "log.txt").open("a", encoding="utf-8") as log,
         tqdm(total=total, desc=folder.name, unit=unit, file=sys.stderr) as bar,
     ):
-        start = getattr(_local, "start", None) or partial(popen, inherited=inherited)
-        process = start(command, _environment())
+        start = getattr(_local, "start", None) or popen
+        process = start(command, _environment(), inherited=inherited)
         _running.add(process)
         if _stopped.is_set():  # after this step was started
             process.terminate()

@@ -87,12 +87,21 @@ def test_a_folder_of_a_different_command_or_file_is_rejected(tmp_path):
             run_step(nothing, trained, others={"config": [config]})
 
 
-def test_two_processes_do_not_run_one_step(tmp_path):
+@pytest.mark.parametrize("start", ["None", "Forked"])
+def test_two_processes_do_not_run_one_step(tmp_path, start):
     begun = f"pathlib.Path({str(tmp_path / 'begun')!r}).write_text(str(os.getpid()))"
-    wait = ["python", "-c", f"import os, pathlib, time; {begun}; time.sleep(60)"]
-    command = f"from examples.stages import run_step; run_step({wait!r}, Path({str(tmp_path)!r}))"
-    code = f"from pathlib import Path; {command}"
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as first:
+    (tmp_path / "wait.py").write_text(f"import os, pathlib, time; {begun}; time.sleep(60)")
+    wait = ["python", "-m", "wait"]
+    code = (
+        "from pathlib import Path\n"
+        "from examples.forked import Forked\n"
+        "from examples.processes import run_parallel\n"
+        "from examples.stages import run_step\n"
+        f"step = lambda: run_step({wait!r}, Path({str(tmp_path)!r}))\n"
+        f"run_parallel([step], 1, start={start})\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment) as first:
         while not (tmp_path / "begun").is_file() or not (tmp_path / "begun").read_text():
             assert first.poll() is None
             time.sleep(0.05)
