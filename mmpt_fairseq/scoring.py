@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from manifests.errors import InputError
 
 Unit = Literal["word", "char", "bleu"]
+UNITS: dict[str, Unit] = {"wer": "word", "cer": "char", "bleu": "bleu"}
 WITH_SPACES = "13a"  # sacreBLEU's default
 CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 # Kana, Thai and Lao, Burmese, Khmer.
@@ -89,10 +90,9 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> dict[st
     references = [normalise_text(r) for r in references]
     hypotheses = [normalise_text(h) for h in hypotheses]
     refuse_empty(references)
-    units: dict[str, Unit] = {"wer": "word", "cer": "char"}
     return {
-        name: score(statistics(references, hypotheses, unit).sum(0).tolist(), unit)
-        for name, unit in units.items()
+        name: score(statistics(references, hypotheses, UNITS[name]).sum(0).tolist(), UNITS[name])
+        for name in ("wer", "cer")
     }
 
 

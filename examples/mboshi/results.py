@@ -21,9 +21,9 @@ from mmpt_fairseq.report.summary import (
     format_interval,
     format_relative,
 )
-from mmpt_fairseq.scoring import normalise_text
+from mmpt_fairseq.scoring import UNITS, normalise_text
 
-UNITS = {"wer": "word", "cer": "char"}
+METRICS = "wer", "cer"
 SUBSETS = ("dev", "unseen")
 COMPARED = {"stages": "three stages", "pretrained": "stage 1"}  # with systems of fewer stages
 GAIN = 20.0  # percent by which CER must be below the baseline's with few transcripts
@@ -55,7 +55,7 @@ def results(
     verdicts = []
     for amount in transcripts:
         counts = {
-            system: _of_seeds(comparison, [(s, amount, system) for s in seeds], UNITS)
+            system: _of_seeds(comparison, [(s, amount, system) for s in seeds], METRICS)
             for system in systems
         }
         found["systems"][amount] = {
@@ -74,7 +74,7 @@ def results(
             verdicts += _verdicts(amount, counts["stages"], others)
     if "stages" in systems:
         names = [(s, "midtrained") for s in seeds]
-        translated = _of_seeds(comparison, names, {"bleu": "bleu"})
+        translated = _of_seeds(comparison, names, ["bleu"])
         found["stage 2"] = _scores(translated)
         found["stages 1 and 2"] = {
             name: [asdict(effort(comparison.folder(seed, name))) for seed in seeds]
@@ -95,18 +95,19 @@ def _rows(comparison: Comparison) -> dict[str, int]:
 
 
 def _of_seeds(
-    comparison: Comparison, names: Sequence[tuple], units: dict[str, str]
+    comparison: Comparison, names: Sequence[tuple], metrics: Sequence[str]
 ) -> dict[str, dict[str, list[Counts]]]:
     """A system's counts as ``counts[subset][metric]``, a list with one entry per seed."""
-    found = {subset: {metric: [] for metric in units} for subset in SUBSETS}
+    found = {subset: {metric: [] for metric in metrics} for subset in SUBSETS}
     for seed, *name in names:
         folder = comparison.folder(seed, *name)
         data = comparison.manifests / "st" if name == ["midtrained"] else comparison.asr(name[0])
         dev, output = Manifest(data / "dev.tsv"), folder / "decoded" / "generate-dev.txt"
         rows = {"dev": range(len(dev)), "unseen": unseen(comparison.manifests, dev)}
         for subset in SUBSETS:
-            for metric, unit in units.items():
-                found[subset][metric].append(count_decoded(dev, output, unit, rows[subset]))
+            for metric in metrics:
+                counts = count_decoded(dev, output, UNITS[metric], rows[subset])
+                found[subset][metric].append(counts)
     return found
 
 
@@ -173,7 +174,7 @@ def table(found: dict) -> str:
     lines[0] += "   updates   minutes  parameters"
     for amount, systems in found["systems"].items():
         for system, scores in systems.items():
-            cells = [_cell(scores[subset][metric]) for subset in SUBSETS for metric in UNITS]
+            cells = [_cell(scores[subset][metric]) for subset in SUBSETS for metric in METRICS]
             line = f"{f'{amount}, {system}':<20}" + "".join(f"{cell:>33}" for cell in cells)
             line += f"{mean(scores['updates']):10.0f}{mean(scores['seconds']) / 60:10.1f}"
             lines.append(line + f"{scores['parameters']:12,d}")
@@ -183,7 +184,7 @@ def table(found: dict) -> str:
                 parts = [
                     f"{subset} {metric.upper()} {format_relative(_ends(subsets[subset][metric]))}"
                     for subset in SUBSETS
-                    for metric in UNITS
+                    for metric in METRICS
                 ]
                 lines.append(f"{amount}, {what} against {name}: " + "; ".join(parts))
     if "stage 2" in found:

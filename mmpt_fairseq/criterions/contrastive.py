@@ -92,8 +92,9 @@ def contrastive_loss(embeddings: Embeddings, is_dummy: bool = False) -> tuple[Te
         is_dummy: the batch only keeps processes in step; its clips are left out.
     """
     rows = 0 if is_dummy else len(embeddings.audio)
-    all_audio, start = gather_from_all_processes(embeddings.audio, rows)
-    all_video, _ = gather_from_all_processes(embeddings.video, rows)
+    both = torch.cat([embeddings.audio, embeddings.video], 1)
+    gathered, start = gather_from_all_processes(both, rows)
+    all_audio, all_video = gathered.chunk(2, 1)
     target = torch.arange(start, start + rows, device=all_audio.device)
     # Autocast is off: in 16 bits cosines close to 1, times a scale of 100, would be too coarse.
     with torch.autocast(all_audio.device.type, enabled=False):

@@ -17,11 +17,21 @@ from mmpt_fairseq.data.speech_to_text_dataset import ManifestSpeechToTextDataset
 
 
 class JoinedSplits(ConcatDataset):
-    """fairseq's, but ordered like a single split: fairseq would repeat one order in every epoch."""
+    """fairseq's, but ordered and batched like a single split.
+
+    fairseq would repeat one order in every epoch, and ask for each row's size by itself.
+    """
 
     def ordered_indices(self) -> NDArray[np.int64]:
         shuffle = all(part.shuffle for part in manifest_datasets(self))
         return longest_first(np.arange(len(self)), np.asarray(self.sizes), shuffle)
+
+    def num_tokens(self, index: int) -> int:
+        part, row = self._get_dataset_and_sample_index(index)
+        return self.datasets[part].num_tokens(row)
+
+    def num_tokens_vec(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.asarray(self.sizes)[indices].astype(np.int64)
 
 
 class ManifestDatasetCreator(SpeechToTextDatasetCreator):

@@ -63,6 +63,8 @@ class CTCGenerator(nn.Module):
         self.dictionary = dictionary
         self.eos, self.blank = dictionary.eos(), dictionary.bos()
         self.symbols_to_strip_from_output = {self.eos, *language_tags}
+        # Tokens that never occur in CTC targets must not occur in hypotheses.
+        self.excluded = [dictionary.pad(), *self.symbols_to_strip_from_output]
 
     @torch.no_grad()
     def generate(self, models: list[nn.Module], sample: dict, **unused) -> list[list[dict]]:
@@ -84,9 +86,8 @@ class CTCGreedyGenerator(CTCGenerator):
 
     def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
         """One hypothesis per row: tokens, first and last frame of each, mean frame score."""
-        # Tokens that never occur in CTC targets must not occur in hypotheses.
-        excluded = [self.dictionary.pad(), *self.symbols_to_strip_from_output]
-        allowed = lprobs.index_fill(-1, torch.tensor(excluded, device=lprobs.device), -torch.inf)
+        excluded = torch.tensor(self.excluded, device=lprobs.device)
+        allowed = lprobs.index_fill(-1, excluded, -torch.inf)
         scores, labels = allowed.max(-1)  # (B, T)
         return [
             [self._collapse(labels[i, :n], scores[i, :n])] for i, n in enumerate(lengths.tolist())
@@ -112,9 +113,7 @@ class CTCPrefixBeamGenerator(CTCGenerator):
 
     def search(self, lprobs: Tensor, lengths: Tensor) -> list[list[dict]]:
         """Up to ``beam`` hypotheses per row; the score is the text's log probability."""
-        # Tokens that never occur in CTC targets must not occur in hypotheses.
-        excluded = torch.tensor([self.dictionary.pad(), *self.symbols_to_strip_from_output])
-        found = prefix_beam_search(lprobs, lengths, self.beam, self.blank, excluded)
+        found = prefix_beam_search(lprobs, lengths, self.beam, self.blank, self.excluded)
         return [[self._hypothesis(tokens, score) for tokens, score in row] for row in found]
 
     def _hypothesis(self, tokens: Tensor, score: Tensor) -> dict:

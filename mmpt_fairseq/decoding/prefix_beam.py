@@ -62,7 +62,7 @@ class Prefixes:
 
 
 def prefix_beam_search(
-    lprobs: Tensor, lengths: Tensor, beam: int, blank: int, excluded: Tensor
+    lprobs: Tensor, lengths: Tensor, beam: int, blank: int, excluded: list[int]
 ) -> list[list[tuple[Tensor, Tensor]]]:
     """The most probable texts of each row as (tokens, log probability), best first.
 
@@ -76,7 +76,7 @@ def prefix_beam_search(
     rows, frames, _ = lprobs.shape
     lprobs = lprobs.double()
     labels = lprobs.clone()  # of the labels that may extend a prefix
-    labels[..., excluded.to(labels.device)] = -torch.inf
+    labels[..., excluded] = -torch.inf
     labels[..., blank] = -torch.inf
     state = Prefixes.start(rows, beam, frames, blank, lprobs)
     shortest = int(lengths.min())

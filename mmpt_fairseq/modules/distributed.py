@@ -41,7 +41,7 @@ def gather_from_all_processes(x: Tensor, rows: int) -> tuple[Tensor, int]:
         return x[:rows], 0
     counts = [torch.zeros(1, dtype=torch.long, device=x.device) for _ in range(processes)]
     distributed.all_gather(counts, torch.tensor([rows], device=x.device))
-    sizes = [int(c) for c in counts]
+    sizes = torch.cat(counts).tolist()
     longest = max(*sizes, 1)
     padded = torch.cat([x[:rows], x.new_zeros(longest - rows, x.size(1))])
     stacked = _AllGather.apply(padded)

@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 import torch
 from fairseq.logging import metrics
 
@@ -34,7 +35,7 @@ class EveryRowMixin:
             iterator = super().get_batch_iterator(dataset, *args, **kwargs)
             batches = iterator.frozen_batches  # built lazily: errors surface here
         except AssertionError as error:
-            longest = max(dataset.num_tokens(row) for row in range(len(dataset)))
+            longest = int(dataset.num_tokens_vec(np.arange(len(dataset))).max())
             if "max_tokens" not in str(error):
                 raise
             raise InputError(

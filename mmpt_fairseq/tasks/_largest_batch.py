@@ -4,6 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from fairseq import utils
 from fairseq.data.iterators import EpochBatchIterator
@@ -91,9 +92,10 @@ def largest_batches(iterator: EpochBatchIterator) -> Iterator[tuple[int, list[in
     usable clip a kind is skipped.
     """
     dataset, by_kind = iterator.dataset, defaultdict(list)
+    tokens = dataset.num_tokens_vec(np.arange(len(dataset)))
 
     def cost(rows: list[int]) -> int:
-        return len(rows) * max(dataset.num_tokens(int(row)) for row in rows)
+        return len(rows) * int(tokens[rows].max())
 
     for rows in sorted(iterator.frozen_batches, key=cost, reverse=True):
         by_kind[int(dataset.kinds[rows[0]]) if hasattr(dataset, "kinds") else 0].append(rows)

@@ -19,8 +19,8 @@ from manifests.errors import InputError
 from mmpt_fairseq.decoding.choice import CTC_GENERATORS, warn_of_long_targets
 from mmpt_fairseq.decoding.text import UNKNOWN, Detokeniser
 from mmpt_fairseq.scoring import (
+    UNITS,
     WITH_SPACES,
-    Unit,
     bleu_tokenizer,
     normalise_text,
     score,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from mmpt_fairseq.tasks.speech_to_text import SpeechToTextConfig
 
 logger = logging.getLogger(__name__)
-
-UNITS: dict[str, Unit] = {"wer": "word", "cer": "char", "bleu": "bleu"}
 
 
 class ValidationScorer:

@@ -47,6 +47,8 @@ def test_joined_splits_are_reshuffled_every_epoch(tmp_path):
             with numpy_seed(epoch):
                 epoch_orders.append(joined.ordered_indices())
             lengths = joined.sizes[epoch_orders[-1]]
+            tokens = [joined.num_tokens(row) for row in epoch_orders[-1]]
+            assert joined.num_tokens_vec(epoch_orders[-1]).tolist() == tokens == lengths.tolist()
             assert sorted(epoch_orders[-1]) == list(range(12))
             assert (lengths[:-1] >= lengths[1:]).all()
         orders[training] = [order.tolist() for order in epoch_orders]

@@ -15,7 +15,7 @@ from mmpt_fairseq.decoding.prefix_score import IMPOSSIBLE, CTCPrefixScorer
 from tests.decoding.alignments import BLANK, EOS, LABELS, PAD, emissions, text_probabilities
 from tests.helpers import speech_batch, speech_model, words
 
-EXCLUDED = torch.tensor([PAD, EOS, 3])
+EXCLUDED = [PAD, EOS, 3]
 
 
 @pytest.mark.parametrize("seed", range(5))
