@@ -1,13 +1,16 @@
-"""Differences between configs, in every form in which fairseq stores them; optimizers."""
+"""Differences between configs, in every form in which fairseq stores them; optimizers; saving."""
 
+import signal
 from argparse import Namespace
 
 import pytest
 import torch
+from fairseq import checkpoint_utils
 from fairseq.dataclass.configs import FairseqConfig
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from omegaconf import OmegaConf
 
+from mmpt_fairseq.compat import checkpoints
 from mmpt_fairseq.compat.configs import PARTS, check_names, differences, plain, saved_config
 
 SETTINGS = {
@@ -76,3 +79,55 @@ def test_mixed_precision_does_not_change_the_steps(scale):
     optimizer.clip_grad_norm(0.0)
     optimizer.step()
     torch.testing.assert_close(weights.detach(), -0.2 * gradients)
+
+
+@pytest.mark.parametrize("failures", [1, 9])
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch, failures):
+    """As on a disk that is full, for a moment or for good."""
+    path, save, attempts = tmp_path / "a.pt", torch.save, []
+    checkpoint_utils.torch_persistent_save({"update": 1}, str(path))
+
+    def full(state: dict, temporary: str) -> None:
+        attempts.append(temporary)
+        save(state, temporary)
+        if len(attempts) <= failures:
+            with open(temporary, "r+b") as file:
+                file.truncate(100)
+            raise OSError(28, "No space left on device", temporary)
+
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(checkpoints, "SAVING_PAUSE", 0)
+    if failures == 1:
+        checkpoint_utils.torch_persistent_save({"update": 2}, str(path))
+    else:
+        with pytest.raises(SystemExit, match=r"cannot write .*a\.pt \(No space left on device\)"):
+            checkpoint_utils.torch_persistent_save({"update": 2}, str(path))
+    assert torch.load(path) == {"update": 2 if failures == 1 else 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupt_while_saving_is_not_lost(tmp_path):
+    """Nor does it leave a damaged checkpoint: torch would turn it into an error of its own."""
+    path, state, interrupted = tmp_path / "a.pt", {}, 0
+    for i in range(200):
+        state[str(i)] = torch.randn(20_000)
+    checkpoint_utils.torch_persistent_save(state, str(path))
+
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for attempt in range(20):
+            signal.setitimer(signal.ITIMER_REAL, 0.0005 * (attempt + 1))
+            try:
+                checkpoint_utils.torch_persistent_save(state, str(path))
+            except KeyboardInterrupt:
+                interrupted += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert torch.load(path).keys() == state.keys()
+            assert list(tmp_path.iterdir()) == [path]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted

@@ -2,11 +2,14 @@
 
 import argparse
 import collections
+import contextlib
 import os
 import pickle
 import shutil
 import struct
+import time
 import typing
+from collections.abc import Iterator
 
 import omegaconf
 import torch
@@ -14,8 +17,9 @@ from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
+from fairseq.models.ema.ema import EMA
 
-from manifests.errors import InputError, exit_on_input_error, exit_with_message
+from manifests.errors import InputError, exit_on_input_error, exit_with_message, reason_of
 
 # fairseq #5610: torch 2.6 loads with weights_only=True, which refuses the non-tensor objects in
 # fairseq's checkpoints. These are plain containers: none runs code when it is unpickled.
@@ -55,7 +59,8 @@ def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict:
         culprit = rest.partition(" ")[0] if named else ""
         if not culprit:
             raise InputError(
-                f"{path} is not a checkpoint; give one written by fairseq-hydra-train"
+                f"{path} is not a checkpoint, or is damaged; give one written by "
+                "fairseq-hydra-train"
             ) from None
         raise InputError(
             f"{path} was refused: it contains {culprit}, which could run code; no code was run. "
@@ -98,6 +103,79 @@ def _ensemble_or_exit(filenames: list[str], *args, **kwargs) -> tuple:
 
 
 checkpoint_utils.load_model_ensemble_and_task = _ensemble_or_exit
+
+
+@contextlib.contextmanager
+def weights_as_average() -> Iterator[None]:
+    """Let ``ema.store_ema`` begin at the weights of a checkpoint that has no moving average.
+
+    fairseq means to, but has deleted them by then.
+    """
+    load = checkpoint_utils.load_checkpoint_to_cpu
+
+    def with_average(path: str, *args, **kwargs) -> dict:
+        state = load(path, *args, **kwargs)
+        if state.get("extra_state") is not None:
+            state["extra_state"].setdefault("ema", state["model"])
+        return state
+
+    checkpoint_utils.load_checkpoint_to_cpu = with_average
+    try:
+        yield
+    finally:
+        checkpoint_utils.load_checkpoint_to_cpu = load
+
+
+_fairseq_restore = EMA.restore
+
+
+def _restore_with_version(average: EMA, state: dict, build_fp32_params: bool = False) -> None:
+    """Update the moving average, with the version that fairseq's update leaves out of ``state``.
+
+    Without it a Transformer decoder takes the state for an old one and drops its last layer norm.
+    """
+    versions = {k: v for k, v in average.model.state_dict().items() if k.endswith(".version")}
+    _fairseq_restore(average, {**versions, **state}, build_fp32_params)
+
+
+EMA.restore = _restore_with_version
+
+
+_fairseq_save = checkpoint_utils.torch_persistent_save
+SAVING_ATTEMPTS, SAVING_PAUSE = 3, 2.5  # as fairseq's; seconds
+
+
+def _save_or_exit(state: dict, filename: str, async_write: bool = False) -> None:
+    """Write a whole checkpoint or none; after an error try again, then end with a message.
+
+    fairseq tries again in the same file, behind the remains of the failed attempt, and passes that
+    off as a checkpoint. Interrupts count as errors there: torch turns Ctrl-C into one while it
+    writes through Python.
+    """
+    if async_write or not PathManager.supports_rename(filename):
+        _fairseq_save(state, filename, async_write)
+        return
+    temporary = f"{filename}.tmp"
+    for attempt in range(SAVING_ATTEMPTS):
+        try:
+            torch.save(state, temporary)
+            os.replace(temporary, filename)
+            return
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.remove(temporary)
+            if not isinstance(error, (OSError, RuntimeError)):
+                raise
+            reason = reason_of(error)
+        if attempt + 1 < SAVING_ATTEMPTS:
+            time.sleep(SAVING_PAUSE)
+    exit_with_message(
+        f"cannot write {filename} ({reason}); check the free space and the permissions, then run "
+        "the same command again: it resumes from the last checkpoint that was written"
+    )
+
+
+checkpoint_utils.torch_persistent_save = _save_or_exit
 
 
 def _copy_atomically(src_path: str, dst_path: str, overwrite: bool = False) -> bool:

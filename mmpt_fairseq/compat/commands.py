@@ -1,7 +1,6 @@
 """Patches for fairseq's commands, applied once a command has been imported."""
 
 import contextlib
-import importlib.util
 import logging
 import math
 import os
@@ -14,7 +13,14 @@ import types
 import torch
 
 from manifests.errors import InputError, exit_with_message, write_to_logs
+from mmpt_fairseq.compat.checkpoints import weights_as_average
 from mmpt_fairseq.compat.configs import PARTS, check_names, differences, plain, saved_config
+from mmpt_fairseq.compat.endings import (
+    check_first_rate,
+    save_after_the_last_epoch,
+    stop_when_finished,
+)
+from mmpt_fairseq.compat.settings import check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +98,10 @@ def _patch_resuming(train: types.ModuleType) -> None:
         reset_meters: bool = False,
     ) -> dict | None:
         resets = reset_optimizer, reset_lr_scheduler, optimizer_overrides, reset_meters
+        averages = weights_as_average() if trainer.cfg.ema.store_ema else contextlib.nullcontext()
         try:
-            extra_state = load(trainer, filename, *resets)
+            with averages:
+                extra_state = load(trainer, filename, *resets)
         except Exception as error:  # the type that fairseq raises
             if not str(error).startswith(mismatches):
                 raise
@@ -106,6 +114,9 @@ def _patch_resuming(train: types.ModuleType) -> None:
                 extra_state.pop("best", None)
             if trainer.is_data_parallel_master:
                 _warn_of_changed_settings(trainer, saved)
+        if reset_optimizer:  # updates are counted from 0, so the time is too
+            trainer._previous_training_time = 0
+        check_first_rate(trainer)
         return extra_state
 
     train.Trainer.save_checkpoint = save_checkpoint
@@ -127,23 +138,10 @@ def _prepare_each_training(train: types.ModuleType) -> None:
         while writers:
             writers.popitem()[1].close()
         check_names(cfg)
-        _check_machine(cfg)
+        check_settings(cfg)
         add_defaults(cfg)
 
     train.add_defaults = prepare
-
-
-def _check_machine(cfg) -> None:
-    """End a training that lacks something here, where fairseq fails later or not at all."""
-    common = cfg.common
-    if (common.fp16 or common.memory_efficient_fp16) and not torch.cuda.is_available():
-        exit_with_message("common.fp16=true needs a GPU; on a CPU set common.bf16=true")
-    asynchronous = cfg.checkpoint.write_checkpoints_asynchronously
-    if asynchronous and importlib.util.find_spec("iopath") is None:
-        exit_with_message(
-            "checkpoint.write_checkpoints_asynchronously=true needs the package iopath; install "
-            "it, or leave the option out"
-        )
 
 
 def _patch_validation_scores(train: types.ModuleType) -> None:
@@ -269,40 +267,6 @@ def _explain_wrong_task() -> None:
     task.setup_task = classmethod(setup_task)
 
 
-def _stop_when_finished(train: types.ModuleType) -> None:
-    """End a training that is already finished before it makes another update.
-
-    fairseq checks for the end only after an update or a validation: a finished training that is
-    started again would make one more update and save it as its best.
-    """
-    train_epoch = train.train
-    early_stopping = vars(train.should_stop_early)
-
-    def train_unless_done(cfg, trainer, task, batches) -> tuple[list[float | None], bool]:
-        done, max_update = trainer.get_num_updates(), cfg.optimization.max_update
-        if 0 < max_update <= done:
-            message = "done: %d of %d updates; raise optimization.max_update to continue"
-            logger.info(message, done, max_update)
-            return [None], True
-        # That of the loaded checkpoint: what this process adds, fairseq itself stops and saves.
-        spent = trainer._previous_training_time / 3600
-        limit = cfg.optimization.stop_time_hours
-        if 0 < limit <= spent:
-            message = "done: %.2f of %.2f hours; raise optimization.stop_time_hours to continue"
-            logger.info(message, spent, limit)
-            return [None], True
-        not_improved, patience = early_stopping.get("num_runs", 0), cfg.checkpoint.patience
-        if 0 < patience <= not_improved:
-            message = (
-                "done: %d validations without improvement; raise checkpoint.patience to continue"
-            )
-            logger.info(message, not_improved)
-            return [None], True
-        return train_epoch(cfg, trainer, task, batches)
-
-    train.train = train_unless_done
-
-
 def _explain_interrupts(sentence: str) -> None:
     """Replace the traceback of fairseq's commands on Ctrl-C; the exit status is unchanged."""
     report = sys.excepthook
@@ -338,7 +302,8 @@ def patch_commands() -> None:
         _patch_resuming(train)
         _patch_validation_scores(train)
         _patch_empty_batches(train)
-        _stop_when_finished(train)
+        stop_when_finished(train)
+        save_after_the_last_epoch(train)
         _explain_missing_lm_data()
         _log_failures(train)
 

@@ -20,6 +20,7 @@ from mmpt_fairseq.criterions.masked_reconstruction import (
     reconstruction_loss,
 )
 from mmpt_fairseq.criterions.retrieval import Retrieval
+from mmpt_fairseq.criterions.weights import check_weight
 from mmpt_fairseq.models.av_pretraining import Embeddings
 from mmpt_fairseq.modules.distributed import gather_from_all_processes
 
@@ -72,6 +73,8 @@ class ReconstructionAndContrastiveCriterion(ContrastiveCriterion):
 
     def __init__(self, task, video_weight: float, contrastive_weight: float) -> None:
         super().__init__(task)
+        check_weight("video_weight", video_weight)
+        check_weight("contrastive_weight", contrastive_weight)
         self.video_weight, self.contrastive_weight = video_weight, contrastive_weight
 
     def forward(self, model, sample, reduce=True):

@@ -19,6 +19,7 @@ from omegaconf import II
 from torch import Tensor
 
 from manifests.errors import InputError
+from mmpt_fairseq.criterions.weights import check_weight
 from mmpt_fairseq.modules.ctc_guide import CtcGuide, apply_prior, progress_at, speech_progress
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,9 @@ class ManifestLabelSmoothedCrossEntropy(LabelSmoothedCrossEntropyWithCtcCriterio
         super().__init__(
             task, sentence_avg, label_smoothing, ignore_prefix_size, report_accuracy, ctc_weight
         )
+        check_weight("ctc_weight", ctc_weight)
+        if not 0 <= label_smoothing < 1:
+            raise InputError(f"criterion.label_smoothing={label_smoothing} must be in [0, 1)")
         if ctc_guide_updates and ctc_weight <= 0:
             raise InputError(
                 "criterion.ctc_guide_updates has no effect without CTC; set criterion.ctc_weight "

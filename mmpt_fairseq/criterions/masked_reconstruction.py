@@ -12,6 +12,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from torch import Tensor
 
+from mmpt_fairseq.criterions.weights import check_weight
 from mmpt_fairseq.models.av_pretraining import Reconstruction
 
 
@@ -51,6 +52,7 @@ class MaskedReconstructionCriterion(PretrainingCriterion):
 
     def __init__(self, task, video_weight: float) -> None:
         super().__init__(task)
+        check_weight("video_weight", video_weight)
         self.video_weight = video_weight
 
     def forward(self, model, sample, reduce=True):

@@ -38,9 +38,11 @@ class EveryRowMixin:
             longest = int(dataset.num_tokens_vec(np.arange(len(dataset))).max())
             if "max_tokens" not in str(error):
                 raise
+            limit = f"dataset.max_tokens={kwargs.get('max_tokens')}"
+            if not is_training_set(dataset):
+                limit = f"{limit.replace('tokens', 'tokens_valid')} (default: dataset.max_tokens)"
             raise InputError(
-                f"the longest row costs {longest} tokens and dataset.max_tokens="
-                f"{kwargs.get('max_tokens')} is less; raise it"
+                f"the longest row costs {longest} tokens and {limit} is less; raise it"
             ) from None
         iterator.__class__ = DummyMarkingIterator
         iterator.seed = kwargs.get("seed", iterator.seed)  # fairseq's cached one keeps the first
@@ -90,10 +92,11 @@ class EveryRowMixin:
                 sizes,
             )
         if not len(kept):
+            names = "max_source_positions", "max_target_positions", "short_first_frames"
+            ours = [f"task.{name}" for name in names if hasattr(self.cfg, name)]
             raise InputError(
-                f"no row is within the limits of {max_positions} frames and tokens; raise "
-                "dataset.max_tokens, or the task's max_source_positions, max_target_positions or "
-                "short_first_frames"
+                f"no row is within the limits of {max_positions}; raise "
+                f"{' or '.join(['dataset.max_tokens', *ours])}"
             )
         return kept
 

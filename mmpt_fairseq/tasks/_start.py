@@ -1,10 +1,12 @@
 """Checks that every task makes at start-up."""
 
+import glob
 import logging
 import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -67,7 +69,7 @@ def checkpoint_to_load(cfg: FairseqDataclass) -> str | None:
 
     Raises:
         InputError: ``restore_file`` or ``continue_once`` is missing, which fairseq would silently
-            ignore.
+            ignore; or ``save_dir`` has checkpoints but not the one to resume from.
     """
     name, once, suffix = cfg.restore_file, cfg.continue_once, cfg.checkpoint_suffix
     if name == LAST:
@@ -76,6 +78,13 @@ def checkpoint_to_load(cfg: FairseqDataclass) -> str | None:
             return last
         if once and not os.path.isfile(once):
             raise InputError(f"there is no checkpoint {once} (checkpoint.continue_once)")
+        others = sorted(Path(cfg.save_dir).glob(f"checkpoint*[0-9t]{glob.escape(suffix)}.pt"))
+        if others:
+            raise InputError(
+                f"{cfg.save_dir} has {others[-1].name} but not {os.path.basename(last)}, so a "
+                "training would start anew and replace it; set checkpoint.restore_file to the one "
+                "to resume from, or another checkpoint.save_dir"
+            )
         return once or cfg.finetune_from_model
     name = name.replace(".pt", f"{suffix}.pt")
     if not os.path.isfile(name):

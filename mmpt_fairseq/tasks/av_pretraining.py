@@ -89,7 +89,8 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
                     f"measured by {cfg._name}; "
                     "use a contrastive criterion, or set checkpoint.best_checkpoint_metric=loss"
                 )
-        criterion = super().build_criterion(cfg)
+        with exit_on_input_error():
+            criterion = super().build_criterion(cfg)
         self.retrieval = getattr(criterion, "retrieval", None)
         return criterion
 
