@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fairseq import checkpoint_utils
 
 from manifests.errors import InputError
 from mmpt_fairseq.checkpoint import encoder_state, load_checkpoint, load_decoder, load_encoder
@@ -66,8 +67,12 @@ def test_checkpoints_with_argparse_namespaces_load(tmp_path):
 def test_unreadable_files_are_named(tmp_path, content):
     path = tmp_path / "broken.pt"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"broken\.pt is not a (readable )?checkpoint"):
+    message = r"broken\.pt is not a (readable )?checkpoint"
+    with pytest.raises(InputError, match=message):
         load_checkpoint(path)
+    # Only fairseq's commands end: a notebook can handle an exception.
+    with pytest.raises(InputError, match=message):
+        checkpoint_utils.load_model_ensemble_and_task([str(path)])
 
 
 def test_a_plain_state_dict_is_rejected(tmp_path):

@@ -79,13 +79,12 @@ def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict:
         ) from None
 
 
+checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
+
+
 def _load_or_exit(path: str, *args, **kwargs) -> dict:
     with exit_on_input_error():
         return load_checkpoint_to_cpu(path, *args, **kwargs)
-
-
-# For fairseq's own calls when resuming and in fairseq-generate.
-checkpoint_utils.load_checkpoint_to_cpu = _load_or_exit
 
 
 _fairseq_ensemble = checkpoint_utils.load_model_ensemble_and_task
@@ -102,7 +101,13 @@ def _ensemble_or_exit(filenames: list[str], *args, **kwargs) -> tuple:
         exit_with_message(f"there is no checkpoint {path}; correct --path")
 
 
-checkpoint_utils.load_model_ensemble_and_task = _ensemble_or_exit
+def exit_if_unreadable() -> None:
+    """Let fairseq's commands end with a message for a checkpoint that cannot be loaded.
+
+    Not wherever this package is imported: a notebook or a server can handle an exception.
+    """
+    checkpoint_utils.load_checkpoint_to_cpu = _load_or_exit
+    checkpoint_utils.load_model_ensemble_and_task = _ensemble_or_exit
 
 
 @contextlib.contextmanager

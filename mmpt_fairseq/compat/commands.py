@@ -13,7 +13,7 @@ import types
 import torch
 
 from manifests.errors import InputError, exit_with_message, write_to_logs
-from mmpt_fairseq.compat.checkpoints import weights_as_average
+from mmpt_fairseq.compat.checkpoints import exit_if_unreadable, weights_as_average
 from mmpt_fairseq.compat.configs import PARTS, check_names, differences, plain, saved_config
 from mmpt_fairseq.compat.endings import (
     check_first_rate,
@@ -290,6 +290,8 @@ def patch_commands() -> None:
     """
     new = {"fairseq_cli.generate", "fairseq_cli.train"} & sys.modules.keys() - _patched
     _patched.update(new)
+    if new:
+        exit_if_unreadable()
     if "fairseq_cli.generate" in new:
         _explain_interrupts("interrupted")
         _explain_wrong_task()
