@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 def check_first_rate(trainer) -> None:
     """End a training that would stop at ``stop_min_lr`` before its first update."""
     limit = trainer.cfg.optimization.stop_min_lr
-    if not trainer.get_num_updates() and 0 <= trainer.get_lr() <= limit:
+    if limit >= 0 and not trainer.get_num_updates() and trainer.get_lr() <= limit:
         exit_with_message(
             f"the first update's learning rate {trainer.get_lr():g} is not above "
             f"optimization.stop_min_lr={limit:g}, so training would end before it; lower that, or "
