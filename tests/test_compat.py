@@ -1,6 +1,8 @@
 """Differences between configs, in every form in which fairseq stores them; optimizers; saving."""
 
 import signal
+import subprocess
+import sys
 from argparse import Namespace
 
 import pytest
@@ -12,6 +14,7 @@ from omegaconf import OmegaConf
 
 from mmpt_fairseq.compat import checkpoints
 from mmpt_fairseq.compat.configs import PARTS, check_names, differences, plain, saved_config
+from tests.commands import ROOT
 
 SETTINGS = {
     "model": {"_name": "mmpt_speech_to_text", "dropout": 0.1},
@@ -131,3 +134,19 @@ def test_an_interrupt_while_saving_is_not_lost(tmp_path):
     finally:
         signal.signal(signal.SIGALRM, before)
     assert interrupted
+
+
+def test_a_process_may_exit_while_batches_are_read_ahead():
+    """As at the end of a training within an epoch; the thread is in torch's code all the time."""
+    code = (
+        "import time, torch, mmpt_fairseq\n"
+        "from fairseq.data.iterators import BufferedIterator\n"
+        "class Endless:\n"
+        "    def __len__(self): return 10**9\n"
+        "    def __iter__(self):\n"
+        "        while True: yield torch.stack([torch.ones(1000).exp() for _ in range(9)])\n"
+        "next(BufferedIterator(10**9, Endless()))\n"
+        "time.sleep(0.1)\n"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -5,7 +5,7 @@ where they exist; the rest was found by reading fairseq-fixed 0.12.3.1 and torch
 """
 
 from mmpt_fairseq.compat import light_fairseq  # isort: skip  (before anything imports fairseq)
-from mmpt_fairseq.compat import configs, optimizers
+from mmpt_fairseq.compat import configs, optimizers, threads
 from mmpt_fairseq.compat.checkpoints import load_checkpoint_to_cpu
 from mmpt_fairseq.compat.commands import patch_commands
 from mmpt_fairseq.compat.libraries import package_paths
@@ -17,4 +17,5 @@ __all__ = [
     "optimizers",
     "package_paths",
     "patch_commands",
+    "threads",
 ]
