@@ -11,7 +11,7 @@ from pathlib import Path
 
 from manifests.candidate import BAD_TEXT, EMPTY_TEXT, NO_TEXT, Candidate
 from manifests.captions import SUFFIXES as CAPTIONS
-from manifests.captions import Cue, read_cues
+from manifests.captions import Cue, read_cues, read_labels
 from manifests.text import encoding_of
 
 SUFFIXES = (*CAPTIONS, ".txt")
@@ -78,7 +78,7 @@ class Sidecars:
             )
 
     def clips(self, recording: Recording, base: dict) -> Iterator[Candidate]:
-        """A clip for each subtitle cue, or one for a plain text; a fault if there is no text.
+        """A clip for each subtitle cue or label, or one for a plain text; a fault without a text.
 
         Args:
             base: fields that all clips share; ``source`` is the recording's name.
@@ -95,11 +95,13 @@ class Sidecars:
             fault = (BAD_TEXT, f"{path.name} is neither Unicode nor {self._encoding}")
             yield Candidate(id=name, **base, fault=fault)
             return
-        if path.suffix.lower() not in CAPTIONS:
+        is_caption = path.suffix.lower() in CAPTIONS
+        cues = read_cues(text) if is_caption else read_labels(text)
+        if cues is None:
             yield Candidate(id=name, **base, text=self._rule(text))
             return
         number, unmatched = -1, 0
-        for number, cue in enumerate(read_cues(text)):
+        for number, cue in enumerate(cues):
             match = _nearest(spoken, cue) if spoken else None
             source = {"src_text": self._rule(match.text)} if match else {}
             unmatched += not match

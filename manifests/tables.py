@@ -42,7 +42,7 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
 
     Raises:
         InputError: it has several text columns and none is chosen, or lacks the chosen one; or
-            clips end but do not start.
+            clips end but do not start, or start but do not end.
     """
     used = encoding_of(path, encoding)
     # Undecodable bytes are reported where the rows are read.
@@ -63,6 +63,13 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
         raise InputError(
             f"{path} has the column {ends[0]} but none for the start; call it one of "
             + ", ".join(NAMES["start"])
+        )
+    starts = [name for name in NAMES["start"] if name in names]
+    lengths = [*NAMES["end"], *NAMES["seconds"]]
+    if starts and not any(name in names for name in lengths):
+        raise InputError(
+            f"{path} has the column {starts[0]} but none for the end or the duration; call it one "
+            f"of {', '.join(lengths)}"
         )
     if used == encoding:
         yield f"{path} is read as {encoding}, not UTF-8; see --encoding"

@@ -1,9 +1,9 @@
-"""Cues of SubRip and WebVTT files, and videos with such files beside them."""
+"""Cues of SubRip and WebVTT, labels of Audacity, and recordings with such files beside them."""
 
 import numpy as np
 import pytest
 
-from manifests.captions import Cue, read_cues
+from manifests.captions import Cue, read_cues, read_labels
 from mmpt_fairseq.data.waveform import read_waveform
 from tests.manifests.corpora import make_audio, make_video, rows, run, skipped, text
 
@@ -243,3 +243,24 @@ def test_a_video_without_text_among_others_is_left_out(tmp_path):
     run("folder", tmp_path / "c", tmp_path / "all", "--without-texts")
     both = rows(tmp_path / "all/train.tsv") + rows(tmp_path / "all/valid.tsv")
     assert {row["id"]: row["tgt_text"] for row in both} == {"a": "", "b": "", "c": ""}
+
+
+def test_labels_of_audacity_are_segments(tmp_path):
+    """The lines that begin with a backslash are the frequencies of a spectral selection."""
+    make_audio(tmp_path / "c/a.wav", 3.0)
+    labels = ["0.000000\t1.500000\tmoto wa", "\\\t100.5\t2000.0", "1.500000\t2.5\t", "2\t3\tmai"]
+    text(tmp_path / "c/a.txt", *labels)
+    make_audio(tmp_path / "c/b.wav", 1.0)
+    text(tmp_path / "c/b.txt", "2\t3 is five")
+    run("folder", tmp_path / "c", tmp_path / "out", "--valid-every", "0")
+    found = {
+        row["id"]: (row["tgt_text"], row["n_frames"]) for row in rows(tmp_path / "out/train.tsv")
+    }
+    assert found == {
+        "a_0000": ("moto wa", "148"),
+        "a_0002": ("mai", "98"),
+        "b": ("2 3 is five", "98"),
+    }
+    assert skipped(tmp_path / "out") == {"a_0001": "empty transcript"}
+    assert read_labels("1.0\t2.0\n") == [Cue(1.0, 2.0, "")]
+    assert read_labels("") is read_labels("moto\n") is None

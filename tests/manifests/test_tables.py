@@ -40,6 +40,15 @@ def test_an_end_without_a_start_is_refused(tmp_path):
         main(RECIPE, [str(tmp_path / "corpus"), str(tmp_path / "out"), "--csv", str(table)])
 
 
+def test_a_start_without_an_end_is_refused(tmp_path):
+    """Each sentence would get the whole rest of the recording."""
+    make_audio(tmp_path / "corpus/a.wav", 2.0)
+    table = text(tmp_path / "t.csv", "file,start,text", "a.wav,0,one", "a.wav,1,two")
+    message = "has the column start but none for the end or the duration; call it one of end, "
+    with pytest.raises(SystemExit, match=message):
+        main(RECIPE, [str(tmp_path / "corpus"), str(tmp_path / "out"), "--csv", str(table)])
+
+
 def test_a_table_with_the_name_of_a_split_is_that_split(tmp_path):
     make_audio(tmp_path / "clips/a.wav", 2.0)
     table = text(tmp_path / "test.tsv", "path\tsentence", "a.wav\tone")
