@@ -17,7 +17,6 @@ _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
 _TAG = re.compile(
     r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}"
 )  # <i>, <v Ann>, <00:01.000>, {\an8}
-
 _LABEL = re.compile(r"(\d+(?:\.\d+)?)\t(\d+(?:\.\d+)?)(?:\t(.*))?")
 
 
@@ -45,6 +44,18 @@ def read_cues(text: str) -> list[Cue]:
     cues = list(_read(text))
     rolls = sum("\n" in cue.text and _repeats(b, cue) for b, cue in itertools.pairwise(cues))
     return _unroll(cues) if rolls > ROLLING * len(cues) else cues
+
+
+def read_labels(text: str) -> list[Cue] | None:
+    """Audacity's exported labels, "start TAB end TAB text" in seconds; None for another text.
+
+    Lines that begin with a backslash give the frequencies of the label before.
+    """
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\\")]
+    labels = [_LABEL.fullmatch(line) for line in lines]
+    if not labels or not all(labels):
+        return None
+    return [Cue(float(found[1]), float(found[2]), found[3] or "") for found in labels]
 
 
 def _repeats(before: Cue, cue: Cue) -> bool:
@@ -103,15 +114,3 @@ def _cue(times: re.Match, texts: list[str]) -> Cue:
 def _seconds(groups: tuple[str | None, ...]) -> float:
     hours, minutes, seconds = (int(group or 0) for group in groups[:3])
     return 3600 * hours + 60 * minutes + seconds + float(f"0.{groups[3]}")
-
-
-def read_labels(text: str) -> list[Cue] | None:
-    """Audacity's exported labels, "start TAB end TAB text" in seconds; None for another text.
-
-    Lines that begin with a backslash give the frequencies of the label before.
-    """
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\\")]
-    labels = [_LABEL.fullmatch(line) for line in lines]
-    if not labels or not all(labels):
-        return None
-    return [Cue(float(found[1]), float(found[2]), found[3] or "") for found in labels]

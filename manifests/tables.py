@@ -58,14 +58,13 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
         )
     if text_column is not None and text_column.lower() not in names:
         raise InputError(f"{path} has no column {text_column}; it has {', '.join(columns)}")
-    ends = [name for name in NAMES["end"] if name in names]
-    if ends and not any(name in names for name in NAMES["start"]):
+    lengths = [*NAMES["end"], *NAMES["seconds"]]
+    starts, ends = ([name for name in NAMES[kind] if name in names] for kind in ("start", "end"))
+    if ends and not starts:
         raise InputError(
             f"{path} has the column {ends[0]} but none for the start; call it one of "
             + ", ".join(NAMES["start"])
         )
-    starts = [name for name in NAMES["start"] if name in names]
-    lengths = [*NAMES["end"], *NAMES["seconds"]]
     if starts and not any(name in names for name in lengths):
         raise InputError(
             f"{path} has the column {starts[0]} but none for the end or the duration; call it one "

@@ -3,6 +3,7 @@
 import importlib.util
 
 import torch
+from fairseq.dataclass.configs import CheckpointConfig
 
 from manifests.errors import exit_with_message
 
@@ -54,10 +55,10 @@ def _check_finetuning(checkpoint) -> None:
         return
     names = "reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader"
     given = [f"checkpoint.{name}" for name in names if checkpoint[name]]
-    if checkpoint.restore_file != "checkpoint_last.pt":
+    if checkpoint.restore_file != CheckpointConfig.restore_file:
         given.append("checkpoint.restore_file")
     if given:
         exit_with_message(
-            f"checkpoint.finetune_from_model resets everything by itself; leave out "
+            "checkpoint.finetune_from_model resets everything by itself; leave out "
             f"{', '.join(given)}"
         )
