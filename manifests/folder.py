@@ -2,12 +2,14 @@
 
     python -m manifests.folder DIR OUT [--target-lang de] [--csv clips.csv]
 
-Texts come from files beside a recording: ``talk.srt`` or ``talk.vtt`` (each cue becomes a segment
-of the recording, audio and video), else ``talk.txt`` (the whole recording). With ``--target-lang
-de``, ``talk.de.srt`` is preferred to ``talk.srt``; cues of ``talk.en.srt``, or else ``talk.srt``,
-at the same times are then the source texts of ``--source-lang en``. Alternatively, texts come from
-a table: a column file and any of text, split, speaker, start, end, src_text, src_lang, tgt_lang.
-``--csv`` can be given several times, as for Common Voice's ``train.tsv``, ``dev.tsv`` and
+Texts come from files beside a recording: annotations of ELAN (``talk.eaf``) or Praat
+(``talk.TextGrid``), in the tier ``--tier`` if there are several, else ``talk.srt`` or ``talk.vtt``
+(each annotation or cue becomes a segment of the recording, audio and video), else ``talk.txt`` (the
+whole recording, or Audacity's labels). With ``--target-lang de``, ``talk.de.srt`` is preferred to
+``talk.srt``; cues of ``talk.en.srt``, or else ``talk.srt``, at the same times are then the source
+texts of ``--source-lang en``; of annotations, those of ``--source-tier``. Alternatively, texts come
+from a table: a column file and any of text, split, speaker, start, end, src_text, src_lang,
+tgt_lang. ``--csv`` can be given several times, as for Common Voice's ``train.tsv``, ``dev.tsv`` and
 ``test.tsv``. If ``talk.wav`` is beside ``talk.mp4``, it provides the audio.
 
 Splits: top-level folders named train, valid, dev, test-clean ... are splits, as is a column split
@@ -27,16 +29,13 @@ from __future__ import annotations
 import argparse
 import codecs
 import math
-import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from manifests.candidate import LONGEST_WITH_TEXT, Candidate
 from manifests.errors import InputError
-from manifests.headers import SOUNDFILE_SUFFIXES
 from manifests.holdout import (
     RecordingsHeldOut,
     SpeakersHeldOut,
@@ -48,18 +47,12 @@ from manifests.holdout import (
 from manifests.prepare import main
 from manifests.recipe import Recipe, add_keep_silent, add_valid_every
 from manifests.recording import inspect
-from manifests.sidecars import SUFFIXES, Recording, Sidecars
+from manifests.sidecars import Sidecars, Wanted
 from manifests.splits import canonical_split, is_split, role_of
 from manifests.table_clips import Placed, table_candidates
 from manifests.tables import Row, confidence_of, describe, read_table
 from manifests.text import clean, plain, spoken
-
-AUDIO_SUFFIXES = {".m4a", ".aac", ".wma", ".ac3", ".amr", ".caf", ".mka", ".weba", ".mp2", ".m4b"}
-AUDIO_SUFFIXES |= {".au", ".w64", ".sph", ".wv", ".ape", *SOUNDFILE_SUFFIXES}
-VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".flv", ".wmv"}
-VIDEO_SUFFIXES |= {".3gp", ".ts", ".mts", ".m2ts", ".ogv", ".vob"}
-OTHERS = {"", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".md", ".xml", ".html", ".pdf", ".log"}
-OTHERS |= {".jpg", ".jpeg", ".png", ".gif", ".nfo", ".yaml", ".zip"}
+from manifests.tree import Recording, recordings, unknown_suffixes
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +73,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--target-lang", default="", help="language of the texts")
     add("--source-lang", default="", help="language that is spoken")
+    help_text = "name of the annotations' tier (ELAN, Praat) with the target texts; * is any text"
+    add("--tier", default="", metavar="NAME", help=help_text)
+    add("--source-tier", default="", metavar="NAME", help="the same, of what is spoken")
     add("--speaker", choices=["folder"], help="take a file's folder as its speaker")
     add(
         "--encoding",
@@ -133,6 +129,7 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     rule = _rule(args)
     columns = {"src_lang": args.source_lang, "tgt_lang": args.target_lang or args.source_lang}
     columns = {name: value for name, value in columns.items() if value}
+    _check_options(args)
     if args.csv:
         for table in args.csv:
             for note in describe(table, args.encoding, args.text_column):
@@ -141,13 +138,15 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         read = partial(_rows, args)
         yield from table_candidates(read, args.valid_every, rule, **columns)
         return
-    if args.min_confidence is not None:
-        raise InputError("--min-confidence is for tables; give one with --csv")
     _report_ignored(args.corpus)
     _report_splits(args.corpus)
     target = args.target_lang or args.source_lang
-    sidecars = Sidecars(rule, args.source_lang, target, args.encoding)
+    sidecars = Sidecars(
+        rule, Wanted(args.source_lang, target, args.tier, args.source_tier, args.encoding)
+    )
     with_texts = not args.without_texts and any(map(sidecars.find, recordings(args.corpus)))
+    if (args.tier or args.source_tier) and not sidecars.has_annotations(recordings(args.corpus)):
+        raise InputError(f"--tier is for annotations, and no .eaf or .TextGrid is in {args.corpus}")
     held, splits = _held_out(args, sidecars if with_texts else None)
     for recording in recordings(args.corpus):
         split = _split(recording, args.corpus) or "train"
@@ -162,6 +161,18 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
         elif may_hold_out and _group(recording, args.corpus, held.by_speaker) in held:
             clips = map(to_valid, clips)
         yield from clips
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Check that options of tables are used with tables only, and those of annotations without.
+
+    Raises:
+        InputError: they are not.
+    """
+    if args.csv and (args.tier or args.source_tier):
+        raise InputError("--tier is for annotations beside recordings; a table has columns")
+    if not args.csv and args.min_confidence is not None:
+        raise InputError("--min-confidence is for tables; give one with --csv")
 
 
 def _rule(args: argparse.Namespace) -> Callable[[str], str]:
@@ -254,34 +265,9 @@ def _group(recording: Recording, corpus: Path, by_speaker: bool) -> str:
     return recording.audio.parent.name if by_speaker else _name(recording, corpus)
 
 
-def recordings(folder: Path) -> Iterator[Recording]:
-    """Every recording under a folder, sorted."""
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and not _loops(parent, f))
-        named: dict[str, list[Path]] = {}
-        texts: dict[str, Path] = {}
-        for name in sorted(files):
-            path = Path(parent, name)
-            if path.suffix.lower() in AUDIO_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
-                named.setdefault(path.stem, []).append(path)
-            elif path.suffix.lower() in SUFFIXES:
-                texts[path.stem + path.suffix.lower()] = path
-        for paths in named.values():
-            videos = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES]
-            audio_files = [p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES]
-            yield Recording((audio_files or videos)[0], videos[0] if videos else None, texts)
-            # A third file of the same name is reported as a duplicate.
-            for path in [*audio_files[1:], *videos[1:]]:
-                yield Recording(path, path if path in videos else None, texts)
-
-
 def _report_ignored(folder: Path) -> None:
     """Report the suffixes under a folder that are of no known kind of file."""
-    known = AUDIO_SUFFIXES | VIDEO_SUFFIXES | {*SUFFIXES, *OTHERS}
-    names = (name for _, _, files in os.walk(folder) for name in files)
-    suffixes = (Path(name).suffix.lower() for name in names if not name.startswith("."))
-    others = Counter(suffix for suffix in suffixes if suffix not in known)
-    if others:
+    if others := unknown_suffixes(folder):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(8))
         print(f"ignored: files that are not audio or video by name: {counts}", file=sys.stderr)
 
@@ -291,12 +277,6 @@ def _report_splits(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and is_split(path.name) and path.name.lower() != role_of(path.name):
             print(f"the folder {path.name} is taken as {role_of(path.name)}", file=sys.stderr)
-
-
-def _loops(parent: str, name: str) -> bool:
-    """Whether a folder is a link to one that contains it."""
-    path, here = Path(parent, name), Path(parent).resolve()
-    return path.is_symlink() and path.resolve() in (here, *here.parents)
 
 
 def _split(recording: Recording, corpus: Path) -> str:

@@ -16,12 +16,12 @@ from manifests.catalogue import LEAKS, Catalogue
 from manifests.common import atomic_path
 from manifests.errors import InputError
 from manifests.recipe import Recipe, allowed_leaks
-from manifests.sidecars import SUFFIXES
 from manifests.summary import Tally, write_summary
+from manifests.tree import TEXT_SUFFIXES
 from mmpt_fairseq.data.audio import num_frames
 from mmpt_fairseq.data.manifest import first_row, write_manifest
 
-TEXTS = {*SUFFIXES, ".csv", ".tsv", ".json"}  # files that may have a recording's name
+TEXTS = {*TEXT_SUFFIXES, ".csv", ".tsv", ".json"}  # files that may have a recording's name
 LOOKED_AT = 100  # maximum of subfolders searched for the corpus
 
 

@@ -26,8 +26,8 @@ import numpy as np
 import soundfile
 
 from manifests.candidate import Candidate
-from manifests.folder import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from manifests.recording import inspect
+from manifests.tree import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 
 MAX_FILES = 400  # of each type
 

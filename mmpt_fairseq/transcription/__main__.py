@@ -1,4 +1,4 @@
-"""Command line: ``mmpt-transcribe CHECKPOINT FILE... [--format text|json|tsv|srt|vtt]``."""
+"""Command line: ``mmpt-transcribe CHECKPOINT FILE... [--format text|json|srt|...]``."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.transcription.formats import (
     FORMATS,
     HEADERS,
-    SUBTITLES,
+    OF_ONE_FILE,
     render,
     render_failure,
 )
@@ -41,7 +41,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     help_text = (
         "default: text, one line per file; json: one object per file, each on one line; tsv: one "
-        "row for each piece of up to --longest seconds that contains speech"
+        "row for each piece of up to --longest seconds that contains speech; textgrid: these and "
+        "the words, to correct in Praat or ELAN"
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help=help_text)
     parser.add_argument(
@@ -189,9 +190,9 @@ def _write(path: Path, text: str) -> None:
 def _outputs(args: argparse.Namespace) -> list[Path | None]:
     """Output path of each file's transcript; None for stdout."""
     if args.output_dir is None:
-        if len(args.files) > 1 and args.format in SUBTITLES:
+        if len(args.files) > 1 and args.format in OF_ONE_FILE:
             raise InputError(
-                f"subtitles of {len(args.files)} files cannot share stdout; give --output-dir"
+                f"{args.format} of {len(args.files)} files cannot share stdout; give --output-dir"
             )
         return [None for _ in args.files]
     outputs = [args.output_dir / (Path(f).stem + FORMATS[args.format]) for f in args.files]

@@ -1,4 +1,4 @@
-"""Output formats of transcripts: text, JSON, TSV and subtitles."""
+"""Output formats of transcripts: text, JSON, TSV, subtitles and Praat's TextGrid."""
 
 import csv
 import io
@@ -14,7 +14,8 @@ from mmpt_fairseq.scoring import without_spaces
 from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
 
 FORMATS = {"text": ".txt", "json": ".json", "tsv": ".tsv", "srt": ".srt", "vtt": ".vtt"}
-SUBTITLES = ("srt", "vtt")
+FORMATS["textgrid"] = ".TextGrid"
+OF_ONE_FILE = ("srt", "vtt", "textgrid")  # cannot hold several recordings
 COLUMNS = ("file", "start", "end", "text", "confidence")  # as read by manifests.tables
 HEADERS = {"tsv": "\t".join(COLUMNS) + "\n", "vtt": "WEBVTT\n"}  # written once, at the top
 # Limits of a cue, as broadcasters set them: two lines of 42 characters, six seconds.
@@ -22,6 +23,7 @@ CUE_SECONDS = 6.0
 CUE_CHARACTERS = 84
 MIN_PART_CHARACTERS = 8  # when splitting a sentence of a script without spaces
 CUE_PAUSE = 1.0  # seconds without a word that end a cue
+MIN_INTERVAL = 0.001  # seconds; Praat reads no empty interval
 MIN_CUE_SECONDS = 1.0  # time to read a cue, unless the next one begins earlier
 
 
@@ -33,6 +35,8 @@ def render(transcript: Transcript, style: str) -> str:
         return json.dumps(as_dict(transcript), ensure_ascii=False) + "\n"
     if style == "tsv":
         return _rows(transcript)
+    if style == "textgrid":
+        return _textgrid(transcript)
     cues = enumerate(cue_lines(transcript), start=1)
     if style == "srt":
         written = [
@@ -65,6 +69,45 @@ def _rows(transcript: Transcript) -> str:
             times = f"{segment.start:.3f}", f"{segment.end:.3f}"
             rows.writerow((transcript.path, *times, segment.text, f"{segment.confidence:.3f}"))
     return written.getvalue()
+
+
+def _textgrid(transcript: Transcript) -> str:
+    """A tier of the segments that have words, and one of the words whose times are known."""
+    segments = [(x.start, x.end, x.text) for x in transcript.segments if x.words]
+    words = [(x.start, x.end, x.text) for x in transcript.words if x.start is not None]
+    tiers = {"text": _without_gaps(segments), "words": _without_gaps(words)}
+    end = max(transcript.duration, MIN_INTERVAL, *(x[-1][1] for x in tiers.values() if x))
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
+    lines += [
+        "xmin = 0",
+        f"xmax = {end:.3f}",
+        "tiers? <exists>",
+        f"size = {len(tiers)}",
+        "item []:",
+    ]
+    for number, (name, intervals) in enumerate(tiers.items(), start=1):
+        last = intervals[-1][1] if intervals else 0.0
+        intervals += [(last, end, "")] if last < end else []
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"']
+        lines += [f'        name = "{name}"', "        xmin = 0", f"        xmax = {end:.3f}"]
+        lines += [f"        intervals: size = {len(intervals)}"]
+        for place, (start, stop, text) in enumerate(intervals, start=1):
+            quoted = text.replace('"', '""')
+            lines += [f"        intervals [{place}]:", f"            xmin = {start:.3f}"]
+            lines += [f"            xmax = {stop:.3f}", f'            text = "{quoted}"']
+    return "\n".join(lines) + "\n"
+
+
+def _without_gaps(pieces: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """The pieces as intervals that do not overlap, with empty ones between; whole milliseconds."""
+    intervals, last = [], 0.0
+    for start, end, text in pieces:
+        begin = max(round(start, 3), last)
+        if begin > last:
+            intervals.append((last, begin, ""))
+        last = round(max(end, begin + MIN_INTERVAL), 3)
+        intervals.append((begin, last, text))
+    return intervals
 
 
 def as_dict(transcript: Transcript) -> dict:

@@ -227,7 +227,7 @@ def test_source_cues_match_up_to_rounded_times(tmp_path, capsys):
     languages = ("--target-lang", "de", "--source-lang", "en", "--valid-every", "0")
     run("folder", tmp_path / "c", tmp_path / "out", *languages)
     assert [row["src_text"] for row in rows(tmp_path / "out/train.tsv")] == ["Hello", ""]
-    assert "1 of 1 cues of b.de.srt match no cue" in capsys.readouterr().err
+    assert "1 of 1 texts of b.de.srt have the times of no text" in capsys.readouterr().err
 
 
 def test_a_video_without_text_among_others_is_left_out(tmp_path):

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import pytest
 
+from manifests.annotations import read_textgrid
+from manifests.captions import Cue
 from manifests.tables import describe, read_table
 from mmpt_fairseq.transcription.formats import HEADERS, as_dict, clock, render, render_failure
 from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
@@ -174,3 +176,28 @@ def test_silence_and_failure():
 )
 def test_clock(seconds, expected):
     assert clock(seconds, ",") == expected
+
+
+def test_textgrid_can_be_read_again():
+    """Intervals follow each other without gaps; a word without an extent gets a millisecond."""
+    words = [word('"a"', 0.2, 0.3), word("b", 0.48, 0.0), word("c", 0.4801, 0.3)]
+    untimed = [Word("d", None, None, 0.5)]
+    transcript = Transcript(
+        "a.wav", [Segment(0, 1, words), Segment(1, 2, []), Segment(2, 3, untimed)]
+    )
+    written = render(transcript, "textgrid")
+    assert read_textgrid(written) == {
+        "text": [Cue(0, 1, '"a" b c'), Cue(2, 3, "d")],
+        "words": [Cue(0.2, 0.5, '"a"'), Cue(0.5, 0.501, "b"), Cue(0.501, 0.78, "c")],
+    }
+    times = re.findall(r"xm(in|ax) = (\S+)", written)
+    starts, ends = ([float(time) for name, time in times if name == end] for end in ("in", "ax"))
+    whole = [i for i, (a, b) in enumerate(zip(starts, ends, strict=True)) if (a, b) == (0, 3)]
+    assert len(whole) == 3  # the file and both tiers
+    for first, last in ((whole[1] + 1, whole[2]), (whole[2] + 1, len(starts))):
+        assert starts[first:last] == [0, *ends[first : last - 1]]
+        assert ends[last - 1] == 3
+    assert read_textgrid(render(Transcript("a", [Segment(0, 0, [])]), "textgrid")) == {
+        "text": [],
+        "words": [],
+    }
