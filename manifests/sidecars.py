@@ -17,7 +17,7 @@ from manifests.captions import SUFFIXES as CAPTIONS
 from manifests.captions import Cue, read_cues, read_labels
 from manifests.errors import InputError
 from manifests.text import encoding_of
-from manifests.tree import TEXT_SUFFIXES, Recording
+from manifests.tree import TEXT_SUFFIXES, Recording, composed
 
 SAME_TIME = 0.1  # seconds by which start and end of matching cues in two languages may differ
 
@@ -77,7 +77,7 @@ class Sidecars:
 
     def _none(self, recording: Recording) -> None:
         """Report texts in a language that was not asked for."""
-        stem, languages = recording.audio.stem, set()
+        stem, languages = composed(recording.audio.stem), set()
         for name in recording.texts:
             language = name.removeprefix(f"{stem}.").rpartition(".")[0]
             if name.startswith(f"{stem}.") and re.fullmatch(r"[a-zA-Z]{2,3}(-\w+)?", language):
@@ -224,7 +224,7 @@ def _beside(recording: Recording, language: str, suffixes: tuple[str, ...]) -> P
     ``talk.srt``, or ``talk.mp4.srt`` as whisper.cpp writes it.
     """
     audio, video = recording.audio, recording.video or recording.audio
-    bases = dict.fromkeys((audio.stem, audio.name, video.name))
+    bases = dict.fromkeys(map(composed, (audio.stem, audio.name, video.name)))
     ending = f".{language}" if language else ""
     names = (base + ending + suffix for suffix in suffixes for base in bases)
     return next((recording.texts[name] for name in names if name in recording.texts), None)

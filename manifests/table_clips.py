@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,9 +89,25 @@ def _group(row: Row, folder: Path, by_speaker: bool) -> str:
 def _inside(row: Row, folder: Path) -> Path:
     """A row's recording, relative to the folder if it is inside or its path is relative: ids and
     held-out clips are then the same wherever the corpus is."""
-    path = Path(os.path.normpath(folder / row["file"]))
+    path = located(folder, row["file"])
     within = path.is_relative_to(folder) or not os.path.isabs(row["file"])
     return Path(os.path.relpath(path, folder)) if within else path
+
+
+def located(folder: Path, name: str) -> Path:
+    """The file that a table names.
+
+    If there is none, the one whose name has slashes for backslashes or another normal form of
+    Unicode: tables written on Windows and macOS, or by a spreadsheet, differ in these.
+    """
+    path = Path(os.path.normpath(folder / name))
+    if ("\\" in name or not name.isascii()) and not path.exists():
+        forward = name.replace("\\", "/")
+        for form in ("NFC", "NFD"):
+            other = Path(os.path.normpath(folder / unicodedata.normalize(form, forward)))
+            if other.exists():
+                return other
+    return path
 
 
 def row_candidate(
@@ -107,7 +124,7 @@ def row_candidate(
     split = canonical_split(row.get("split", split))
     if "fault" in row:
         return Candidate(row["id"], split, audio="", fault=(BAD_ROW, row["fault"]))
-    audio, fault = Path(os.path.normpath(folder / row["file"])), None
+    audio, fault = located(folder, row["file"]), None
     try:
         start, seconds = _times(row)
     except ValueError as error:
@@ -121,7 +138,7 @@ def row_candidate(
         id=row.get("id", str(_inside(row, folder).with_suffix("")) + part),
         split=split,
         audio=str(audio),
-        video=str(folder / row["video"]) if "video" in row else str(audio),
+        video=str(located(folder, row["video"])) if "video" in row else str(audio),
         video_optional="video" not in row,
         start=start,
         seconds=seconds,

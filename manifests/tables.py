@@ -32,6 +32,7 @@ NAMES = {
 NUMBERS = tuple(chain(NAMES["start"], NAMES["end"], NAMES["seconds"], NAMES["confidence"]))
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 DELIMITER = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # first line of some spreadsheet exports
+WORKBOOK = b"PK\x03\x04"  # Excel's and LibreOffice's are zip archives
 EMPTY = ("file", "text")  # kept in a row even if the cell is empty
 
 Row = dict[str, str]
@@ -41,9 +42,12 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
     """Notes for the user on how a table is read.
 
     Raises:
-        InputError: it has several text columns and none is chosen, or lacks the chosen one; or
-            clips end but do not start, or start but do not end.
+        InputError: it is a workbook; it has several text columns and none is chosen, or lacks the
+            chosen one; or clips end but do not start, or start but do not end.
     """
+    with path.open("rb") as file:
+        if file.read(len(WORKBOOK)) == WORKBOOK:
+            raise InputError(f"{path} is a workbook or another archive; save its sheet as CSV")
     used = encoding_of(path, encoding)
     # Undecodable bytes are reported where the rows are read.
     with path.open(encoding=used, newline="", errors="replace") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,12 +29,17 @@ class Recording:
     Attributes:
         audio: the audio file; may be a video file.
         video: the video file; None if there is none.
-        texts: the folder's text files by name, with lower-case suffixes.
+        texts: the folder's text files by :func:`composed` name, with lower-case suffixes.
     """
 
     audio: Path
     video: Path | None
     texts: Mapping[str, Path]
+
+
+def composed(name: str) -> str:
+    """A file name in one form of Unicode (NFC); names from macOS may be in another."""
+    return unicodedata.normalize("NFC", name)
 
 
 def recordings(folder: Path) -> Iterator[Recording]:
@@ -45,9 +51,9 @@ def recordings(folder: Path) -> Iterator[Recording]:
         for name in sorted(files):
             path = Path(parent, name)
             if path.suffix.lower() in AUDIO_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
-                named.setdefault(path.stem, []).append(path)
+                named.setdefault(composed(path.stem), []).append(path)
             elif path.suffix.lower() in TEXT_SUFFIXES:
-                texts[path.stem + path.suffix.lower()] = path
+                texts[composed(path.stem) + path.suffix.lower()] = path
         for paths in named.values():
             videos = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES]
             audio_files = [p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES]

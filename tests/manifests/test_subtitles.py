@@ -1,5 +1,7 @@
 """Cues of SubRip and WebVTT, labels of Audacity, and recordings with such files beside them."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -264,3 +266,11 @@ def test_labels_of_audacity_are_segments(tmp_path):
     assert skipped(tmp_path / "out") == {"a_0001": "empty transcript"}
     assert read_labels("1.0\t2.0\n") == [Cue(1.0, 2.0, "")]
     assert read_labels("") is read_labels("moto\n") is None
+
+
+def test_names_in_another_form_of_unicode_belong_together(tmp_path):
+    """As where one of the files comes from macOS."""
+    make_audio(tmp_path / "c" / unicodedata.normalize("NFD", "été.wav"), 2.0)
+    text(tmp_path / "c" / unicodedata.normalize("NFC", "été.txt"), "one")
+    run("folder", tmp_path / "c", tmp_path / "out", "--valid-every", "0")
+    assert [row["tgt_text"] for row in rows(tmp_path / "out/train.tsv")] == ["one"]

@@ -1,6 +1,8 @@
 """Tables of clips: plain ones, exports of spreadsheets, and invalid ones."""
 
 import json
+import unicodedata
+import zipfile
 
 import pytest
 
@@ -188,6 +190,30 @@ def test_rows_that_start_together_are_kept_if_they_end_apart(tmp_path):
     }
     duplicates = {"a@1.00": "duplicate id", "a@1.00-6.31": "duplicate id"}
     assert skipped(tmp_path / "out") == duplicates
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_file_names_written_on_other_systems_are_found(tmp_path, form):
+    """macOS decomposes letters with accents, Windows has backslashes."""
+    make_audio(tmp_path / "corpus" / unicodedata.normalize(form, "été/à.wav"), 2.0)
+    for number, other in enumerate(("NFC", "NFD")):
+        names = [unicodedata.normalize(other, name) for name in ("été\\à.wav", "été\\ö.wav")]
+        table = text(tmp_path / "t.csv", "file,text", *(f"{name},one" for name in names))
+        out = tmp_path / str(number)
+        run("folder", tmp_path / "corpus", out, "--csv", str(table), "--valid-every", "0")
+        assert [row["tgt_text"] for row in rows(out / "train.tsv")] == ["one"]
+        assert list(skipped(out).values()) == ["missing file"]
+
+
+def test_a_workbook_is_refused(tmp_path):
+    make_audio(tmp_path / "corpus/a.wav", 2.0)
+    with zipfile.ZipFile(tmp_path / "clips.xlsx", "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(SystemExit, match="is a workbook or another archive; save its sheet as CSV"):
+        main(
+            RECIPE,
+            [str(tmp_path / "corpus"), str(tmp_path / "o"), "--csv", str(tmp_path / "clips.xlsx")],
+        )
 
 
 @pytest.mark.parametrize(
