@@ -79,10 +79,12 @@ def _report_silent(summary: dict, args: argparse.Namespace) -> None:
 
 def _report_leaks(leaks: dict, out: Path) -> None:
     """Report what splits share where that is accepted."""
+    names = {"speaker": "speakers", "source": "recordings (other parts)", "sentence": "sentences"}
     if leaks:
-        counts = ", ".join(f"{found['count']} {kind}(s)" for kind, found in leaks.items())
+        counts = " and ".join(f"{found['count']} {names[kind]}" for kind, found in leaks.items())
         print(
-            f"splits share {counts}, which is allowed; see {out / 'summary.json'}",
+            f"in more than one split: {counts}; expect somewhat better scores than on new ones "
+            f"({out / 'summary.json'})",
             file=sys.stderr,
         )
 
