@@ -128,7 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--fresh-layers", type=int, default=default.fresh_layers, help="in stage 3's encoder")
     add("--translations", choices=["char", "unigram"], default=default.kind, help="vocabulary")
     add("--entries", type=int, default=default.entries, help="its size, unless it is char")
-    add("--decoding", choices=["ctc", "attention"], default=default.decoding, help="of our systems")
+    choices = ["ctc", "attention", "joint"]
+    add("--decoding", choices=choices, default=default.decoding, help="of our systems")
     add("--interrupt", action="store_true", help="kill each of our trainings once half-way")
     return parser
 

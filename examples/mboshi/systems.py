@@ -27,6 +27,7 @@ FINETUNING = Path("examples/demo/config/finetuning.yaml")
 SYSTEMS = ("stages", "pretrained", "scratch", "longer", "s2t_conformer")
 BASELINES = ("scratch", "longer", "s2t_conformer")
 TRANSCRIPTS = ("few", "all")
+CTC_WEIGHT = 0.7  # in joint decoding; chosen on valid (examples/finetuning)
 NEVER = 10**9
 
 
@@ -69,8 +70,8 @@ class Settings:
         fresh_layers: number of the mid-trained encoder's last layers that stage 3 reinitialises,
             because they are specific to the text of the translations.
         kind, entries: type and size of the translations' vocabulary.
-        decoding: ``ctc`` or ``attention``, for our recognisers; for CTC they are trained without a
-            decoder.
+        decoding: ``ctc``, ``attention`` or ``joint``, for our recognisers; for CTC they are trained
+            without a decoder.
         interrupt: kill each of our trainings once half-way; it resumes from its checkpoint.
     """
 
@@ -227,8 +228,10 @@ class Comparison:
         interval = self.interval(transcripts)
         checkpoint = self._run(FINETUNING, data, seed, folder, updates, overrides, interval)
         options = ["--decoding", self.settings.decoding]
-        if self.settings.decoding == "attention":
+        if self.settings.decoding != "ctc":
             options += search_options(data)
+        if self.settings.decoding == "joint":
+            options += ["--ctc-decoding-weight", str(CTC_WEIGHT)]
         decode(checkpoint, data, "dev", folder / "decoded", "wer", options)
 
     def conformer(self, seed: int, transcripts: str) -> None:
