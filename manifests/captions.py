@@ -6,7 +6,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from manifests.text import clean
 
@@ -27,11 +27,13 @@ class Cue:
     Attributes:
         start, end: in seconds.
         text: its lines, without tags.
+        of: in a document of ELAN, the aligned annotation that it is or refers to.
     """
 
     start: float
     end: float
     text: str
+    of: str = field(default="", compare=False)
 
 
 def read_cues(text: str) -> list[Cue]:

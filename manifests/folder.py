@@ -52,7 +52,7 @@ from manifests.splits import canonical_split, is_split, role_of
 from manifests.table_clips import Placed, table_candidates
 from manifests.tables import Row, confidence_of, describe, read_table
 from manifests.text import clean, plain, spoken
-from manifests.tree import Recording, recordings, unknown_suffixes
+from manifests.tree import Recording, recordings, unknown_suffixes, without_recording
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -73,9 +73,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--target-lang", default="", help="language of the texts")
     add("--source-lang", default="", help="language that is spoken")
-    help_text = "name of the annotations' tier (ELAN, Praat) with the target texts; * is any text"
-    add("--tier", default="", metavar="NAME", help=help_text)
-    add("--source-tier", default="", metavar="NAME", help="the same, of what is spoken")
+    help_text = "the annotations' tier (ELAN, Praat) with the target texts; * is any text; again "
+    help_text += "for the name in other files: the first that a file has is used"
+    add("--tier", default=[], action="append", metavar="NAME", help=help_text)
+    help_text = "the same, of what is spoken"
+    add("--source-tier", default=[], action="append", metavar="NAME", help=help_text)
     add("--speaker", choices=["folder"], help="take a file's folder as its speaker")
     add(
         "--encoding",
@@ -141,12 +143,15 @@ def candidates(args: argparse.Namespace) -> Iterator[Candidate]:
     _report_ignored(args.corpus)
     _report_splits(args.corpus)
     target = args.target_lang or args.source_lang
-    sidecars = Sidecars(
-        rule, Wanted(args.source_lang, target, args.tier, args.source_tier, args.encoding)
-    )
+    tiers, source_tiers = tuple(args.tier), tuple(args.source_tier)
+    wanted = Wanted(args.source_lang, target, tiers, source_tiers, args.encoding)
+    sidecars = Sidecars(rule, wanted)
     with_texts = not args.without_texts and any(map(sidecars.find, recordings(args.corpus)))
     if (args.tier or args.source_tier) and not sidecars.has_annotations(recordings(args.corpus)):
-        raise InputError(f"--tier is for annotations, and no .eaf or .TextGrid is in {args.corpus}")
+        raise InputError(
+            f"--tier is for annotations, and no recording in {args.corpus} has an .eaf or "
+            ".TextGrid of its name beside it"
+        )
     held, splits = _held_out(args, sidecars if with_texts else None)
     for recording in recordings(args.corpus):
         split = _split(recording, args.corpus) or "train"
@@ -266,7 +271,13 @@ def _group(recording: Recording, corpus: Path, by_speaker: bool) -> str:
 
 
 def _report_ignored(folder: Path) -> None:
-    """Report the suffixes under a folder that are of no known kind of file."""
+    """Report files under a folder that are of no known kind or belong to no recording."""
+    if alone := without_recording(folder):
+        print(
+            f"ignored: {len(alone)} annotations or subtitles without a recording of the same name "
+            f"beside them, such as {alone[0].relative_to(folder)}",
+            file=sys.stderr,
+        )
     if others := unknown_suffixes(folder):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(8))
         print(f"ignored: files that are not audio or video by name: {counts}", file=sys.stderr)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from manifests.candidate import NO_AUDIO
+from manifests.candidate import NO_AUDIO, NO_TIER
 from manifests.splits import is_usual, role_of
 from manifests.tables import NAMES
 
@@ -42,7 +42,8 @@ def _warn_of_skipped(summary: dict, out: Path) -> None:
     skipped, clips = sum(summary["skipped"].values()), summary["clips"]
     counts = ", ".join(f"{reason}: {count}" for reason, count in summary["skipped"].items())
     where = out / "skipped.tsv"
-    if skipped > TOO_MANY * (skipped + clips):
+    # Without its tier a whole recording is lost, which counts as one clip.
+    if skipped > TOO_MANY * (skipped + clips) or NO_TIER in summary["skipped"]:
         line = "!" * 78
         left_out = f"{skipped} of {skipped + clips} clips ({skipped / (skipped + clips):.0%})"
         left_out += f", from {summary['files_left_out']} of {summary['files']} files,"

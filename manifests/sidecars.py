@@ -1,4 +1,4 @@
-"""Text files beside recordings: which one belongs to a recording, its encoding and its clips."""
+"""Text files beside recordings: which ones belong to a recording, their encoding and clips."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import re
 import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from manifests.annotations import ELAN, chosen, read_elan, read_textgrid, with_text
+from manifests.annotations import ELAN, NoSuchTier, chosen, read_elan, read_textgrid, with_text
 from manifests.annotations import SUFFIXES as ANNOTATIONS
-from manifests.candidate import BAD_TEXT, BAD_TIMES, EMPTY_TEXT, NO_TEXT, Candidate
+from manifests.candidate import BAD_TEXT, BAD_TIMES, EMPTY_TEXT, NO_TEXT, NO_TIER, Candidate
 from manifests.captions import SUFFIXES as CAPTIONS
 from manifests.captions import Cue, read_cues, read_labels
 from manifests.errors import InputError
-from manifests.text import encoding_of
-from manifests.tree import TEXT_SUFFIXES, Recording, composed
+from manifests.text import composed, encoding_of
+from manifests.tree import TEXT_SUFFIXES, Recording
 
 SAME_TIME = 0.1  # seconds by which start and end of matching cues in two languages may differ
+NOTHING = (
+    NO_TEXT,
+    "no .eaf, .TextGrid, .srt, .vtt or .txt beside it; use --without-texts for stage 1",
+)
 
 
 @dataclass(frozen=True)
@@ -29,15 +33,16 @@ class Wanted:
     Attributes:
         source: language that is spoken.
         target: language of the targets; ``talk.<target>.srt`` is preferred to ``talk.srt``.
-        tier: name or pattern of the tiers of annotations with the targets; empty: the only one.
-        source_tier: the same for what is spoken.
+        tiers: names or patterns of the tiers of annotations with the targets, of which the first
+            counts that a file has; empty: its only tier.
+        source_tiers: the same for what is spoken.
         encoding: encoding of files that are not Unicode.
     """
 
     source: str = ""
     target: str = ""
-    tier: str = ""
-    source_tier: str = ""
+    tiers: tuple[str, ...] = ()
+    source_tiers: tuple[str, ...] = ()
     encoding: str = "cp1252"
 
 
@@ -54,28 +59,31 @@ class Sidecars:
         self._kinds: dict[str, str] = {}  # a file name with a language, and one without
         self._noted: set[str] = set()
 
-    def find(self, recording: Recording) -> Path | None:
-        """The text file that belongs to a recording."""
-        target = self._wanted.target
+    def find(self, recording: Recording) -> list[Path]:
+        """The text files of a recording, the preferred one first."""
+        target, tiers = self._wanted.target, self._wanted.tiers
+        annotations = _beside(recording, target, ANNOTATIONS) if tiers and target else []
+        annotations += _beside(recording, "", ANNOTATIONS) if tiers else []
         found = _beside(recording, target, TEXT_SUFFIXES)
         if found and target:
-            self._kinds["marked"] = found.name
+            self._kinds["marked"] = found[0].name
         elif found := found or _beside(recording, "", TEXT_SUFFIXES):
-            self._kinds["unmarked"] = found.name
-        if len(self._kinds) == 2:
+            self._kinds["unmarked"] = found[0].name
+        if len(self._kinds) == 2 and not tiers:
             self._note(
                 "unmarked",
                 f"{self._kinds['unmarked']} names no language and is taken as {target}, like "
                 f"all such files, beside {self._kinds['marked']}; rename those in another language",
             )
-        return found or self._none(recording)
+        if not (annotations or found):
+            self._report_other_languages(recording)
+        return list(dict.fromkeys((*annotations, *found)))
 
     def has_annotations(self, recordings: Iterable[Recording]) -> bool:
-        """Whether the text file of any recording is one of ELAN or Praat."""
-        found = map(self.find, recordings)
-        return any(path and path.suffix.lower() in ANNOTATIONS for path in found)
+        """Whether any recording has annotations of ELAN or Praat."""
+        return any(path.suffix.lower() in ANNOTATIONS for x in recordings for path in self.find(x))
 
-    def _none(self, recording: Recording) -> None:
+    def _report_other_languages(self, recording: Recording) -> None:
         """Report texts in a language that was not asked for."""
         stem, languages = composed(recording.audio.stem), set()
         for name in recording.texts:
@@ -90,8 +98,9 @@ class Sidecars:
             )
 
     def clips(self, recording: Recording, base: dict) -> Iterator[Candidate]:
-        """A clip for each annotation, subtitle cue or label, or one for a plain text; a fault
-        without a text.
+        """A clip for each annotation, subtitle cue or label, or one for a plain text.
+
+        From the first of the recording's text files that has any text; a fault if none has.
 
         Args:
             base: fields that all clips share; ``source`` is the recording's name.
@@ -99,50 +108,54 @@ class Sidecars:
         Raises:
             InputError: there are several tiers of annotations, and none is chosen.
         """
-        name, path = base["source"], self.find(recording)
-        if path is None:
-            detail = (
-                "no .eaf, .TextGrid, .srt, .vtt or .txt beside it; use --without-texts for stage 1"
-            )
-            yield Candidate(id=name, **base, fault=(NO_TEXT, detail))
-            return
-        try:
-            cues = self._cues(recording, path)
-            spoken = self._source_cues(recording, path)
-        except UnicodeError:
-            fault = (BAD_TEXT, f"{path.name} is neither Unicode nor {self._wanted.encoding}")
-            yield Candidate(id=name, **base, fault=fault)
-            return
-        except InputError:
-            raise
-        except ValueError as error:
-            yield Candidate(id=name, **base, fault=(BAD_TEXT, f"{path.name} {error}"))
-            return
-        if isinstance(cues, str):
-            yield Candidate(id=name, **base, text=self._rule(cues))
-            return
-        number, unmatched = -1, 0
+        faults, name = [], base["source"]
+        for path in self.find(recording):
+            if faults:
+                self._note("next", f"{faults[-1][1]}; {path.name} is used instead")
+            try:
+                cues = self._cues(recording, path)
+                spoken = self._spoken(recording, path)
+            except InputError:
+                raise
+            except NoSuchTier as error:
+                faults.append((NO_TIER, f"{path.name} {error}"))
+            except UnicodeError:
+                detail = f"{path.name} is neither Unicode nor {self._wanted.encoding}"
+                faults.append((BAD_TEXT, detail))
+            except ValueError as error:
+                faults.append((BAD_TEXT, f"{path.name} {error}"))
+            else:
+                if isinstance(cues, str):
+                    yield Candidate(id=name, **base, text=self._rule(cues))
+                    return
+                if any(cue.text.strip() for cue in cues):
+                    yield from self._segments(path, cues, spoken, base)
+                    return
+                faults.append((EMPTY_TEXT, f"no text in {path.name}"))
+        yield Candidate(id=name, **base, fault=next(iter(faults), NOTHING))
+
+    def _segments(
+        self, path: Path, cues: list[Cue], spoken: _Spoken, base: dict
+    ) -> Iterator[Candidate]:
+        unmatched = 0
         for number, cue in enumerate(cues):
-            timed = not math.isnan(cue.end - cue.start)
-            match = _nearest(spoken, cue) if timed else None
+            match, timed = spoken.matching(cue), not math.isnan(cue.end - cue.start)
+            unmatched += match is None
             source = {"src_text": self._rule(match.text)} if match else {}
-            unmatched += not match
             yield Candidate(
-                id=f"{name}_{number:04d}",
+                id=f"{base['source']}_{number:04d}",
                 **{**base, "columns": {**base["columns"], **source}},
                 start=cue.start if timed else 0.0,
                 seconds=cue.end - cue.start if timed else None,
                 text=self._rule(cue.text),
                 fault=None if timed else (BAD_TIMES, f"{path.name} gives {cue.text!r} no time"),
             )
-        if spoken and unmatched:
+        if spoken.wanted and unmatched:
             self._note(
                 "unmatched",
-                f"{unmatched} of {number + 1} texts of {path.name} have the times of no text in "
+                f"{unmatched} of {len(cues)} texts of {path.name} have the times of no text in "
                 "the spoken language and have no src_text; further such files are not reported",
             )
-        if number < 0:
-            yield Candidate(id=name, **base, fault=(EMPTY_TEXT, f"no text in {path.name}"))
 
     def _cues(self, recording: Recording, path: Path) -> list[Cue] | str:
         """The cues of a text file, or its text if it has no times.
@@ -150,54 +163,61 @@ class Sidecars:
         Raises:
             ValueError: it cannot be read; the message completes "talk.eaf ...".
         """
-        suffix = path.suffix.lower()
-        if suffix in ANNOTATIONS:
-            return self._annotations(recording, path, self._wanted.tier, "--tier")
+        if path.suffix.lower() in (*ANNOTATIONS, *CAPTIONS):
+            return self._timed(recording, path, self._wanted.tiers, "--tier")
         text = self._read(path)
-        if suffix in CAPTIONS:
-            return read_cues(text)
         labels = read_labels(text)
         return text if labels is None else labels
 
-    def _source_cues(self, recording: Recording, target: Path) -> list[Cue]:
-        """What is spoken, in order of time, if it is written down beside a translation."""
+    def _spoken(self, recording: Recording, target: Path) -> _Spoken:
+        """What is spoken, if it is written down beside a translation."""
         wanted = self._wanted
-        if target.suffix.lower() in ANNOTATIONS:
-            if not wanted.source_tier:
-                return []
-            return self._annotations(recording, target, wanted.source_tier, "--source-tier")
-        if wanted.source in ("", wanted.target):
-            return []
-        path = _beside(recording, wanted.source, CAPTIONS) or _beside(recording, "", CAPTIONS)
-        if path in (None, target):
-            return []
-        return sorted(read_cues(self._read(path)), key=lambda cue: cue.start)
+        tiers, annotated = wanted.source_tiers, target.suffix.lower() in ANNOTATIONS
+        sought = wanted.source not in ("", wanted.target)
+        marked = _beside(recording, wanted.source, (*ANNOTATIONS, *CAPTIONS)) if sought else []
+        others = [path for path in marked if path != target]
+        if not (others or annotated) and sought:
+            others = [path for path in _beside(recording, "", CAPTIONS) if path != target]
+        if others:
+            cues = self._timed(recording, others[0], tiers, "--source-tier")
+            # Only within a document do references mean the same.
+            return _Spoken(replace(cue, of="") for cue in cues)
+        if not (annotated and tiers):
+            return _Spoken(None)
+        try:
+            return _Spoken(self._timed(recording, target, tiers, "--source-tier"))
+        except NoSuchTier:
+            return _Spoken([])
 
-    def _annotations(
-        self, recording: Recording, path: Path, pattern: str, option: str
+    def _timed(
+        self, recording: Recording, path: Path, tiers: tuple[str, ...], option: str
     ) -> list[Cue]:
-        """The annotations of the tiers that match a pattern, or of the only one with a text.
+        """The cues of subtitles, or of the wanted tiers of annotations or the only one with text.
 
         Raises:
             ValueError: the file cannot be read or has no such tier.
             InputError: there are several tiers to choose from.
         """
-        if path.suffix.lower() == ELAN:
-            files = {file.name for file in (recording.audio, recording.video) if file}
-            tiers = read_elan(path.read_bytes(), files)
-        else:
-            tiers = read_textgrid(self._read(path))
-        names = with_text(tiers)
-        if pattern:
-            cues = chosen(tiers, pattern)
-            if cues is None:
-                raise ValueError(f"has no tier {pattern} ({option}), but {', '.join(names)}")
-            return cues
+        if path.suffix.lower() in CAPTIONS:
+            return read_cues(self._read(path))
+        found = self._tiers(recording, path)
+        if tiers:
+            return chosen(found, tiers)
+        names = with_text(found)
         if len(names) > 1:
             raise InputError(
                 f"{path} has several tiers with text ({', '.join(names)}); choose one with {option}"
             )
-        return tiers[names[0]] if names else []
+        return found[names[0]] if names else []
+
+    def _tiers(self, recording: Recording, path: Path) -> dict[str, list[Cue]]:
+        if path.suffix.lower() == ELAN:
+            files = dict.fromkeys(x.name for x in (recording.audio, recording.video) if x)
+            return read_elan(path.read_bytes(), list(files))
+        with path.open("rb") as file:
+            if file.read(2) == b"oo":  # ooBinaryFile
+                raise ValueError("is binary; save it in Praat as a text file")
+        return read_textgrid(self._read(path))
 
     def _read(self, path: Path) -> str:
         """Read a file by its byte order mark, as UTF-8, or in the fallback encoding.
@@ -218,21 +238,42 @@ class Sidecars:
             print(f"note: {message}", file=sys.stderr)
 
 
-def _beside(recording: Recording, language: str, suffixes: tuple[str, ...]) -> Path | None:
-    """The recording's text file in a language, or the one whose name has no language.
+class _Spoken:
+    """What is spoken in a recording, to be matched with its translation.
 
-    ``talk.srt``, or ``talk.mp4.srt`` as whisper.cpp writes it.
+    Args:
+        cues: None if no source texts are wanted or there are none.
+    """
+
+    def __init__(self, cues: Iterable[Cue] | None) -> None:
+        self.wanted = cues is not None
+        timed = [cue for cue in cues or () if not math.isnan(cue.end - cue.start)]
+        self._cues = sorted(timed, key=lambda cue: cue.start)
+        self._by_reference = {cue.of: cue for cue in timed if cue.of}
+
+    def matching(self, wanted: Cue) -> Cue | None:
+        """The cue of the same annotation, or at the same times."""
+        if wanted.of in self._by_reference:
+            return self._by_reference[wanted.of]
+        if math.isnan(wanted.end - wanted.start):
+            return None
+        first = bisect_left(self._cues, wanted.start - SAME_TIME, key=lambda cue: cue.start)
+        after = bisect_right(self._cues, wanted.start + SAME_TIME, key=lambda cue: cue.start)
+        near = [x for x in self._cues[first:after] if abs(x.end - wanted.end) <= SAME_TIME]
+        return min(near, key=lambda cue: _distance(cue, wanted), default=None)
+
+
+def _distance(first: Cue, second: Cue) -> float:
+    return abs(first.start - second.start) + abs(first.end - second.end)
+
+
+def _beside(recording: Recording, language: str, suffixes: tuple[str, ...]) -> list[Path]:
+    """The recording's text files in a language, or those whose names have no language.
+
+    ``talk.srt``, or ``talk.mp4.srt`` as whisper.cpp writes it; in the order of ``suffixes``.
     """
     audio, video = recording.audio, recording.video or recording.audio
     bases = dict.fromkeys(map(composed, (audio.stem, audio.name, video.name)))
     ending = f".{language}" if language else ""
     names = (base + ending + suffix for suffix in suffixes for base in bases)
-    return next((recording.texts[name] for name in names if name in recording.texts), None)
-
-
-def _nearest(cues: list[Cue], wanted: Cue) -> Cue | None:
-    """The cue at the same times as another one; ``cues`` are in order of time."""
-    first = bisect_left(cues, wanted.start - SAME_TIME, key=lambda cue: cue.start)
-    after = bisect_right(cues, wanted.start + SAME_TIME, key=lambda cue: cue.start)
-    near = [cue for cue in cues[first:after] if abs(cue.end - wanted.end) <= SAME_TIME]
-    return min(near, key=lambda cue: abs(cue.start - wanted.start), default=None)
+    return [recording.texts[name] for name in names if name in recording.texts]

@@ -102,11 +102,11 @@ def located(folder: Path, name: str) -> Path:
     """
     path = Path(os.path.normpath(folder / name))
     if ("\\" in name or not name.isascii()) and not path.exists():
-        forward = name.replace("\\", "/")
-        for form in ("NFC", "NFD"):
-            other = Path(os.path.normpath(folder / unicodedata.normalize(form, forward)))
-            if other.exists():
-                return other
+        other = Path()
+        for part in Path(os.path.normpath(folder / name.replace("\\", "/"))).parts:
+            forms = (other / unicodedata.normalize(form, part) for form in ("NFC", "NFD"))
+            other = next((x for x in (other / part, *forms) if x.exists()), other / part)
+        return other if other.exists() else path
     return path
 
 

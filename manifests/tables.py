@@ -32,7 +32,7 @@ NAMES = {
 NUMBERS = tuple(chain(NAMES["start"], NAMES["end"], NAMES["seconds"], NAMES["confidence"]))
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 DELIMITER = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # first line of some spreadsheet exports
-WORKBOOK = b"PK\x03\x04"  # Excel's and LibreOffice's are zip archives
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # first bytes of zip archives and old Excel
 EMPTY = ("file", "text")  # kept in a row even if the cell is empty
 
 Row = dict[str, str]
@@ -46,7 +46,7 @@ def describe(path: Path, encoding: str = "", text_column: str | None = None) -> 
             chosen one; or clips end but do not start, or start but do not end.
     """
     with path.open("rb") as file:
-        if file.read(len(WORKBOOK)) == WORKBOOK:
+        if file.read(4) in WORKBOOKS:
             raise InputError(f"{path} is a workbook or another archive; save its sheet as CSV")
     used = encoding_of(path, encoding)
     # Undecodable bytes are reported where the rows are read.

@@ -74,6 +74,11 @@ def clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text.translate(_VISIBLE)).split())
 
 
+def composed(name: str) -> str:
+    """A name in one form of Unicode (NFC); those of files from macOS may be in another."""
+    return unicodedata.normalize("NFC", name)
+
+
 class _Characters(dict):
     """A table for ``str.translate`` that computes a rule once per character.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.annotations import SUFFIXES as ANNOTATIONS
 from manifests.captions import SUFFIXES as CAPTIONS
 from manifests.headers import SOUNDFILE_SUFFIXES
+from manifests.text import composed
 
 AUDIO_SUFFIXES = {".m4a", ".aac", ".wma", ".ac3", ".amr", ".caf", ".mka", ".weba", ".mp2", ".m4b"}
 AUDIO_SUFFIXES |= {".au", ".w64", ".sph", ".wv", ".ape", *SOUNDFILE_SUFFIXES}
@@ -29,7 +29,7 @@ class Recording:
     Attributes:
         audio: the audio file; may be a video file.
         video: the video file; None if there is none.
-        texts: the folder's text files by :func:`composed` name, with lower-case suffixes.
+        texts: the folder's text files by name (NFC, lower-case suffixes).
     """
 
     audio: Path
@@ -37,23 +37,9 @@ class Recording:
     texts: Mapping[str, Path]
 
 
-def composed(name: str) -> str:
-    """A file name in one form of Unicode (NFC); names from macOS may be in another."""
-    return unicodedata.normalize("NFC", name)
-
-
 def recordings(folder: Path) -> Iterator[Recording]:
     """Every recording under a folder, sorted."""
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and not _loops(parent, f))
-        named: dict[str, list[Path]] = {}
-        texts: dict[str, Path] = {}
-        for name in sorted(files):
-            path = Path(parent, name)
-            if path.suffix.lower() in AUDIO_SUFFIXES | VIDEO_SUFFIXES and not name.startswith("."):
-                named.setdefault(composed(path.stem), []).append(path)
-            elif path.suffix.lower() in TEXT_SUFFIXES:
-                texts[composed(path.stem) + path.suffix.lower()] = path
+    for named, texts in _folders(folder):
         for paths in named.values():
             videos = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES]
             audio_files = [p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES]
@@ -61,6 +47,48 @@ def recordings(folder: Path) -> Iterator[Recording]:
             # A third file of the same name is reported as a duplicate.
             for path in [*audio_files[1:], *videos[1:]]:
                 yield Recording(path, path if path in videos else None, texts)
+
+
+def without_recording(folder: Path) -> list[Path]:
+    """Annotations and subtitles under a folder that are named after no recording beside them."""
+    return [
+        path
+        for named, texts in _folders(folder)
+        for name, path in texts.items()
+        if not name.endswith(".txt") and _stem(name, named) is None
+    ]
+
+
+def _folders(folder: Path) -> Iterator[tuple[dict[str, list[Path]], dict[str, Path]]]:
+    """Of each folder, the audio and video files by stem and the text files by name."""
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not _loops(parent, f))
+        named: dict[str, list[Path]] = {}
+        texts: dict[str, Path] = {}
+        for path in (Path(parent, name) for name in sorted(files) if not name.startswith(".")):
+            suffix = path.suffix.lower()
+            if suffix in AUDIO_SUFFIXES | VIDEO_SUFFIXES:
+                named.setdefault(composed(path.stem), []).append(path)
+            elif suffix in TEXT_SUFFIXES:
+                texts[composed(path.stem) + suffix] = path
+        yield named, _in_case_of_recordings(texts, named)
+
+
+def _in_case_of_recordings(texts: dict[str, Path], stems: Collection[str]) -> dict[str, Path]:
+    """Rename the texts of recordings that are written in another case: ``TALK.WAV``."""
+    folded = {stem.casefold(): stem for stem in stems}
+    renamed: dict[str, Path] = {}
+    for name, path in texts.items():
+        stem = None if _stem(name, stems) else _stem(name.casefold(), folded)
+        renamed[folded[stem] + name.casefold()[len(stem) :] if stem else name] = path
+    return renamed
+
+
+def _stem(text: str, stems: Collection[str]) -> str | None:
+    """The recording that a text's name is of: talk.srt, talk.de.srt or talk.mp4.srt; else None."""
+    parts = text.split(".")
+    names = (".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+    return next((name for name in names if name in stems), None)
 
 
 def _loops(parent: str, name: str) -> bool:

@@ -9,9 +9,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-from manifests.candidate import BAD_TIMES, MISSING, PAST_END
+from manifests.candidate import BAD_TIMES, MISSING, NO_TIER, PAST_END
 from manifests.catalogue import LEAKS, Catalogue
 from manifests.common import atomic_path
 from manifests.errors import InputError
@@ -37,7 +38,7 @@ def write(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> dic
     _write_skipped(args.out / "skipped.tsv", catalogue)
     splits = catalogue.splits()
     if not splits:
-        raise InputError(_nothing(recipe, args, catalogue.reasons()))
+        raise InputError(_nothing(recipe, args, catalogue))
     leaks = _check_leaks(recipe, args, catalogue)
     _remove_earlier(args.out, splits)
     tallies, pointed_back = {}, set()
@@ -94,7 +95,8 @@ def _write_skipped(path: Path, catalogue: Catalogue) -> None:
             file.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
 
 
-def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) -> str:
+def _nothing(recipe: Recipe, args: argparse.Namespace, catalogue: Catalogue) -> str:
+    reasons = catalogue.reasons()
     if not reasons:
         found = _nearby(recipe, args) if recipe.corpus == Recipe.corpus else None
         if found:
@@ -107,6 +109,8 @@ def _nothing(recipe: Recipe, args: argparse.Namespace, reasons: dict[str, int]) 
     hint = _elsewhere(recipe, args) if list(reasons) == [MISSING] else ""
     timed = reasons.keys() & {BAD_TIMES, PAST_END} and getattr(args, "csv", None)
     hint += "; times must be in seconds" if timed else ""
+    details = (cells[-1] for cells in catalogue.skipped() if cells[-2] == NO_TIER)
+    hint += "".join(f"; {detail}" for detail in islice(details, 1))
     skipped = args.out / "skipped.tsv"
     return f"not one clip of {args.corpus} can be used ({counts}{hint}); see {skipped}"
 

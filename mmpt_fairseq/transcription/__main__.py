@@ -48,7 +48,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output-dir",
         type=Path,
-        help="write one file per FILE to this folder, not to stdout; existing ones are replaced",
+        help="write one file per FILE to this folder, not to stdout; existing ones are replaced, "
+        "except for TextGrids, which may have been corrected",
     )
     parser.add_argument(
         "--batch-size",
@@ -201,6 +202,12 @@ def _outputs(args: argparse.Namespace) -> list[Path | None]:
         files = (f for f, output in zip(args.files, outputs, strict=True) if output == clash)
         raise InputError(
             f"{' and '.join(files)} would all be written to {clash}; transcribe them separately"
+        )
+    corrected = next((path for path in outputs if path.exists()), None)
+    if corrected and args.format == "textgrid":
+        raise InputError(
+            f"{corrected} exists and may have been corrected; move it away or give another "
+            "--output-dir"
         )
     try:
         args.output_dir.mkdir(parents=True, exist_ok=True)

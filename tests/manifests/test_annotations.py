@@ -2,9 +2,11 @@
 
 import pytest
 
-from manifests.annotations import chosen, read_elan, read_textgrid
+from manifests.annotations import NoSuchTier, chosen, read_elan, read_textgrid
 from manifests.captions import Cue
 from manifests.errors import InputError
+from manifests.folder import RECIPE
+from manifests.prepare import main
 from tests.manifests.corpora import make_audio, make_video, rows, run, skipped, text
 
 # Two speakers; the second tier translates the first, "words" subdivides it.
@@ -128,12 +130,33 @@ def test_tiers_of_elan():
     assert unaligned.start != unaligned.start  # NaN: its first time slot has no time
 
 
-def test_media_that_elan_shifts():
-    """ELAN's times begin at TIME_ORIGIN of that file."""
-    [cue] = read_elan(SHIFTED, {"talk.wav"})["french@A"]
-    assert (cue.start, cue.end) == (0.75, 1.75)
-    [cue] = read_elan(SHIFTED, {"talk.mp4"})["french@A"]
-    assert (cue.start, cue.end) == (0.5, 1.5)
+@pytest.mark.parametrize(
+    ("url", "media", "start"),
+    [
+        ("file:///home/ann/talk.wav", ["talk.wav"], 0.75),
+        ("file:///home/ann/talk.wav", ["talk.mp4"], 0.75),  # the audio, extracted from the video
+        ("file:///C:/Ann/My%20talk.WAV", ["my talk.wav", "my talk.mp4"], 0.75),
+        ("C:\\Ann\\e\u0301t\u00e9.wav", ["\u00e9te\u0301.wav"], 0.75),
+        ('" RELATIVE_MEDIA_URL="./talk.wav', ["talk.wav"], 0.75),
+        ("file:///home/ann/talk.wav", [], 0.5),
+    ],
+)
+def test_media_that_elan_shifts(url, media, start):
+    """ELAN's times begin at TIME_ORIGIN of that file, however its name is written."""
+    document = SHIFTED.replace(b"file:///home/ann/talk.wav", url.encode())
+    [cue] = read_elan(document, media)["french@A"]
+    assert (cue.start, cue.end) == (start, start + 1)
+
+
+def test_media_that_elan_shifts_apart_are_refused():
+    other = b'<MEDIA_DESCRIPTOR MEDIA_URL="file:///talk.mp4" MIME_TYPE="video/mp4"/>'
+    both = SHIFTED.replace(b"</HEADER>", other + b"</HEADER>")
+    assert read_elan(both, ["talk.wav"])["french@A"][0].start == 0.75
+    assert read_elan(both, ["talk.mp4"])["french@A"][0].start == 0.5
+    with pytest.raises(ValueError, match=r"gives talk\.wav and talk\.mp4 different times"):
+        read_elan(both, ["talk.wav", "talk.mp4"])
+    with pytest.raises(ValueError, match=r"shifts other media in time .*, but names no walk.wav"):
+        read_elan(SHIFTED, ["walk.wav"])
 
 
 def test_references_in_a_circle_have_no_time():
@@ -152,9 +175,19 @@ def test_tiers_of_praat():
 
 def test_a_pattern_chooses_several_tiers():
     tiers = {"text@A": [Cue(1, 2, "b")], "text@B": [Cue(0, 1, "a")], "x": [], "[x]": []}
-    assert [cue.text for cue in chosen(tiers, "text@*")] == ["a", "b"]
-    assert chosen(tiers, "[x]") == []
-    assert chosen(tiers, "text") is None
+    assert [cue.text for cue in chosen(tiers, ["text@*"])] == ["a", "b"]
+    assert [cue.text for cue in chosen(tiers, ["text", "text@B", "text@A"])] == ["a"]
+    assert chosen(tiers, ["[x]"]) == []
+    with pytest.raises(
+        NoSuchTier, match=r"no tier 'text' of intervals, but 'text@A', 'text@B', 'x'"
+    ):
+        chosen(tiers, ["text"])
+
+
+def test_names_of_tiers_in_another_form_of_unicode():
+    """As typed on macOS; spaces around a name are invisible."""
+    tiers = read_elan(ELAN.replace(b"text@B", "franc\u0327ais ".encode()))
+    assert [cue.text for cue in chosen(tiers, ["fran\u00e7ais"])] == ["", "eh"]
 
 
 @pytest.mark.parametrize(
@@ -221,16 +254,32 @@ def test_several_tiers_must_be_chosen_from(tmp_path):
     ("name", "content", "detail"),
     [
         ("talk.eaf", b"<html>", "talk.eaf is no XML document (no element found"),
+        ("talk.eaf", ELAN.replace(b"UTF-8", b"foo"), "is no XML document (unknown encoding: foo)"),
         ("talk.eaf", b"<html/>", "talk.eaf is no ELAN document but <html>"),
-        ("talk.eaf", ELAN, "talk.eaf has no tier text (--tier), but text@A, french@A, words"),
+        ("talk.eaf", ELAN.replace(b'"500"', b'"0,5"'), "holds '0,5' where a number should be"),
+        ("talk.TextGrid", b"ooBinaryFile\x08TextGrid\x81", "is binary; save it in Praat as a text"),
+        ("talk.TextGrid", b"x", "talk.TextGrid is no TextGrid; save it in Praat as a text file"),
         (
             "talk.TextGrid",
-            b"ooBinaryFile\x08TextGrid",
-            "is no TextGrid; save it in Praat as a text",
+            PRAAT.replace('"TextGrid"', '"Collection"').encode(),
+            "a Collection, not",
         ),
         ("talk.TextGrid", PRAAT[:-40].encode(), "talk.TextGrid ends before its last interval"),
-        ("talk.TextGrid", PRAAT.replace("= 0.25", "= 0.2.5").encode(), "talk.TextGrid could not"),
-        ("talk.TextGrid", PRAAT.replace("size = 3", "size = 9").encode(), "talk.TextGrid "),
+        (
+            "talk.TextGrid",
+            PRAAT.replace("= 0.25", "= 0,25").encode(),
+            "holds '0,25' where a number",
+        ),
+        (
+            "talk.TextGrid",
+            PRAAT.replace("size = 3", "size = 2", 1).encode(),
+            "more intervals or tiers",
+        ),
+        (
+            "talk.TextGrid",
+            PRAAT.replace("intervals: size = 3", "intervals: size = 2").encode(),
+            "holds '1.5' where tier 2 should begin",
+        ),
     ],
 )
 def test_unusable_annotations_are_reported(tmp_path, name, content, detail):
@@ -244,10 +293,103 @@ def test_unusable_annotations_are_reported(tmp_path, name, content, detail):
     assert len(rows(tmp_path / "out" / "train.tsv")) == 1
 
 
+def test_recordings_whose_tiers_have_other_names(tmp_path, capsys):
+    """A missing tier is one clip in the count, but a whole recording: the warning is loud."""
+    for recording in ("talk", *(f"other{i}" for i in range(30))):
+        make_audio(tmp_path / "c" / f"{recording}.wav", 2)
+        text(tmp_path / "c" / f"{recording}.TextGrid", SHORT)
+    (tmp_path / "c" / "talk.TextGrid").unlink()
+    (tmp_path / "c" / "talk.eaf").write_bytes(ELAN)
+    with pytest.raises(
+        InputError, match=r"\(31 no such tier; other0.TextGrid has no tier 'french'"
+    ):
+        run("folder", tmp_path / "c", tmp_path / "out", "--tier", "french")
+    main(RECIPE, [str(tmp_path / "c"), str(tmp_path / "one"), "--tier", "text"])
+    assert skipped(tmp_path / "one") == {"talk": "no such tier"}
+    assert "WARNING: 1 of 31 clips" in capsys.readouterr().err
+    both = ["--tier", "text", "--tier", "text@A", "--valid-every", "0"]
+    run("folder", tmp_path / "c", tmp_path / "two", *both)
+    assert skipped(tmp_path / "two") == {}
+    assert len(rows(tmp_path / "two" / "train.tsv")) == 32
+
+
+def test_translations_are_matched_by_reference_before_time(tmp_path):
+    """Two speakers talk at the same time."""
+    make_audio(tmp_path / "c" / "talk.wav", 2)
+    annotation = (
+        '<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="{0}" TIME_SLOT_REF1="s" '
+        'TIME_SLOT_REF2="e"><ANNOTATION_VALUE>said {0}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>'
+        "</ANNOTATION>"
+    )
+    reference = (
+        '<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="{0}2" ANNOTATION_REF="{0}"><ANNOTATION_VALUE>'
+        "meant {0}</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>"
+    )
+    tiers = "".join(
+        f'<TIER TIER_ID="tx@{name}">{annotation.format(name)}</TIER>'
+        f'<TIER TIER_ID="ft@{name}">{reference.format(name)}</TIER>'
+        for name in "ab"
+    )
+    slots = (
+        '<TIME_SLOT TIME_SLOT_ID="s" TIME_VALUE="0"/><TIME_SLOT TIME_SLOT_ID="e" TIME_VALUE="900"/>'
+    )
+    document = f"<ANNOTATION_DOCUMENT><TIME_ORDER>{slots}</TIME_ORDER>{tiers}</ANNOTATION_DOCUMENT>"
+    text(tmp_path / "c" / "talk.eaf", document)
+    tiers = ["--tier", "ft@*", "--source-tier", "tx@*"]
+    run("folder", tmp_path / "c", tmp_path / "out", *tiers, "--valid-every", "0")
+    found = {(row["tgt_text"], row["src_text"]) for row in rows(tmp_path / "out" / "train.tsv")}
+    assert found == {("meant a", "said a"), ("meant b", "said b")}
+
+
+def test_a_missing_source_tier_leaves_the_targets(tmp_path, capsys):
+    make_audio(tmp_path / "c" / "talk.wav", 2)
+    (tmp_path / "c" / "talk.eaf").write_bytes(ELAN)
+    tiers = ["--tier", "text@A", "--source-tier", "spoken", "--valid-every", "0"]
+    run("folder", tmp_path / "c", tmp_path / "out", *tiers)
+    assert [row["src_text"] for row in rows(tmp_path / "out" / "train.tsv")] == ["", ""]
+    assert "2 of 2 texts of talk.eaf have the times of no text" in capsys.readouterr().err
+
+
+def test_annotations_of_two_languages_in_two_files(tmp_path):
+    make_audio(tmp_path / "c" / "talk.wav", 2)
+    text(tmp_path / "c" / "talk.mdw.TextGrid", SHORT)
+    text(tmp_path / "c" / "talk.fr.TextGrid", SHORT.replace("bóra", "soleil"))
+    languages = ["--source-lang", "mdw", "--target-lang", "fr", "--valid-every", "0"]
+    run("folder", tmp_path / "c", tmp_path / "out", *languages)
+    [row] = rows(tmp_path / "out" / "train.tsv")
+    assert (row["tgt_text"], row["src_text"]) == ("soleil", "bóra")
+
+
+def test_a_chosen_tier_is_preferred_to_other_texts(tmp_path, capsys):
+    """And another text is used if annotations have none."""
+    for name in ("a", "b"):
+        make_audio(tmp_path / "c" / f"{name}.wav", 2)
+        text(tmp_path / "c" / f"{name}.fr.txt", "is not used" if name == "a" else "is used")
+    text(tmp_path / "c" / "a.TextGrid", SHORT)
+    text(tmp_path / "c" / "b.TextGrid", SHORT.replace("bóra", ""))
+    run(
+        *("folder", tmp_path / "c", tmp_path / "out", "--target-lang", "fr"),
+        *("--tier", "text", "--valid-every", "0"),
+    )
+    assert [row["tgt_text"] for row in rows(tmp_path / "out" / "train.tsv")] == ["bóra", "is used"]
+    assert "note: no text in b.TextGrid; b.fr.txt is used instead" in capsys.readouterr().err
+
+
+def test_annotations_are_named_after_their_recordings(tmp_path, capsys):
+    make_audio(tmp_path / "c" / "TALK.WAV", 2)
+    text(tmp_path / "c" / "talk.TextGrid", SHORT)
+    text(tmp_path / "c" / "talk_v2.TextGrid", SHORT)
+    text(tmp_path / "c" / "readme.txt", "of no recording, which is not worth a word")
+    run("folder", tmp_path / "c", tmp_path / "out", "--valid-every", "0")
+    assert [row["tgt_text"] for row in rows(tmp_path / "out" / "train.tsv")] == ["bóra"]
+    message = "ignored: 1 annotations or subtitles without a recording of the same name beside them"
+    assert f"{message}, such as talk_v2.TextGrid" in capsys.readouterr().err
+
+
 def test_a_tier_without_annotations_is_refused(tmp_path):
     make_audio(tmp_path / "c" / "talk.wav", 2)
     text(tmp_path / "c" / "talk.txt", "hello")
-    with pytest.raises(InputError, match=r"no \.eaf or \.TextGrid is in"):
+    with pytest.raises(InputError, match=r"has an \.eaf or \.TextGrid of its name"):
         run("folder", tmp_path / "c", tmp_path / "out", "--tier", "text")
     table = text(tmp_path / "clips.csv", "file,text", "talk.wav,hello")
     with pytest.raises(InputError, match="a table has columns"):

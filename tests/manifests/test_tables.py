@@ -195,7 +195,8 @@ def test_rows_that_start_together_are_kept_if_they_end_apart(tmp_path):
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_file_names_written_on_other_systems_are_found(tmp_path, form):
     """macOS decomposes letters with accents, Windows has backslashes."""
-    make_audio(tmp_path / "corpus" / unicodedata.normalize(form, "été/à.wav"), 2.0)
+    path = unicodedata.normalize("NFC", "été/") + unicodedata.normalize(form, "à.wav")
+    make_audio(tmp_path / "corpus" / path, 2.0)
     for number, other in enumerate(("NFC", "NFD")):
         names = [unicodedata.normalize(other, name) for name in ("été\\à.wav", "été\\ö.wav")]
         table = text(tmp_path / "t.csv", "file,text", *(f"{name},one" for name in names))
@@ -209,11 +210,11 @@ def test_a_workbook_is_refused(tmp_path):
     make_audio(tmp_path / "corpus/a.wav", 2.0)
     with zipfile.ZipFile(tmp_path / "clips.xlsx", "w") as archive:
         archive.writestr("xl/workbook.xml", "<workbook/>")
-    with pytest.raises(SystemExit, match="is a workbook or another archive; save its sheet as CSV"):
-        main(
-            RECIPE,
-            [str(tmp_path / "corpus"), str(tmp_path / "o"), "--csv", str(tmp_path / "clips.xlsx")],
-        )
+    (tmp_path / "clips.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    for name in ("clips.xlsx", "clips.xls"):
+        arguments = [str(tmp_path / "corpus"), str(tmp_path / "o"), "--csv", str(tmp_path / name)]
+        with pytest.raises(SystemExit, match="is a workbook or another archive; save its sheet as"):
+            main(RECIPE, arguments)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from manifests.annotations import read_textgrid
 from manifests.errors import UnreadableClip
 from mmpt_fairseq.data.waveform import read_waveform
 from mmpt_fairseq.transcription.__main__ import main
@@ -157,6 +158,19 @@ def test_subtitles_are_written_to_the_output_dir(checkpoint, folder, tmp_path, c
     written = sorted(path.name for path in (tmp_path / "new" / "srt").iterdir())
     assert written == ["a.srt", "b.srt"]
     assert (tmp_path / "new" / "srt" / "b.srt").read_text().startswith("1\n00:00:0")
+
+
+def test_a_textgrid_that_exists_is_not_replaced(checkpoint, folder, tmp_path):
+    """It may have been corrected; those of the first run are kept, and nothing is transcribed."""
+    options = ["--format", "textgrid", "--output-dir", tmp_path]
+    assert run(checkpoint, folder / "a.wav", *options) == 0
+    corrected = tmp_path / "a.TextGrid"
+    assert "words" in read_textgrid(corrected.read_text(encoding="utf-8"))
+    corrected.write_text("corrected")
+    with pytest.raises(SystemExit, match="exists and may have been corrected"):
+        main([str(x) for x in (checkpoint, folder / "b.flac", folder / "a.wav", *options)])
+    assert corrected.read_text() == "corrected"
+    assert not (tmp_path / "b.TextGrid").exists()
 
 
 def test_vtt_is_written_to_stdout(checkpoint, folder, capsys):
