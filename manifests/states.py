@@ -38,6 +38,7 @@ from mmpt_fairseq.data.audio import normalise, read_filterbank
 from mmpt_fairseq.data.data_folder import DATA_CONFIG, read_config
 from mmpt_fairseq.data.manifest import Manifest, write_manifest
 from mmpt_fairseq.data.states import DESCRIPTION, StoredStates
+from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 
@@ -169,8 +170,10 @@ def main(arguments: list[str] | None = None) -> None:
         "--without-specaugment", action="store_true", help="remove it from the data's config"
     )
     parser.add_argument("--device", help="torch device; default: a GPU if there is one")
+    add_user_dir(parser)
     args = parser.parse_args(arguments)
     with command_line():
+        import_user_dir(args)
         store_states(args.checkpoint, args.data, args.out, args.without_specaugment, args.device)
 
 

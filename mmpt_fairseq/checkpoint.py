@@ -14,6 +14,7 @@ from mmpt_fairseq.modules.conformer import ConformerEncoder
 
 logger = logging.getLogger(__name__)
 
+OURS = "mmpt_"  # how the names of this project's models begin
 ENCODER = "audio_encoder."
 DECODER = "decoder."
 CTC_HEAD = "encoder.ctc_projection."
@@ -73,6 +74,14 @@ def load_encoder(encoder: ConformerEncoder, path: str | Path, fresh_layers: int 
     _compare_settings(
         "encoder", _shapeless_settings(encoder), settings_of(checkpoint, "model"), path
     )
+    kind = str(settings_of(checkpoint, "model").get("_name", ""))
+    if not kind.startswith(OURS):
+        logger.warning(
+            "%s is of the model %s: if its encoder computes anything else than this one, the "
+            "states are wrong, because only weights are loaded",
+            path,
+            kind or "unknown",
+        )
     fresh = _last_layers(expected, fresh_layers)
     encoder.load_state_dict({**loaded, **fresh}, strict=True)
     loaded = {name: tensor for name, tensor in loaded.items() if name not in fresh}
@@ -193,10 +202,13 @@ def _compare(expected: dict[str, Tensor], loaded: dict[str, Tensor], path: str |
     )
     if missing or surplus:
         ours, theirs = _layers(expected), _layers(loaded)
+        remedy = f"set model.encoder_layers={theirs} and other sizes to match"
+        if ours == theirs:
+            remedy = "it is made of other modules: set model._name to a model with the same encoder"
         raise InputError(
             f"the encoder in {path} has {theirs} layers and this one has {ours} "
             f"({len(missing)} tensors missing, {len(surplus)} unexpected, first "
-            f"{(missing + surplus)[0]}); set model.encoder_layers={theirs} and other sizes to match"
+            f"{(missing + surplus)[0]}); {remedy}"
         )
     for name, tensor in loaded.items():
         if tensor.shape != expected[name].shape:

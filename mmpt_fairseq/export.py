@@ -57,18 +57,20 @@ def export(model: SpeechModel, folder: Path, onnx: bool = False) -> list[Path]:
         onnx: also write the ONNX graph.
 
     Raises:
-        InputError: a package of the extra ``export`` is missing, or the folder cannot be created.
+        InputError: a package of the extra ``export`` is missing, the folder cannot be created, or
+            the encoder is an extension's, which the config cannot describe.
     """
     safetensors = _safetensors()
+    encoder, config = copy.deepcopy(model.encoder).float().cpu().eval(), _config(model)
+    _check_description(encoder, config["encoder"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot create the folder {folder}: {error.strerror}") from None
-    encoder = copy.deepcopy(model.encoder).float().cpu()
     weights = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
     # safetensors.save_file would create the file readable by its owner only.
     (folder / WEIGHTS).write_bytes(safetensors.save(weights, metadata={"format": "pt"}))
-    (folder / CONFIG).write_text(json.dumps(_config(model), indent=1) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     if onnx:
         _write_graph(encoder, folder / GRAPH)
     return [folder / name for name in (WEIGHTS, CONFIG, *([GRAPH] if onnx else []))]
@@ -101,11 +103,32 @@ def load_exported(folder: Path | str) -> ConformerEncoder:
     try:
         encoder.load_state_dict(safetensors.load_file(folder / WEIGHTS), strict=True)
     except Exception as error:  # SafetensorError, or RuntimeError of torch
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())
         raise InputError(
             f"{folder / WEIGHTS} does not match the encoder in {CONFIG}: {reason}"
         ) from None
     return encoder.eval()
+
+
+def _check_description(encoder: ConformerEncoder, sizes: dict) -> None:
+    """Check that an encoder built from its description computes the same.
+
+    Raises:
+        InputError: it does not.
+    """
+    described = build_conformer(ConformerConfig(**sizes)).eval()
+    clip = torch.randn(1, 64, NUM_MEL_BINS), torch.tensor([64])
+    try:
+        described.load_state_dict(encoder.state_dict(), strict=True)
+        with torch.no_grad():
+            same = torch.allclose(encoder(*clip).states, described(*clip).states, atol=1e-4)
+    except RuntimeError:
+        same = False
+    if not same:
+        raise InputError(
+            "the encoder is not the Conformer that model.encoder_* describe but an extension's, "
+            "which cannot be rebuilt from an export; save its states instead (extract_features)"
+        )
 
 
 def _config(model: SpeechModel) -> dict:

@@ -1,4 +1,4 @@
-"""Access to tasks and criterions of packages that extend this one, through fairseq's registries.
+"""Tasks, models and criterions of packages that extend this one, from fairseq's registries.
 
 fairseq registers the contents of a ``--user-dir``; a checkpoint has registered names only.
 """
@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from fairseq.criterions import CRITERION_REGISTRY
+from fairseq.models import MODEL_REGISTRY
 from fairseq.tasks import TASK_REGISTRY, FairseqTask
 from fairseq.utils import import_user_module
 
@@ -49,6 +50,19 @@ def task_class(name: str, checkpoint: object) -> type[FairseqTask]:
             "registers it (in a command: --user-dir), or give a checkpoint of mmpt_fairseq"
         )
     return TASK_REGISTRY[name]
+
+
+def check_model(name: str, checkpoint: object) -> None:
+    """Check that a model is registered as ``name``.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in MODEL_REGISTRY:
+        raise InputError(
+            f"{checkpoint} is of the model {name}, which is not registered; import the package "
+            "that registers it (in a command: --user-dir)"
+        )
 
 
 def reconstructs(criterion: str) -> bool:

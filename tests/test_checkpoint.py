@@ -103,6 +103,14 @@ def test_encoder_is_loaded_from_stage_1_or_2(tmp_path, caplog):
     assert "encoder.ctc_projection (2)" in caplog.text
 
 
+@pytest.mark.parametrize(("name", "warns"), [("mmpt_av_pretraining", False), ("mine", True)])
+def test_an_encoder_of_another_model_is_warned_of(tmp_path, caplog, name, warns):
+    """Its weights may fit a module that computes something else."""
+    path = save(tmp_path / "stage.pt", av_model(), cfg={"model": {"_name": name}})
+    load_encoder(speech_model().encoder.audio_encoder, path)
+    assert (f"{path} is of the model {name}: if its encoder computes" in caplog.text) == warns
+
+
 def test_last_layers_can_be_newly_initialised(tmp_path):
     stage = av_model()
     path = save(tmp_path / "stage.pt", stage)

@@ -1,5 +1,6 @@
 """Exported encoders give the same output as the original."""
 
+import copy
 import json
 import os
 
@@ -92,6 +93,19 @@ def test_export_of_a_checkpoint(stages, corpora, tmp_path, capsys, stage):
     states = load_exported(tmp_path / "out")(features, torch.tensor([features.size(1)])).states
     expected = mmpt_fairseq.load(checkpoint, "cpu").extract_features(path)
     np.testing.assert_allclose(states[0].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights_fit", [True, False])
+def test_an_encoder_that_its_sizes_do_not_describe_is_refused(exported, tmp_path, weights_fit):
+    """An extension may compute something else with the same weights, or with others."""
+    encoder = copy.deepcopy(exported[0])
+    if weights_fit:
+        encoder.layers[0].convolution.forward = lambda x, *args: torch.zeros_like(x)
+    else:
+        encoder.layers[0].convolution = torch.nn.Linear(32, 32)
+    sizes = json.loads((exported[1] / "config.json").read_text())["encoder"]
+    with pytest.raises(InputError, match="but an extension's, which cannot be rebuilt"):
+        export(SpeechModel(Holder(encoder), None, sizes, ""), tmp_path / "out")
 
 
 def test_invalid_exports_are_rejected(exported, tmp_path):

@@ -256,7 +256,7 @@ class AVPretrainingModel(BaseFairseqModel):
         errors = dict.fromkeys(("audio", "video"), torch.zeros(0, device=self.log_scale.device))
         if audio is not None:
             real = ~padding_mask(lengths, audio.size(1))[..., None].expand_as(audio)
-            errors["audio"], predicted["audio"] = self._compare(
+            errors["audio"], predicted["audio"] = self.reconstruction_error(
                 predicted["audio"],
                 audio_patches(audio, SUBSAMPLING),
                 audio_mask & ~encoded["audio"].padding,
@@ -264,17 +264,25 @@ class AVPretrainingModel(BaseFairseqModel):
             )
         if video is not None:
             target = scaled(self.video_encoder.patches.patchify(video))
-            errors["video"], predicted["video"] = self._compare(
+            errors["video"], predicted["video"] = self.reconstruction_error(
                 predicted["video"], target, video_mask
             )
         return Reconstruction(
             errors["audio"], errors["video"], predicted.get("audio"), predicted.get("video")
         )
 
-    def _compare(
+    def reconstruction_error(
         self, predicted: Tensor, target: Tensor, mask: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Errors ``(B,)``, and the prediction ``(B, L, patch)`` in the scale of the input."""
+        """Errors ``(B,)``, and the prediction ``(B, L, patch)`` in the scale of the input.
+
+        Derived models may override it, for another distance or target.
+
+        Args:
+            predicted, target: patches ``(B, L, patch)``.
+            mask: what counts, True = masked ``(B, L)``.
+            weight: ``(B, L, patch)``, 0 for padding within a patch.
+        """
         if not self.normalise_targets:
             return masked_squared_error(predicted, target, mask, weight), predicted
         target = target.to(torch.promote_types(target.dtype, torch.float32))

@@ -251,5 +251,13 @@ class AVPretrainingTask(LargestBatchFirstMixin, EveryRowMixin, FairseqTask):
         else:
             logger.info(message)
 
+    def build_generator(self, *args, **kwargs):
+        """Called by ``fairseq-generate``, which has nothing to do in stage 1."""
+        with exit_on_input_error():
+            raise InputError(
+                "a checkpoint of stage 1 generates no text; mmpt-report CHECKPOINT FILE shows what "
+                "it reconstructs, and fairseq-validate its losses"
+            )
+
     def max_positions(self) -> None:
         return None

@@ -19,7 +19,7 @@ from manifests.errors import InputError, UnreadableClip, input_error_on_exit
 from mmpt_fairseq.checkpoint import load_checkpoint, settings_of
 from mmpt_fairseq.data.audio import FRAMES_PER_SECOND
 from mmpt_fairseq.data.waveform_stream import Source, as_source, duration
-from mmpt_fairseq.extensions import task_class
+from mmpt_fairseq.extensions import check_model, task_class
 from mmpt_fairseq.modules.conformer import ConformerEncoder
 from mmpt_fairseq.tasks.av_pretraining import AVPretrainingTask
 from mmpt_fairseq.tasks.speech_to_text import ManifestSpeechToTextTask
@@ -54,6 +54,7 @@ def load(checkpoint: AnyPath, device: str | None = None) -> "SpeechModel":
         raise InputError(
             f"{checkpoint} is of the task {name}, which is not a task of mmpt_fairseq{remedy}"
         )
+    check_model(str(settings_of(state, "model").get("_name")), checkpoint)
     try:
         with input_error_on_exit():
             [model], cfg, task = checkpoint_utils.load_model_ensemble_and_task(

@@ -264,8 +264,8 @@ def test_targets_are_normalised_in_single_precision(dtype):
     target = (0.7 + 0.01 * torch.randn(1, 3, 320)).to(dtype)
     target[0, 0] = 0.7
     mask, predicted = torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 3, 320, dtype=dtype)
-    error, _ = model._compare(predicted, target, mask)
-    expected, _ = model._compare(predicted.float(), target.float(), mask)
+    error, _ = model.reconstruction_error(predicted, target, mask)
+    expected, _ = model.reconstruction_error(predicted.float(), target.float(), mask)
     assert error.item() == pytest.approx(expected.item(), rel=1e-6)
 
 

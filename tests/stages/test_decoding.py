@@ -59,6 +59,14 @@ def test_a_bad_clip_is_skipped_in_training_but_stops_decoding(stages, corpora, t
     assert "zero bytes" in message
 
 
+def test_stage_1_generates_nothing(stages, corpora):
+    checkpoint = stages / "pretraining" / "checkpoint_last.pt"
+    command = [BIN / "fairseq-generate", corpora / "av", "--user-dir", ROOT / "mmpt_fairseq"]
+    command += ["--task", "mmpt_av_pretraining", "--path", checkpoint, "--gen-subset", "valid"]
+    command += ["--max-tokens", 200_000]
+    assert "a checkpoint of stage 1 generates no text" in refused(run(command))
+
+
 def test_several_target_languages(corpora, tmp_path):
     """With fairseq's language tags, which are not scored, and temperature sampling.
 

@@ -305,6 +305,15 @@ def test_stage_1_extracts_features_but_does_not_transcribe(stage_1, tmp_path):
         model.transcribe(path)
 
 
+def test_load_names_a_model_that_is_not_registered(checkpoint, tmp_path):
+    """As of an extension that was not imported."""
+    state = load_checkpoint(checkpoint)
+    state["cfg"]["model"]["_name"] = "mine"
+    torch.save(state, tmp_path / "mine.pt")
+    with pytest.raises(InputError, match=r"mine\.pt is of the model mine, which is not registered"):
+        mmpt_fairseq.load(tmp_path / "mine.pt")
+
+
 def test_load_rejects_other_files(checkpoint, tmp_path):
     (tmp_path / "text.pt").write_text("no checkpoint")
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
