@@ -280,8 +280,7 @@ class AVPretrainingModel(BaseFairseqModel):
 
         Args:
             predicted, target: patches ``(B, L, patch)``.
-            mask: what counts, True = masked ``(B, L)``.
-            weight: ``(B, L, patch)``, 0 for padding within a patch.
+            mask, weight: what counts, ``(B, L)``, and within patches, ``(B, L, patch)``.
         """
         if not self.normalise_targets:
             return masked_squared_error(predicted, target, mask, weight), predicted
