@@ -11,7 +11,7 @@ from mmpt_fairseq.extensions import add_user_dir, import_user_dir
 from mmpt_fairseq.report.content import collect
 from mmpt_fairseq.report.discovery import common_folder
 from mmpt_fairseq.report.files import FilesPage, collect_files
-from mmpt_fairseq.report.page import files_folder, write
+from mmpt_fairseq.report.page import files_folder, replaces_report, write
 
 
 def report(runs: list[Path], out: Path | None = None) -> Path:
@@ -27,7 +27,8 @@ def report(runs: list[Path], out: Path | None = None) -> Path:
     """
     check_out(out)
     out = out or common_folder(runs) / "report.html"
-    return write(collect(runs, str(files_folder(out))), out)[0]
+    replaces_report(out)  # before the work
+    return write(collect(runs, str(files_folder(out.resolve()))), out)[0]
 
 
 def report_files(

@@ -1,5 +1,6 @@
 """The report's content, computed once for HTML and Markdown."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,7 @@ from mmpt_fairseq.report.results import Table, tables
 from mmpt_fairseq.report.runs import PRETRAINING, Decode, Run, read_json
 
 Result = TypeVar("Result")
+NAMED_IN_TITLE = 3  # maximum number of RUNs
 
 
 @dataclass
@@ -135,7 +137,7 @@ def collect(folders: Sequence[Path], files: str) -> Page:
         runs.sort(key=lambda run: order.index(run.kind) if run.kind in order else len(order))
         found, notes = step(tables, decodes)
         return Page(
-            title=" and ".join(Path(folder).resolve().name for folder in folders),
+            title=_title([Path(folder).resolve() for folder in folders]),
             created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
             runs=runs,
             decodes=decodes,
@@ -157,6 +159,12 @@ def collect(folders: Sequence[Path], files: str) -> Page:
             setups=setups(runs, files),
             versions=configs.versions(),
         )
+
+
+def _title(folders: list[Path]) -> str:
+    if len(folders) <= NAMED_IN_TITLE:
+        return " and ".join(folder.name for folder in folders)
+    return f"{len(folders)} folders under {Path(os.path.commonpath(folders)).name or '/'}"
 
 
 def masked_clips(runs: Sequence[Run]) -> list[MaskedExample]:

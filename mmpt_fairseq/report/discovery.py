@@ -122,6 +122,11 @@ def _read_run(folder: Path, name: str) -> Run | None:
         run.notes.append(
             f"a later start in this folder failed before training: {log.failed_restart}"
         )
+    if log is not None and log.diverged is not None:
+        run.notes.append(
+            f"its loss is infinite or not a number from update {log.diverged} on; such values are "
+            "not drawn"
+        )
     no_progress = log is not None and not log.metrics() and not log.validation()
     if no_progress and not checkpoints:
         run.notes.append(

@@ -41,6 +41,7 @@ class TrainingLog:
         curves: values by update, by tag (``train_inner``: means since the previous line;
             ``train``: means over an epoch; or the name of a validation split) and metric.
         updates: the last update in the log.
+        diverged: the first update whose loss was infinite or not a number, or None.
         finished: whether the last attempt ran to completion.
         failed: whether it ended with a traceback or an error message of mmpt_fairseq.
         began_training: whether any attempt started training.
@@ -60,6 +61,7 @@ class TrainingLog:
         default_factory=lambda: defaultdict(lambda: defaultdict(dict))
     )
     updates: int = 0
+    diverged: int | None = None
     finished: bool = False
     failed: bool = False
     began_training: bool = False
@@ -188,6 +190,8 @@ class _Reader:
         if self.resuming:
             self.forget_from(update)
         self.resuming = False
+        if not math.isfinite(entry.get("loss", 0.0)) and self.log.diverged is None:
+            self.log.diverged = update
         for name, value in entry.items():
             if math.isfinite(value) and name not in ("epoch", "update"):
                 self.log.curves[tag][name][update] = value
@@ -199,6 +203,8 @@ class _Reader:
             for name, curve in metrics.items():
                 metrics[name] = {u: value for u, value in curve.items() if u < update}
         self.log.updates = min(self.log.updates, update)
+        if self.log.diverged is not None and self.log.diverged >= update:
+            self.log.diverged = None
 
 
 def _split(line: str) -> tuple[datetime, str, str] | None:

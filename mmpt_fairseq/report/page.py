@@ -61,7 +61,7 @@ def write(page: Page | FilesPage, out: Path) -> list[Path]:
     Each page is written atomically, under a temporary name until it is complete.
 
     Raises:
-        InputError: cannot write there.
+        InputError: cannot write there, or a file there is no report.
     """
     try:
         return _write(page, out)
@@ -72,15 +72,35 @@ def write(page: Page | FilesPage, out: Path) -> list[Path]:
 
 
 def _write(page: Page | FilesPage, out: Path) -> list[Path]:
-    folder = files_folder(out)
+    folder, markdown = files_folder(out), out.with_suffix(".md")
+    again = replaces_report(out)
     folder.mkdir(parents=True, exist_ok=True)
-    files, markdown = Files(folder), out.with_suffix(".md")
+    files = Files(folder)
     texts = {out: render_html(page), markdown: render_markdown(page, files)}
     for path, text in texts.items():
         with atomic_path(path) as partial:
             partial.write_text(text, encoding="utf-8")
-    files.remove_stale()
+    if again:
+        files.remove_stale()
     return [out, markdown]
+
+
+def replaces_report(out: Path) -> bool:
+    """Whether writing a page there replaces an earlier one, perhaps of a version without the mark.
+
+    Raises:
+        InputError: it would replace something else.
+    """
+    beginning = ""
+    if out.is_file():
+        with out.open(encoding="utf-8", errors="replace") as file:
+            beginning = file.read(2000)
+    if 'content="mmpt-report"' in beginning or ": mmpt_fairseq report</title>" in beginning:
+        return True
+    other = next((path for path in (out, out.with_suffix(".md")) if path.exists()), None)
+    if other:
+        raise InputError(f"{other} exists and is no report of mmpt-report; choose another --out")
+    return False
 
 
 def files_folder(out: Path) -> Path:

@@ -263,7 +263,10 @@ def _different_test_sets(a: ScoredDecode, b: ScoredDecode) -> str:
     def describe(one: ScoredDecode) -> str:
         return f"{one.decode.folder} ({len(one.references)} rows of {one.decode.manifest})"
 
-    commands = " and ".join(f"mmpt-report {_run_folder(one)}" for one in (a, b))
+    folders = [_run_folder(one) for one in (a, b)]
+    if folders[0] == folders[1]:
+        folders = [one.decode.folder for one in (a, b)]
+    commands = " and ".join(f"mmpt-report {folder}" for folder in folders)
     return (
         f"{describe(a)} and {describe(b)} were decoded from different test sets, so one table "
         f"cannot compare them; report on each separately, {commands}, or decode both from the "

@@ -184,10 +184,11 @@ def read_json(path: Path) -> dict:
 
 
 def relocate(path: str | Path, recorded: str, actual: Path) -> Path:
-    """Map ``path``, recorded when the folder ``actual`` was ``recorded``, to where it is now."""
+    """Map ``path``, recorded when the folder ``actual`` was ``recorded``, to where it is now.
+
+    Of a copied folder what was copied with it counts, although the original exists.
+    """
     path, then, now = Path(path), Path(recorded).parts, actual.parts
-    if path.is_absolute() and path.exists():
-        return path
     while then and now and then[-1] == now[-1]:
         then, now = then[:-1], now[:-1]
     old, new = Path(*then), Path(*now)

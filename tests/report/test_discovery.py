@@ -44,6 +44,17 @@ def test_paths_resolve_after_folders_were_moved_together(data, tmp_path):
     assert [run.name for run in decode.run.lineage] == ["st"]
 
 
+def test_of_a_copied_folder_the_copy_counts(data, tmp_path):
+    """Though the original exists."""
+    original = tmp_path / "original"
+    shutil.move(data, original / "data")
+    write_decode(write_training(original / "asr", original / "data"), original / "data", TEXTS)
+    shutil.copytree(original, tmp_path / "copy")
+    _, [decode] = find([tmp_path / "copy"])
+    assert decode.manifest == tmp_path / "copy" / "data" / "test.tsv"
+    assert decode.run.folder == tmp_path / "copy" / "asr"
+
+
 def test_paths_relative_to_the_working_directory_of_the_run(data, tmp_path):
     folder = write_training(tmp_path / "runs" / "asr", data)
     cfg = config(folder, data)

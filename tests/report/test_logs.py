@@ -151,6 +151,14 @@ def test_fairseqs_own_line_format(tmp_path):
     assert parse(write_log(tmp_path, text)).curve("loss") == {3: 2.0}
 
 
+def test_a_loss_that_is_not_a_number_is_noticed(cfg, tmp_path):
+    """Unless a later attempt has repeated those updates."""
+    nan = [progress(u, u, float("nan") if u > 10 else 1.0) for u in (5, 10, 15, 20)]
+    assert parse(write_log(tmp_path, start(0, cfg), *nan)).diverged == 15
+    again = [start(60, cfg), progress(61, 12, 1.0)]
+    assert parse(write_log(tmp_path, start(0, cfg), *nan, *again)).diverged is None
+
+
 def test_values_that_are_not_finite_numbers_are_ignored(cfg, tmp_path):
     log = parse(write_log(tmp_path, start(0, cfg), progress(1, 1, float("nan"), wps="None")))
     assert log.metrics() == []
