@@ -124,8 +124,8 @@ def _read_run(folder: Path, name: str) -> Run | None:
         )
     if log is not None and log.diverged is not None:
         run.notes.append(
-            f"its loss is infinite or not a number from update {log.diverged} on; such values are "
-            "not drawn"
+            f"its loss was infinite or not a number, first at update {log.diverged}; such values "
+            "are not drawn"
         )
     no_progress = log is not None and not log.metrics() and not log.validation()
     if no_progress and not checkpoints:
