@@ -8,9 +8,18 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
-from manifests.annotations import ELAN, NoSuchTier, chosen, read_elan, read_textgrid, with_text
+from manifests.annotations import (
+    ELAN,
+    NoSuchTier,
+    Tiers,
+    chosen,
+    read_elan,
+    read_textgrid,
+    with_text,
+)
 from manifests.annotations import SUFFIXES as ANNOTATIONS
 from manifests.candidate import BAD_TEXT, BAD_TIMES, EMPTY_TEXT, NO_TEXT, NO_TIER, Candidate
 from manifests.captions import SUFFIXES as CAPTIONS
@@ -58,6 +67,8 @@ class Sidecars:
         self._rule, self._wanted = rule, wanted
         self._kinds: dict[str, str] = {}  # a file name with a language, and one without
         self._noted: set[str] = set()
+        # A document is read for its targets and for what is spoken.
+        self._tiers = lru_cache(maxsize=1)(self._read_tiers)
 
     def find(self, recording: Recording) -> list[Path]:
         """The text files of a recording, the preferred one first."""
@@ -115,7 +126,7 @@ class Sidecars:
             try:
                 cues = self._cues(recording, path)
                 spoken = self._spoken(recording, path)
-            except InputError:
+            except InputError:  # a ValueError too, but of the command, not of this file
                 raise
             except NoSuchTier as error:
                 faults.append((NO_TIER, f"{path.name} {error}"))
@@ -200,7 +211,8 @@ class Sidecars:
         """
         if path.suffix.lower() in CAPTIONS:
             return read_cues(self._read(path))
-        found = self._tiers(recording, path)
+        media = tuple(dict.fromkeys(x.name for x in (recording.audio, recording.video) if x))
+        found = self._tiers(path, media)
         if tiers:
             return chosen(found, tiers)
         names = with_text(found)
@@ -210,10 +222,10 @@ class Sidecars:
             )
         return found[names[0]] if names else []
 
-    def _tiers(self, recording: Recording, path: Path) -> dict[str, list[Cue]]:
+    def _read_tiers(self, path: Path, media: tuple[str, ...]) -> Tiers:
+        """Read a document of ELAN, with the recording's file names, or of Praat."""
         if path.suffix.lower() == ELAN:
-            files = dict.fromkeys(x.name for x in (recording.audio, recording.video) if x)
-            return read_elan(path.read_bytes(), list(files))
+            return read_elan(path.read_bytes(), media)
         with path.open("rb") as file:
             if file.read(2) == b"oo":  # ooBinaryFile
                 raise ValueError("is binary; save it in Praat as a text file")

@@ -49,8 +49,10 @@ def report_files(
             f"mmpt-report {checkpoint} needs an audio or video file after the checkpoint; "
             "to report on its training, give the training's folder"
         )
+    out = out or checkpoint.with_suffix(".html")
+    replaces_report(out)  # before the work
     page = collect_files(checkpoint, paths, language)
-    return write(page, out or checkpoint.with_suffix(".html"))[0], page
+    return write(page, out)[0], page
 
 
 def check_out(out: Path | None) -> None:

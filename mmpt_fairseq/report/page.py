@@ -17,6 +17,8 @@ from mmpt_fairseq.report.files import FilesPage
 from mmpt_fairseq.report.results import HEADINGS
 
 TEMPLATES = Path(__file__).parent / "templates"
+REPORT_OF = re.compile(r"; report of \d{4}-\d\d-\d\d \d\d:\d\d")
+BEGINNING = 100_000  # characters of a page in which that stands, after the style of HTML
 GENERATED = re.compile(r"\d\d+-.*\.(svg|flac)|.*\.yaml")  # files of an earlier report
 
 
@@ -86,21 +88,25 @@ def _write(page: Page | FilesPage, out: Path) -> list[Path]:
 
 
 def replaces_report(out: Path) -> bool:
-    """Whether writing a page there replaces an earlier one, perhaps of a version without the mark.
+    """Whether writing a page there replaces an earlier one.
 
     Raises:
         InputError: it would replace something else.
     """
-    beginning = ""
-    if out.is_file():
-        with out.open(encoding="utf-8", errors="replace") as file:
-            beginning = file.read(2000)
-    if 'content="mmpt-report"' in beginning or ": mmpt_fairseq report</title>" in beginning:
-        return True
-    other = next((path for path in (out, out.with_suffix(".md")) if path.exists()), None)
+    existing = [path for path in (out, out.with_suffix(".md")) if path.exists()]
+    other = next((path for path in existing if not _is_report(path)), None)
     if other:
         raise InputError(f"{other} exists and is no report of mmpt-report; choose another --out")
-    return False
+    return bool(existing)
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file says below its title that it is one, as pages of all versions do."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return REPORT_OF.search(file.read(BEGINNING)) is not None
+    except OSError:
+        return False
 
 
 def files_folder(out: Path) -> Path:

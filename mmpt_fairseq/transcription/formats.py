@@ -13,8 +13,14 @@ import numpy as np
 from mmpt_fairseq.scoring import without_spaces
 from mmpt_fairseq.transcription.transcript import Segment, Transcript, Word
 
-FORMATS = {"text": ".txt", "json": ".json", "tsv": ".tsv", "srt": ".srt", "vtt": ".vtt"}
-FORMATS["textgrid"] = ".TextGrid"
+FORMATS = {
+    "text": ".txt",
+    "json": ".json",
+    "tsv": ".tsv",
+    "srt": ".srt",
+    "vtt": ".vtt",
+    "textgrid": ".TextGrid",
+}
 OF_ONE_FILE = ("srt", "vtt", "textgrid")  # cannot hold several recordings
 COLUMNS = ("file", "start", "end", "text", "confidence")  # as read by manifests.tables
 HEADERS = {"tsv": "\t".join(COLUMNS) + "\n", "vtt": "WEBVTT\n"}  # written once, at the top

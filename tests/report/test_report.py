@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from manifests.errors import InputError
 from mmpt_fairseq.report.__main__ import report
 from mmpt_fairseq.report.alignment import align_clip, read_tokens
 from mmpt_fairseq.report.configs import file_names
@@ -313,59 +312,6 @@ def test_the_command_rejects_different_test_sets(tmp_path):
     message = refused(mmpt_report(tmp_path / "runs"))
     assert "different test sets" in message
     assert not list((tmp_path / "runs").glob("report*"))
-
-
-def test_rewriting_a_report_removes_its_old_files_only(tmp_path):
-    data = write_test_set(tmp_path / "data", sentences(4))
-    write_decode(write_training(tmp_path / "run", data), data, sentences(4))
-    files = report([tmp_path / "run"]).parent / "report_files"
-    (files / "mine.txt").write_text("kept")
-    (files / "99-of-an-earlier-page.svg").write_text("replaced")
-    before = sorted(files.iterdir())
-    report([tmp_path / "run"])
-    assert set(before) - set(files.iterdir()) == {files / "99-of-an-earlier-page.svg"}
-    with pytest.raises(InputError, match=r"does not end in \.html"):
-        report([tmp_path / "run"], tmp_path / "page.md")
-
-
-@pytest.mark.parametrize("name", ["mine.html", "mine.md"])
-def test_other_files_are_not_replaced(tmp_path, name):
-    data = write_test_set(tmp_path / "data", sentences(4))
-    write_decode(write_training(tmp_path / "run", data), data, sentences(4))
-    (tmp_path / name).write_text("mine")
-    with pytest.raises(InputError, match=f"{name} exists and is no report of mmpt-report"):
-        report([tmp_path / "run"], tmp_path / "mine.html")
-    assert (tmp_path / name).read_text() == "mine"
-    assert not (tmp_path / "mine_files").exists()
-
-
-def test_files_in_the_folder_of_a_first_report_are_kept(tmp_path):
-    data = write_test_set(tmp_path / "data", sentences(4))
-    write_decode(write_training(tmp_path / "run", data), data, sentences(4))
-    (tmp_path / "page_files").mkdir()
-    (tmp_path / "page_files" / "mine.yaml").write_text("mine")
-    report([tmp_path / "run"], tmp_path / "page.html")
-    assert (tmp_path / "page_files" / "mine.yaml").read_text() == "mine"
-
-
-def test_a_run_decoded_on_two_test_sets_is_refused_with_a_remedy_that_works(tmp_path):
-    run = write_training(tmp_path / "run", tmp_path / "one")
-    for name, texts in (("one", sentences(6)), ("two", sentences(7)[1:])):
-        data = write_test_set(tmp_path / name, texts)
-        write_decode(run, data, texts).rename(run / f"decoded_{name}")
-    with pytest.raises(InputError, match="different test sets") as caught:
-        report([tmp_path / "run"])
-    folders = re.findall(r"mmpt-report (\S+?),? ", str(caught.value) + " ")
-    assert [Path(folder).name for folder in folders] == ["decoded_one", "decoded_two"]
-    for folder in folders:
-        assert report([Path(folder)]).is_file()
-
-
-def test_many_runs_have_a_short_title(tmp_path):
-    data = write_test_set(tmp_path / "data", sentences(4))
-    runs = [write_training(tmp_path / "runs" / f"run{i}", data) for i in range(5)]
-    page = report(runs, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<h1>5 folders under runs</h1>" in page
 
 
 def test_the_command_rejects_a_folder_without_runs(tmp_path):
